@@ -1,0 +1,266 @@
+"""The typed description of a table: features, tasks, user, time and split.
+
+A schema is written by hand as YAML for a user's own data, or built in code by a
+shipped dataset. Loading validates everything and raises :class:`InputError` with
+the file, the field and the mend.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datasets.errors import InputError
+
+MISSING_INDEX = 0
+UNSEEN_INDEX = 1
+FIRST_INDEX = 2  # the first index of a category seen in the training split
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Feature(_Strict):
+    """One input of the model.
+
+    ``categorical`` is one category a row, ``multi_hot`` an unordered list of categories,
+    ``sequence`` a time-ordered list of categories (oldest first), ``numeric`` one number.
+    Features that name the same ``vocabulary`` share an embedding table.
+    """
+
+    name: Name
+    kind: Literal["categorical", "numeric", "sequence", "multi_hot"]
+    group: Name
+    column: str | None = Field(None, description="column of the raw table; the name if absent")
+    embedding_dim: int = Field(16, ge=1, le=4096)
+    vocabulary: Name | None = Field(None, description="shared vocabulary; the name if absent")
+    min_count: int = Field(1, ge=1, description="rarer categories of the training split are unseen")
+    max_size: int | None = Field(None, ge=1, description="keep the most frequent this many")
+    max_length: int = Field(50, ge=1, description="sequence: the latest; multi_hot: the first")
+    separator: str | None = Field(None, description="splits a text column into a list")
+    normalization: Literal["standard", "log1p", "none"] = "standard"
+
+    @property
+    def is_list(self) -> bool:
+        return self.kind in ("sequence", "multi_hot")
+
+    @property
+    def is_sparse(self) -> bool:
+        return self.kind != "numeric"
+
+    @property
+    def source_column(self) -> str:
+        return self.column or self.name
+
+    @property
+    def table(self) -> str:
+        """The vocabulary, and so the embedding table, that this feature looks up."""
+        return self.vocabulary or self.name
+
+
+class Task(_Strict):
+    """A binary label: 0, 1, or null where it is undefined for the row.
+
+    ``probability`` names a column of true probabilities, which only synthetic data has.
+    """
+
+    name: Name
+    column: str | None = None
+    probability: str | None = None
+
+    @property
+    def source_column(self) -> str:
+        return self.column or self.name
+
+
+class TimeSplit(_Strict):
+    """Rows before ``valid_from`` train, before ``test_from`` validate, the rest test.
+
+    Bounds are in the unit of the time column (or ISO dates for a datetime column).
+    """
+
+    by: Literal["time"] = "time"
+    valid_from: int | float | str
+    test_from: int | float | str
+
+
+class FractionSplit(_Strict):
+    """The last ``test`` share of the rows in time order tests, the share before it validates.
+
+    Rows with equal times stay on one side.
+    """
+
+    by: Literal["fraction"] = "fraction"
+    valid: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> FractionSplit:
+        if self.valid + self.test >= 1:
+            raise ValueError("valid and test together must leave rows to train on (sum below 1)")
+        return self
+
+
+class ColumnSplit(_Strict):
+    """A column says which split a row belongs to."""
+
+    by: Literal["column"] = "column"
+    column: str
+    train: str = "train"
+    valid: str = "valid"
+    test: str = "test"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ColumnSplit:
+        if len({self.train, self.valid, self.test}) < 3:
+            raise ValueError("train, valid and test must be three different values")
+        return self
+
+
+Split = Annotated[TimeSplit | FractionSplit | ColumnSplit, Field(discriminator="by")]
+
+
+class SingleFeatureBaseline(_Strict):
+    """A reference row that predicts from one raw numeric column alone, such as ``duration_only``."""
+
+    name: Name
+    column: str
+
+
+class Schema(_Strict):
+    """A whole table.
+
+    ``default_tasks`` are the tasks a run trains unless it names others (all if empty).
+    ``tier`` names a column of user-activity tiers 0 (low), 1 (middle), 2 (high); if absent,
+    preparation computes terciles of users by their number of training rows.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
+    description: str = ""
+    files: list[str] = Field(default_factory=list, description="own data: globs beside the YAML")
+    features: list[Feature] = Field(min_length=1)
+    tasks: list[Task] = Field(min_length=1)
+    default_tasks: list[str] = Field(default_factory=list)
+    user_id: str
+    time: str | None = None
+    tier: str | None = None
+    target_item: str | None = Field(None, description="categorical feature that attends to sequences")
+    baseline: SingleFeatureBaseline | None = None
+    split: Split
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schema:
+        for what, names in (("feature", self.feature_names), ("task", self.task_names)):
+            repeated = [name for name, count in Counter(names).items() if count > 1]
+            if repeated:
+                raise ValueError(f"{what} {repeated[0]!r} is given twice; rename or remove one")
+        self._check_labels_are_no_inputs()
+        self._check_shared_vocabularies()
+        unknown = [name for name in self.default_tasks if name not in self.task_names]
+        if unknown:
+            raise ValueError(
+                f"default_tasks names {unknown[0]!r}, which is no task: choose from {', '.join(self.task_names)}"
+            )
+        if self.split.by in ("time", "fraction") and self.time is None:
+            raise ValueError(f"a split by {self.split.by} needs 'time: <column>'; add it or split by column")
+        if self.target_item is not None:
+            kinds = {feature.name: feature.kind for feature in self.features}
+            if kinds.get(self.target_item) != "categorical":
+                raise ValueError(f"target_item {self.target_item!r} must be a categorical feature")
+        return self
+
+    def _check_labels_are_no_inputs(self) -> None:
+        outcomes = {task.source_column for task in self.tasks}
+        outcomes |= {task.probability for task in self.tasks if task.probability}
+        for feature in self.features:
+            if feature.source_column in outcomes:
+                raise ValueError(
+                    f"feature {feature.name!r} reads column {feature.source_column!r}, which is a label; remove it"
+                )
+
+    def _check_shared_vocabularies(self) -> None:
+        first: dict[str, Feature] = {}
+        for feature in self.sparse_features:
+            other = first.setdefault(feature.table, feature)
+            if other.embedding_dim != feature.embedding_dim:
+                raise ValueError(
+                    f"features {other.name!r} and {feature.name!r} share vocabulary {feature.table!r} "
+                    f"but not embedding_dim ({other.embedding_dim} and {feature.embedding_dim}); make them equal"
+                )
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [feature.name for feature in self.features]
+
+    @property
+    def task_names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    @property
+    def sparse_features(self) -> list[Feature]:
+        """Categorical, sequence and multi-hot features in schema order: the keys of a batch."""
+        return [feature for feature in self.features if feature.is_sparse]
+
+    @property
+    def numeric_features(self) -> list[Feature]:
+        """Numeric features in schema order: the columns of a batch's dense tensor."""
+        return [feature for feature in self.features if not feature.is_sparse]
+
+    @property
+    def groups(self) -> list[str]:
+        """Semantic groups in order of first appearance."""
+        return list(dict.fromkeys(feature.group for feature in self.features))
+
+    def feature(self, name: str) -> Feature:
+        return next(feature for feature in self.features if feature.name == name)
+
+    def chosen_tasks(self, names: list[str] | None = None) -> list[str]:
+        """The named tasks, or the default ones; raises InputError on an unknown name."""
+        chosen = names or self.default_tasks or self.task_names
+        for name in chosen:
+            if name not in self.task_names:
+                raise InputError(
+                    f"dataset {self.name!r} has no task {name!r}: choose from {', '.join(self.task_names)}"
+                )
+        return list(chosen)
+
+
+def first_problem(error: ValidationError, where: str) -> str:
+    """Pydantic's first complaint as one sentence: where, which field, what is wrong."""
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "top level"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "is not a known field; check its spelling or remove it"
+    return f"{where}: {field}: {message}"
+
+
+def read_yaml(path: Path) -> dict:
+    """A YAML mapping from ``path``; InputError if it is missing, unreadable or no mapping."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a YAML file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must be a mapping of fields to values, not {type(content).__name__}")
+    return content
+
+
+def load_schema(path: Path) -> Schema:
+    """Read and validate a schema written as YAML."""
+    content = read_yaml(path)
+    try:
+        return Schema.model_validate(content)
+    except ValidationError as error:
+        raise InputError(first_problem(error, str(path))) from None
