@@ -1,0 +1,107 @@
+"""The RankMixer paper's published numbers, typed; the values themselves are in ``paper.yaml``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Citation(_Strict):
+    name: str
+    title: str
+    venue: str
+    arxiv: str
+    doi: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.venue}, arXiv {self.arxiv}, doi {self.doi}"
+
+
+class Column(_Strict):
+    """What a column holds; ``task`` and ``metric`` where it is a quality this benchmark measures too."""
+
+    label: str
+    unit: str
+    task: str | None = None
+    metric: str | None = None
+
+
+class Row(_Strict):
+    """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one."""
+
+    name: str
+    values: dict[str, float]
+    base: bool = False
+    architecture: str | None = None
+    variant: str = ""
+
+
+class Table(_Strict):
+    label: str
+    about: str
+    columns: dict[str, Column]
+    rows: list[Row]
+
+    def row(self, architecture: str, variant: str = "") -> Row | None:
+        """The row that stands for an architecture of this benchmark; None where the paper has none."""
+        for row in self.rows:
+            if row.architecture == architecture and row.variant == variant:
+                return row
+        return None
+
+    def column(self, task: str, metric: str) -> str | None:
+        """The key of the column of this task and metric; None where the paper has none."""
+        for key, column in self.columns.items():
+            if column.task == task and column.metric == metric:
+                return key
+        return None
+
+
+class Note(_Strict):
+    tables: list[str]
+    text: str
+
+
+class Paper(_Strict):
+    citation: Citation
+    tables: dict[str, Table]
+    notes: list[Note]
+
+    def notes_on(self, table: str) -> list[str]:
+        return [note.text for note in self.notes if table in note.tables]
+
+    def frame(self) -> pd.DataFrame:
+        """All values, one a row: table, row, column, value, unit, base, architecture, variant, task, metric."""
+        return pd.DataFrame(
+            [
+                {
+                    "table": table.label,
+                    "row": row.name,
+                    "column": table.columns[key].label,
+                    "value": value,
+                    "unit": table.columns[key].unit,
+                    "base": row.base,
+                    "architecture": row.architecture,
+                    "variant": row.variant,
+                    "task": table.columns[key].task,
+                    "metric": table.columns[key].metric,
+                }
+                for table in self.tables.values()
+                for row in table.rows
+                for key, value in row.values.items()
+            ]
+        )
+
+
+@cache
+def load_paper() -> Paper:
+    """The paper's numbers from ``reports/paper.yaml``."""
+    return Paper.model_validate(yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text()))
