@@ -1,0 +1,107 @@
+"""AutoInt: feature interactions by layers of multi-head self-attention.
+
+Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks",
+CIKM 2019, https://arxiv.org/abs/1810.11921, section 4.4, equations 5 to 8.
+
+What is here: the interacting layers without biases, their residual projections, and the flattened
+read-out. Departures: scores are divided by sqrt(D/H), as the authors' own code does and their
+equation 5 does not, because here the width is what scales the model and raw inner products grow
+with it. A token holds several features. What is not: AutoInt+ (an MLP beside it), the authors'
+code's ReLU on queries, keys and values and its layer normalisation.
+
+Shapes
+    B batch, T tokens, d token width, D model width, E width of the last layer, H heads, L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import Knob, Knobs, MultiHeadSelfAttention, require_positive
+
+NUM_HEADS = 2
+
+
+class InteractingLayer(nn.Module):
+    r"""Every token gathers from all tokens, plus a projection of itself.
+
+    .. math:: e_m^{\mathrm{Res}} = \mathrm{ReLU}(\tilde e_m + W_{\mathrm{Res}} e_m)
+
+    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7).
+    Permuting the tokens permutes the output.
+
+    Shapes
+        (B, T, in_dim) -> (B, T, D) with D = out_dim.
+
+    Cost
+        4*in*D parameters, 8*T*in*D + 4*T**2*D FLOPs a sample.
+
+    Example
+        >>> import torch
+        >>> InteractingLayer(in_dim=3, out_dim=4, num_heads=2)(torch.ones(2, 5, 3)).shape
+        torch.Size([2, 5, 4])
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, num_heads: int, out_field: str = "model_dim") -> None:
+        super().__init__()
+        self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, bias=False, out_field=out_field)
+        self.residual = nn.Linear(in_dim, out_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.attention(x) + self.residual(x))
+
+
+class AutoInt(nn.Module):
+    """Interacting layers on the tokens, flattened at the end.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, T * E).
+
+    Cost
+        With layer widths w_0 = d, w_1 = ... = w_(L-1) = D, w_L = E: 4*w_(l-1)*w_l parameters and
+        8*T*w_(l-1)*w_l + 4*T**2*w_l FLOPs a sample for each layer l. Softmax is not counted.
+
+    Example
+        >>> import torch
+        >>> model = AutoInt(num_tokens=4, token_dim=3, config=AutoInt.Config(model_dim=8, last_dim=6))
+        >>> model(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 24])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``model_dim``, the width of all layers but the last, scales the model to a budget;
+        ``last_dim``, customarily the same, finishes the match. ``num_heads`` divides both."""
+
+        model_dim: int
+        last_dim: int
+        num_layers: int = 3
+        num_heads: int = NUM_HEADS
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        if config.num_layers < 2:
+            raise ValueError(
+                "AutoInt.Config: num_layers is 1, which leaves model_dim without use; set it to 2 or more"
+            )
+        widths = [token_dim] + [config.model_dim] * (config.num_layers - 1)
+        self.layers = nn.Sequential(
+            *(InteractingLayer(a, b, config.num_heads) for a, b in pairwise(widths)),
+            InteractingLayer(widths[-1], config.last_dim, config.num_heads, out_field="last_dim"),
+        )
+        self.output_dim = num_tokens * config.last_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layers(tokens).flatten(start_dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("model_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+            fine=Knob("last_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+        )

@@ -1,0 +1,94 @@
+"""DCN (version 1): vector-weighted feature crosses beside an MLP.
+
+Wang et al., "Deep & Cross Network for Ad Click Predictions", ADKDD 2017,
+https://arxiv.org/abs/1708.05123, sections 2.2 to 2.4.
+
+What is here: the cross network with one weight vector a layer, and the deep network beside it.
+Departures: its input is the flattened tokens. What is not: batch normalisation of the deep part,
+and the matrix-weighted layer of DCN V2.
+
+Shapes
+    B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L deep layers,
+    C cross layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import MLP, Knob, Knobs, require_positive
+
+
+class CrossLayer(nn.Module):
+    r"""Scale the input features by one linear score of the current ones.
+
+    .. math:: x_{l+1} = x_0 (x_l^\top w_l) + b_l + x_l
+
+    (equation 3). The bias stands outside the product. With every b = 0 a stack of these layers
+    returns a scalar multiple of ``x0``, and with w = b = 0 a layer is the identity.
+
+    Shapes
+        x0, x: (B, F). Returns (B, F).
+
+    Cost
+        2*F parameters; 2*F FLOPs a sample (the elementwise product and sums are not counted).
+
+    Example
+        >>> layer = CrossLayer(dim=4)
+        >>> x = torch.ones(2, 4)
+        >>> layer(x, x).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x0: Tensor, x: Tensor) -> Tensor:
+        return x0 * self.score(x) + self.bias + x
+
+
+class DCN(nn.Module):
+    """Cross network and MLP side by side on the flattened tokens.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, F + M): cross, deep.
+
+    Cost
+        2*C*F + F*M + (L-1)*M**2 + L*M parameters, 2*C*F + 2*(F*M + (L-1)*M**2) FLOPs a sample.
+
+    Example
+        >>> model = DCN(num_tokens=4, token_dim=3, config=DCN.Config(hidden_dim=8))
+        >>> model(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 20])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``hidden_dim``, the width of every deep layer, scales the model to a budget."""
+
+        hidden_dim: int
+        num_layers: int = 3
+        num_cross_layers: int = 3
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        dim = num_tokens * token_dim
+        self.cross = nn.ModuleList(CrossLayer(dim) for _ in range(config.num_cross_layers))
+        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
+        self.output_dim = dim + config.hidden_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x0 = x = tokens.flatten(start_dim=1)  # (B, F)
+        for layer in self.cross:
+            x = layer(x0, x)
+        return torch.cat([x, self.deep(x0)], dim=1)  # (B, F + M)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(coarse=Knob("hidden_dim"))

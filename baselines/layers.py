@@ -1,0 +1,176 @@
+"""What the architectures share: the contract they meet and the layers several of them use.
+
+All linear maps start as `nn.Linear` does, uniform within ±1/sqrt(fan-in), biases included, in
+every architecture: a controlled comparison has one initialisation. All of them can be built on
+the meta device, and all their GEMMs are seen there by `torch.utils.flop_counter`.
+
+Shapes
+    B batch, T tokens, d width of the tokens that come in, D model width, H heads, M hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Knob:
+    """An integer field of a Config that scales the cost: minimum, minimum + step, and so on.
+
+    FLOPs grow strictly with it, all other fields held.
+    """
+
+    field: str
+    step: int = 1
+    minimum: int = 1
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The fields by which an architecture meets a budget.
+
+    ``coarse`` is the width that scales the model. Where its steps are too long to come near every
+    budget, ``fine`` finishes the match; among the pairs that meet a budget, the customary one has
+    fine / coarse closest to ``fine_per_coarse``.
+    """
+
+    coarse: Knob
+    fine: Knob | None = None
+    fine_per_coarse: float = 1.0
+
+
+class Backbone(Protocol):
+    """What an architecture is: an `nn.Module` with these members. No need to inherit from this.
+
+    ``Config`` is a frozen keyword-only dataclass nested in the class; its docstring names the
+    fields that scale the model, which are those of ``knobs``. A Config that cannot be built
+    raises ValueError with one sentence that names the field and the mend.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, output_dim), or that and a dictionary of scalar terms to
+        add to the loss.
+    """
+
+    Config: ClassVar[type[Any]]
+    output_dim: int
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Any) -> None: ...
+
+    def __call__(self, tokens: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]: ...
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs: ...
+
+
+def require_positive(config: Any) -> None:
+    """Raise ValueError unless every field of the dataclass ``config`` is at least 1."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value < 1:
+            raise ValueError(f"{type(config).__qualname__}: {field.name} is {value}; set it to 1 or more")
+
+
+def require_divisible(field: str, width: int, parts: int, parts_name: str) -> None:
+    """Raise ValueError, naming the nearest widths that do, unless ``parts`` divides ``width``."""
+    if width % parts:
+        below = width - width % parts
+        nearest = f"{below} or {below + parts}" if below else f"{parts}"
+        raise ValueError(f"{field} {width} is not divisible by the {parts} {parts_name}; set it to {nearest}")
+
+
+class MLP(nn.Sequential):
+    """``num_layers`` times a linear layer of one width and a ReLU.
+
+    Shapes
+        (B, F) -> (B, M).
+
+    Cost
+        F*M + (L-1)*M**2 + L*M parameters, 2*(F*M + (L-1)*M**2) FLOPs a sample.
+
+    Example
+        >>> MLP(in_dim=6, hidden_dim=4, num_layers=2)(torch.ones(3, 6)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, num_layers: int) -> None:
+        layers: list[nn.Module] = []
+        for fan_in in [in_dim] + [hidden_dim] * (num_layers - 1):
+            layers += [nn.Linear(fan_in, hidden_dim), nn.ReLU()]
+        super().__init__(*layers)
+
+
+class PerTokenLinear(nn.Module):
+    """A linear layer of its own for every token.
+
+    .. math:: y_t = x_t W_t + b_t
+
+    The fan-in of each slice is ``in_dim``: a library initialiser given the stacked (T, in, out)
+    tensor would take the fans from the wrong axes.
+
+    Shapes
+        (B, T, in_dim) -> (B, T, out_dim); weight (T, in_dim, out_dim), bias (T, 1, out_dim).
+
+    Cost
+        T*(in*out + out) parameters, 2*T*in*out FLOPs a sample.
+
+    Example
+        >>> PerTokenLinear(num_tokens=3, in_dim=2, out_dim=5)(torch.ones(4, 3, 2)).shape
+        torch.Size([4, 3, 5])
+    """
+
+    def __init__(self, num_tokens: int, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_tokens, in_dim, out_dim))
+        self.bias = nn.Parameter(torch.empty(num_tokens, 1, out_dim))
+        bound = in_dim**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # One batched GEMM with the bias in it, on a tokens-first view: the fastest of the layouts
+        # measured in rankmixer/README.md. The result keeps that layout in memory, so a following
+        # per-token layer reads it contiguously.
+        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class MultiHeadSelfAttention(nn.Module):
+    r"""Scaled dot-product self-attention over tokens, heads concatenated, no output projection.
+
+    .. math:: y_i = \big\Vert_{h} \sum_j \mathrm{softmax}_j\big(q_i^h \cdot k_j^h / \sqrt{D/H}\big) v_j^h
+
+    with q, k and v linear in x and shared by all tokens (Vaswani et al. 2017, equation 1,
+    https://arxiv.org/abs/1706.03762).
+
+    Raises ValueError where ``num_heads`` does not divide ``out_dim``; ``out_field`` names the
+    configuration field in that message.
+
+    Shapes
+        (B, T, in_dim) -> (B, T, D) with D = out_dim.
+
+    Cost
+        3*in*D parameters, and 3*D with bias; 6*T*in*D + 4*T**2*D FLOPs a sample.
+
+    Example
+        >>> layer = MultiHeadSelfAttention(in_dim=6, out_dim=4, num_heads=2, bias=False)
+        >>> layer(torch.ones(3, 5, 6)).shape
+        torch.Size([3, 5, 4])
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, num_heads: int, bias: bool, out_field: str = "model_dim"
+    ) -> None:
+        super().__init__()
+        require_divisible(out_field, out_dim, num_heads, "attention heads (num_heads)")
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(in_dim, 3 * out_dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, D/H)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return attended.transpose(1, 2).flatten(2)  # (B, T, D)
