@@ -198,11 +198,24 @@ class Record(_Part):
     finished_at: str = ""
 
     @property
-    def label(self) -> str:
-        return label(self.architecture, self.variant)
+    def tasks(self) -> list[str]:
+        """The tasks that were measured or, where none was, those that the spec asked for."""
+        return list(self.metrics) or [str(task) for task in self.spec.get("tasks") or []]
+
+    @property
+    def contestant(self) -> Contestant:
+        return Contestant(architecture=self.architecture, variant=self.variant)
+
+    @property
+    def settings(self) -> str:
+        """The spec without its seed: runs that differ here do not belong in one mean."""
+        spec = {name: value for name, value in self.spec.items() if name != "seed"}
+        return json.dumps(spec, sort_keys=True)
 
 
 class Contestant(_Part):
+    """One row of a table: an architecture, or a variant of one."""
+
     architecture: str
     variant: str = ""
 
@@ -260,7 +273,7 @@ def load_records(out: Path) -> list[Record]:
         raise RecordError(f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out")
     mend = "remove its folder and run the suite again, or leave the folder out"
     records = [_read_json(path, Record, "run record", mend) for path in paths]
-    return sorted(records, key=lambda record: (record.started_at, record.label, record.seed))
+    return sorted(records, key=lambda record: (record.started_at, record.contestant.label, record.seed))
 
 
 def load_suite(out: Path, name: str) -> Suite | None:
@@ -301,17 +314,9 @@ def load_comparisons(out: Path) -> pd.DataFrame:
 def results_frame(records: list[Record]) -> pd.DataFrame:
     """The rows of ``results.csv``: one a run and task, columns and types as ``COLUMNS``.
 
-    A failed run has a row for each task that other runs on its dataset have, with empty metrics.
+    A failed run has a row for each task that it was to learn, with empty metrics.
     """
-    tasks: dict[str, list[str]] = {}
-    for record in records:
-        known = tasks.setdefault(record.dataset, [])
-        known += [task for task in record.metrics if task not in known]
-    rows = [
-        _row(record, task)
-        for record in records
-        for task in (record.metrics or tasks[record.dataset] or [None])  # type: ignore[attr-defined]
-    ]
+    rows = [_row(record, task) for record in records for task in record.tasks or [None]]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, kind in COLUMNS.items():
         if kind == _COUNT:

@@ -1,0 +1,163 @@
+"""A table as CSV, Markdown and LaTeX; whatever users call their things, it stays text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from reports.files import replacing, write_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """``numbers`` is what the CSV holds; ``header`` and ``rows`` are what people read.
+
+    ``references`` are the rows that are no contestants and stand apart. All cells are plain text.
+    """
+
+    name: str
+    caption: str
+    numbers: pd.DataFrame
+    header: list[str]
+    rows: list[list[str]]
+    references: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+NO_CONTESTANTS = "no contestants, for reference:"
+
+
+def write_table(table: Table, folder: Path) -> None:
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` to ``folder``."""
+    with replacing(folder / f"{table.name}.csv") as temporary:
+        table.numbers.to_csv(temporary, index=False)
+    write_text(folder / f"{table.name}.md", markdown_table(table))
+    write_text(folder / f"{table.name}.tex", latex_table(table))
+
+
+# --- Markdown -------------------------------------------------------------------------------------------
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def markdown(text: str) -> str:
+    """``text`` so that Markdown shows it as it is: one line, no markup, no HTML."""
+    text = " ".join(text.split())
+    text = re.sub(r"[\\`*\[\]|#$~]", lambda match: "\\" + match[0], text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word an underscore is only itself
+    return re.sub(r"[&<>]", lambda match: _ENTITIES[match[0]], text)
+
+
+def code_block(text: str) -> str:
+    """``text`` in a fence that it cannot close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text.strip()}\n{fence}"
+
+
+def markdown_table(table: Table) -> str:
+    """The table under its caption, with its notes below."""
+    width = len(table.header)
+    rows = [table.header, *table.rows]
+    if table.references:
+        rows += [[NO_CONTESTANTS] + [""] * (width - 1), *table.references]
+    lines = [_markdown_row(row) for row in rows]
+    lines.insert(1, "|" + " --- |" + " ---: |" * (width - 1))
+    notes = [f"- {markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{markdown(table.caption)}**", "", *lines, "", *notes]).rstrip() + "\n"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    shown = [f"*{markdown(cell)}*" if cell == NO_CONTESTANTS else markdown(cell) for cell in cells]
+    return "| " + " | ".join(shown) + " |"
+
+
+# --- LaTeX ----------------------------------------------------------------------------------------------
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "[": "{[}",
+    "]": "{]}",
+    "–": r"\textendash{}",
+    "\N{MINUS SIGN}": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+}
+
+
+def latex(text: str) -> str:
+    """``text`` so that LaTeX prints it as it is; letters that pdflatex lacks become their code points."""
+    shown = "".join(map(_latex_character, " ".join(text.split())))
+    return re.sub(r"-(?=-)", "-{}", shown)  # two hyphens are no dash
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character if character.isprintable() else ""
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(_LATEX.get(c, c) for c in plain) or f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def latex_table(table: Table) -> str:
+    """A ``table`` float for ``\\input``; needs the packages booktabs and graphicx."""
+    width = len(table.header)
+    body = [_latex_row(table.header), r"\midrule", *map(_latex_row, table.rows)]
+    if table.references:
+        apart = rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(NO_CONTESTANTS)}}}}} \\"
+        body += [r"\midrule", apart, *map(_latex_row, table.references)]
+    notes = r" \\ ".join(latex(note) for note in table.notes)
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{latex(table.caption)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *([rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"] if notes else []),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(map(latex, cells)) + r" \\"
+
+
+def latex_document(tables: list[Table]) -> str:
+    """A document that shows all ``tables`` from the ``.tex`` files beside it."""
+    return "\n".join(
+        [
+            r"\documentclass[10pt]{article}",
+            r"\usepackage[T1]{fontenc}",
+            r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
+            r"\usepackage{booktabs,graphicx}",
+            r"\begin{document}",
+            *(rf"\input{{{table.name}.tex}}" for table in tables),
+            r"\end{document}",
+            "",
+        ]
+    )

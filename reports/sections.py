@@ -1,0 +1,111 @@
+"""The parts of a report: what ran on one dataset for one suite, in the suite's order, base first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reports.records import Contestant, Record, Suite, load_comparisons, load_suite
+
+
+@dataclass(frozen=True)
+class Section:
+    """One dataset of one suite.
+
+    ``records`` have one setting a contestant; ``superseded`` are runs of other settings that the same
+    folder holds, and which no mean may mix in. ``contestants`` are in the suite's order, the base first;
+    ``base`` is None where the base did not run.
+    """
+
+    suite: Suite
+    dataset: str
+    records: list[Record]
+    superseded: list[Record]
+    comparisons: pd.DataFrame
+    contestants: list[Contestant]
+    base: Contestant | None
+    references: list[Contestant]
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(task for record in self.records for task in record.tasks))
+
+    @property
+    def name(self) -> str:
+        """A stem for the names of files, safe whatever the names of suite and dataset are."""
+        return slug(self.dataset)
+
+    def runs_of(self, contestant: Contestant) -> list[Record]:
+        return [record for record in self.records if record.contestant == contestant]
+
+    def finished(self, contestant: Contestant) -> list[Record]:
+        return [record for record in self.runs_of(contestant) if record.status == "finished"]
+
+
+def slug(text: str) -> str:
+    """Letters, digits, dots, dashes and underscores of ``text``; the rest becomes underscores."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text).lstrip(".")
+
+
+def load_sections(records: list[Record], out: Path) -> list[Section]:
+    """One section a suite and dataset, in the order in which the datasets were asked for or first run."""
+    comparisons = load_comparisons(out)
+    keys = list(dict.fromkeys((record.suite, record.dataset) for record in records))
+    sections = []
+    for suite_name, dataset in keys:
+        mine = [record for record in records if (record.suite, record.dataset) == (suite_name, dataset)]
+        mine_compared = comparisons[
+            (comparisons["suite"] == suite_name) & (comparisons["dataset"] == dataset)
+        ].reset_index(drop=True)
+        suite = load_suite(out, suite_name) or _suite_from_records(suite_name, mine, mine_compared)
+        sections.append(_section(suite, dataset, mine, mine_compared))
+    return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
+
+
+def _section(suite: Suite, dataset: str, records: list[Record], comparisons: pd.DataFrame) -> Section:
+    latest = {(record.kind, record.contestant): record.settings for record in records}
+    kept = [record for record in records if latest[record.kind, record.contestant] == record.settings]
+    contestants = _in_order(suite, _distinct(kept, "model"))
+    base = find_base(suite.base, contestants)
+    return Section(
+        suite=suite,
+        dataset=dataset,
+        records=kept,
+        superseded=[record for record in records if record not in kept],
+        comparisons=comparisons,
+        contestants=sorted(contestants, key=lambda contestant: contestant != base),
+        base=base,
+        references=_distinct(kept, "reference"),
+    )
+
+
+def find_base(name: str, contestants: list[Contestant]) -> Contestant | None:
+    """The contestant that a suite calls its base: by variant or label, else the first of that architecture."""
+    for contestant in contestants:
+        if name in (contestant.label, contestant.variant, f"{contestant.architecture}/{contestant.variant}"):
+            return contestant
+    return next((contestant for contestant in contestants if contestant.architecture == name), None)
+
+
+def _distinct(records: list[Record], kind: str) -> list[Contestant]:
+    return list(dict.fromkeys(record.contestant for record in records if record.kind == kind))
+
+
+def _in_order(suite: Suite, contestants: list[Contestant]) -> list[Contestant]:
+    return sorted(contestants, key=lambda contestant: _position(contestant, suite.architectures))
+
+
+def _position(item: object, order: Iterable[object]) -> int:
+    known = list(order)
+    return known.index(item) if item in known else len(known)
+
+
+def _suite_from_records(name: str, records: list[Record], comparisons: pd.DataFrame) -> Suite:
+    """What can be said of a suite whose description is not in the folder."""
+    contestants = _distinct(records, "model")
+    bases = comparisons["base"].dropna().unique()
+    base = str(bases[0]) if len(bases) else (contestants[0].label if contestants else "")
+    return Suite(name=name, base=base, architectures=contestants)
