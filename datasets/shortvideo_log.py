@@ -190,11 +190,9 @@ class ShortVideo:
         self, state: State, user: np.ndarray, history: np.ndarray, time: int, rng: np.random.Generator
     ) -> np.ndarray:
         """The item shown to each user: the best of a small slate by interest match and Gumbel noise."""
-        size = POPULAR_CANDIDATES + AUTHOR_CANDIDATES
+        rows, size = np.arange(len(user)), POPULAR_CANDIDATES + AUTHOR_CANDIDATES
         slate = np.searchsorted(state.appeal_cdf, rng.random((len(user), size)), side="right")
-        source = history[
-            np.arange(len(user))[:, None], rng.integers(HISTORY, size=(len(user), AUTHOR_CANDIDATES))
-        ]
+        source = history[rows[:, None], rng.integers(HISTORY, size=(len(user), AUTHOR_CANDIDATES))]
         author = self.world.item_codes["author"][source]
         nth = (rng.random(author.shape) * self._author_size[author]).astype(np.int64)
         same_author = self._items_by_author[self._author_start[author] + nth]
