@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -53,9 +53,16 @@ def short(value: Value) -> str:
     for scale, prefix in _PREFIXES:
         scaled = number / scale
         if abs(scaled) >= 0.9995:
-            digits = max(0, 2 - int(math.floor(math.log10(abs(scaled) * 1.0005))))
+            digits = max(0, 2 - math.floor(math.log10(abs(scaled) * 1.0005)))
             return f"{scaled:.{digits}f} {prefix}"
     raise AssertionError("every number of four digits has a prefix")
+
+
+def short_tick(value: float, _position: object = None) -> str:
+    """``5 k``, ``1.02 M``: as ``short`` without trailing zeros, for the ticks of an axis."""
+    number, _, prefix = short(value).partition(" ")
+    shown = number.rstrip("0").rstrip(".") if "." in number else number
+    return f"{shown} {prefix}".rstrip()
 
 
 def grouped(value: Value) -> str:

@@ -95,10 +95,10 @@ _LATEX = {
     '"': "''",
     "[": "{[}",
     "]": "{]}",
-    "–": r"\textendash{}",
+    "\N{EN DASH}": r"\textendash{}",
     "\N{MINUS SIGN}": "$-$",
     "±": r"$\pm$",
-    "×": r"$\times$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
 }
 
 
@@ -136,7 +136,11 @@ def latex_table(table: Table) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}}",
-            *([rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"] if notes else []),
+            *(
+                [rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"]
+                if notes
+                else []
+            ),
             r"\end{table}",
             "",
         ]

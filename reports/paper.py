@@ -38,7 +38,7 @@ class Row(_Strict):
     """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one."""
 
     name: str
-    values: dict[str, float]
+    numbers: dict[str, float]
     base: bool = False
     architecture: str | None = None
     variant: str = ""
@@ -79,7 +79,7 @@ class Paper(_Strict):
         return [note.text for note in self.notes if table in note.tables]
 
     def frame(self) -> pd.DataFrame:
-        """All values, one a row: table, row, column, value, unit, base, architecture, variant, task, metric."""
+        """All values, one a row, with its table, row, column, unit, and counterpart here."""
         return pd.DataFrame(
             [
                 {
@@ -96,7 +96,7 @@ class Paper(_Strict):
                 }
                 for table in self.tables.values()
                 for row in table.rows
-                for key, value in row.values.items()
+                for key, value in row.numbers.items()
             ]
         )
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from typing_extensions import Annotated
 
 from reports.files import replacing
 
@@ -61,7 +60,13 @@ COLUMNS: dict[str, str] = {
     "started_at": _TEXT,
 }
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
-COSTS = ("dense_params", "sparse_params", "flops_per_sample", "active_flops_per_sample", "flops_per_batch_512")
+COSTS = (
+    "dense_params",
+    "sparse_params",
+    "flops_per_sample",
+    "active_flops_per_sample",
+    "flops_per_batch_512",
+)
 SPEEDS = (
     "train_samples",
     "train_seconds",
@@ -77,10 +82,11 @@ SPEEDS = (
     "peak_flops",
     "peak_source",
 )
-COMPARISON_COLUMNS = (
-    "suite dataset task metric architecture variant base seeds users mean base_mean diff "
-    "users_low users_high seeds_low seeds_high low high resolved"
-).split()
+COMPARISON_COLUMNS = [
+    *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
+    *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
+    *("low", "high", "resolved"),
+]
 
 
 class RecordError(ValueError):
@@ -270,7 +276,9 @@ def load_records(out: Path) -> list[Record]:
     paths = sorted((out / "runs").glob("*/record.json"))
     paths = [path for path in paths if not path.parent.name.endswith(".partial")]
     if not paths:
-        raise RecordError(f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out")
+        raise RecordError(
+            f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out"
+        )
     mend = "remove its folder and run the suite again, or leave the folder out"
     records = [_read_json(path, Record, "run record", mend) for path in paths]
     return sorted(records, key=lambda record: (record.started_at, record.contestant.label, record.seed))
@@ -296,7 +304,7 @@ def load_comparisons(out: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=COMPARISON_COLUMNS)
     mend = "remove it and run the suite again, which compares the finished runs anew"
     try:
-        frame = pd.read_csv(path, dtype={name: str for name in ("suite", "dataset", "task", "metric", "base")})
+        frame = pd.read_csv(path, dtype=dict.fromkeys(("suite", "dataset", "task", "metric", "base"), str))
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
     for name in COMPARISON_COLUMNS:
@@ -316,7 +324,7 @@ def results_frame(records: list[Record]) -> pd.DataFrame:
 
     A failed run has a row for each task that it was to learn, with empty metrics.
     """
-    rows = [_row(record, task) for record in records for task in record.tasks or [None]]
+    rows = [_row(record, task) for record in records for task in record.tasks or [""]]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, kind in COLUMNS.items():
         if kind == _COUNT:
@@ -325,12 +333,21 @@ def results_frame(records: list[Record]) -> pd.DataFrame:
     return frame
 
 
-def _row(record: Record, task: str | None) -> dict[str, Any]:
+def _row(record: Record, task: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: getattr(record, name)
-        for name in ("suite", "architecture", "variant", "dataset", "seed", "status", "spec_hash", "started_at")
+        for name in (
+            "suite",
+            "architecture",
+            "variant",
+            "dataset",
+            "seed",
+            "status",
+            "spec_hash",
+            "started_at",
+        )
     }
-    row["task"] = task
+    row["task"] = task or None
     if record.status == "finished" and task in record.metrics:
         row |= {name: getattr(record.metrics[task], name) for name in METRICS}
     if record.cost:
@@ -369,7 +386,7 @@ def loss_frame(records: list[Record]) -> pd.DataFrame:
 
 
 def validation_frame(records: list[Record]) -> pd.DataFrame:
-    """Validation metrics: one row a point, with columns architecture, variant, seed, samples, task, metric, value."""
+    """Validation metrics: one row a point; columns as ``loss_frame`` with task and metric."""
     return pd.DataFrame(
         [
             (record.architecture, record.variant, record.seed, point.samples, task, metric, value)

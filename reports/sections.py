@@ -10,6 +10,8 @@ import pandas as pd
 
 from reports.records import Contestant, Record, Suite, load_comparisons, load_suite
 
+REFERENCES = ("oracle", "duration_only", "constant")  # their order in tables; others follow
+
 
 @dataclass(frozen=True)
 class Section:
@@ -78,12 +80,12 @@ def _section(suite: Suite, dataset: str, records: list[Record], comparisons: pd.
         comparisons=comparisons,
         contestants=sorted(contestants, key=lambda contestant: contestant != base),
         base=base,
-        references=_distinct(kept, "reference"),
+        references=sorted(_distinct(kept, "reference"), key=lambda r: _position(r.architecture, REFERENCES)),
     )
 
 
 def find_base(name: str, contestants: list[Contestant]) -> Contestant | None:
-    """The contestant that a suite calls its base: by variant or label, else the first of that architecture."""
+    """The contestant that a suite calls its base: by variant or label, else by architecture."""
     for contestant in contestants:
         if name in (contestant.label, contestant.variant, f"{contestant.architecture}/{contestant.variant}"):
             return contestant

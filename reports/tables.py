@@ -36,7 +36,9 @@ def mean_interval(values: list[float], confidence: float = 0.95) -> tuple[float,
     mean = float(np.mean(values))
     if len(values) == 1:
         return mean, math.nan, math.nan
-    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    half = float(
+        stdtrit(len(values) - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / math.sqrt(len(values))
+    )
     return mean, mean - half, mean + half
 
 
@@ -96,7 +98,7 @@ def _quality_row(
         row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean_interval(_values(measured, metric))
         row |= _difference(section, task, metric, contestant)
         column = printed.column(task, metric) if printed else None
-        row[f"{metric}_paper"] = beside.values.get(column, math.nan) if beside and column else math.nan
+        row[f"{metric}_paper"] = beside.numbers.get(column, math.nan) if beside and column else math.nan
     return row
 
 
@@ -126,7 +128,7 @@ def quality_table(section: Section, task: str, paper: Paper) -> Table:
     printed = paper_table(section, paper)
     header = ["model", "seeds"]
     for metric in QUALITIES:
-        header += [metric.upper(), f"{metric.upper()} vs base ×100"]
+        header += [metric.upper(), f"{metric.upper()} vs base x100"]
         if column := printed and printed.column(task, metric):
             header.append(f"paper: {printed.columns[column].label}")  # type: ignore[union-attr]
     cells = [_quality_cells(row, printed, task) for row in numbers.to_dict("records")]
@@ -184,12 +186,14 @@ def _quality_notes(section: Section, numbers: pd.DataFrame, paper: Paper, task: 
     if numbers["users"].notna().any():
         users, rows = numbers["users"].max(), numbers["rows"].max()
         notes.append(f"UAUC and GAUC: {grouped(users)} users with both labels ({grouped(rows)} rows).")
-    notes.append("AUC, UAUC, GAUC: mean over seeds ± half the 95% t-interval over seeds (none for one seed).")
+    notes.append(
+        "AUC, UAUC, GAUC: mean over seeds ± half the width of its 95% t-interval (none for one seed)."
+    )
     if section.comparisons.empty:
         notes.append("The folder holds no comparisons, so differences to the base are not shown.")
     else:
         notes.append(
-            f"vs base: difference to {base} in AUC points × 100 with its 95% interval; "
+            f"vs base: difference to {base} in AUC points x 100 with its 95% interval; "
             f'"higher" and "lower" are resolved, else {NO_DIFFERENCE}.'
         )
     printed = paper_table(section, paper)
@@ -238,7 +242,7 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 
 
 def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
-    """One row a contestant: counted costs, budget miss (fraction), speeds (medians over runs), the paper's."""
+    """One row a contestant: costs, budget miss (fraction), median speeds, the paper's numbers."""
     printed = paper_table(section, paper)
     return pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
 
@@ -253,7 +257,7 @@ def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | No
     row |= {name: _median(runs, name) for name in _MEASURED}
     row["paper_row"] = beside.name if beside else None
     for name in ("dense_params", "flops_per_batch_512"):
-        row[f"paper_{name}"] = beside.values.get(name) if beside else None
+        row[f"paper_{name}"] = beside.numbers.get(name) if beside else None
     return row
 
 
@@ -300,7 +304,9 @@ def _cost_notes(section: Section, paper: Paper) -> list[str]:
         notes.append(f"Measured on: {'; '.join(ways)}.")
     printed = paper_table(section, paper)
     if printed and "flops_per_batch_512" in printed.columns:
-        notes.append(f"{paper_note(section, printed, paper)} Its FLOPs are its own count of training, not ours.")
+        notes.append(
+            f"{paper_note(section, printed, paper)} Its FLOPs are its own count of training, not ours."
+        )
     return notes
 
 
@@ -311,7 +317,7 @@ def measuring_conditions(section: Section) -> list[str]:
         way = (training.device, training.precision, training.batch_size, training.peak_source)
         peaks.setdefault(way, []).extend([training.peak_flops] if training.peak_flops else [])
     return [
-        f"{device or 'device not recorded'}, {precision or 'precision not recorded'}, batch {grouped(batch)}, "
+        f"{device or 'device unknown'}, {precision or 'precision unknown'}, batch {grouped(batch)}, "
         + (f"peak {short(float(np.median(measured)))}FLOP/s ({source})" if measured else "no peak recorded")
         for (device, precision, batch, source), measured in peaks.items()
     ]

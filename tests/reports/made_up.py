@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from pathlib import Path
 
 ARCHITECTURES = ["dlrm_mlp", "deepfm", "dcn", "autoint", "transformer", "rankmixer"]
-TRUE_GAIN = {"dlrm_mlp": 0.0, "deepfm": 0.0012, "dcn": 0.0021, "autoint": -0.0032, "transformer": 0.0028, "rankmixer": 0.0064}
+TRUE_GAIN = {
+    "dlrm_mlp": 0.0,
+    "deepfm": 0.0012,
+    "dcn": 0.0021,
+    "autoint": -0.0032,
+    "transformer": 0.0028,
+    "rankmixer": 0.0064,
+}
 LEVELS = {
     "finish": {"auc": 0.7312, "uauc": 0.6541, "gauc": 0.6620},
     "skip": {"auc": 0.7011, "uauc": 0.6233, "gauc": 0.6311},
 }
-COMPARISON_COLUMNS = (
-    "suite,dataset,task,metric,architecture,variant,base,seeds,users,mean,base_mean,diff,"
-    "users_low,users_high,seeds_low,seeds_high,low,high,resolved"
-).split(",")
+COMPARISON_COLUMNS = [
+    *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
+    *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
+    *("low", "high", "resolved"),
+]
 
 
 def wobble(*key: object) -> float:
     """A number in [-1, 1] that the key alone decides, the same in every process."""
-    return sum(ord(c) * (i + 7) for i, c in enumerate(repr(key))) % 2001 / 1000 - 1
+    return zlib.crc32(repr(key).encode()) % 2001 / 1000 - 1
 
 
 def metrics(auc: float, uauc: float, gauc: float, **others: float) -> dict:
@@ -38,7 +47,9 @@ def metrics(auc: float, uauc: float, gauc: float, **others: float) -> dict:
     } | others
 
 
-def record(architecture: str, seed: int = 0, dataset: str = "shortvideo", tasks=("finish", "skip"), **changes) -> dict:
+def record(
+    architecture: str, seed: int = 0, dataset: str = "shortvideo", tasks=("finish", "skip"), **changes
+) -> dict:
     """A finished run of a model; ``changes`` replace top-level fields."""
     gain = TRUE_GAIN.get(architecture, 0.001)
     measured = {
@@ -50,6 +61,7 @@ def record(architecture: str, seed: int = 0, dataset: str = "shortvideo", tasks=
         )
         for task in tasks
     }
+    minute = ARCHITECTURES.index(architecture) if architecture in ARCHITECTURES else 9
     flops = 1_000_000 + int(20_000 * wobble(architecture))
     return {
         "kind": "model",
@@ -83,7 +95,10 @@ def record(architecture: str, seed: int = 0, dataset: str = "shortvideo", tasks=
             }
             for step in (1, 2, 3, 4)
         ],
-        "curve": [[1024 * i, 1.2 + 0.5 / (1 + i) - 3 * gain + 0.01 * wobble(architecture, seed, i)] for i in range(40)],
+        "curve": [
+            [1024 * i, 1.2 + 0.5 / (1 + i) - 3 * gain + 0.01 * wobble(architecture, seed, i)]
+            for i in range(40)
+        ],
         "training": {
             "train_samples": 120_000,
             "train_seconds": 9.5,
@@ -105,18 +120,31 @@ def record(architecture: str, seed: int = 0, dataset: str = "shortvideo", tasks=
             "notes": {"rows": 150_000},
         },
         "environment": {"torch": "2.13.0", "python": "3.11", "cores": 2},
-        "started_at": f"2026-01-01T00:{ARCHITECTURES.index(architecture) if architecture in ARCHITECTURES else 9:02d}:{seed:02d}",
+        "started_at": f"2026-01-01T00:{minute:02d}:{seed:02d}",
         "finished_at": "2026-01-01T01:00:00",
     } | changes
 
 
 def reference(name: str, dataset: str = "shortvideo", tasks=("finish", "skip"), lift: float = 0.03) -> dict:
     """A reference row: never trained, costs nothing."""
-    made = record(name, 0, dataset, tasks, kind="reference", cost=None, budget=None, training=None, validation=[], curve=[])
+    made = record(
+        name,
+        0,
+        dataset,
+        tasks,
+        kind="reference",
+        cost=None,
+        budget=None,
+        training=None,
+        validation=[],
+        curve=[],
+    )
     for task, measured in made["metrics"].items():
         level = LEVELS.get(task, LEVELS["finish"])
         values = {m: 0.5 if name == "constant" else level[m] + lift for m in ("auc", "uauc", "gauc")}
-        made["metrics"][task] = measured | values | ({"normalized_entropy": 1.0} if name == "constant" else {})
+        made["metrics"][task] = (
+            measured | values | ({"normalized_entropy": 1.0} if name == "constant" else {})
+        )
     return made
 
 
@@ -148,7 +176,9 @@ def comparison_rows(records: list[dict], base: str = "dlrm_mlp", half_width: flo
                 continue
             for task in mine[0]["metrics"]:
                 for metric in ("auc", "uauc", "gauc"):
-                    mean, base_mean = (sum(r["metrics"][task][metric] for r in g) / len(g) for g in (mine, bases))
+                    mean, base_mean = (
+                        sum(r["metrics"][task][metric] for r in g) / len(g) for g in (mine, bases)
+                    )
                     diff = mean - base_mean
                     low, high = diff - half_width, diff + half_width
                     rows.append(

@@ -1,0 +1,289 @@
+"""Figures: each function takes a DataFrame and returns a matplotlib figure, for a notebook to change.
+
+The frames are rows of ``comparisons.csv`` and ``results.csv`` for one dataset, and the curves of
+:mod:`reports.records`. Contestants are drawn in the order in which the frame first names them.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports.cells import grouped, short_tick
+from reports.records import label
+from reports.style import BAND, FAINT, INK, PAPER_COLOR, canvas, look, styled
+
+POINTS = 100
+METRICS = ("auc", "uauc")
+BUDGET_BAND = 0.03
+
+
+def contestants(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """(architecture, variant) pairs in order of first appearance; an absent variant is the empty one."""
+    variants = frame["variant"].fillna("").astype(str)
+    return list(dict.fromkeys(zip(frame["architecture"].astype(str), variants, strict=True)))
+
+
+def rows_of(frame: pd.DataFrame, contestant: tuple[str, str]) -> pd.DataFrame:
+    architecture, variant = contestant
+    return frame[(frame["architecture"] == architecture) & (frame["variant"].fillna("") == variant)]
+
+
+# --- Differences to the base ------------------------------------------------------------------------------
+
+
+@styled
+def forest(comparisons: pd.DataFrame) -> Figure:
+    """Differences to the base with their 95% intervals, a panel a task and metric.
+
+    Args:
+        comparisons: rows of ``comparisons.csv`` for one dataset: architecture, variant, base, task,
+            metric, diff, low, high, resolved; a column ``paper_gain`` (points x 100) adds the paper's.
+    """
+    models = contestants(comparisons)
+    tasks = list(dict.fromkeys(comparisons["task"]))
+    figure, panels = canvas(
+        len(tasks), len(METRICS), 4.6, 0.9 + 0.42 * len(models), sharey=True, sharex="col"
+    )
+    for task, row in zip(tasks, panels, strict=True):
+        for metric, axes in zip(METRICS, row, strict=True):
+            of_panel = comparisons[(comparisons["task"] == task) & (comparisons["metric"] == metric)]
+            _forest_panel(axes, of_panel, models)
+            axes.set_title(f"{task}: {metric.upper()}", loc="left")
+            axes.tick_params(axis="y", length=0)
+    bases = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
+    numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
+    figure.supxlabel(
+        f"difference to {bases}, AUC points x 100, with 95% interval ({numbers})", fontsize="medium"
+    )
+    figure.legend(handles=_forest_legend(comparisons), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _span(values: pd.Series) -> str:
+    low, high = grouped(values.min()), grouped(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _forest_panel(axes: Axes, rows: pd.DataFrame, models: list[tuple[str, str]]) -> None:
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.grid(axis="y", visible=False)
+    for position, model in enumerate(models):
+        for row in rows_of(rows, model).to_dict("records"):
+            style = look(*model)
+            axes.plot(
+                [POINTS * row["low"], POINTS * row["high"]], [position] * 2, color=style.color, linewidth=2
+            )
+            fill = style.color if row["resolved"] else "white"
+            axes.plot(
+                [POINTS * row["diff"]],
+                [position],
+                style.marker,
+                color=style.color,
+                markerfacecolor=fill,
+                markersize=7,
+                gid=f"diff {label(*model)}",
+            )
+            if pd.notna(row.get("paper_gain")):
+                axes.plot(
+                    [row["paper_gain"]],
+                    [position + 0.28],
+                    "|",
+                    color=PAPER_COLOR,
+                    markersize=10,
+                    markeredgewidth=2,
+                )
+    axes.set_yticks(range(len(models)), [label(*model) for model in models])
+    axes.set_ylim(len(models) - 0.4, -0.6)
+
+
+def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=INK, marker="o", linewidth=2, label="resolved"),
+        Line2D(
+            [], [], color=INK, marker="o", linewidth=2, markerfacecolor="white", label="no difference seen"
+        ),
+    ]
+    if "paper_gain" in comparisons and comparisons["paper_gain"].notna().any():
+        paper = "the paper's gain (its own data and base)"
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=PAPER_COLOR,
+                marker="|",
+                markersize=10,
+                markeredgewidth=2,
+                linewidth=0,
+                label=paper,
+            )
+        )
+    return handles
+
+
+# --- Quality against cost ---------------------------------------------------------------------------------
+
+
+@styled
+def quality_against_cost(results: pd.DataFrame) -> Figure:
+    """AUC and UAUC against forward FLOPs per sample: mean, seeds, and the oracle.
+
+    Args:
+        results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
+    """
+    models = results[results["flops_per_sample"].notna()]
+    oracle = results[results["architecture"] == "oracle"]
+    tasks = list(dict.fromkeys(models["task"].dropna()))
+    figure, panels = canvas(len(tasks), len(METRICS), 4.6, 3.1)
+    for task, row in zip(tasks, panels, strict=True):
+        for metric, axes in zip(METRICS, row, strict=True):
+            of_task = models[(models["task"] == task) & models[metric].notna()]
+            _cost_panel(axes, of_task, metric)
+            _oracle_line(axes, oracle.loc[oracle["task"] == task, metric].dropna())
+            axes.set_title(f"{task}: {metric.upper()}", loc="left")
+    figure.supxlabel(
+        "forward FLOPs per sample (marker: mean, dot: one seed; shaded: budget ± 3%)", fontsize="medium"
+    )
+    _legend_beside(figure, contestants(models))
+    return figure
+
+
+def _cost_panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+    for model in contestants(rows):
+        mine, style = rows_of(rows, model), look(*model)
+        flops, values = mine["flops_per_sample"].astype(float), mine[metric].astype(float)
+        axes.plot(flops, values, ".", color=style.color, alpha=0.55, markersize=5)
+        axes.plot(
+            [flops.mean()],
+            [values.mean()],
+            style.marker,
+            color=style.color,
+            markersize=9,
+            markeredgecolor="white",
+            gid=f"mean {label(*model)}",
+        )
+    _flops_axis(axes, rows)
+
+
+def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """Linear around one budget (its 3% band shaded), else logarithmic."""
+    flops, budgets = rows["flops_per_sample"].dropna(), rows["budget_flops"].dropna().unique()
+    if flops.empty:
+        return
+    low, high = float(flops.min()), float(flops.max())
+    if high > 1.5 * low:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.3, high * 1.3)
+    else:
+        if len(budgets) == 1:
+            inner, outer = (float(budgets[0]) * (1 + sign * BUDGET_BAND) for sign in (-1, 1))
+            axes.axvspan(inner, outer, color=BAND, zorder=0)
+            low, high = min(low, inner), max(high, outer)
+        margin = 0.15 * (high - low) or 0.05 * low
+        axes.set_xlim(low - margin, high + margin)
+        axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(short_tick)
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+
+
+def _oracle_line(axes: Axes, values: pd.Series) -> None:
+    """A dashed line, or a word at the top edge where the line would squeeze the models together."""
+    if values.empty:
+        return
+    oracle = float(values.mean())
+    low, high = axes.get_ylim()
+    if low <= oracle <= high + 1.5 * (high - low):
+        axes.axhline(oracle, color=FAINT, linestyle="--", linewidth=1.2, gid="oracle")
+        axes.annotate(
+            f"oracle {oracle:.4f}",
+            (0.02, oracle),
+            (0, -3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="top",
+            color=FAINT,
+        )
+    else:
+        axes.set_ylim(low, high + 0.1 * (high - low))
+        axes.annotate(
+            f"oracle {oracle:.4f}, beyond this axis",
+            (0.02, 0.98),
+            xycoords="axes fraction",
+            va="top",
+            color=FAINT,
+        )
+
+
+def _legend_beside(figure: Figure, models: list[tuple[str, str]], lines: bool = False) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=look(*m).color,
+            marker=look(*m).marker,
+            linewidth=1.6 if lines else 0,
+            label=label(*m),
+        )
+        for m in models
+    ]
+    figure.legend(handles=handles, loc="outside right upper")
+
+
+# --- Training over samples --------------------------------------------------------------------------------
+
+
+@styled
+def loss_curves(losses: pd.DataFrame) -> Figure:
+    """Training loss over samples seen, mean over seeds, smoothed by a running mean of a twentieth.
+
+    Args:
+        losses: architecture, variant, seed, samples, value (:func:`reports.records.loss_frame`).
+    """
+    figure, [[axes]] = canvas(1, 1, 7.0, 3.4)
+    for model in contestants(losses):
+        mean = rows_of(losses, model).groupby("samples")["value"].mean()
+        smooth = mean.rolling(max(1, len(mean) // 20), min_periods=1).mean()
+        axes.plot(smooth.index, smooth, color=look(*model).color, **_sparse_markers(model, len(smooth)))
+    settled = losses.loc[losses["samples"] >= 0.1 * losses["samples"].max(), "value"]
+    axes.set_ylim(
+        top=axes.get_ylim()[0] + 1.1 * (settled.max() - axes.get_ylim()[0])
+    )  # the first fall is out of sight
+    axes.set_ylabel("training loss")
+    axes.set_xlabel("training samples seen")
+    axes.xaxis.set_major_formatter(short_tick)
+    _legend_beside(figure, contestants(losses), lines=True)
+    return figure
+
+
+@styled
+def validation_curves(validation: pd.DataFrame) -> Figure:
+    """Validation AUC and UAUC over samples seen, mean over seeds, a panel a task and metric.
+
+    Args:
+        validation: architecture, variant, seed, samples, task, metric, value
+            (:func:`reports.records.validation_frame`).
+    """
+    tasks = list(dict.fromkeys(validation["task"]))
+    figure, panels = canvas(len(tasks), len(METRICS), 4.6, 2.9, sharex=True)
+    for task, row in zip(tasks, panels, strict=True):
+        for metric, axes in zip(METRICS, row, strict=True):
+            of_panel = validation[(validation["task"] == task) & (validation["metric"] == metric)]
+            for model in contestants(of_panel):
+                mean = rows_of(of_panel, model).groupby("samples")["value"].mean()
+                axes.plot(mean.index, mean, color=look(*model).color, **_sparse_markers(model, len(mean)))
+            axes.set_title(f"{task}: {metric.upper()}, validation", loc="left")
+            axes.xaxis.set_major_formatter(short_tick)
+    figure.supxlabel("training samples seen", fontsize="medium")
+    _legend_beside(figure, contestants(validation), lines=True)
+    return figure
+
+
+def _sparse_markers(model: tuple[str, str], num_points: int) -> dict[str, object]:
+    return {
+        "marker": look(*model).marker,
+        "markersize": 5,
+        "markevery": max(1, num_points // 8),
+        "gid": label(*model),
+    }
