@@ -160,7 +160,7 @@ class RankedRows:
         running = np.zeros(len(negative_weights) + 1, negative_weights.dtype)
         np.cumsum(negative_weights, out=running[1:])
         weights = positive_weights.astype(np.float64)
-        wins = weights @ running[self.below].astype(np.float64)
+        wins = weights @ running.take(self.below).astype(np.float64)
         ties = running[self.up_to[self.tied]] - running[self.below[self.tied]]
         wins += weights[self.tied] @ ties.astype(np.float64) / 2
         pairs = weights.sum() * float(running[-1])

@@ -1,0 +1,298 @@
+r"""Which differences to the base are real: ``OUT/comparisons.csv`` from the runs' predictions.
+
+One row a dataset, task, metric and architecture (or variant, or reference row). ``diff`` is the mean over the
+seeds that both the row's runs and the base's finished; failed runs show in ``seeds`` alone. A difference has
+two sources of chance, and an interval that names one of them promises too much:
+
+- **Users** (``users_low``, ``users_high``): other test users might have come. Paired bootstrap over users,
+  seeds averaged (``harness/bootstrap.py``). Empty with fewer than ``MIN_USERS`` users.
+- **Seeds** (``seeds_low``, ``seeds_high``): other seeds might have been drawn. With metric
+  :math:`y_{as}` of architecture a and seed s, in a randomised block design
+  :math:`y_{as} = \mu_a + \beta_s + \varepsilon_{as}`: what a seed does to all architectures alike (it orders
+  the rows and fills the tables alike) is the block :math:`\beta_s`, and **the rest is assumed to vary equally
+  in every architecture**. Then :math:`sd^2 = 2 \sum \hat\varepsilon^2 / df` is the variance of a paired
+  difference, pooled over all pairs of the dataset's architectures, and the half-width is
+  :math:`t_{df} \, sd / \sqrt n`, with :math:`df = K (n - 1)` for K compared architectures of n seeds each.
+  For K = 1 this is the paired t interval. Pooling the differences to the base alone would count the base's
+  own seeds K times over, and its degrees of freedom would be too many.
+  With one seed this part is unknown, and nothing is claimed.
+
+``low`` and ``high`` put both together: half-widths in quadrature, each side for itself. ``resolved`` is "yes"
+if that 95% interval leaves out zero, "no" if it holds zero, "one seed" or "few users" where a part is
+unknown. The intervals are not widened for the number of comparisons: of twenty rows without a difference,
+one is expected to be "resolved".
+
+Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
+base, the seed part is the base's own (its paired t interval), and they are not pooled with the architectures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy import stats
+
+from datasets.errors import InputError
+from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_users
+from harness.metrics import NonFiniteScores
+from harness.runs import RECORD_FILE, write_atomically
+
+COLUMNS = (
+    "suite dataset task metric architecture variant base seeds users mean base_mean diff "
+    "users_low users_high seeds_low seeds_high low high resolved"
+).split()
+LEVEL = 0.95
+
+
+class Contestant(NamedTuple):
+    """A row of a table: an architecture or reference, and its variant."""
+
+    architecture: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: whose it is, and where its predictions are."""
+
+    contestant: Contestant
+    dataset: str
+    seed: int
+    is_reference: bool
+    predictions: Path
+
+
+def write_comparisons(out: Path) -> Path:
+    """Compare the runs under ``out`` and write ``out/comparisons.csv``, whole or not at all. Its path."""
+    path = out / "comparisons.csv"
+    write_atomically(path, compare(out).to_csv(index=False).encode())
+    return path
+
+
+def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
+    """Every finished run's difference to the base, with intervals: the columns of ``comparisons.csv``.
+
+    Args
+        out: a suite's output folder: ``suite.json``, ``runs/*/record.json``, ``runs/*/predictions.parquet``.
+        replicates: bootstrap draws of users a dataset and task.
+
+    Raises
+        InputError: a file is missing, damaged or does not fit the others.
+    """
+    suite = _read_json(out / "suite.json", "run the suite again into this folder")
+    order = [
+        Contestant(entry["architecture"], entry.get("variant") or "") for entry in suite["architectures"]
+    ]
+    base = _base(suite["base"], order, out / "suite.json")
+    runs = _finished_runs(out, suite["name"], order)
+    rows = []
+    for dataset in suite["datasets"]:
+        of_dataset = [run for run in runs if run.dataset == dataset]
+        if not any(run.contestant == base for run in of_dataset):
+            continue
+        for task in _tasks(of_dataset):
+            measured = _measure(of_dataset, task, replicates)
+            for row in _rows(of_dataset, measured, base):
+                rows.append(
+                    {"suite": suite["name"], "dataset": dataset, "task": task, "base": suite["base"], **row}
+                )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+# ------------------------------------------------------------------------------------------ intervals
+
+
+def _rows(runs: list[Run], measured: UserBootstrap, base: Contestant) -> Iterator[dict]:
+    contestants = [who for who in dict.fromkeys(run.contestant for run in runs) if who != base]
+    for metric in METRICS:
+        if np.isnan(measured.point[metric]).any():
+            continue  # the test rows do not define it
+        pooled = _pooled_seed_spread(runs, measured.point[metric])
+        for who in contestants:
+            pairs = _pairs(runs, who, base)
+            if pairs:
+                yield {
+                    "metric": metric,
+                    "architecture": who.architecture,
+                    "variant": who.variant,
+                    **_compared(runs, measured, metric, pairs, pooled),
+                }
+
+
+def _pairs(runs: list[Run], who: Contestant, base: Contestant) -> list[tuple[int, int]]:
+    """Numbers of the runs (of ``who``, of the base) that share a seed; a reference shares every seed."""
+    return [
+        (i, j)
+        for j, base_run in enumerate(runs)
+        if base_run.contestant == base
+        for i, run in enumerate(runs)
+        if run.contestant == who and (run.is_reference or run.seed == base_run.seed)
+    ]
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Standard deviation of a paired difference between two runs of one seed, and what it rests on."""
+
+    sd: float
+    df: int
+
+    def half_width(self, seeds: int) -> float:
+        """Of the mean difference over ``seeds``; NaN if one seed, or no degree of freedom, is all there is."""
+        if seeds < 2 or self.df < 1:
+            return math.nan
+        return float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.sd / math.sqrt(seeds)
+
+
+def _pooled_seed_spread(runs: list[Run], values: NDArray[np.float64]) -> SeedSpread:
+    """From the residuals of architecture + seed over all models' runs; missing runs are no trouble."""
+    models = [i for i, run in enumerate(runs) if not run.is_reference]
+    design = np.concatenate(
+        [_one_hot([runs[i].contestant for i in models]), _one_hot([runs[i].seed for i in models])], axis=1
+    )
+    y = values[models]
+    effects, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    df = len(y) - int(rank)
+    return SeedSpread(math.sqrt(2 * float(np.sum((y - design @ effects) ** 2)) / df) if df else math.nan, df)
+
+
+def _one_hot(values: list) -> NDArray[np.float64]:
+    """(N, distinct values)"""
+    levels = list(dict.fromkeys(values))
+    return np.eye(len(levels))[[levels.index(value) for value in values]]
+
+
+def _compared(
+    runs: list[Run], measured: UserBootstrap, metric: str, pairs: list[tuple[int, int]], pooled: SeedSpread
+) -> dict:
+    point = measured.point[metric]
+    ours, bases = [i for i, _ in pairs], [j for _, j in pairs]
+    is_reference = runs[ours[0]].is_reference
+    if is_reference:
+        own_sd = float(np.std(point[ours] - point[bases], ddof=1)) if len(pairs) > 1 else math.nan
+        pooled = SeedSpread(own_sd, len(pairs) - 1)
+    diff = measured.difference(metric, ours, bases)
+    users_low, users_high = measured.interval(metric, ours, bases, LEVEL)
+    half = pooled.half_width(len(pairs))
+    low = diff - math.hypot(diff - users_low, half)
+    high = diff + math.hypot(users_high - diff, half)
+    return {
+        "seeds": 1 if is_reference else len(pairs),
+        "users": measured.users[metric],
+        "mean": float(point[ours].mean()),
+        "base_mean": float(point[bases].mean()),
+        "diff": diff,
+        "users_low": users_low,
+        "users_high": users_high,
+        "seeds_low": diff - half,
+        "seeds_high": diff + half,
+        "low": low,
+        "high": high,
+        "resolved": _resolved(users_low, half, low, high),
+    }
+
+
+def _resolved(users_low: float, seed_half_width: float, low: float, high: float) -> str:
+    if math.isnan(seed_half_width):
+        return "one seed"
+    if math.isnan(users_low):
+        return "few users"
+    return "yes" if low > 0 or high < 0 else "no"
+
+
+# ----------------------------------------------------------------------------------------------- files
+
+
+def _read_json(path: Path, mend: str) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: {mend}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): {mend}") from None
+
+
+def _base(name: str, order: list[Contestant], path: Path) -> Contestant:
+    """The contestant that ``name`` means: a variant, ``architecture/variant``, or an architecture's first."""
+    for who in order:
+        if name in (who.variant, f"{who.architecture}/{who.variant}"):
+            return who
+    for who in order:
+        if name == who.architecture:
+            return who
+    raise InputError(f"{path}: base {name!r} is not among its architectures: name one of them as the base")
+
+
+def _finished_runs(out: Path, suite: str, order: list[Contestant]) -> list[Run]:
+    """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending."""
+    runs: dict[tuple, Run] = {}
+    for path in sorted((out / "runs").glob(f"*/{RECORD_FILE}")):
+        if path.parent.name.endswith(".partial"):
+            continue
+        record = _read_json(path, "delete that folder and run the suite again")
+        who = Contestant(record["architecture"], record["variant"] or "")
+        is_reference = record["kind"] == "reference"
+        if record["status"] != "finished" or record["suite"] != suite or not (is_reference or who in order):
+            continue
+        run = Run(who, record["dataset"], record["seed"], is_reference, path.parent / "predictions.parquet")
+        twin = runs.setdefault((run.dataset, who, run.seed), run)
+        if twin is not run:
+            raise InputError(
+                f"{twin.predictions.parent} and {path.parent} are both {who.architecture} {who.variant} with seed "
+                f"{run.seed} on {run.dataset}, under different settings: delete one, or use another --out"
+            )
+    place = {who: number for number, who in enumerate(order)}
+    return sorted(
+        runs.values(), key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed)
+    )
+
+
+def _tasks(runs: list[Run]) -> list[str]:
+    """Tasks that every run predicted, in the first run's order."""
+    columns = [_parquet(run, None).schema.names for run in runs]
+    prefix = "score_"
+    return [
+        n.removeprefix(prefix) for n in columns[0] if n.startswith(prefix) and all(n in c for c in columns)
+    ]
+
+
+def _parquet(run: Run, columns: list[str] | None) -> pa.Table | pq.ParquetFile:
+    """The columns, or the opened file for ``None``."""
+    try:
+        file = pq.ParquetFile(run.predictions)
+        return file if columns is None else file.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{run.predictions} cannot be read ({error}): delete its folder and run the suite again"
+        ) from None
+
+
+def _measure(runs: list[Run], task: str, replicates: int) -> UserBootstrap:
+    names = ["user", f"label_{task}", f"score_{task}"]
+    users = labels = None
+    scores = []
+    for run in runs:
+        table = _parquet(run, names)
+        run_users, run_labels, run_scores = (table.column(name).to_numpy() for name in names)
+        if users is None:
+            users, labels = run_users, run_labels
+        elif not (np.array_equal(users, run_users) and np.array_equal(labels, run_labels, equal_nan=True)):
+            raise InputError(
+                f"{run.predictions} and {runs[0].predictions} hold different test rows of {task}: "
+                "delete the older folder and run the suite again"
+            )
+        scores.append(run_scores)
+    try:
+        return bootstrap_users(labels, users, scores, replicates)
+    except NonFiniteScores as error:
+        raise InputError(f"a finished run of {runs[0].dataset} has no usable score_{task}: {error}") from None
