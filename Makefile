@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make:
+#   make bench    set up, run the quick suite on the built-in data, write the report
+#   make test     set up, run the tests
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FBGEMM_VERSION := $(shell sed -n 's/^\# fbgemm==//p' requirements/torchrec.txt)
+
+.PHONY: setup bench test lint clean gpu-check
+
+setup: $(READY)
+
+$(READY): requirements/torch.txt requirements/torchrec.txt requirements/base.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/torchrec.txt \
+	  "fbgemm-gpu$$($(BIN)/python -c 'import torch; print("" if torch.version.cuda else "-cpu")')==$(FBGEMM_VERSION)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
+	touch $(READY)
+
+bench: $(READY)
+	$(BIN)/python run_bench.py run quick
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+gpu-check: $(READY)
+	$(BIN)/python run_bench.py doctor
+
+clean:
+	rm -rf $(VENV) cache out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

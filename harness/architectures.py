@@ -1,0 +1,40 @@
+"""The table of architectures: a name, and where its class lives.
+
+Looking the table up imports nothing, so ``list`` and ``--help`` start at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from datasets.errors import InputError
+
+ARCHITECTURES = {
+    "dlrm_mlp": "baselines.dlrm_mlp:DLRMMLP",
+    "deepfm": "baselines.deepfm:DeepFM",
+    "dcn": "baselines.dcn:DCN",
+    "autoint": "baselines.autoint:AutoInt",
+    "transformer": "baselines.transformer:Transformer",
+    "rankmixer": "rankmixer.model:RankMixer",
+}
+
+
+def architecture_class(name: str) -> type:
+    """The class called ``name``, or a user's own as ``package.module:Class``.
+
+    Raises InputError if there is no such name, module or class.
+    """
+    path = ARCHITECTURES.get(name, name)
+    if ":" not in path:
+        raise InputError(
+            f"no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}, or name your own as package.module:Class"
+        )
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"architecture {name!r}: no module {error.name!r}; run from its folder or put it on PYTHONPATH"
+        ) from None
+    except AttributeError:
+        raise InputError(f"architecture {name!r}: module {module!r} has no {attribute!r}") from None

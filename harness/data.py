@@ -1,0 +1,24 @@
+"""The suites' way to the data: raw files or a name in, a prepared folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.catalog import prepare_dataset
+from datasets.errors import InputError
+from datasets.prepared import PreparedDataset
+from datasets.schema import first_problem, read_yaml
+
+__all__ = ["InputError", "PreparedDataset", "first_problem", "prepare_dataset", "prepared_for_ranks", "read_yaml"]
+
+
+def prepared_for_ranks(
+    name: str, options: dict, data_root: Path | None, cache_root: Path, rebuild: bool, world
+) -> PreparedDataset:
+    """Prepare on the first rank, then open on all."""
+    if world.is_first:
+        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild)
+    world.barrier()
+    if not world.is_first:
+        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False)
+    return prepared

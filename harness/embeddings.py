@@ -1,0 +1,167 @@
+"""The sparse side: embedding tables that update inside the backward pass.
+
+One table a vocabulary (TorchRec, fbgemm kernels, optimizer fused into the backward pass). Features
+are mean-pooled; a categorical feature has one index a row, so its mean is the embedding itself.
+With target attention, the tables that an attended sequence looks up return one vector a position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingBagConfig, JaggedTensor, KeyedJaggedTensor, PoolingType
+from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from datasets.schema import Feature, Schema
+
+INIT_BLOCK_ROWS = 4096
+# Exact Adagrad keeps one accumulator a weight, row-wise Adagrad one a row.
+SPARSE_OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "rowwise_adagrad": RowWiseAdagrad}
+
+
+@dataclass(frozen=True)
+class AttendedSequence:
+    """A sequence feature and the feature of the same vocabulary that attends to it."""
+
+    sequence: Feature
+    target: Feature
+
+
+def attended_sequences(schema: Schema) -> list[AttendedSequence]:
+    """Sequences that share a vocabulary with a feature of the row itself, such as the target item."""
+    targets: dict[str, Feature] = {}
+    for feature in schema.sparse_features:
+        if feature.kind != "sequence":
+            targets.setdefault(feature.table, feature)
+    return [
+        AttendedSequence(feature, targets[feature.table])
+        for feature in schema.sparse_features
+        if feature.kind == "sequence" and feature.table in targets
+    ]
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What the tables return for a batch.
+
+    Shapes
+        pooled: feature -> (B, width), mean over the feature's indices (zero if it has none).
+        sequences: feature -> ((B, L, width) padded with zeros, (B,) lengths), attended ones only.
+    """
+
+    pooled: dict[str, Tensor]
+    sequences: dict[str, tuple[Tensor, Tensor]]
+
+
+class Embeddings(nn.Module):
+    """All embedding tables of a schema.
+
+    Args
+        table_sizes: rows of each table, by vocabulary.
+        optimizer: "adagrad" (exact) or "rowwise_adagrad", fused into the backward pass.
+        target_attention: leave attended sequences unpooled. fbgemm has no unpooled look-up with a
+            fused optimizer on the CPU, so every position of such a table is looked up as a bag of one.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        *,
+        optimizer: str,
+        learning_rate: float,
+        target_attention: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        attended = attended_sequences(schema) if target_attention else []
+        self._attended = {pair.sequence.name for pair in attended}
+        unpooled_tables = {pair.sequence.table for pair in attended}
+        by_table = _features_by_table(schema)
+        self._unpooled = {table: by_table[table] for table in by_table if table in unpooled_tables}
+        fused = {
+            "optimizer_type": SPARSE_OPTIMIZERS[optimizer],
+            "optimizer_kwargs": {"lr": learning_rate, "eps": 1e-8},
+            "device": device or torch.device("cpu"),
+        }
+
+        def bag(table: str, feature_names: list[str]) -> EmbeddingBagConfig:
+            return EmbeddingBagConfig(
+                name=table,
+                feature_names=feature_names,
+                num_embeddings=table_sizes[table],
+                embedding_dim=by_table[table][0].embedding_dim,
+                pooling=PoolingType.MEAN,
+            )
+
+        bags = [
+            bag(table, [feature.name for feature in features])
+            for table, features in by_table.items()
+            if table not in unpooled_tables
+        ]
+        self._pooled_keys = [name for config in bags for name in config.feature_names]
+        self.pooled = FusedEmbeddingBagCollection(tables=bags, **fused) if bags else None
+        self.unpooled = nn.ModuleDict(
+            {table: FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused) for table in unpooled_tables}
+        )
+
+    def forward(self, sparse: KeyedJaggedTensor) -> LookedUp:
+        pooled: dict[str, Tensor] = {}
+        sequences: dict[str, tuple[Tensor, Tensor]] = {}
+        if self.pooled is not None:
+            pooled.update(self.pooled(sparse).to_dict())
+        for table, features in self._unpooled.items():
+            looked_up = self._look_up_positions(table, [sparse[feature.name] for feature in features], features)
+            for feature, vectors in zip(features, looked_up, strict=True):
+                lengths = sparse[feature.name].lengths()
+                if feature.name in self._attended:
+                    sequences[feature.name] = (vectors, lengths)
+                else:
+                    pooled[feature.name] = masked_mean(vectors, lengths)
+        return LookedUp(pooled, sequences)
+
+    def _look_up_positions(self, table: str, jagged: list[JaggedTensor], features: list[Feature]) -> list[Tensor]:
+        """One (B, L, width) tensor a feature, from one call of the table."""
+        widest = [feature.max_length if feature.is_list else 1 for feature in features]
+        padded = [tensor.to_padded_dense(length) for tensor, length in zip(jagged, widest, strict=True)]
+        indices = torch.cat([tensor.flatten() for tensor in padded]).long()
+        ones = torch.ones(len(indices), dtype=torch.int32, device=indices.device)
+        single = KeyedJaggedTensor(keys=[table], values=indices, lengths=ones)
+        vectors = self.unpooled[table](single).values().split([tensor.numel() for tensor in padded])
+        return [part.unflatten(0, tensor.shape) for part, tensor in zip(vectors, padded, strict=True)]
+
+    def tables(self) -> list[nn.Module]:
+        """The fused TorchRec modules, each with its ``fused_optimizer()``."""
+        return [*([self.pooled] if self.pooled is not None else []), *self.unpooled.values()]
+
+
+def masked_mean(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """Mean of the first ``lengths`` of (B, L, width) vectors; zero where there is none."""
+    present = torch.arange(vectors.shape[1], device=vectors.device) < lengths.unsqueeze(1)  # (B, L)
+    return (vectors * present.unsqueeze(-1)).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+
+
+def _features_by_table(schema: Schema) -> dict[str, list[Feature]]:
+    by_table: dict[str, list[Feature]] = {}
+    for feature in schema.sparse_features:
+        by_table.setdefault(feature.table, []).append(feature)
+    return by_table
+
+
+def initial_rows(seed: int, table: str, first_row: int, num_rows: int, dim: int) -> Tensor:
+    """Initial weights of ``num_rows`` rows from ``first_row``: (num_rows, dim) float32, N(0, 1/dim) x 0.1.
+
+    Rows are drawn in blocks with a generator each, so any slice of a table can be made alone.
+    """
+    first_block, last_block = first_row // INIT_BLOCK_ROWS, (first_row + num_rows - 1) // INIT_BLOCK_ROWS
+    blocks = []
+    for block in range(first_block, last_block + 1):
+        digest = hashlib.sha256(f"{seed}/{table}/{block}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        blocks.append(torch.randn(INIT_BLOCK_ROWS, dim, generator=generator))
+    offset = first_row - first_block * INIT_BLOCK_ROWS
+    return torch.cat(blocks)[offset : offset + num_rows] * (0.1 / dim**0.5)

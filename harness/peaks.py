@@ -1,0 +1,67 @@
+"""The peak that MFU is measured against, and where it comes from.
+
+MFU = model FLOPs / (time x peak). The peak must be that of the arithmetic used: PyTorch multiplies
+fp32 matrices in plain fp32 unless TF32 is allowed, and TF32 is off here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# Dense peaks in TFLOP/s at boost clocks, from the vendor's datasheets (sparsity not counted).
+DATASHEETS: dict[str, dict[str, float]] = {
+    "A100": {"fp32": 19.5, "bf16": 312.0},
+    "H100 PCIe": {"fp32": 51.2, "bf16": 756.0},
+    "H100": {"fp32": 66.9, "bf16": 989.4},
+    "H200": {"fp32": 66.9, "bf16": 989.4},
+    "L40S": {"fp32": 91.6, "bf16": 362.0},
+    "A10": {"fp32": 31.2, "bf16": 125.0},
+    "RTX 4090": {"fp32": 82.6, "bf16": 165.2},
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s, and a sentence that says where the figure comes from."""
+
+    flops_per_second: float
+    source: str
+
+
+def peak(device: torch.device, precision: str) -> Peak:
+    """A known GPU's datasheet figure, else a GEMM measured on this machine."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for card in sorted(DATASHEETS, key=len, reverse=True):
+            if set(card.split()) <= set(name.replace("-", " ").split()):
+                return Peak(DATASHEETS[card][precision] * 1e12, f"datasheet of {name}, dense {precision}")
+    return measured_peak(device, precision)
+
+
+@cache
+def measured_peak(device: torch.device, precision: str, size: int = 2048, repeats: int = 9) -> Peak:
+    """Fastest of ``repeats`` square GEMMs of ``precision``, after warm-up, on PyTorch's own threads."""
+    left, right = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    for _ in range(2):
+        left @ right
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return Peak(2 * size**3 / min(seconds), f"measured {size}x{size} GEMM, {precision}{threads}")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it, so that the clock reads true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,84 @@
+"""What a long command shows while it works: a rate, a loss, the time that remains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_INTERVAL_SECONDS = 20.0
+
+
+class Watcher(Protocol):
+    """Who is told of progress."""
+
+    def start(self, title: str, total_samples: int) -> None: ...
+
+    def advance(self, samples: int, loss: float, samples_per_second: float) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Tells nobody: tests, and every rank but the first."""
+
+    def start(self, title: str, total_samples: int) -> None:
+        pass
+
+    def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Terminal:
+    """A bar on a terminal; a line now and then where the output is a file."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._title, self._total, self._began, self._spoke = "", 0, 0.0, 0.0
+
+    def start(self, title: str, total_samples: int) -> None:
+        self._title, self._total = title, total_samples
+        self._began = self._spoke = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.add_task(title, total=total_samples, loss=float("nan"), rate=0.0)
+            self._bar.start()
+
+    def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=samples, loss=loss, rate=samples_per_second)
+        elif time.monotonic() - self._spoke > PLAIN_INTERVAL_SECONDS:
+            self._spoke = time.monotonic()
+            left = (self._total - samples) / max(samples_per_second, 1e-9)
+            self.note(
+                f"{self._title}: {samples:,}/{self._total:,} samples, loss {loss:.4f}, "
+                f"{samples_per_second:,.0f} samples/s, {left:.0f} s left"
+            )
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)

@@ -1,0 +1,335 @@
+"""The training step, the loop around it, and prediction.
+
+The clock
+    ``train_seconds`` is the time of training steps: waiting for the batch, look-ups, forward,
+    backward and both optimizers. Not in it: the first stretch of STEPS_PER_LOOK steps of every
+    epoch and start (warm-up), validation, checkpoints and set-up. The device is synchronised before every reading.
+    ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from datasets.batch import Batch
+from datasets.prepared import PreparedDataset
+from datasets.reader import ShardReader
+from harness import checkpoint
+from harness.distributed import World, dense_side
+from harness.peaks import synchronize
+from harness.progress import Watcher
+from harness.runs import RunSpec, Training
+
+STEPS_PER_LOOK = 20  # how often the loss is read back from the device
+EVAL_BATCH_SIZE = 4096
+
+
+class NotFinite(ArithmeticError):
+    """The loss or a score became NaN or infinite at ``step``."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"{what} became NaN or infinite at step {step}")
+        self.step = step
+
+
+@dataclass
+class Progress:
+    """Where a run stands; together with the weights it is all that a checkpoint needs."""
+
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that are done
+    step: int = 0
+    samples: int = 0
+    timed_samples: int = 0
+    timed_seconds: float = 0.0
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    best: float | None = None
+    stale_validations: int = 0
+    stopped: bool = False
+
+
+# ---------------------------------------------------------------------------------------------
+# The step
+# ---------------------------------------------------------------------------------------------
+
+
+def task_loss(logits: Tensor, labels: Tensor, defined: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over each task's defined rows, then over tasks.
+
+    Shapes
+        logits, labels: (B, G); a NaN label is undefined and counts for nothing.
+        defined: (G,) number of defined labels to average over (of all ranks). Returns a scalar.
+    """
+    known = ~torch.isnan(labels)
+    losses = F.binary_cross_entropy_with_logits(
+        logits.float(), torch.where(known, labels, 0.0), reduction="none"
+    )
+    return ((losses * known).sum(0) / defined.clamp(min=1)).mean()
+
+
+def train_step(
+    model: nn.Module, batch: Batch, optimizer: Optimizer, defined: Tensor, clip_norm: float | None,
+    precision: AbstractContextManager, ranks: int,
+) -> Tensor:
+    """One update on one batch; returns this rank's share of the loss, still on the device.
+
+    Embedding tables update inside ``backward`` (fused optimizer), dense parameters here. Gradients
+    are averaged over ranks, so the loss is scaled by their number to make the average a sum.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with precision:
+        logits, auxiliary = model(batch)
+    loss = task_loss(logits, batch.labels, defined)
+    (loss * ranks + sum(auxiliary.values())).backward()
+    if clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(dense_side(model).parameters(), clip_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
+    """The optimizer of the dense side. RMSProp keeps PyTorch's alpha = 0.99 and eps = 1e-8."""
+    parameters = list(dense_side(model).parameters())
+    shared = {"lr": training.dense_lr, "weight_decay": training.weight_decay}
+    if training.dense_optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, **shared)
+    cls = torch.optim.AdamW if training.dense_optimizer == "adamw" else torch.optim.Adam
+    return cls(parameters, fused=True, **shared)
+
+
+def set_learning_rate(optimizer: Optimizer, training: Training, step: int) -> None:
+    """Linear warm-up over ``warmup_steps``, then constant."""
+    scale = min(1.0, (step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = training.dense_lr * scale
+
+
+def autocast(training: Training, device: torch.device) -> AbstractContextManager:
+    """bf16 matrix products where the recipe asks for them; weights and losses stay fp32."""
+    if training.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+# ---------------------------------------------------------------------------------------------
+# The loop
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loop:
+    """What the loop needs beside the model: the run, its data, its folder, and whom to tell."""
+
+    spec: RunSpec
+    prepared: PreparedDataset
+    folder: Path
+    world: World
+    watcher: Watcher
+    checkpoint_seconds: float
+
+    def reader(self, split: str, epoch: int = 0) -> ShardReader:
+        training = split == "train"
+        return ShardReader(
+            self.prepared,
+            split,
+            self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
+            self.spec.tasks,
+            shuffle_seed=self.spec.seed if training else None,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            epoch=epoch,
+        )
+
+    def batches(self, reader: ShardReader, start: int = 0) -> Iterator[tuple[Batch, bool]]:
+        """As many batches as the rank with most has; the others repeat their last, marked False.
+
+        Ranks must step together, since look-ups and gradients cross between them.
+        """
+        most = max(int(n) for n in self.world.gather(np.asarray(reader.num_batches)))
+        last: Batch | None = None
+        with closing(reader.batches(start)) as own:
+            for number in range(start, most):
+                if number < reader.num_batches:
+                    last = next(own).to(self.world.device)
+                    yield last, True
+                else:
+                    last = last or next(iter(reader.batches(reader.num_batches - 1))).to(self.world.device)
+                    yield last.without_labels(), False
+
+
+Validate = Callable[[nn.Module], dict[str, dict]]
+
+
+def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
+    """Train to the end of the last epoch or until early stopping; go on from a checkpoint if any.
+
+    ``validate`` gives the metrics of each task on the validation split. With early stopping the
+    weights of the best validation are restored at the end. Raises NotFinite when a loss does.
+    """
+    optimizer = dense_optimizer(model, loop.spec.training)
+    saved = checkpoint.load(loop.folder, loop.world, model, optimizer)
+    progress = Progress(**saved) if saved else Progress()
+    loop.watcher.start(title_of(loop.spec), loop.spec.training.epochs * loop.prepared.rows["train"])
+    try:
+        while progress.epoch < loop.spec.training.epochs and not progress.stopped:
+            _train_epoch(model, optimizer, loop, progress, validate)
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+    finally:
+        loop.watcher.finish()
+    if loop.spec.training.patience is not None:
+        checkpoint.load_best(loop.folder, loop.world, model)
+    return progress
+
+
+def _train_epoch(
+    model: nn.Module, optimizer: Optimizer, loop: Loop, progress: Progress, validate: Validate
+) -> None:
+    """Stretches of a few steps, each followed by a look at the loss; then what is due after it."""
+    training, world = loop.spec.training, loop.world
+    reader = loop.reader("train", progress.epoch)
+    num_batches = max(int(n) for n in world.gather(np.asarray(reader.num_batches)))
+    validate_after = validation_points(num_batches, training.validations_per_epoch)
+    ends = sorted({*range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK), *validate_after, num_batches})
+    last_save, warm = time.monotonic(), False
+    with closing(loop.batches(reader, progress.batch)) as batches:
+        for end in (end for end in ends if end > progress.batch):
+            _stretch(model, optimizer, loop, progress, batches, end, timed=warm)
+            warm = True
+            if end in validate_after:
+                _validate(model, loop, progress, validate)
+            if progress.stopped:
+                return
+            if end < num_batches and world.from_first(time.monotonic() - last_save > loop.checkpoint_seconds):
+                checkpoint.save(loop.folder, progress.step, world, model, optimizer, asdict(progress))
+                last_save = time.monotonic()
+
+
+def _stretch(
+    model: nn.Module, optimizer: Optimizer, loop: Loop, progress: Progress,
+    batches: Iterator[tuple[Batch, bool]], end: int, timed: bool,
+) -> None:
+    """Steps up to batch ``end`` of the epoch, on one clock reading."""
+    training, world = loop.spec.training, loop.world
+    losses, rows = [], []
+    synchronize(world.device)
+    start = time.perf_counter()
+    for _ in range(end - progress.batch):
+        batch, is_own = next(batches)
+        counts = (~torch.isnan(batch.labels)).sum(0).float()
+        totals = world.sum(torch.cat([counts, counts.new_tensor([len(batch) * is_own])]))
+        set_learning_rate(optimizer, training, progress.step + len(losses))
+        losses.append(
+            train_step(
+                model, batch, optimizer, totals[:-1], training.clip_norm, autocast(training, world.device),
+                world.size,
+            )
+        )
+        rows.append(totals[-1])
+    synchronize(world.device)
+    seconds = time.perf_counter() - start
+    samples = int(torch.stack(rows).sum())
+    if timed:
+        progress.timed_samples += samples
+        progress.timed_seconds += seconds
+    _look(torch.stack(losses), samples, seconds, loop, progress)
+    progress.batch = end
+
+
+def _look(losses: Tensor, samples: int, seconds: float, loop: Loop, progress: Progress) -> None:
+    """Read the stretch's losses back, refuse NaN, extend the curve, show progress."""
+    losses = loop.world.sum(losses)
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        raise NotFinite(progress.step + int(bad[0]) + 1, "the loss")
+    progress.step += len(losses)
+    progress.samples += samples
+    progress.curve.append((progress.samples, float(losses.mean())))
+    loop.watcher.advance(progress.samples, float(losses.mean()), samples / seconds)
+
+
+def _validate(model: nn.Module, loop: Loop, progress: Progress, validate: Validate) -> None:
+    """Add a validation to the record, and decide on early stopping."""
+    training = loop.spec.training
+    metrics = validate(model)
+    progress.validation.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
+    if training.patience is None:
+        return
+    values = [metrics[task][training.select_metric] for task in metrics]
+    score = float(np.mean([value for value in values if value is not None] or [0.0]))
+    if progress.best is None or score > progress.best:
+        progress.best, progress.stale_validations = score, 0
+        checkpoint.save_best(loop.folder, loop.world, model)
+    else:
+        progress.stale_validations += 1
+        progress.stopped = progress.stale_validations >= training.patience
+
+
+def validation_points(num_batches: int, per_epoch: int) -> set[int]:
+    """After which batches of an epoch to validate: evenly spread, the last one included."""
+    return {round(num_batches * (number + 1) / per_epoch) for number in range(per_epoch)} - {0}
+
+
+def title_of(spec: RunSpec) -> str:
+    """What a person calls the run."""
+    variant = f" ({spec.variant})" if spec.variant else ""
+    return f"{spec.dataset} {spec.architecture}{variant} seed {spec.seed}"
+
+
+# ---------------------------------------------------------------------------------------------
+# Prediction
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A split's rows in file order, whatever the number of ranks.
+
+    Shapes
+        user, tier: (N,). labels: (N, G), NaN where undefined. scores: (N, G) probabilities, float32.
+    """
+
+    user: np.ndarray
+    tier: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    seconds: float
+
+
+def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
+    """Score a split. ``seconds`` is reading, look-ups and forward passes together."""
+    model.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    start = time.perf_counter()
+    with torch.inference_mode(), autocast(loop.spec.training, loop.world.device):
+        for batch, is_own in loop.batches(loop.reader(split)):
+            logits, _ = model(batch)
+            if is_own:
+                parts.append((batch.user_id, batch.tier, batch.labels, torch.sigmoid(logits.float())))
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    seconds = time.perf_counter() - start
+    model.train()
+    shard_rows = loop.prepared.shard_rows(split)
+    return Predictions(*(in_file_order(loop.world.gather(c), shard_rows) for c in columns), seconds)
+
+
+def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:
+    """Undo the dealing of shards to ranks (rank r reads shards r, r + ranks, ...)."""
+    taken = [0] * len(by_rank)
+    pieces = []
+    for number, rows in enumerate(shard_rows):
+        rank = number % len(by_rank)
+        pieces.append(by_rank[rank][taken[rank] : taken[rank] + rows])
+        taken[rank] += rows
+    return np.concatenate(pieces)

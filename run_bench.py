@@ -1,0 +1,282 @@
+"""RankMixer Bench: which interaction architecture, at what cost?
+
+    python run_bench.py run quick                                  six architectures on the built-in data
+    python run_bench.py run quick --dataset kuairand-pure --data-root DIR
+
+Every import that takes time is inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    help=__doc__.split("\n\n")[0],
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Prepare, describe and fetch datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Device = Literal["auto", "cpu", "cuda"]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", envvar="BENCH_DATA_ROOT", help="Holds a folder of raw files per dataset."),
+]
+CacheRoot = Annotated[
+    Path, typer.Option("--cache", envvar="BENCH_CACHE", help="Where prepared data are kept for reuse.")
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Prepare the data anew even if a prepared copy exists.")]
+DatasetOptions = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable.")
+]
+DEFAULT_CACHE = Path("cache")
+
+
+@app.command("list")
+def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.Argument()]) -> None:
+    """Name what there is: suites, architectures or datasets."""
+    if what == "architectures":
+        from harness.architectures import ARCHITECTURES
+
+        for name, where in ARCHITECTURES.items():
+            print(f"{name:<18}{where}")
+    elif what == "datasets":
+        from datasets.catalog import DESCRIPTIONS
+
+        for name, description in DESCRIPTIONS.items():
+            print(f"{name:<18}{description}")
+    else:
+        for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
+            question = path.read_text().partition("\n")[0].removeprefix("#").split(maxsplit=1)[-1]
+            print(f"{path.stem:<18}{question}")
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
+    dataset: Annotated[str | None, typer.Option(help="Run on this dataset instead (name or schema YAML).")] = None,
+    data_root: DataRoot = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
+    device: Annotated[Device, typer.Option()] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Where records and the report go [out/SUITE].")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
+    ] = None,
+    cache: CacheRoot = DEFAULT_CACHE,
+    rebuild: Rebuild = False,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="How often a run saves where it stands.")
+    ] = 60.0,
+) -> None:
+    """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
+    from suites.run import Options, choose_device, run_suite
+    from suites.suite import load_suite
+
+    replaced: dict[str, object] = {}
+    if dataset is not None:
+        replaced["datasets"] = [{"name": dataset}]
+    if seeds is not None:
+        replaced["seeds"] = seeds
+    chosen = load_suite(suite, settings or [], replaced)
+    out = out or Path("out") / chosen.name
+
+    from harness.execute import quiet_libraries
+    from harness.progress import Terminal
+
+    quiet_libraries()
+    options = Options(
+        out=out,
+        cache_root=cache,
+        data_root=data_root,
+        device=choose_device(device),
+        rebuild=rebuild,
+        checkpoint_seconds=checkpoint_seconds,
+        command=_command(),
+    )
+    try:
+        records = run_suite(chosen, options, Terminal())
+    finally:
+        if int(os.environ.get("RANK", "0")) == 0 and (out / "suite.json").is_file():
+            _report(out)
+    if any(record["status"] == "failed" for record in records):
+        print("some runs failed; the report names them, with step and reason", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def cost(
+    scale: Annotated[str, typer.Option("--scale", help="A suite's name or YAML.")] = "quick",
+    dataset: Annotated[str | None, typer.Option(help="Count on this dataset's tokens instead.")] = None,
+    data_root: DataRoot = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    cache: CacheRoot = DEFAULT_CACHE,
+) -> None:
+    """Parameters and FLOPs of a suite's architectures at its budget, without training."""
+    from harness.execute import quiet_libraries
+    from suites.costs import cost_table
+    from suites.suite import load_suite
+
+    quiet_libraries()
+    chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
+    print(cost_table(chosen, data_root, cache))
+
+
+@app.command()
+def profile(
+    what: Annotated[Literal["metrics", "data"], typer.Argument()],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+) -> None:
+    """Measure speed, each against its reference in the same run."""
+    import json
+
+    if what == "metrics":
+        from harness.profile_metrics import profile_metrics
+
+        figures = profile_metrics()
+    else:
+        from harness.profile_data import profile_data
+
+        figures = profile_data()
+    for figure in figures:
+        print(
+            f"{figure['name']:<32}{figure['value']:>16,.1f} {figure['unit']}"
+            f"   (median of {figure['median_of']}, spread {figure['spread']:.1%})"
+        )
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=1))
+        print(f"written to {json_file}")
+
+
+@app.command()
+def report(out: Annotated[Path, typer.Argument(help="A folder that `run` wrote.")]) -> None:
+    """Redraw tables, figures and the report page from records alone."""
+    _report(out)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can do, and what is missing, each with its mend."""
+    from harness.doctor import examine
+
+    text, healthy = examine()
+    print(text)
+    raise typer.Exit(0 if healthy else 1)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Datasets by name."""
+    list_("datasets")
+
+
+@data_app.command("fetch")
+def data_fetch(name: str, data_root: DataRoot = None) -> None:
+    """Download a public dataset, check it and unpack it under --data-root."""
+    from datasets.errors import InputError
+    from datasets.fetch import fetch
+
+    if data_root is None:
+        raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
+    print(fetch(name, data_root))
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A dataset's name, or your own schema YAML.")],
+    data_root: DataRoot = None,
+    options: DatasetOptions = None,
+    cache: CacheRoot = DEFAULT_CACHE,
+    rebuild: Rebuild = False,
+) -> None:
+    """Turn raw files into shards that training reads."""
+    prepared = _prepare(name, data_root, options, cache, rebuild)
+    print(f"{prepared.schema.name}: {prepared.rows} rows, {prepared.num_users:,} users, in {prepared.path}")
+
+
+@data_app.command("describe")
+def data_describe(
+    name: Annotated[str, typer.Argument(help="A dataset's name, or your own schema YAML.")],
+    data_root: DataRoot = None,
+    options: DatasetOptions = None,
+    cache: CacheRoot = DEFAULT_CACHE,
+    rebuild: Rebuild = False,
+) -> None:
+    """Fields, vocabularies, missing values, label rates by split, users with both classes."""
+    from datasets.describe import describe, render
+
+    print(render(describe(_prepare(name, data_root, options, cache, rebuild))))
+
+
+def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
+    import yaml
+
+    from datasets.catalog import prepare_dataset
+    from datasets.errors import InputError
+
+    chosen = {}
+    for option in options or []:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise InputError(f"--option {option}: write it as key=value")
+        chosen[key] = yaml.safe_load(value)
+    return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)
+
+
+def _report(out: Path) -> None:
+    from harness.compare import write_comparisons
+    from reports.render import render
+
+    write_comparisons(out)
+    print(f"report: {render(out)}")
+
+
+def _command() -> str:
+    """What was typed, as the report repeats it."""
+    import shlex
+
+    return shlex.join(["python", "run_bench.py", *(a for a in sys.argv[1:] if a != "--debug")])
+
+
+def main() -> None:
+    """Run a command; bad input is one sentence and exit code 2, a failure one sentence and 1."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept, and the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Print one sentence for an error and give the exit code."""
+    from datasets.errors import InputError
+    from reports.records import RecordError
+
+    if isinstance(error, InputError | RecordError):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; mend that and run the same command again", file=sys.stderr)
+        return 1
+    print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

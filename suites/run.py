@@ -1,0 +1,221 @@
+"""Carrying out a suite: match costs, then run what is not yet on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.cost import Cost, CostCounter
+from harness.data import InputError, PreparedDataset, prepared_for_ranks
+from harness.distributed import World, start_world
+from harness.execute import run_model
+from harness.model import Inputs, check_tokens_hold_embeddings, token_dim_for
+from harness.progress import Silent, Watcher
+from harness.references import available_references, run_reference
+from harness.runs import Budget, RunFolder, RunSpec, write_atomically
+from suites.suite import Contestant, Dataset, Suite
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, none of which changes a number: places, device, checkpoints."""
+
+    out: Path
+    cache_root: Path
+    data_root: Path | None
+    device: torch.device
+    rebuild: bool = False
+    checkpoint_seconds: float = 60.0
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that a suite asks for, and the function that carries it out and returns its record."""
+
+    title: str
+    folder: RunFolder
+    carry_out: Callable[[], dict]
+
+
+@dataclass(frozen=True)
+class MatchedRow:
+    """A contestant with its config resolved at the budget of one dataset's tokens."""
+
+    contestant: Contestant
+    config: dict
+    cost: Cost
+    budget: Budget | None
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU if there is one; InputError if ``cuda`` is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no usable GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def match_rows(suite: Suite, prepared: PreparedDataset) -> tuple[Inputs, list[MatchedRow]]:
+    """Resolve every contestant's config at the suite's budget on this dataset's tokens."""
+    schema = prepared.schema
+    token_dim = suite.token_dim or token_dim_for(schema, suite.tokens)
+    check_tokens_hold_embeddings(schema, suite.tokens, token_dim)
+    inputs = Inputs(
+        num_tokens=suite.tokens,
+        token_dim=token_dim,
+        target_attention=suite.target_attention,
+        tower_dim=suite.tower_dim,
+    )
+    tasks = schema.chosen_tasks(suite.tasks)
+    counter = CostCounter(schema, prepared.table_sizes, inputs, len(tasks))
+    return inputs, [_match_row(row, suite, counter) for row in suite.architectures]
+
+
+def _match_row(row: Contestant, suite: Suite, counter: CostCounter) -> MatchedRow:
+    if suite.budget is None:
+        return MatchedRow(row, row.config, counter.cost(row.architecture, row.config), None)
+    match = counter.match(row.architecture, row.config, suite.budget.kind, suite.budget.target)
+    budget = Budget(kind=suite.budget.kind, target=suite.budget.target, miss=match.miss)
+    return MatchedRow(row, match.config, match.cost, budget)
+
+
+def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
+    """Run everything of the suite that has no record yet; returns all records, failed ones too.
+
+    Runs that another process holds are left until the end and then waited for. An exception in one
+    run is reported and leaves no record, so that it is tried again next time; the others go on.
+    """
+    world = start_world(options.device)
+    if suite.training.batch_size % world.size:
+        raise InputError(
+            f"training.batch_size {suite.training.batch_size} must be a multiple of the {world.size} processes"
+        )
+    watcher = watcher if world.is_first else Silent()
+    jobs = [job for dataset in suite.datasets for job in _jobs(suite, dataset, options, world, watcher)]
+    if world.is_first:
+        write_atomically(options.out / "suite.json", json.dumps(_as_run(suite, options), indent=1).encode())
+    records: list[dict] = []
+    broken: list[str] = []
+    waiting: list[Job] = []
+    for patient, due in ((False, jobs), (True, waiting)):
+        for job in due:
+            record = _run_once(job, world, patient, watcher, broken)
+            if record is None:
+                waiting.append(job)
+            elif record:
+                records.append(record)
+    if broken:
+        raise RuntimeError(f"{len(broken)} of {len(jobs)} runs broke and left no record: {'; '.join(broken)}")
+    return records
+
+
+def _run_once(job: Job, world: World, patient: bool, watcher: Watcher, broken: list[str]) -> dict | None:
+    """The job's record: read if it is finished, made if the run is free; None if another process holds it.
+
+    Empty if the run broke, and on ranks other than the first for a run that was finished before.
+    """
+    if not world.is_first:
+        decision = world.from_first(None)
+        return job.carry_out() if decision == "run" else {} if decision == "finished" else None
+    with job.folder.locked(wait=patient) as held:
+        finished = job.folder.is_finished
+        world.from_first("finished" if finished else "run" if held else "held")
+        if finished:
+            return job.folder.record()
+        if not held:
+            return None
+        try:
+            record = job.carry_out()
+        except InputError:
+            raise
+        except Exception as error:
+            if world.size > 1:  # the other ranks would wait for this one
+                raise
+            broken.append(f"{job.title} ({type(error).__name__}: {error})")
+            watcher.note(f"{job.title} broke: {type(error).__name__}: {error}")
+            return {}
+    watcher.note(f"{job.title}: {_outcome(record)}")
+    return record
+
+
+def _outcome(record: dict) -> str:
+    if record["status"] == "failed":
+        return f"FAILED: {record['failure']['reason']}"
+    found = [
+        f"{task} AUC {metrics['auc']:.4f} UAUC {metrics['uauc']:.4f}"
+        for task, metrics in record["metrics"].items()
+        if metrics["auc"] is not None and metrics["uauc"] is not None
+    ]
+    rate = (record["training"] or {}).get("train_samples_per_second")
+    return ", ".join(found) + (f", {rate:,.0f} samples/s" if rate else "")
+
+
+def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watcher: Watcher) -> list[Job]:
+    watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
+    prepared = prepared_for_ranks(
+        dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, world
+    )
+    inputs, rows = match_rows(suite, prepared)
+    tasks = prepared.schema.chosen_tasks(suite.tasks)
+
+    def spec(architecture: str, variant: str, config: dict, budget: Budget | None, seed: int) -> RunSpec:
+        return RunSpec(
+            suite=suite.name,
+            architecture=architecture,
+            variant=variant,
+            config=config,
+            dataset=prepared.schema.name,
+            dataset_options=dataset.options,
+            dataset_fingerprint=prepared.fingerprint,
+            tasks=tasks,
+            num_tokens=inputs.num_tokens,
+            token_dim=inputs.token_dim,
+            target_attention=inputs.target_attention,
+            tower_dim=inputs.tower_dim,
+            budget=budget,
+            training=suite.training,
+            device=world.device.type,
+            world_size=world.size,
+            seed=seed,
+        )
+
+    def model_job(row: MatchedRow, seed: int) -> Job:
+        run = spec(row.contestant.architecture, row.contestant.variant, row.config, row.budget, seed)
+        folder = RunFolder(options.out, run.folder_name)
+        return Job(
+            f"{run.dataset} {run.architecture} {run.variant} seed {seed}".replace("  ", " "),
+            folder,
+            lambda: run_model(run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds),
+        )
+
+    def reference_job(name: str) -> Job:
+        run = spec(name, "", {}, None, 0)
+        folder = RunFolder(options.out, run.folder_name)
+        return Job(f"{run.dataset} {name}", folder, lambda: run_reference(name, run, prepared, folder) if world.is_first else {})
+
+    references = available_references(prepared, tasks) if suite.references else []
+    return [
+        *(reference_job(name) for name in references),
+        *(model_job(row, seed) for seed in range(suite.seeds) for row in rows),
+    ]
+
+
+def _as_run(suite: Suite, options: Options) -> dict:
+    return {
+        "name": suite.name,
+        "description": suite.description,
+        "paper_table": suite.paper_table,
+        "base": suite.base,
+        "architectures": [
+            {"architecture": row.architecture, "variant": row.variant} for row in suite.architectures
+        ],
+        "datasets": [dataset.name for dataset in suite.datasets],
+        "seeds": suite.seeds,
+        "tasks": suite.tasks,
+        "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
+        "command": options.command,
+    }

@@ -1,0 +1,159 @@
+"""What a suite says, and reading one from YAML with a command line's overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.data import InputError, first_problem, read_yaml
+from harness.runs import Training
+
+SHIPPED = Path(__file__).parent
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Contestant(_Strict):
+    """One row of the table: an architecture, and what sets this variant of it apart."""
+
+    architecture: str
+    variant: str = ""
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class Dataset(_Strict):
+    """A dataset by name (or schema YAML by path) and its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SuiteBudget(_Strict):
+    """What every architecture is matched to: forward FLOPs a sample, or dense parameters."""
+
+    flops_per_sample: float | None = Field(None, gt=0)
+    dense_params: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SuiteBudget:
+        if (self.flops_per_sample is None) == (self.dense_params is None):
+            raise ValueError("give either flops_per_sample or dense_params")
+        return self
+
+    @property
+    def kind(self) -> Literal["flops_per_sample", "dense_params"]:
+        return "flops_per_sample" if self.flops_per_sample is not None else "dense_params"
+
+    @property
+    def target(self) -> float:
+        return self.flops_per_sample if self.flops_per_sample is not None else self.dense_params
+
+
+class Suite(_Strict):
+    """A comparison: every contestant on every dataset with every seed, at one budget.
+
+    ``tokens`` x ``token_dim`` is what every contestant gets (``token_dim`` absent: the smallest
+    aligned width that holds the dataset's embeddings). ``base`` is the row that differences are taken
+    to. Without a ``budget``, each contestant's config must size it.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str
+    paper_table: Literal["table1"] | None = None
+    datasets: list[Dataset] = Field(min_length=1)
+    tasks: list[str] = Field(default_factory=list)
+    tokens: int = Field(16, ge=1, le=4096)
+    token_dim: int | None = Field(None, ge=1)
+    target_attention: bool = False
+    tower_dim: int = Field(32, ge=1)
+    budget: SuiteBudget | None = None
+    seeds: int = Field(1, ge=1)
+    base: str = "dlrm_mlp"
+    architectures: list[Contestant] = Field(min_length=1)
+    references: bool = True
+    training: Training = Training()
+
+    @field_validator("architectures", mode="before")
+    @classmethod
+    def _names_alone(cls, rows: Any) -> Any:
+        if isinstance(rows, list):
+            return [{"architecture": row} if isinstance(row, str) else row for row in rows]
+        return rows
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _dataset_names_alone(cls, rows: Any) -> Any:
+        if isinstance(rows, list):
+            return [{"name": row} if isinstance(row, str) else row for row in rows]
+        return rows
+
+    @model_validator(mode="after")
+    def _rows_differ(self) -> Suite:
+        rows = [(row.architecture, row.variant) for row in self.architectures]
+        for row in rows:
+            if rows.count(row) > 1:
+                raise ValueError(f"architectures: {row[0]!r} appears twice; give each its own 'variant'")
+        if (self.base, "") not in rows:
+            raise ValueError(
+                f"base: {self.base!r} is no row without a variant of 'architectures'; add it or name another base"
+            )
+        return self
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Suites that come with the project, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any] | None = None) -> Suite:
+    """Read a shipped suite by name or a user's by path.
+
+    ``overrides`` are ``key.subkey=value`` with values in YAML; ``replaced`` sets whole top-level
+    fields. Raises InputError naming the file or flag, the field and the mend.
+    """
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+    elif name_or_path in shipped_suites():
+        path = shipped_suites()[name_or_path]
+    else:
+        raise InputError(
+            f"no suite {name_or_path!r}: choose from {', '.join(shipped_suites())}, or give a path ending in .yaml"
+        )
+    content = read_yaml(path) | (replaced or {})
+    for override in overrides:
+        _set(content, override)
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as error:
+        raise InputError(first_problem(error, " ".join([str(path), *(f"--set {o}" for o in overrides)]))) from None
+
+
+def _set(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override}: write it as key=value, for example --set training.batch_size=2048")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is not valid YAML; quote it") from None
+    if isinstance(value, str):
+        value = _number(value)
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise InputError(f"--set {override}: {parent!r} has no fields inside; set it whole")
+    content[last] = value
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 1e6 as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
