@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datasets.errors import InputError
 from harness.metrics import RankedRows, auc, per_user_auc
 
 METRICS = ("auc", "uauc", "gauc")
@@ -87,8 +86,8 @@ def bootstrap_users(
     defined = ~np.isnan(y)
     y, u = y[defined], np.asarray(users)[defined]
     runs = [np.asarray(s)[defined] for s in scores]
-    if not runs or not len(y):
-        raise InputError("a bootstrap needs at least one run and one row with a label")
+    if not len(y):
+        return _undefined(replicates, len(runs))
     ids, user_of_row = np.unique(u, return_inverse=True)
 
     by_user = [per_user_auc(y, s, user_of_row) for s in runs]
@@ -110,6 +109,14 @@ def bootstrap_users(
         "gauc": _mean(user_auc, rows_of_user),
     }
     return UserBootstrap(point, draws, {"auc": len(ids), "uauc": len(kept), "gauc": len(kept)})
+
+
+def _undefined(replicates: int, runs: int) -> UserBootstrap:
+    return UserBootstrap(
+        point={metric: np.full(runs, np.nan) for metric in METRICS},
+        draws={metric: np.full((replicates, runs), np.nan) for metric in METRICS},
+        users=dict.fromkeys(METRICS, 0),
+    )
 
 
 def _draw(generator: np.random.Generator, users: int, rows: int) -> NDArray:

@@ -47,10 +47,11 @@ from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_user
 from harness.metrics import NonFiniteScores
 from harness.runs import RECORD_FILE, write_atomically
 
-COLUMNS = (
-    "suite dataset task metric architecture variant base seeds users mean base_mean diff "
-    "users_low users_high seeds_low seeds_high low high resolved"
-).split()
+COLUMNS = [
+    *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
+    *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
+    *("low", "high", "resolved"),
+]
 LEVEL = 0.95
 
 
@@ -90,22 +91,18 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
         InputError: a file is missing, damaged or does not fit the others.
     """
     suite = _read_json(out / "suite.json", "run the suite again into this folder")
-    order = [
-        Contestant(entry["architecture"], entry.get("variant") or "") for entry in suite["architectures"]
-    ]
-    base = _base(suite["base"], order, out / "suite.json")
+    order = [Contestant(row["architecture"], row.get("variant") or "") for row in suite["architectures"]]
+    base = Contestant(suite["base"], "")
     runs = _finished_runs(out, suite["name"], order)
     rows = []
-    for dataset in suite["datasets"]:
+    for dataset in _in_order({run.dataset for run in runs}, suite["datasets"]):
         of_dataset = [run for run in runs if run.dataset == dataset]
         if not any(run.contestant == base for run in of_dataset):
             continue
         for task in _tasks(of_dataset):
             measured = _measure(of_dataset, task, replicates)
-            for row in _rows(of_dataset, measured, base):
-                rows.append(
-                    {"suite": suite["name"], "dataset": dataset, "task": task, "base": suite["base"], **row}
-                )
+            fixed = {"suite": suite["name"], "dataset": dataset, "task": task, "base": suite["base"]}
+            rows += [fixed | row for row in _rows(of_dataset, measured, base)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -148,7 +145,7 @@ class SeedSpread:
     df: int
 
     def half_width(self, seeds: int) -> float:
-        """Of the mean difference over ``seeds``; NaN if one seed, or no degree of freedom, is all there is."""
+        """Of the mean difference over ``seeds``; NaN with one seed, or without a degree of freedom."""
         if seeds < 2 or self.df < 1:
             return math.nan
         return float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.sd / math.sqrt(seeds)
@@ -222,55 +219,60 @@ def _read_json(path: Path, mend: str) -> dict:
         raise InputError(f"{path} cannot be read ({error}): {mend}") from None
 
 
-def _base(name: str, order: list[Contestant], path: Path) -> Contestant:
-    """The contestant that ``name`` means: a variant, ``architecture/variant``, or an architecture's first."""
-    for who in order:
-        if name in (who.variant, f"{who.architecture}/{who.variant}"):
-            return who
-    for who in order:
-        if name == who.architecture:
-            return who
-    raise InputError(f"{path}: base {name!r} is not among its architectures: name one of them as the base")
-
-
 def _finished_runs(out: Path, suite: str, order: list[Contestant]) -> list[Run]:
-    """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending."""
-    runs: dict[tuple, Run] = {}
+    """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending.
+
+    Where a contestant was run under several settings, those of the run that began last count.
+    """
+    records = []
     for path in sorted((out / "runs").glob(f"*/{RECORD_FILE}")):
-        if path.parent.name.endswith(".partial"):
-            continue
-        record = _read_json(path, "delete that folder and run the suite again")
-        who = Contestant(record["architecture"], record["variant"] or "")
-        is_reference = record["kind"] == "reference"
-        if record["status"] != "finished" or record["suite"] != suite or not (is_reference or who in order):
-            continue
-        run = Run(who, record["dataset"], record["seed"], is_reference, path.parent / "predictions.parquet")
-        twin = runs.setdefault((run.dataset, who, run.seed), run)
-        if twin is not run:
-            raise InputError(
-                f"{twin.predictions.parent} and {path.parent} are both {who.architecture} {who.variant} with seed "
-                f"{run.seed} on {run.dataset}, under different settings: delete one, or use another --out"
-            )
+        if not path.parent.name.endswith(".partial"):
+            record = _read_json(path, "delete that folder and run the suite again")
+            if record["suite"] == suite:
+                records.append((record["started_at"], _run(record, path.parent), record))
+    records.sort(key=lambda entry: entry[0])
+    settings = {(run.dataset, run.contestant): _settings(record) for _, run, record in records}
+    runs = [
+        run
+        for _, run, record in records
+        if record["status"] == "finished"
+        and settings[run.dataset, run.contestant] == _settings(record)
+        and (run.is_reference or run.contestant in order)
+    ]
     place = {who: number for number, who in enumerate(order)}
-    return sorted(
-        runs.values(), key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed)
+    return sorted(runs, key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed))
+
+
+def _run(record: dict, folder: Path) -> Run:
+    return Run(
+        contestant=Contestant(record["architecture"], record["variant"] or ""),
+        dataset=record["dataset"],
+        seed=record["seed"],
+        is_reference=record["kind"] == "reference",
+        predictions=folder / "predictions.parquet",
     )
+
+
+def _settings(record: dict) -> dict:
+    """The spec without its seed."""
+    return {name: value for name, value in record["spec"].items() if name != "seed"}
+
+
+def _in_order(datasets: set[str], order: list[str]) -> list[str]:
+    """As the suite lists them; then those that it names otherwise, such as a schema file by its path."""
+    return sorted(datasets, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def _tasks(runs: list[Run]) -> list[str]:
     """Tasks that every run predicted, in the first run's order."""
-    columns = [_parquet(run, None).schema.names for run in runs]
+    names = [_open(run).schema.names for run in runs]
     prefix = "score_"
-    return [
-        n.removeprefix(prefix) for n in columns[0] if n.startswith(prefix) and all(n in c for c in columns)
-    ]
+    return [n.removeprefix(prefix) for n in names[0] if n.startswith(prefix) and all(n in of for of in names)]
 
 
-def _parquet(run: Run, columns: list[str] | None) -> pa.Table | pq.ParquetFile:
-    """The columns, or the opened file for ``None``."""
+def _open(run: Run) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(run.predictions)
-        return file if columns is None else file.read(columns)
+        return pq.ParquetFile(run.predictions)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{run.predictions} cannot be read ({error}): delete its folder and run the suite again"
@@ -279,20 +281,22 @@ def _parquet(run: Run, columns: list[str] | None) -> pa.Table | pq.ParquetFile:
 
 def _measure(runs: list[Run], task: str, replicates: int) -> UserBootstrap:
     names = ["user", f"label_{task}", f"score_{task}"]
-    users = labels = None
-    scores = []
-    for run in runs:
-        table = _parquet(run, names)
-        run_users, run_labels, run_scores = (table.column(name).to_numpy() for name in names)
-        if users is None:
-            users, labels = run_users, run_labels
-        elif not (np.array_equal(users, run_users) and np.array_equal(labels, run_labels, equal_nan=True)):
+    users, labels, first = _columns(runs[0], names)
+    scores = [first]
+    for run in runs[1:]:
+        its_users, its_labels, its_scores = _columns(run, names)
+        if not (np.array_equal(users, its_users) and np.array_equal(labels, its_labels, equal_nan=True)):
             raise InputError(
-                f"{run.predictions} and {runs[0].predictions} hold different test rows of {task}: "
+                f"{run.predictions} and {runs[0].predictions} hold different test rows of {task!r}: "
                 "delete the older folder and run the suite again"
             )
-        scores.append(run_scores)
+        scores.append(its_scores)
     try:
         return bootstrap_users(labels, users, scores, replicates)
     except NonFiniteScores as error:
-        raise InputError(f"a finished run of {runs[0].dataset} has no usable score_{task}: {error}") from None
+        raise InputError(f"a finished run on {runs[0].dataset} has no usable score_{task}: {error}") from None
+
+
+def _columns(run: Run, names: list[str]) -> list[NDArray]:
+    table = _open(run).read(names)
+    return [table.column(name).to_numpy() for name in names]
