@@ -61,14 +61,16 @@ anybody's production data: absolute AUC here compares with no published figure.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import polars as pl
 
 from datasets.errors import InputError
 from datasets.schema import Feature, FractionSplit, Schema, Task
-from datasets.shortvideo_log import HISTORY, ShortVideo
+from datasets.shortvideo_log import ShortVideo
+from datasets.shortvideo_world import DAYS, HISTORY
 from datasets.source import Source
 
 GENERATOR_VERSION = 1  # raise it with every change of the rows that equal options give
@@ -87,6 +89,7 @@ class Options:
 
 
 _MINIMUM = {"rows": 100, "users": 100, "items": 100, "seed": 0, "interactions": 0}
+_MOST_USERS_TIMES_ITEMS = 5_000_000_000  # 6 GB of author counters
 
 
 def identity(options: dict, data_root: Path | None = None) -> dict:
@@ -109,6 +112,7 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
         frame=pl.scan_parquet(scratch / "log-*.parquet"),
         identity=identity(options),
         notes={
+            "simulated_days": DAYS,
             "interacting_pairs": ", ".join(" x ".join(effect.fields) for effect in world.pairs),
             "interacting_triples": ", ".join(" x ".join(effect.fields) for effect in world.triples),
         },
@@ -185,8 +189,15 @@ def _checked(options: dict) -> Options:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             kind = "a whole number" if whole else "a number"
             raise InputError(f"shortvideo option {name!r} must be {kind}, not {value!r}; correct it")
-        if not value >= _MINIMUM[name]:
+        lowest = _MINIMUM[name]
+        if not lowest <= value < math.inf:
             raise InputError(
-                f"shortvideo option {name!r} must be at least {_MINIMUM[name]}, not {value}; raise it"
+                f"shortvideo option {name!r} must be finite and at least {lowest}, not {value}; correct it"
             )
-    return Options(**options)
+    checked = Options(**options)
+    if checked.users * checked.items > _MOST_USERS_TIMES_ITEMS:
+        raise InputError(
+            f"shortvideo options 'users' x 'items' may be at most {_MOST_USERS_TIMES_ITEMS:,}, "
+            f"not {checked.users * checked.items:,}; lower one of them"
+        )
+    return replace(checked, interactions=float(checked.interactions))

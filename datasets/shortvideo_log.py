@@ -44,6 +44,7 @@ from datasets.shortvideo_world import (
 )
 
 USERS_PER_TICK_ROW = 20
+FIRST_WEEKDAY = 3  # Monday is 0; with a Thursday both weekends fall into the training days
 DRIFT_MEMORY = 0.94  # correlation of a user's interests with those of the day before
 POPULAR_CANDIDATES, AUTHOR_CANDIDATES = 6, 2  # a slate: by appeal, and by authors of the history
 POLICY_STRENGTH = 1.0  # weight of the interest match against Gumbel noise when one is shown
@@ -88,8 +89,9 @@ class ShortVideo:
     """A stream of ``rows`` watched videos over 14 simulated days.
 
     ``interactions`` scales all that is not a main effect: interest match, history overlap, pairs
-    and triples. Equal arguments give equal rows whatever the chunk size. Memory: about
-    ``users * authors * 6`` bytes (authors = items / 5) and a chunk.
+    and triples. Equal arguments give equal rows whatever the chunk size. Memory is a chunk and the
+    state, mostly the author counters: 3 * users * authors integers (authors = items / 5) of two
+    bytes each up to 65,535 ticks, of four beyond.
     """
 
     def __init__(
@@ -204,6 +206,7 @@ class ShortVideo:
 
     def _context(self, time: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         hours = time // (MICROSECONDS_PER_DAY // 24)
+        days = hours // 24
 
         def draw(shares: np.ndarray) -> np.ndarray:
             return np.searchsorted(np.cumsum(shares)[:-1], rng.random(len(time)), side="right").astype(
@@ -213,7 +216,7 @@ class ShortVideo:
         return {
             "time": time,
             "hour": (hours % 24).astype(np.int32),
-            "weekday": (hours // 24 % 7).astype(np.int32),
+            "weekday": ((FIRST_WEEKDAY + days) % 7).astype(np.int32),
             "tab": draw(TAB_SHARES),
             "network": draw(NETWORK_SHARES),
         }
@@ -309,5 +312,6 @@ def _codes_and_overlap(row: dict[str, np.ndarray], world: World) -> tuple[dict[s
 def _clock() -> np.ndarray:
     """The share of all rows that falls before each full hour of the log, (24 * DAYS + 1,)."""
     hour = np.arange(24 * DAYS)
-    rate = 1.0 + 0.7 * np.cos(2 * np.pi * (hour % 24 - 21) / 24) + 0.2 * (hour // 24 % 7 >= 5)
+    weekend = (FIRST_WEEKDAY + hour // 24) % 7 >= 5
+    rate = 1.0 + 0.7 * np.cos(2 * np.pi * (hour % 24 - 21) / 24) + 0.2 * weekend
     return np.concatenate([[0.0], np.cumsum(rate)]) / rate.sum()
