@@ -6,6 +6,8 @@ The frames are rows of ``comparisons.csv`` and ``results.csv`` for one dataset, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +20,13 @@ from reports.style import BAND, FAINT, INK, PAPER_COLOR, canvas, look, styled
 POINTS = 100
 METRICS = ("auc", "uauc")
 BUDGET_BAND = 0.03
+PAPER_MARK: dict[str, Any] = {
+    "color": PAPER_COLOR,
+    "marker": "|",
+    "markersize": 10,
+    "markeredgewidth": 2,
+    "linestyle": "",
+}
 
 
 def contestants(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -40,7 +49,7 @@ def forest(comparisons: pd.DataFrame) -> Figure:
 
     Args:
         comparisons: rows of ``comparisons.csv`` for one dataset: architecture, variant, base, task,
-            metric, diff, low, high, resolved; a column ``paper_gain`` (points x 100) adds the paper's.
+            metric, diff, low, high, users_low, users_high, resolved, seeds, users; a column ``paper_gain`` (points x 100) adds the paper's.
     """
     models = contestants(comparisons)
     tasks = list(dict.fromkeys(comparisons["task"]))
@@ -72,54 +81,37 @@ def _forest_panel(axes: Axes, rows: pd.DataFrame, models: list[tuple[str, str]])
     axes.grid(axis="y", visible=False)
     for position, model in enumerate(models):
         for row in rows_of(rows, model).to_dict("records"):
-            style = look(*model)
-            axes.plot(
-                [POINTS * row["low"], POINTS * row["high"]], [position] * 2, color=style.color, linewidth=2
-            )
-            fill = style.color if row["resolved"] else "white"
-            axes.plot(
-                [POINTS * row["diff"]],
-                [position],
-                style.marker,
-                color=style.color,
-                markerfacecolor=fill,
-                markersize=7,
-                gid=f"diff {label(*model)}",
-            )
+            _difference(axes, row, position, model)
             if pd.notna(row.get("paper_gain")):
-                axes.plot(
-                    [row["paper_gain"]],
-                    [position + 0.28],
-                    "|",
-                    color=PAPER_COLOR,
-                    markersize=10,
-                    markeredgewidth=2,
-                )
+                axes.plot([row["paper_gain"]], [position + 0.28], **PAPER_MARK)
     axes.set_yticks(range(len(models)), [label(*model) for model in models])
     axes.set_ylim(len(models) - 0.4, -0.6)
 
 
+def _difference(axes: Axes, row: dict, position: int, model: tuple[str, str]) -> None:
+    """Marker and interval; without a spread over seeds the users' part alone, dotted."""
+    color, known = look(*model).color, pd.notna(row["low"])
+    ends = ("low", "high") if known else ("users_low", "users_high")
+    interval = [POINTS * row[end] for end in ends]
+    axes.plot(interval, [position] * 2, "-" if known else ":", color=color, linewidth=2)
+    fill = color if row["resolved"] == "yes" else "white"
+    style = {"color": color, "marker": look(*model).marker, "markerfacecolor": fill, "markersize": 7}
+    axes.plot([POINTS * row["diff"]], [position], **style, label=label(*model))
+
+
 def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=INK, marker="o", linewidth=2, label="resolved"),
-        Line2D(
-            [], [], color=INK, marker="o", linewidth=2, markerfacecolor="white", label="no difference seen"
-        ),
-    ]
+    kinds: dict[str, dict[str, Any]] = {}
+    verdicts = set(comparisons["resolved"])
+    if "yes" in verdicts:
+        kinds["resolved"] = {"marker": "o"}
+    if "no" in verdicts:
+        kinds["no difference seen"] = {"marker": "o", "markerfacecolor": "white"}
+    if comparisons["low"].isna().any():
+        alone = {"marker": "o", "markerfacecolor": "white", "linestyle": ":"}
+        kinds["interval over users alone, nothing claimed"] = alone
+    handles = [Line2D([], [], color=INK, linewidth=2, label=name, **style) for name, style in kinds.items()]
     if "paper_gain" in comparisons and comparisons["paper_gain"].notna().any():
-        paper = "the paper's gain (its own data and base)"
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=PAPER_COLOR,
-                marker="|",
-                markersize=10,
-                markeredgewidth=2,
-                linewidth=0,
-                label=paper,
-            )
-        )
+        handles.append(Line2D([], [], **PAPER_MARK, label="the paper's gain (its own data and base)"))
     return handles
 
 
@@ -162,7 +154,7 @@ def _cost_panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
             color=style.color,
             markersize=9,
             markeredgecolor="white",
-            gid=f"mean {label(*model)}",
+            label=label(*model),
         )
     _flops_axis(axes, rows)
 
@@ -195,7 +187,7 @@ def _oracle_line(axes: Axes, values: pd.Series) -> None:
     oracle = float(values.mean())
     low, high = axes.get_ylim()
     if low <= oracle <= high + 1.5 * (high - low):
-        axes.axhline(oracle, color=FAINT, linestyle="--", linewidth=1.2, gid="oracle")
+        axes.axhline(oracle, color=FAINT, linestyle="--", linewidth=1.2, label="oracle")
         axes.annotate(
             f"oracle {oracle:.4f}",
             (0.02, oracle),
@@ -280,10 +272,10 @@ def validation_curves(validation: pd.DataFrame) -> Figure:
     return figure
 
 
-def _sparse_markers(model: tuple[str, str], num_points: int) -> dict[str, object]:
+def _sparse_markers(model: tuple[str, str], num_points: int) -> dict[str, Any]:
     return {
         "marker": look(*model).marker,
         "markersize": 5,
         "markevery": max(1, num_points // 8),
-        "gid": label(*model),
+        "label": label(*model),
     }

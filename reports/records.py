@@ -312,7 +312,7 @@ def load_comparisons(out: Path) -> pd.DataFrame:
             raise RecordError(f"{path}: lacks the column {name!r}; {mend}")
     frame["architecture"] = frame["architecture"].astype(str)
     frame["variant"] = frame["variant"].fillna("").astype(str)
-    frame["resolved"] = frame["resolved"].astype(str).str.lower().isin(["true", "1", "1.0", "yes"])
+    frame["resolved"] = frame["resolved"].astype(str)
     return frame
 
 

@@ -22,6 +22,7 @@ class Section:
     ``base`` is None where the base did not run.
     """
 
+    name: str  # a stem for the names of files
     suite: Suite
     dataset: str
     records: list[Record]
@@ -34,11 +35,6 @@ class Section:
     @property
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(task for record in self.records for task in record.tasks))
-
-    @property
-    def name(self) -> str:
-        """A stem for the names of files, safe whatever the names of suite and dataset are."""
-        return slug(self.dataset)
 
     def runs_of(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.records if record.contestant == contestant]
@@ -63,33 +59,30 @@ def load_sections(records: list[Record], out: Path) -> list[Section]:
             (comparisons["suite"] == suite_name) & (comparisons["dataset"] == dataset)
         ].reset_index(drop=True)
         suite = load_suite(out, suite_name) or _suite_from_records(suite_name, mine, mine_compared)
-        sections.append(_section(suite, dataset, mine, mine_compared))
+        one_suite = all(name == suite_name for name, _ in keys)
+        name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
+        sections.append(_section(name, suite, dataset, mine, mine_compared))
     return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
 
 
-def _section(suite: Suite, dataset: str, records: list[Record], comparisons: pd.DataFrame) -> Section:
+def _section(
+    name: str, suite: Suite, dataset: str, records: list[Record], comparisons: pd.DataFrame
+) -> Section:
     latest = {(record.kind, record.contestant): record.settings for record in records}
     kept = [record for record in records if latest[record.kind, record.contestant] == record.settings]
     contestants = _in_order(suite, _distinct(kept, "model"))
-    base = find_base(suite.base, contestants)
+    base = Contestant(architecture=suite.base) if suite.base else None
     return Section(
+        name=name,
         suite=suite,
         dataset=dataset,
         records=kept,
         superseded=[record for record in records if record not in kept],
         comparisons=comparisons,
         contestants=sorted(contestants, key=lambda contestant: contestant != base),
-        base=base,
+        base=base if base in contestants else None,
         references=sorted(_distinct(kept, "reference"), key=lambda r: _position(r.architecture, REFERENCES)),
     )
-
-
-def find_base(name: str, contestants: list[Contestant]) -> Contestant | None:
-    """The contestant that a suite calls its base: by variant or label, else by architecture."""
-    for contestant in contestants:
-        if name in (contestant.label, contestant.variant, f"{contestant.architecture}/{contestant.variant}"):
-            return contestant
-    return next((contestant for contestant in contestants if contestant.architecture == name), None)
 
 
 def _distinct(records: list[Record], kind: str) -> list[Contestant]:
@@ -109,5 +102,5 @@ def _suite_from_records(name: str, records: list[Record], comparisons: pd.DataFr
     """What can be said of a suite whose description is not in the folder."""
     contestants = _distinct(records, "model")
     bases = comparisons["base"].dropna().unique()
-    base = str(bases[0]) if len(bases) else (contestants[0].label if contestants else "")
+    base = str(bases[0]) if len(bases) else (contestants[0].architecture if contestants else "")
     return Suite(name=name, base=base, architectures=contestants)

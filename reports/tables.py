@@ -49,16 +49,14 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     """One row a contestant (base first), then one a reference; AUCs and differences are fractions.
 
     For each of auc, uauc and gauc: ``<metric>`` (mean over seeds) with ``_low`` and ``_high`` (95%
-    interval over seeds), ``_diff`` to the base with ``_diff_low``, ``_diff_high`` (95% interval) and
-    ``_resolved``, and ``_paper``, the paper's printed value (points x 100, or the AUC in its base row).
+    interval over seeds), ``_diff`` to the base with ``_diff_low``, ``_diff_high`` (95% interval),
+    ``_diff_users_low``, ``_diff_users_high`` (its part from users) and ``_resolved`` (yes, no, one seed,
+    few users), and ``_paper``, the paper's printed value (points x 100, or the AUC in its base row).
     """
     printed = paper_table(section, paper)
     rows = [_quality_row(section, task, contestant, "model", printed) for contestant in section.contestants]
     rows += [_quality_row(section, task, reference, "reference", None) for reference in section.references]
-    frame = pd.DataFrame(rows)
-    for metric in QUALITIES:
-        frame[f"{metric}_resolved"] = frame[f"{metric}_resolved"].astype("boolean")
-    return frame
+    return pd.DataFrame(rows)
 
 
 def paper_table(section: Section, paper: Paper) -> PaperTable | None:
@@ -114,12 +112,11 @@ def _difference(section: Section, task: str, metric: str, contestant: Contestant
         & (compared["architecture"] == contestant.architecture)
         & (compared["variant"] == contestant.variant)
     ]
-    names = ("diff", "diff_low", "diff_high", "resolved")
-    if match.empty or contestant == section.base:
-        return {f"{metric}_{name}": None if name == "resolved" else math.nan for name in names}
-    found = match.iloc[-1]
-    values = (float(found["diff"]), float(found["low"]), float(found["high"]), bool(found["resolved"]))
-    return {f"{metric}_{name}": value for name, value in zip(names, values, strict=True)}
+    names = {"diff": "diff", "low": "diff_low", "high": "diff_high", "resolved": "resolved"}
+    names |= {"users_low": "diff_users_low", "users_high": "diff_users_high"}
+    if match.empty:
+        return {f"{metric}_{ours}": None if ours == "resolved" else math.nan for ours in names.values()}
+    return {f"{metric}_{ours}": match.iloc[-1][theirs] for theirs, ours in names.items()}
 
 
 def quality_table(section: Section, task: str, paper: Paper) -> Table:
@@ -158,20 +155,27 @@ def _quality_cells(row: dict, printed: PaperTable | None, task: str) -> list[str
 
 
 def difference_cell(row: dict, metric: str) -> str:
-    """``+0.64 (+0.51 to +0.77) higher``, or ``no difference seen`` after the interval."""
+    """``+0.64 (+0.51 to +0.77) higher``, or ``no difference seen`` after the interval.
+
+    With one seed the interval is the users' alone, and is marked so.
+    """
     if row["is_base"]:
         return "base"
     if is_missing(row[f"{metric}_diff"]):
         return MISSING
     diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
+    if is_missing(low) and not is_missing(row[f"{metric}_diff_users_low"]):
+        low, high = (POINTS * row[f"{metric}_diff_users_{end}"] for end in ("low", "high"))
+        return f"{interval(diff, low, high, 2)} over users, {verdict(row, metric)}"
     return f"{interval(diff, low, high, 2)} {verdict(row, metric)}"
 
 
 def verdict(row: dict, metric: str) -> str:
-    """``higher``, ``lower`` or ``no difference seen``: what the interval says of a difference."""
-    if is_missing(row[f"{metric}_resolved"]) or not row[f"{metric}_resolved"]:
-        return NO_DIFFERENCE
-    return "higher" if row[f"{metric}_diff"] > 0 else "lower"
+    """``higher``, ``lower``, ``no difference seen``, or why nothing is said: ``one seed``, ``few users``."""
+    resolved = str(row[f"{metric}_resolved"])
+    if resolved == "yes":
+        return "higher" if row[f"{metric}_diff"] > 0 else "lower"
+    return NO_DIFFERENCE if resolved == "no" else resolved
 
 
 def _paper_cell(row: dict, metric: str, printed: PaperTable) -> str:
@@ -193,8 +197,9 @@ def _quality_notes(section: Section, numbers: pd.DataFrame, paper: Paper, task: 
         notes.append("The folder holds no comparisons, so differences to the base are not shown.")
     else:
         notes.append(
-            f"vs base: difference to {base} in AUC points x 100 with its 95% interval; "
-            f'"higher" and "lower" are resolved, else {NO_DIFFERENCE}.'
+            f"vs base: difference to {base} in AUC points x 100, over the seeds both finished, with its 95% "
+            f'interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}; '
+            "with one seed nothing is claimed."
         )
     printed = paper_table(section, paper)
     if printed and any(printed.column(task, metric) for metric in QUALITIES):
@@ -211,6 +216,31 @@ def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
     ]
     beside = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
     return f"paper: {printed.label} of {paper.citation}, on its own data and sizes{beside}."
+
+
+def printed_table(key: str, paper: Paper) -> Table:
+    """A table of the paper as it was printed, with its units and what is odd about it."""
+    printed = paper.tables[key]
+    columns = printed.columns.values()
+    rows = [
+        [row.name, *(_printed_cell(row, name, printed) for name in printed.columns)] for row in printed.rows
+    ]
+    frame = paper.frame()
+    return Table(
+        name=f"paper-{key}",
+        caption=f"The paper's {printed.label} ({printed.about}), from {paper.citation}",
+        numbers=frame[frame["table"] == printed.label],
+        header=["row", *(column.label for column in columns)],
+        rows=rows,
+        notes=[*(f"{c.label}: {c.unit}." for c in columns), *paper.notes_on(key)],
+    )
+
+
+def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
+    value, unit = row.numbers.get(name), printed.columns[name].unit
+    if unit.startswith("AUC points"):
+        return fixed(value, 4) if row.base else signed(value, 2)
+    return short(value) if unit.startswith(("dense parameters", "FLOPs")) else fixed(value, 2)
 
 
 # --- Cost -------------------------------------------------------------------------------------------------

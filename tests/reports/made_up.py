@@ -199,7 +199,7 @@ def comparison_rows(records: list[dict], base: str = "dlrm_mlp", half_width: flo
                             "users_high": high,
                             "low": low,
                             "high": high,
-                            "resolved": low > 0 or high < 0,
+                            "resolved": "yes" if low > 0 or high < 0 else "no",
                         }
                     )
     return rows

@@ -1,0 +1,313 @@
+"""What a section of the report says in words, all of it written from the data."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pandas as pd
+
+from reports.cells import fixed, grouped, interval, is_missing, percent, short, signed
+from reports.markup import markdown
+from reports.paper import Paper
+from reports.records import Contestant, Record, label
+from reports.sections import Section
+from reports.tables import NO_DIFFERENCE, POINTS, paper_row, paper_table, verdict
+
+METRICS = ("auc", "uauc")
+FEW_SEEDS = 5
+CHANCE_AUC = 0.55
+RECIPE = ("recipe", "dense_optimizer", "dense_lr", "sparse_optimizer", "sparse_lr", "batch_size", "epochs")
+
+Bullets = list[str]
+
+
+def compared(section: Section) -> Bullets:
+    """What was compared, on what data, at what budget, with how many seeds."""
+    first = section.records[0]
+    bullets = [_data_sentence(section.dataset, first)]
+    if not section.contestants:
+        return [*bullets, "Only reference rows ran; no architecture is compared."]
+    names = ", ".join(contestant.label for contestant in section.contestants)
+    seeds = sorted({len(section.runs_of(contestant)) for contestant in section.contestants})
+    bullets.append(
+        f"{_count(len(section.contestants), 'model')}: {names}; {_range(seeds)} "
+        f"{'seed' if seeds == [1] else 'seeds'} each; tasks: {', '.join(section.tasks) or 'none'}."
+    )
+    bullets.append(_budget_sentence(section))
+    bullets += _recipe_sentence(section)
+    return bullets
+
+
+def _data_sentence(dataset: str, record: Record) -> str:
+    info = record.dataset_info
+    rows = ", ".join(f"{grouped(count)} {split}" for split, count in info.rows.items())
+    users = f"; {grouped(info.users)} users" if info.users is not None else ""
+    return f"Data: {dataset}" + (f", rows: {rows}" if rows else "") + f"{users}."
+
+
+def _budget_sentence(section: Section) -> str:
+    budgets = [run.budget for run in section.records if run.budget]
+    targets = list(dict.fromkeys((budget.kind, budget.target) for budget in budgets))
+    if not targets:
+        return "Budget: none; the models are as large as their settings make them, so their costs differ."
+    words = {"flops_per_sample": "forward FLOPs per sample", "dense_params": "dense parameters"}
+    sizes = ", ".join(f"{short(target)} {words[kind]}" for kind, target in targets)
+    misses = [abs(budget.miss) for budget in budgets if budget.miss is not None]
+    largest = f"; largest miss {percent(max(misses))}" if misses else ""
+    return f"Budget: {sizes}, the same for every model{largest}."
+
+
+def _recipe_sentence(section: Section) -> Bullets:
+    recipes = []
+    for run in section.records:
+        asked = run.spec.get("training")
+        if run.kind == "model" and isinstance(asked, dict):
+            recipes.append(", ".join(f"{name} {asked[name]}" for name in RECIPE if name in asked))
+    return [f"Training: {'; or '.join(dict.fromkeys(recipes))}."] if any(recipes) else []
+
+
+def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
+    """One sentence a section for the top of the page: counts of what was found."""
+    failed = sum(run.status == "failed" for run in section.records)
+    counts = [
+        f"{task} {metric.upper()}: " + ", ".join(f"{len(names)} {word}" for word, names in groups.items())
+        for task, numbers in tables.items()
+        for metric in METRICS
+        if (groups := _verdicts(numbers, metric))
+    ]
+    against = f", against {section.base.label}: {'; '.join(counts)}" if section.base and counts else ""
+    ended = f"; {_count(failed, 'run')} failed" if failed else ""
+    return f"{section.dataset}: {_count(len(section.contestants), 'model')}{against}{ended}."
+
+
+def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
+    """For each task and metric, which differences to the base are resolved and which are not.
+
+    Args:
+        tables: ``quality_numbers`` by task.
+    """
+    if section.base is None:
+        return (
+            [f"The base {section.suite.base} did not run, so no differences are shown."]
+            if section.contestants
+            else []
+        )
+    if not section.finished(section.base):
+        return [f"The base {section.base.label} has no finished run, so no differences are shown."]
+    if section.comparisons.empty and len(section.contestants) > 1:
+        return ["The folder holds no comparisons.csv, so it is not known which differences are resolved."]
+    return [
+        sentence
+        for task, numbers in tables.items()
+        for metric in METRICS
+        if (sentence := _found_sentence(section.base, task, metric, numbers))
+    ]
+
+
+def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFrame) -> str:
+    said = [f"{word}: {', '.join(names)}" for word, names in _verdicts(numbers, metric).items()]
+    return f"{task}, {metric.upper()} against {base.label}: {'; '.join(said)}." if said else ""
+
+
+def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
+    """Models by verdict; those with a resolved difference carry it and its interval in points x 100."""
+    groups: dict[str, list[str]] = {"higher": [], "lower": [], NO_DIFFERENCE: []}
+    for row in numbers.to_dict("records"):
+        if row["kind"] == "model" and not row["is_base"] and not is_missing(row[f"{metric}_diff"]):
+            word = verdict(row, metric)
+            diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
+            shown = f" {interval(diff, low, high, 2)}" if word in ("higher", "lower") else ""
+            groups.setdefault(word, []).append(label(row["architecture"], row["variant"]) + shown)
+    return {word: names for word, names in groups.items() if names}
+
+
+def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
+    """What cannot be concluded from this section, and what was odd about it."""
+    said = _untrained(section, tables)
+    finished = [len(section.finished(contestant)) for contestant in section.contestants]
+    if finished and min(finished) <= 1:
+        said.append(
+            "With one finished seed, what another seed would change is not known: "
+            "intervals are over users alone, and no difference to such a model is called resolved."
+        )
+    elif finished and min(finished) < FEW_SEEDS:
+        said.append(
+            f"With {min(finished)} seeds the spread over seeds is itself poorly known; "
+            f"{FEW_SEEDS} or more resolve smaller differences."
+        )
+    tests = sum(
+        int(numbers.loc[numbers["kind"] == "model", f"{metric}_diff_low"].notna().sum())
+        for numbers in tables.values()
+        for metric in METRICS
+    )
+    if tests > 1:
+        said.append(
+            f"{tests} AUC and UAUC differences were looked at, each at 95% and without correction: "
+            f"about {tests / 20:.1f} would look resolved by chance if none were real."
+        )
+    if len(section.contestants) > 2:
+        base = section.base.label if section.base else "the base"
+        said.append(
+            f"Only differences to {base} were tested; the order among the others is what it is, untested."
+        )
+    if section.superseded:
+        said.append(
+            f"{_count(len(section.superseded), 'older run')} of other settings in this folder: "
+            "in results.csv, not in the tables."
+        )
+    said.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
+    return said + dataset_notes(section)
+
+
+def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
+    """Models that did no better than chance, a constant, or one feature: say so before anything else."""
+    said = []
+    for task, numbers in tables.items():
+        rows = numbers.to_dict("records")
+        references = {row["architecture"]: row["auc"] for row in rows if row["kind"] == "reference"}
+        single = {name: auc for name, auc in references.items() if name not in ("oracle", "constant")}
+        for row in (row for row in rows if row["kind"] == "model" and not is_missing(row["auc"])):
+            reasons = []
+            if row["auc"] < CHANCE_AUC:
+                reasons.append(f"AUC {fixed(row['auc'], 4)} is near chance")
+            if not is_missing(row["normalized_entropy"]) and row["normalized_entropy"] >= 1:
+                entropy = fixed(row["normalized_entropy"], 3)
+                reasons.append(f"normalized entropy {entropy}, no better a log loss than a constant's")
+            for name, auc in single.items():
+                if not is_missing(auc) and row["auc"] < auc:
+                    reasons.append(f"AUC {fixed(row['auc'], 4)} is below {name}'s {fixed(auc, 4)}")
+            if reasons:
+                name = label(row["architecture"], row["variant"])
+                so = (
+                    " This is the base: differences to it say little about the others."
+                    if row["is_base"]
+                    else ""
+                )
+                said.append(
+                    f"On {task}, {name} did not train well under this recipe ({'; '.join(reasons)}).{so}"
+                )
+    return said
+
+
+def dataset_notes(section: Section) -> Bullets:
+    """What a reader must know of a shipped dataset before reading its table."""
+    if section.dataset == "shortvideo":
+        return [
+            "shortvideo is synthetic: which features interact, and how strongly, is drawn at random and "
+            "shaped for no architecture. It can show that a model learns interactions, not that it would win "
+            "on a real log. The oracle row scores with the true probabilities: no one can do better."
+        ]
+    if section.dataset.startswith("kuairand") and "finish" in section.tasks:
+        return [
+            "On KuaiRand, finish is largely an effect of the video's duration: read it beside the "
+            "duration_only row, which knows nothing else."
+        ]
+    return []
+
+
+def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> Bullets:
+    """Order and direction here and in the paper, agreement and disagreement alike."""
+    printed = paper_table(section, paper)
+    if printed is None:
+        return []
+    said = []
+    for task, numbers in tables.items():
+        for metric in METRICS:
+            column = printed.column(task, metric)
+            both = _in_both(section, numbers, metric, column, printed) if column else []
+            if len(both) > 1:
+                said.append(f"{task}, {metric.upper()}: {_order_sentence(both)}{_direction_sentence(both)}")
+    return said
+
+
+def _in_both(section: Section, numbers: pd.DataFrame, metric: str, column: str, printed) -> list[dict]:
+    """Contestants measured here that the paper's column has too: name, our mean, our verdict, its gain."""
+    both = []
+    rows = numbers[numbers["kind"] == "model"].to_dict("records")
+    for contestant, row in zip(section.contestants, rows, strict=True):
+        beside = paper_row(printed, contestant)
+        if beside and column in beside.numbers and not is_missing(row[metric]):
+            gain = 0.0 if beside.base else beside.numbers[column]
+            compared = not row["is_base"] and not is_missing(row[f"{metric}_diff"])
+            both.append(
+                {
+                    "name": contestant.label,
+                    "ours": row[metric],
+                    "paper": gain,
+                    "diff": POINTS * row[f"{metric}_diff"] if compared else None,
+                    "verdict": verdict(row, metric) if compared else None,
+                }
+            )
+    return both
+
+
+def _order_sentence(both: list[dict]) -> str:
+    pairs = list(combinations(both, 2))
+    agree = sum((a["ours"] - b["ours"]) * (a["paper"] - b["paper"]) > 0 for a, b in pairs)
+    ours, theirs = (
+        ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
+    )
+    order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"
+    return f"best to worst here: {ours}; {order} ({agree} of {len(pairs)} pairs alike)."
+
+
+def _direction_sentence(both: list[dict]) -> str:
+    against = [m for m in both if m["verdict"] == ("lower" if m["paper"] > 0 else "higher")]
+    unseen = [m["name"] for m in both if m["verdict"] == NO_DIFFERENCE]
+    alike = [m["name"] for m in both if m["verdict"] == ("higher" if m["paper"] > 0 else "lower")]
+    said = [f" Resolved in the paper's direction: {', '.join(alike)}."] if alike else []
+    said += [
+        f" Disagrees: {m['name']} is {signed(m['diff'], 2)} to the base here (resolved), "
+        f"{signed(m['paper'], 2)} in the paper."
+        for m in against
+    ]
+    said += [f" No difference seen here where the paper prints one: {', '.join(unseen)}."] if unseen else []
+    return "".join(said)
+
+
+def failures(section: Section) -> Bullets:
+    """Failed runs, each with its step and reason."""
+    return [
+        f"{run.contestant.label}, seed {run.seed}: failed"
+        + (f" at step {run.failure.step}" if run.failure and run.failure.step is not None else "")
+        + (f": {run.failure.reason}" if run.failure else "")
+        for run in section.records
+        if run.status == "failed"
+    ]
+
+
+def environments(section: Section) -> Bullets:
+    """The machines and versions the runs of this section had; one bullet where all are alike."""
+    seen = dict.fromkeys(
+        ", ".join(f"{name} {value}" for name, value in run.environment.items() if value is not None)
+        for run in section.records
+    )
+    return [text for text in seen if text]
+
+
+DEFINITIONS: Bullets = [
+    "AUC: over all test rows where the task is defined, ties counting one half.",
+    "UAUC: the plain mean of each user's own AUC, over users who have both labels; the others are left out.",
+    "GAUC: the same mean, each user weighted by their rows.",
+    "FLOPs: matrix products of the dense side (target attention, the architecture with its projections, the "
+    "towers), forward, a multiply-add as two; look-ups, norms, activations and optimizer are not counted. "
+    "Training is three times forward. Active FLOPs leave out experts that a sample does not use.",
+    "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
+    "Interval of a mean: 95%, Student's t over its seeds.",
+    "Interval of a difference: 95%, two parts in quadrature. Users: bootstrap of users, the same draw for "
+    "both models. Seeds: t interval of paired differences, their spread pooled over the dataset's models.",
+    "Resolved (higher, lower): that interval leaves out zero. Else no difference is seen, which does not "
+    "show that there is none. With one seed or too few users nothing is claimed.",
+]
+
+
+def bullet_list(bullets: Bullets) -> str:
+    return "\n".join(f"- {markdown(bullet)}" for bullet in bullets)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _range(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
