@@ -78,7 +78,9 @@ def test_per_user_auc_gives_each_user_its_own_value_in_order(rows, dtype):
     ids, values, counts = per_user_auc(labels, scores, users)
     expected = sklearn_by_user(labels, scores, users)
     assert ids.tolist() == list(expected)
-    assert list(zip(values, counts, strict=True)) == [pytest.approx(pair, abs=1e-12) for pair in expected.values()]
+    assert list(zip(values, counts, strict=True)) == [
+        pytest.approx(pair, abs=1e-12) for pair in expected.values()
+    ]
 
 
 @settings(max_examples=100, deadline=None)
