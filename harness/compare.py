@@ -114,7 +114,7 @@ def _rows(runs: list[Run], measured: UserBootstrap, base: Contestant) -> Iterato
     for metric in METRICS:
         if np.isnan(measured.point[metric]).any():
             continue  # the test rows do not define it
-        pooled = _pooled_seed_spread(runs, measured.point[metric])
+        pooled = pooled_seed_spread(runs, measured.point[metric])
         for who in contestants:
             pairs = _pairs(runs, who, base)
             if pairs:
@@ -151,8 +151,12 @@ class SeedSpread:
         return float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.sd / math.sqrt(seeds)
 
 
-def _pooled_seed_spread(runs: list[Run], values: NDArray[np.float64]) -> SeedSpread:
-    """From the residuals of architecture + seed over all models' runs; missing runs are no trouble."""
+def pooled_seed_spread(runs: list[Run], values: NDArray[np.float64]) -> SeedSpread:
+    """From the residuals of architecture + seed over all models' runs, of which some may be missing.
+
+    Args
+        values: (M,) the metric of every run.
+    """
     models = [i for i, run in enumerate(runs) if not run.is_reference]
     design = np.concatenate(
         [_one_hot([runs[i].contestant for i in models]), _one_hot([runs[i].seed for i in models])], axis=1

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.errors import InputError
 from harness.bootstrap import bootstrap_users
-from harness.compare import COLUMNS, compare, write_comparisons
+from harness.compare import COLUMNS, Contestant, Run, compare, pooled_seed_spread, write_comparisons
 
 USERS, ROWS, REPLICATES = 50, 600, 100
 BASE = "dlrm_mlp"
@@ -143,6 +143,27 @@ def test_the_seed_part_pools_the_paired_differences_of_all_pairs(made_up):
         got = row(found, name)
         assert got.seeds_high - got["diff"] == pytest.approx(half, rel=1e-9)
         assert got["diff"] - got.seeds_low == pytest.approx(half, rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_seed_part_holds_the_truth_95_times_in_100(seeds, tmp_path):
+    """Six equal architectures. Pooling their differences to the base alone would hold it 93 times."""
+    cells = list(itertools.product(range(6), range(seeds)))
+    runs = [Run(Contestant(str(a), ""), "toy", seed, False, tmp_path) for a, seed in cells]
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        values = generator.normal(size=len(cells))
+        values += 3 * generator.normal(size=seeds)[[seed for _, seed in cells]]
+        difference = values[seeds : 2 * seeds].mean() - values[:seeds].mean()
+        held += abs(difference) <= pooled_seed_spread(runs, values).half_width(seeds)
+    assert 0.94 <= held / 2000 <= 0.96
+
+
+def test_a_failed_seed_costs_the_seed_part_one_degree_of_freedom(tmp_path):
+    cells = [(a, seed) for a in range(4) for seed in range(3) if (a, seed) != (3, 0)]
+    runs = [Run(Contestant(str(a), ""), "toy", seed, False, tmp_path) for a, seed in cells]
+    assert pooled_seed_spread(runs, np.arange(11.0) ** 2).df == 3 * 2 - 1
 
 
 def test_what_a_seed_does_to_all_alike_does_not_widen_the_seed_part(made_up):
