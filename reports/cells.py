@@ -58,6 +58,11 @@ def short(value: Value) -> str:
     raise AssertionError("every number of four digits has a prefix")
 
 
+def params(value: Value) -> str:
+    """As ``short``, a billion parameters being B: ``1.10 B``."""
+    return short(value).replace("G", "B")
+
+
 def short_tick(value: float, _position: object = None) -> str:
     """``5 k``, ``1.02 M``: as ``short`` without trailing zeros, for the ticks of an axis."""
     number, _, prefix = short(value).partition(" ")

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from reports.cells import grouped, short_tick
 from reports.records import label
@@ -48,13 +49,13 @@ def forest(comparisons: pd.DataFrame) -> Figure:
     """Differences to the base with their 95% intervals, a panel a task and metric.
 
     Args:
-        comparisons: rows of ``comparisons.csv`` for one dataset: architecture, variant, base, task,
-            metric, diff, low, high, users_low, users_high, resolved, seeds, users; a column ``paper_gain`` (points x 100) adds the paper's.
+        comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
+            ``paper_gain`` (points x 100) adds the paper's marks.
     """
     models = contestants(comparisons)
     tasks = list(dict.fromkeys(comparisons["task"]))
     figure, panels = canvas(
-        len(tasks), len(METRICS), 4.6, 0.9 + 0.42 * len(models), sharey=True, sharex="col"
+        len(tasks), len(METRICS), 4.6, 0.9 + 0.38 * len(models), sharey=True, sharex="col"
     )
     for task, row in zip(tasks, panels, strict=True):
         for metric, axes in zip(METRICS, row, strict=True):
@@ -93,10 +94,11 @@ def _difference(axes: Axes, row: dict, position: int, model: tuple[str, str]) ->
     color, known = look(*model).color, pd.notna(row["low"])
     ends = ("low", "high") if known else ("users_low", "users_high")
     interval = [POINTS * row[end] for end in ends]
-    axes.plot(interval, [position] * 2, "-" if known else ":", color=color, linewidth=2)
+    axes.plot(interval, [position] * 2, "|-" if known else "|:", color=color, linewidth=2, markersize=6)
     fill = color if row["resolved"] == "yes" else "white"
-    style = {"color": color, "marker": look(*model).marker, "markerfacecolor": fill, "markersize": 7}
-    axes.plot([POINTS * row["diff"]], [position], **style, label=label(*model))
+    marker = look(*model).marker
+    (point,) = axes.plot([POINTS * row["diff"]], [position], marker, color=color, markersize=7)
+    point.set(markerfacecolor=fill, label=label(*model))
 
 
 def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
@@ -135,9 +137,8 @@ def quality_against_cost(results: pd.DataFrame) -> Figure:
             _cost_panel(axes, of_task, metric)
             _oracle_line(axes, oracle.loc[oracle["task"] == task, metric].dropna())
             axes.set_title(f"{task}: {metric.upper()}", loc="left")
-    figure.supxlabel(
-        "forward FLOPs per sample (marker: mean, dot: one seed; shaded: budget ± 3%)", fontsize="medium"
-    )
+    shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""
+    figure.supxlabel(f"forward FLOPs per sample (marker: mean, dot: one seed{shaded})", fontsize="medium")
     _legend_beside(figure, contestants(models))
     return figure
 
@@ -161,16 +162,18 @@ def _cost_panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
     """Linear around one budget (its 3% band shaded), else logarithmic."""
-    flops, budgets = rows["flops_per_sample"].dropna(), rows["budget_flops"].dropna().unique()
+    flops = rows["flops_per_sample"].dropna()
     if flops.empty:
         return
     low, high = float(flops.min()), float(flops.max())
     if high > 1.5 * low:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set_xlim(low / 1.3, high * 1.3)
     else:
-        if len(budgets) == 1:
-            inner, outer = (float(budgets[0]) * (1 + sign * BUDGET_BAND) for sign in (-1, 1))
+        if _has_one_budget(rows):
+            budget = float(rows["budget_flops"].iloc[0])
+            inner, outer = (budget * (1 + sign * BUDGET_BAND) for sign in (-1, 1))
             axes.axvspan(inner, outer, color=BAND, zorder=0)
             low, high = min(low, inner), max(high, outer)
         margin = 0.15 * (high - low) or 0.05 * low
@@ -178,6 +181,10 @@ def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
         axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(short_tick)
     axes.xaxis.set_minor_formatter(lambda value, _: "")
+
+
+def _has_one_budget(rows: pd.DataFrame) -> bool:
+    return rows["budget_flops"].notna().all() and rows["budget_flops"].nunique() == 1
 
 
 def _oracle_line(axes: Axes, values: pd.Series) -> None:

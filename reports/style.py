@@ -97,6 +97,7 @@ SETTINGS: Any = {
     "text.parse_math": False,  # a name with dollar signs is no formula
     "legend.frameon": False,
     "lines.linewidth": 1.6,
+    "figure.constrained_layout.w_pad": 0.09,
     "svg.hashsalt": "reports",  # the same figure is the same file
     "svg.fonttype": "none",
 }

@@ -147,9 +147,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         )
     if len(section.contestants) > 2:
         base = section.base.label if section.base else "the base"
-        said.append(
-            f"Only differences to {base} were tested; the order among the others is what it is, untested."
-        )
+        said.append(f"Only differences to {base} were tested; the order among the others is untested.")
     if section.superseded:
         said.append(
             f"{_count(len(section.superseded), 'older run')} of other settings in this folder: "
@@ -195,7 +193,7 @@ def dataset_notes(section: Section) -> Bullets:
         return [
             "shortvideo is synthetic: which features interact, and how strongly, is drawn at random and "
             "shaped for no architecture. It can show that a model learns interactions, not that it would win "
-            "on a real log. The oracle row scores with the true probabilities: no one can do better."
+            "on a real log. The oracle row scores with the true probabilities, which no model should beat."
         ]
     if section.dataset.startswith("kuairand") and "finish" in section.tasks:
         return [
@@ -248,7 +246,7 @@ def _order_sentence(both: list[dict]) -> str:
         ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
     )
     order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"
-    return f"best to worst here: {ours}; {order} ({agree} of {len(pairs)} pairs alike)."
+    return f"best to worst mean here: {ours}; {order} ({agree} of {len(pairs)} pairs alike)."
 
 
 def _direction_sentence(both: list[dict]) -> str:

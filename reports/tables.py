@@ -13,7 +13,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from reports.cells import MISSING, fixed, grouped, interval, is_missing, percent, short, signed, spread
+from reports.cells import (
+    MISSING,
+    fixed,
+    grouped,
+    interval,
+    is_missing,
+    params,
+    percent,
+    short,
+    signed,
+    spread,
+)
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Row as PaperRow
@@ -171,11 +182,11 @@ def difference_cell(row: dict, metric: str) -> str:
 
 
 def verdict(row: dict, metric: str) -> str:
-    """``higher``, ``lower``, ``no difference seen``, or why nothing is said: ``one seed``, ``few users``."""
+    """``higher``, ``lower``, ``no difference seen``, or ``untested`` and why (one seed, few users)."""
     resolved = str(row[f"{metric}_resolved"])
     if resolved == "yes":
         return "higher" if row[f"{metric}_diff"] > 0 else "lower"
-    return NO_DIFFERENCE if resolved == "no" else resolved
+    return NO_DIFFERENCE if resolved == "no" else f"untested ({resolved})"
 
 
 def _paper_cell(row: dict, metric: str, printed: PaperTable) -> str:
@@ -221,7 +232,11 @@ def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
 def printed_table(key: str, paper: Paper) -> Table:
     """A table of the paper as it was printed, with its units and what is odd about it."""
     printed = paper.tables[key]
-    columns = printed.columns.values()
+    columns = list(printed.columns.values())
+    units = {
+        unit: ", ".join(c.label for c in columns if c.unit == unit)
+        for unit in dict.fromkeys(c.unit for c in columns)
+    }
     rows = [
         [row.name, *(_printed_cell(row, name, printed) for name in printed.columns)] for row in printed.rows
     ]
@@ -232,7 +247,7 @@ def printed_table(key: str, paper: Paper) -> Table:
         numbers=frame[frame["table"] == printed.label],
         header=["row", *(column.label for column in columns)],
         rows=rows,
-        notes=[*(f"{c.label}: {c.unit}." for c in columns), *paper.notes_on(key)],
+        notes=[*(f"{names}: {unit}." for unit, names in units.items()), *paper.notes_on(key)],
     )
 
 
@@ -240,7 +255,9 @@ def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
     value, unit = row.numbers.get(name), printed.columns[name].unit
     if unit.startswith("AUC points"):
         return fixed(value, 4) if row.base else signed(value, 2)
-    return short(value) if unit.startswith(("dense parameters", "FLOPs")) else fixed(value, 2)
+    if unit == "dense parameters":
+        return params(value)
+    return short(value) if unit.startswith("FLOPs") else fixed(value, 2)
 
 
 # --- Cost -------------------------------------------------------------------------------------------------
@@ -256,8 +273,8 @@ _MEASURED = (
 
 
 _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
-    ("dense_params", "dense params", short),
-    ("sparse_params", "sparse params", short),
+    ("dense_params", "dense params", params),
+    ("sparse_params", "sparse params", params),
     ("flops_per_sample", "FLOPs/sample", short),
     ("active_flops_per_sample", "active FLOPs/sample", short),
     ("flops_per_batch_512", "FLOPs/batch of 512", short),
@@ -304,7 +321,7 @@ def cost_table(section: Section, paper: Paper) -> Table:
     columns = [column for column in _COST_COLUMNS if _is_worth_showing(numbers, column[0])]
     if printed and "dense_params" in printed.columns:
         columns += [
-            ("paper_dense_params", "paper: params", short),
+            ("paper_dense_params", "paper: params", params),
             ("paper_flops_per_batch_512", "paper: FLOPs/batch of 512", short),
         ]
     rows = [
