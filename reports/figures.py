@@ -184,7 +184,7 @@ def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _has_one_budget(rows: pd.DataFrame) -> bool:
-    return rows["budget_flops"].notna().all() and rows["budget_flops"].nunique() == 1
+    return bool(rows["budget_flops"].notna().all()) and len(set(rows["budget_flops"])) == 1
 
 
 def _oracle_line(axes: Axes, values: pd.Series) -> None:

@@ -64,6 +64,10 @@ class Table(_Strict):
                 return key
         return None
 
+    def has_task(self, task: str) -> bool:
+        """Whether any column is of this task."""
+        return any(column.task == task for column in self.columns.values())
+
 
 class Note(_Strict):
     tables: list[str]

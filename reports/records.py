@@ -132,7 +132,7 @@ class Budget(_Part):
 
 
 class TaskMetrics(_Part):
-    """One task's metrics on one split; ``users`` and ``rows`` are those that UAUC counts."""
+    """One task's metrics on one split; ``users`` have both labels, ``rows`` have a defined one."""
 
     auc: Number = None
     uauc: Number = None

@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports import summary
+from reports.beside import paper_row, paper_table, printed_table
+from reports.costs import cost_table
 from reports.figures import forest, loss_curves, quality_against_cost, validation_curves
 from reports.files import write_text
 from reports.markup import Table, code_block, latex_document, markdown, markdown_table, write_table
@@ -15,7 +17,7 @@ from reports.paper import Paper, load_paper
 from reports.records import load_records, loss_frame, results_frame, validation_frame, write_results
 from reports.sections import Section, load_sections
 from reports.style import save_figure
-from reports.tables import cost_table, paper_row, paper_table, printed_table, quality_table
+from reports.tables import quality_numbers, quality_tables
 
 
 def render(out: Path) -> Path:
@@ -35,15 +37,16 @@ def render(out: Path) -> Path:
     pages: list[str] = []
     tables: list[Table] = []
     for section in sections:
-        quality = {task: quality_table(section, task, paper) for task in section.tasks}
-        cost = [cost_table(section, paper)] if section.contestants else []
+        numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
+        of_section = [table for task in section.tasks for table in quality_tables(section, task, paper)]
+        of_section += [cost_table(section, paper)] if section.contestants else []
         figures = section_figures(section, paper)
         for name, (figure, _) in figures.items():
             save_figure(figure, out / "figures" / name)
-        shorts.append(summary.in_short(section, {task: table.numbers for task, table in quality.items()}))
+        shorts.append(summary.in_short(section, numbers))
         captions = {name: caption for name, (_, caption) in figures.items()}
-        pages.append(_section_page(section, quality, cost, captions, paper))
-        tables += [*quality.values(), *cost]
+        pages.append(_section_page(section, numbers, of_section, captions, paper))
+        tables += of_section
     keys = dict.fromkeys(section.suite.paper_table for section in sections)
     printed = [printed_table(key, paper) for key in keys if key in paper.tables]
     tables += printed
@@ -136,9 +139,12 @@ def _page(
 
 
 def _section_page(
-    section: Section, quality: dict[str, Table], cost: list[Table], figures: dict[str, str], paper: Paper
+    section: Section,
+    numbers: dict[str, pd.DataFrame],
+    tables: list[Table],
+    figures: dict[str, str],
+    paper: Paper,
 ) -> str:
-    numbers = {task: table.numbers for task, table in quality.items()}
     parts = [
         f"## {markdown(section.dataset)} ({markdown(section.suite.name)})",
         _words("What was compared", summary.compared(section)),
@@ -146,7 +152,7 @@ def _section_page(
         _words("What to keep in mind, and what cannot be concluded", summary.cautions(section, numbers)),
         _words("Against the paper", summary.against_the_paper(section, numbers, paper)),
         _words("Failed runs", summary.failures(section)),
-        *(markdown_table(table) for table in (*quality.values(), *cost)),
+        *map(markdown_table, tables),
         *(
             f"![{caption}](figures/{name}.png)\n\n*{caption}* ([vector](figures/{name}.svg))"
             for name, caption in figures.items()

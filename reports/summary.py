@@ -6,12 +6,13 @@ from itertools import combinations
 
 import pandas as pd
 
+from reports.beside import paper_row, paper_table
 from reports.cells import fixed, grouped, interval, is_missing, percent, short, signed
 from reports.markup import markdown
 from reports.paper import Paper
 from reports.records import Contestant, Record, label
 from reports.sections import Section
-from reports.tables import NO_DIFFERENCE, POINTS, paper_row, paper_table, verdict
+from reports.tables import NO_DIFFERENCE, POINTS, verdict
 
 METRICS = ("auc", "uauc")
 FEW_SEEDS = 5

@@ -1,0 +1,66 @@
+"""The paper's numbers beside ours: which of its rows stands for which model, and its tables as printed."""
+
+from __future__ import annotations
+
+from reports.cells import fixed, params, short, signed
+from reports.markup import Table
+from reports.paper import Paper
+from reports.paper import Row as PaperRow
+from reports.paper import Table as PaperTable
+from reports.records import Contestant
+from reports.sections import Section
+
+
+def paper_table(section: Section, paper: Paper) -> PaperTable | None:
+    """The paper's table that the suite stands beside, if it names one."""
+    return paper.tables.get(section.suite.paper_table or "")
+
+
+def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | None:
+    """The paper's row for a contestant; the default variant has the row of the plain architecture."""
+    if printed is None:
+        return None
+    plain = contestant.label == contestant.architecture
+    return printed.row(contestant.architecture, "" if plain else contestant.variant)
+
+
+def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
+    """Which of the paper's rows stand beside which of ours, and whose data they are from."""
+    pairs = [
+        f"{contestant.label} = {row.name}"
+        for contestant in section.contestants
+        if (row := paper_row(printed, contestant))
+    ]
+    beside = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
+    return f"paper: {printed.label} of {paper.citation}, on its own data and sizes{beside}."
+
+
+def printed_table(key: str, paper: Paper) -> Table:
+    """A table of the paper as it was printed, with its units and what is odd about it."""
+    printed = paper.tables[key]
+    columns = list(printed.columns.values())
+    units = {
+        unit: ", ".join(c.label for c in columns if c.unit == unit)
+        for unit in dict.fromkeys(c.unit for c in columns)
+    }
+    rows = [
+        [row.name, *(_printed_cell(row, name, printed) for name in printed.columns)] for row in printed.rows
+    ]
+    frame = paper.frame()
+    return Table(
+        name=f"paper-{key}",
+        caption=f"The paper's {printed.label} ({printed.about}), from {paper.citation}",
+        numbers=frame[frame["table"] == printed.label],
+        header=["row", *(column.label for column in columns)],
+        rows=rows,
+        notes=[*(f"{names}: {unit}." for unit, names in units.items()), *paper.notes_on(key)],
+    )
+
+
+def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
+    value, unit = row.numbers.get(name), printed.columns[name].unit
+    if unit.startswith("AUC points"):
+        return fixed(value, 4) if row.base else signed(value, 2)
+    if unit == "dense parameters":
+        return params(value)
+    return short(value) if unit.startswith("FLOPs") else fixed(value, 2)
