@@ -135,24 +135,17 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     notes = [*_measure_notes(numbers), _difference_note(section)]
     beside = [paper_note(section, printed, paper)] if printed and printed.has_task(task) else []
     stem = f"{section.name}-{slug(task)}"
-    num_models = len(section.contestants)
     return [
-        _from_columns(
-            f"quality-{stem}", f"Quality {where}", numbers, models | main, num_models, notes + beside
-        ),
-        _from_columns(f"more-{stem}", f"More metrics {where}", numbers, models | more, num_models, notes),
+        _from_columns(f"quality-{stem}", f"Quality {where}", numbers, models | main, notes + beside),
+        _from_columns(f"more-{stem}", f"More metrics {where}", numbers, models | more, notes),
     ]
 
 
 def _from_columns(
-    name: str,
-    caption: str,
-    numbers: pd.DataFrame,
-    columns: dict[str, list[str]],
-    num_models: int,
-    notes: list[str],
+    name: str, caption: str, numbers: pd.DataFrame, columns: dict[str, list[str]], notes: list[str]
 ) -> Table:
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+    num_models = int((numbers["kind"] == "model").sum())
     return Table(name, caption, numbers, list(columns), rows[:num_models], rows[num_models:], notes)
 
 
@@ -229,7 +222,7 @@ def _difference_note(section: Section) -> str:
     if section.comparisons.empty:
         return "The folder holds no comparisons, so differences to the base are not shown."
     return (
-        f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, with its "
-        f'95% interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}. '
+        f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, with "
+        f'its 95% interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}. '
         "Untested: the interval is over users alone, and nothing is claimed."
     )
