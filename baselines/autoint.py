@@ -87,7 +87,7 @@ class AutoInt(nn.Module):
         require_positive(config)
         if config.num_layers < 2:
             raise ValueError(
-                "AutoInt.Config: num_layers is 1, which leaves model_dim without use; set it to 2 or more"
+                "AutoInt.Config: num_layers is 1, so model_dim would set nothing; set it to 2 or more"
             )
         widths = [token_dim] + [config.model_dim] * (config.num_layers - 1)
         self.layers = nn.Sequential(

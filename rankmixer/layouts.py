@@ -1,0 +1,108 @@
+"""Which memory layout runs a RankMixer block fastest: the measurement behind `PerTokenLinear`.
+
+    python -m rankmixer.layouts [cpu|cuda]
+
+prints the time of one block, forward and forward with backward, in each layout as a ratio to the
+einsum's. All layouts share one block's weights and must agree on its output. A time is the median
+over interleaved repeats, so that a busy machine disturbs all alike.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rankmixer.model import Block, mix_tokens
+
+SIZES = ((16, 64, 2, 4096), (16, 128, 2, 2048), (16, 768, 2, 512))  # T, D, k, B
+REPEATS = 11
+PerTokenMap = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, weight (T, in, out), bias (T, 1, out)
+
+
+def einsum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.einsum("bti,tio->bto", x, weight) + bias.squeeze(1)
+
+
+def bmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.bmm(x, weight) + bias
+
+
+def baddbmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias, x, weight)
+
+
+def loop(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    slices = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
+    return torch.stack([torch.addmm(b, token, w) for token, w, b in slices])
+
+
+def mix_tokens_first(x: Tensor) -> Tensor:
+    """`mix_tokens` on (T, B, D)."""
+    return x.unflatten(2, (x.shape[0], -1)).transpose(0, 2).flatten(2)
+
+
+def run_block(block: Block, x: Tensor, mix: Callable[[Tensor], Tensor], linear: PerTokenMap) -> Tensor:
+    up, down = block.ffn.up, block.ffn.down
+    s = block.mixing_norm(mix(x) + x)
+    hidden = functional.gelu(linear(s, up.weight, up.bias))
+    return block.ffn_norm(linear(hidden, down.weight, down.bias) + s)
+
+
+LAYOUTS: dict[str, Callable[[Block, Tensor], Tensor]] = {
+    "einsum on (B, T, D)": lambda block, x: run_block(block, x, mix_tokens, einsum),
+    "baddbmm on views of (B, T, D), chosen": lambda block, x: block(x),
+    "baddbmm on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, baddbmm),
+    "bmm on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, bmm),
+    "loop over tokens on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, loop),
+}
+
+
+def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:
+    """Time of one pass; the device is synchronised before each reading of the clock."""
+    block.zero_grad()
+    _synchronize(x.device)
+    start = time.perf_counter()
+    with torch.set_grad_enabled(backward):
+        output = LAYOUTS[layout](block, x)
+    if backward:
+        output.backward(x.detach())
+    _synchronize(x.device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main(device: str) -> None:
+    for T, D, k, B in SIZES:
+        block = Block(T, D, k * D).to(device)
+        tokens = torch.randn(B, T, D, device=device)
+        inputs = {
+            name: (tokens.transpose(0, 1).contiguous() if "(T, B, D)" in name else tokens).requires_grad_()
+            for name in LAYOUTS
+        }
+        for name, x in inputs.items():
+            output = LAYOUTS[name](block, x)
+            output = output.transpose(0, 1) if "(T, B, D)" in name else output
+            torch.testing.assert_close(output, block(tokens), rtol=1e-3, atol=1e-3)
+        for backward in (False, True):
+            times: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+            for _ in range(REPEATS):
+                for name in LAYOUTS:
+                    times[name].append(seconds(name, block, inputs[name], backward))
+            base = median(next(iter(times.values())))
+            print(f"T={T} D={D} k={k} B={B}, {'forward + backward' if backward else 'forward'}")
+            for name, values in times.items():
+                print(f"  {name:38} {1e3 * median(values):8.1f} ms  x{median(values) / base:.2f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "cpu")

@@ -1,0 +1,124 @@
+"""What every architecture costs, written out by hand: the other side of the counted figures.
+
+An architecture's entry takes its Config's fields, defaults included, so that a default cannot
+change unnoticed.
+
+Notation
+    T tokens, d token width; FLOPs are forward, a sample, GEMMs alone, a multiply-add is two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Each function takes (T, d) and the fields of the Config; ``configs`` are sizes to try it at."""
+
+    params: Callable[..., int]
+    flops: Callable[..., int]
+    output_dim: Callable[..., int]
+    configs: tuple[dict[str, int], ...]
+
+
+def mlp_weights(in_dim: int, hidden_dim: int, num_layers: int) -> int:
+    return in_dim * hidden_dim + (num_layers - 1) * hidden_dim**2
+
+
+def autoint_widths(d: int, model_dim: int, last_dim: int, num_layers: int) -> list[tuple[int, int]]:
+    widths = [d] + [model_dim] * (num_layers - 1) + [last_dim]
+    return list(pairwise(widths))
+
+
+DLRM_MLP = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3: (
+        mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3: 2 * mlp_weights(T * d, hidden_dim, num_layers),
+    output_dim=lambda T, d, hidden_dim, num_layers=3: hidden_dim,
+    configs=({"hidden_dim": 8}, {"hidden_dim": 24, "num_layers": 1}, {"hidden_dim": 640, "num_layers": 4}),
+)
+
+DEEPFM = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3: (
+        T * d + 1 + mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3: 2 * T * d + 2 * mlp_weights(T * d, hidden_dim, num_layers),
+    output_dim=lambda T, d, hidden_dim, num_layers=3: 2 + hidden_dim,
+    configs=DLRM_MLP.configs,
+)
+
+DCN = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: (
+        2 * num_cross_layers * T * d + mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: (
+        2 * num_cross_layers * T * d + 2 * mlp_weights(T * d, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: T * d + hidden_dim,
+    configs=(
+        {"hidden_dim": 8},
+        {"hidden_dim": 24, "num_cross_layers": 1},
+        {"hidden_dim": 640, "num_layers": 2},
+    ),
+)
+
+AUTOINT = ClosedForm(
+    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2: sum(
+        4 * a * b for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
+    ),
+    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2: sum(
+        8 * T * a * b + 4 * T**2 * b for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
+    ),
+    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2: T * last_dim,
+    configs=(
+        {"model_dim": 8, "last_dim": 6},
+        {"model_dim": 24, "last_dim": 32, "num_layers": 2, "num_heads": 8},
+        {"model_dim": 640, "last_dim": 512, "num_layers": 4},
+    ),
+)
+
+TRANSFORMER = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (4 * model_dim**2 + 2 * model_dim * ffn_dim + ffn_dim + 9 * model_dim)
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: (
+        2 * T * d * model_dim
+        + num_layers * (8 * T * model_dim**2 + 4 * T**2 * model_dim + 4 * T * model_dim * ffn_dim)
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: model_dim,
+    configs=(
+        {"model_dim": 8, "ffn_dim": 30},
+        {"model_dim": 24, "ffn_dim": 96, "num_layers": 1, "num_heads": 8},
+        {"model_dim": 640, "ffn_dim": 2000, "num_layers": 3},
+    ),
+)
+
+RANKMIXER = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (2 * T * model_dim * ffn_dim + T * (ffn_dim + model_dim) + 4 * model_dim)
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2: (
+        2 * T * d * model_dim + num_layers * 4 * T * model_dim * ffn_dim
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2: model_dim,
+    configs=(
+        {"model_dim": 16, "ffn_dim": 30},
+        {"model_dim": 48, "ffn_dim": 96, "num_layers": 1},
+        {"model_dim": 768, "ffn_dim": 2160, "num_layers": 3},
+    ),
+)
+
+CLOSED_FORMS = {
+    "dlrm_mlp": DLRM_MLP,
+    "deepfm": DEEPFM,
+    "dcn": DCN,
+    "autoint": AUTOINT,
+    "transformer": TRANSFORMER,
+    "rankmixer": RANKMIXER,
+}

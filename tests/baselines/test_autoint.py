@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from baselines.autoint import AutoInt, InteractingLayer
+from tests.baselines import loops
+from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def interact(tokens, layer):
+    """Equations 5 to 8, with the scores scaled by the root of the head width."""
+    weight = layer.attention.query_key_value.weight.tolist()
+    dim = len(weight) // 3
+    query, key, value = ([loops.linear(t, weight[i * dim : (i + 1) * dim]) for t in tokens] for i in range(3))
+    attended = loops.attention(tokens, query, key, value, layer.attention.num_heads)
+    residual = [loops.linear(t, layer.residual.weight.tolist()) for t in tokens]
+    return [loops.relu(loops.add(a, r)) for a, r in zip(attended, residual, strict=True)]
+
+
+def test_equals_the_equations_written_as_loops():
+    config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2)
+    model = scrambled(AutoInt(5, 3, config))
+    tokens = random_tokens(3, 5, 3)
+    expected = []
+    for row in tokens.tolist():
+        for layer in model.layers:
+            row = interact(row, layer)
+        expected.append([v for token in row for v in token])
+    torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_permuting_tokens_permutes_the_interacting_layers():
+    model = scrambled(AutoInt(5, 3, AutoInt.Config(model_dim=4, last_dim=6)))
+    tokens, order = random_tokens(2, 5, 3), torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(model.layers(tokens[:, order]), model.layers(tokens)[:, order])
+
+
+def test_flattened_read_out_keeps_the_tokens_apart():
+    model = scrambled(AutoInt(5, 3, AutoInt.Config(model_dim=4, last_dim=6)))
+    tokens = random_tokens(2, 5, 3)
+    assert not torch.allclose(model(tokens.flip(1)), model(tokens))
+
+
+def test_zero_values_leave_only_the_residual_projection():
+    layer = scrambled(InteractingLayer(in_dim=3, out_dim=4, num_heads=2))
+    nn.init.zeros_(layer.attention.query_key_value.weight[8:])
+    tokens = random_tokens(2, 5, 3)
+    torch.testing.assert_close(layer(tokens), torch.relu(tokens @ layer.residual.weight.T))
+
+
+@pytest.mark.parametrize(("field", "width"), [("model_dim", 5), ("last_dim", 7)])
+def test_a_width_the_heads_do_not_divide_is_refused_by_name(field, width):
+    config = AutoInt.Config(**({"model_dim": 4, "last_dim": 4} | {field: width}))
+    with pytest.raises(ValueError, match=rf"{field} {width} .* set it to {width - 1} or {width + 1}"):
+        AutoInt(4, 3, config)
+
+
+def test_a_single_layer_is_refused_since_its_knob_would_do_nothing():
+    with pytest.raises(ValueError, match="num_layers is 1"):
+        AutoInt(4, 3, AutoInt.Config(model_dim=4, last_dim=4, num_layers=1))
