@@ -61,7 +61,8 @@ class EventIndex:
     """
 
     def __init__(self, keys: np.ndarray, times: np.ndarray) -> None:
-        self._keys = np.unique(keys)
+        ordered = np.sort(keys)
+        self._keys = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]
         self._first = int(times.min()) if len(times) else 0
         # One number orders by key, then time; the last tick of a key's range lies after its events.
         self._span = int(times.max()) - self._first + 2 if len(times) else 2

@@ -46,7 +46,7 @@ VIDEO_COLUMNS: _Types = {
 
 
 def read_logs(paths: list[Path], notes: dict) -> pl.DataFrame:
-    """All logs as one table in time order, without exact duplicates, with labels and clock.
+    """All logs as one table in order of time (then user, video), without exact duplicates.
 
     Columns: user_id, video_id, time_ms, tab, play_time_ms, duration_ms (null where it was 0),
     finish, skip, is_click, is_like, long_view, hour (0-23) and weekday (1 = Monday) in China.
