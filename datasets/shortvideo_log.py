@@ -53,12 +53,11 @@ SKIP_SECONDS = 3.0
 MAX_PLAYS = 5.0  # watch time ends after this many times the duration
 MICROSECONDS_PER_DAY = 86_400_000_000
 
-# What a history entry says about liking, by watch ratio; the last entry is for "no entry" (-1).
-SENTIMENT = np.append(np.linspace(-1.0, 1.0, NUM_RATIOS), 0.0)
+SENTIMENT = np.linspace(-1.0, 1.0, NUM_RATIOS)  # what a history entry says about liking, by watch ratio
 RECENCY_WEIGHTS = 0.85 ** np.arange(HISTORY - 1, -1, -1)  # oldest first
 
 _DRIFT_STREAM, _TICK_STREAM = 1, 2
-_IMPRESSIONS, _FINISHES, _SKIPS = range(3)
+_IMPRESSIONS = 0  # the first of a counter's three numbers
 
 
 @dataclass
@@ -109,27 +108,24 @@ class ShortVideo:
 
     def chunks(self, chunk_rows: int) -> Iterator[pl.DataFrame]:
         """The rows in time order, ``chunk_rows`` at a time; the last chunk may be shorter."""
-        waiting: list[pl.DataFrame] = []
-        ticks: list[dict[str, np.ndarray]] = []
-        num_waiting = 0
-        state = self.first_state()
-        for tick in range(self.num_ticks):
-            ticks.append(self.step(state, tick))
-            num_waiting += self.tick_rows
-            if num_waiting < chunk_rows and tick + 1 < self.num_ticks:
-                continue
-            frame = pl.concat([*waiting, self._frame(ticks)])
-            if tick + 1 == self.num_ticks:
-                frame = frame.head(frame.height - (self.num_ticks * self.tick_rows - self.rows))
-            whole = frame.height if tick + 1 == self.num_ticks else frame.height // chunk_rows * chunk_rows
+        rest: list[pl.DataFrame] = []
+        for block in self._blocks(-(-chunk_rows // self.tick_rows)):
+            frame = pl.concat([*rest, block])
+            whole = frame.height // chunk_rows * chunk_rows
             for start in range(0, whole, chunk_rows):
-                yield frame.slice(start, min(chunk_rows, whole - start))
-            waiting, ticks = [frame.slice(whole)], []
-            num_waiting = frame.height - whole
+                yield frame.slice(start, chunk_rows)
+            rest = [frame.slice(whole)]
+        yield from (frame for frame in rest if frame.height)
 
-    def _frame(self, ticks: list[dict[str, np.ndarray]]) -> pl.DataFrame:
-        rows = {name: np.concatenate([tick[name] for tick in ticks]) for name in ticks[0]}
-        return log_frame(rows, self.world.item_codes["author"], self.world.item_codes["category"])
+    def _blocks(self, num_ticks: int) -> Iterator[pl.DataFrame]:
+        """The rows in time order, ``num_ticks`` ticks at a time."""
+        author, category = (self.world.item_codes[name] for name in ("author", "category"))
+        state = self.first_state()
+        for start in range(0, self.num_ticks, num_ticks):
+            end = min(start + num_ticks, self.num_ticks)
+            ticks = [self.step(state, tick) for tick in range(start, end)]
+            rows = {name: np.concatenate([tick[name] for tick in ticks]) for name in ticks[0]}
+            yield log_frame(rows, author, category).head(self.rows - start * self.tick_rows)
 
     def first_state(self) -> State:
         """Nobody has watched anything."""

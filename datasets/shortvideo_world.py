@@ -38,7 +38,7 @@ NETWORK_SHARES = np.array([0.6, 0.25, 0.1, 0.05])
 
 # The utility's parts: variances of log watch ratio (see datasets.shortvideo for the equation).
 INTERCEPT = -1.8
-NOISE_VARIANCE = 1.6
+NOISE_VARIANCE = 1.7
 DURATION_SLOPE = 0.5
 MAIN_VARIANCE = 0.35
 USER_VARIANCE = 0.25

@@ -59,7 +59,13 @@ def test_labels_are_what_the_watch_time_says_and_never_both(log):
     np.testing.assert_array_equal(log["finish"].to_numpy(), watch_time >= duration)
     np.testing.assert_array_equal(log["skip"].to_numpy(), watch_time < np.minimum(3.0, duration))
     assert (log["finish"] + log["skip"]).max() == 1
-    assert (duration < 3.0).any()
+
+
+def test_a_video_of_under_three_seconds_is_either_finished_or_skipped(log):
+    brief = log.filter(pl.col("duration") < 3.0)
+    assert brief.height > 100
+    assert (brief["finish"] + brief["skip"] == 1).all()
+    np.testing.assert_allclose(brief["p_finish"] + brief["p_skip"], 1.0)
 
 
 def test_one_percent_of_items_and_of_users_hold_far_more_than_one_percent_of_the_rows(log):

@@ -43,7 +43,8 @@ def test_a_log_may_end_within_a_tick_and_can_be_streamed_twice():
 def test_seeds_differ_in_world_and_log():
     a, b = (whole(rows=500, seed=seed, **SMALL) for seed in (0, 1))
     assert not a.equals(b)
-    assert (a["item_id"] != b["item_id"]).mean() > 0.5
+    for column in ("item_id", "tab"):
+        assert (a[column] != b[column]).mean() > 0.3
     worlds = [draw_world(300, 200, seed) for seed in (0, 1)]
     assert [e.fields for e in worlds[0].pairs] != [e.fields for e in worlds[1].pairs]
 
@@ -213,7 +214,7 @@ def test_memory_does_not_grow_with_the_number_of_rows():
         tracemalloc.stop()
         return peak
 
-    assert peak_bytes(80_000) < 1.1 * peak_bytes(30_000)
+    assert peak_bytes(50_000) < 1.1 * peak_bytes(20_000)
 
 
 def test_the_state_keeps_its_size():
