@@ -1,0 +1,188 @@
+"""Whole reports from made-up folders: what the page says, and that it can be redrawn."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reports.records import COLUMNS, RecordError
+from reports.render import render
+from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
+
+README = Path(__file__).parents[2] / "reports" / "README.md"
+
+
+def page(out: Path) -> str:
+    return (out / "report.md").read_text()
+
+
+def prose(out: Path) -> str:
+    """The page as a reader sees it: escapes undone."""
+    return re.sub(r"\\(.)", r"\1", page(out))
+
+
+def test_rendering_twice_gives_the_same_bytes(quick_out, tmp_path):
+    out = shutil.copytree(quick_out, tmp_path / "out")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert render(out) == out / "report.md"
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert set(after) == set(before)
+    assert [path.name for path in after if after[path] != before[path]] == []
+
+
+def test_every_link_of_the_page_leads_to_a_file(quick_out, mixed_out):
+    for out in (quick_out, mixed_out):
+        links = re.findall(r"\]\(((?:figures|tables|results)[^)]*)\)", page(out))
+        assert len(links) > 5
+        for link in links:
+            assert (out / link).stat().st_size > 0, link
+
+
+def test_figures_are_real_pngs_and_svgs(quick_out):
+    pngs, svgs = (sorted((quick_out / "figures").glob(f"*.{kind}")) for kind in ("png", "svg"))
+    assert [path.stem for path in pngs] == [path.stem for path in svgs]
+    assert len(pngs) == 4
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs)
+    assert all("<svg" in path.read_text() for path in svgs)
+
+
+def test_the_page_says_what_was_compared_and_on_what(quick_out):
+    text = page(quick_out)
+    assert "6 models: dlrm_mlp, deepfm, dcn, autoint, transformer, rankmixer; 2 seeds each" in text
+    assert "120,000 train, 15,000 valid, 15,000 test; 1,275 users" in text
+    assert "Budget: 1.00 M forward FLOPs per sample" in text
+    assert "run_bench.py run quick --out out" in text
+    assert "are not the paper's" in text
+    assert "drawn at random" in text
+    assert "torch 2.13.0" in text
+
+
+def test_every_difference_is_listed_under_its_verdict(tmp_path):
+    records = quick_records()
+    verdicts = {"dcn": "yes", "deepfm": "no", "autoint": "yes", "transformer": "no", "rankmixer": "yes"}
+    rows = [row | {"resolved": verdicts[row["architecture"]]} for row in comparison_rows(records)]
+    out = write_out(tmp_path, records, rows)
+    render(out)
+    [line] = [line for line in page(out).splitlines() if line.startswith("- finish, AUC against dlrm_mlp")]
+    groups = dict(part.split(": ", 1) for part in line.split("against dlrm_mlp: ")[1].rstrip(".").split("; "))
+    names = {word: re.findall(r"[a-z_]{3,}", re.sub(r"\(.*?\)", "", text)) for word, text in groups.items()}
+    assert names == {
+        "higher": ["dcn", "rankmixer"],
+        "lower": ["autoint"],
+        "no difference seen": ["deepfm", "transformer"],
+    }
+
+
+def test_disagreement_with_the_paper_is_stated(quick_out):
+    lines = [line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: best to worst")]
+    assert len(lines) == 1
+    assert (
+        "rankmixer, dlrm_mlp, autoint; in the paper: rankmixer, autoint, dlrm_mlp (2 of 3 pairs" in lines[0]
+    )
+    assert re.search(r"Disagrees: autoint is \N{MINUS SIGN}0\.\d\d to the base here", lines[0])
+    assert "+0.10 in the paper" in lines[0]
+
+
+def test_failed_runs_are_listed_with_step_and_reason(mixed_out):
+    assert "rankmixer, seed 0: failed at step 117: the loss is NaN" in page(mixed_out)
+
+
+def test_each_dataset_has_a_section_and_kuairand_its_warning(mixed_out):
+    text = page(mixed_out)
+    assert "## kuairand-pure (quick)" in text
+    assert "## movielens-100k (quick)" in text
+    assert text.count("largely an effect of the video's duration") == 1
+
+
+def test_users_text_is_shown_and_never_markup(mixed_out):
+    text = page(mixed_out)
+    assert "<b>" not in text
+    assert "[a](b)" not in text
+    assert "no_skip|<b>$x$_{}%&#~^" in prose(mixed_out).replace("&lt;", "<").replace("&gt;", ">").replace(
+        "&amp;", "&"
+    )
+    tables = [line for line in text.splitlines() if line.startswith("| rankmixer (")]
+    assert tables
+    svg = (mixed_out / "figures" / "differences-kuairand-pure.svg").read_text()
+    assert "<b>" not in svg
+    assert "no_skip|&lt;b&gt;$x$" in svg
+
+
+def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(tmp_path):
+    records = [record(name, 0, "kuairand-pure", tasks=("finish",)) for name in ("dlrm_mlp", "dcn", "autoint")]
+    records[0]["metrics"]["finish"] |= {"auc": 0.541}
+    records[1]["metrics"]["finish"] |= {"normalized_entropy": 1.02}
+    records[2]["metrics"]["finish"] |= {"auc": 0.80}
+    records.append(reference("duration_only", "kuairand-pure", tasks=("finish",), lift=0.01))
+    out = write_out(tmp_path, records)
+    render(out)
+    said = [line for line in page(out).splitlines() if "did not train well" in line]
+    assert len(said) == 2
+    assert "AUC 0.5410 is near chance" in said[0]
+    assert "This is the base" in said[0]
+    assert "normalized entropy 1.020" in said[1]
+    assert "below duration_only's 0.7412" in said[1]
+
+
+def test_one_seed_claims_nothing(mixed_out):
+    text = page(mixed_out)
+    assert "untested (one seed)" in text
+    assert not re.search(r"^- .*against dlrm_mlp: .*(higher|lower|no difference)", text, re.MULTILINE)
+
+
+def test_only_references_still_make_a_report(tmp_path):
+    out = write_out(tmp_path, [reference("oracle"), reference("constant")], [])
+    render(out)
+    assert "Only reference rows ran" in page(out)
+    assert "| oracle |" in page(out)
+    assert not (out / "figures").exists()
+
+
+def test_only_failures_still_make_a_report(tmp_path):
+    out = write_out(tmp_path, [failed("dlrm_mlp"), failed("dcn")], [])
+    render(out)
+    assert "The base dlrm_mlp has no finished run" in page(out)
+    assert page(out).count("failed at step 117") == 2
+
+
+def test_one_model_one_task_one_seed_still_makes_a_report(tmp_path):
+    out = write_out(tmp_path, [record("dlrm_mlp", tasks=("like",))], [])
+    render(out)
+    assert "1 model: dlrm_mlp; 1 seed each; tasks: like" in page(out)
+
+
+def test_records_alone_are_enough(tmp_path):
+    out = write_out(tmp_path, quick_records(seeds=1))
+    (out / "suite.json").unlink()
+    (out / "comparisons.csv").unlink()
+    render(out)
+    assert "holds no comparisons" in page(out)
+    assert "| rankmixer |" in page(out)
+
+
+def test_two_suites_in_one_folder_do_not_overwrite_each_other(tmp_path):
+    others = [record(name, 0, suite="table1") for name in ("dlrm_mlp", "rankmixer")]
+    out = write_out(tmp_path, [record("dlrm_mlp"), record("dcn"), *others])
+    render(out)
+    assert (out / "tables" / "quality-quick-shortvideo-finish.csv").is_file()
+    assert (out / "tables" / "quality-table1-shortvideo-finish.csv").is_file()
+
+
+def test_a_damaged_record_stops_the_report_and_is_named(tmp_path):
+    out = write_out(tmp_path, quick_records(seeds=1))
+    (out / "runs" / "run-003" / "record.json").write_text('{"kind": "mod')
+    with pytest.raises(RecordError, match=r"run-003/record\.json"):
+        render(out)
+    assert not (out / "report.md").exists()
+
+
+def test_no_temporary_file_is_left_behind(quick_out):
+    assert [path for path in quick_out.rglob(".*") if path.is_file()] == []
+
+
+def test_the_readme_explains_every_column():
+    explained = set(re.findall(r"`([a-z0-9_]+)`", README.read_text()))
+    assert set(COLUMNS) <= explained

@@ -1,0 +1,179 @@
+"""Numbers of the tables against scipy and hand computation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports.costs import cost_table
+from reports.paper import load_paper
+from reports.records import load_records
+from reports.sections import load_sections
+from reports.tables import mean_interval, quality_numbers, quality_tables
+from tests.reports.made_up import ARCHITECTURES, failed, quick_records, record, write_out
+
+
+def section_of(out):
+    [section] = load_sections(load_records(out), out)
+    return section
+
+
+def tables_of(out, task):
+    return quality_tables(section_of(out), task, load_paper())
+
+
+@given(st.lists(st.floats(0.4, 0.9), min_size=2, max_size=12))
+def test_interval_over_seeds_is_scipys_t_interval(values):
+    mean, low, high = mean_interval(values)
+    sem = stats.sem(values)
+    if sem > 1e-12:
+        assert (low, high) == pytest.approx(stats.t.interval(0.95, len(values) - 1, np.mean(values), sem))
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_one_seed_has_a_mean_and_no_interval():
+    mean, low, high = mean_interval([0.7])
+    assert mean == 0.7
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_mean_and_half_width_by_hand(tmp_path):
+    records = [record("dlrm_mlp", seed, tasks=("finish",)) for seed in range(3)]
+    for made, auc in zip(records, (0.70, 0.71, 0.72), strict=True):
+        made["metrics"]["finish"]["auc"] = auc
+    [row] = tables_of(write_out(tmp_path, records), "finish")[0].rows
+    # standard deviation 0.01, t(2 degrees of freedom) = 4.302653: 4.302653 x 0.01 / sqrt(3) = 0.02484
+    assert row[2] == "0.7100 ± 0.0248"
+
+
+def test_rows_are_in_suite_order_base_first_references_apart(tmp_path):
+    records = quick_records()
+    order = ["rankmixer", "autoint", "dlrm_mlp", "dcn", "deepfm", "transformer"]
+    out = write_out(
+        tmp_path, records, architectures=[{"architecture": name, "variant": ""} for name in order]
+    )
+    table = tables_of(out, "finish")[0]
+    assert [row[0] for row in table.rows] == [
+        "dlrm_mlp",
+        "rankmixer",
+        "autoint",
+        "dcn",
+        "deepfm",
+        "transformer",
+    ]
+    assert [row[0] for row in table.references] == ["oracle", "constant"]
+
+
+def test_differences_are_those_of_comparisons_csv_in_points(tmp_path):
+    base = {"suite": "quick", "dataset": "shortvideo", "task": "finish", "metric": "auc", "variant": ""}
+    base |= {"base": "dlrm_mlp", "seeds": 2, "users": 1180, "users_low": 0.001, "users_high": 0.009}
+    rows = [
+        base | {"architecture": "dcn", "diff": 0.00644, "low": 0.0051, "high": 0.0077, "resolved": "yes"},
+        base
+        | {"architecture": "deepfm", "diff": -0.0064, "low": -0.0077, "high": -0.0051, "resolved": "yes"},
+        base | {"architecture": "autoint", "diff": 0.0004, "low": -0.001, "high": 0.0018, "resolved": "no"},
+        base | {"architecture": "transformer", "diff": 0.0004, "low": "", "high": "", "resolved": "one seed"},
+    ]
+    table = tables_of(write_out(tmp_path, quick_records(), rows), "finish")[0]
+    cells = {row[0]: row[3] for row in table.rows}
+    assert table.header[3] == "AUC vs base x100"
+    assert cells == {
+        "dlrm_mlp": "base",
+        "dcn": "+0.64 (+0.51 to +0.77) higher",
+        "deepfm": "\N{MINUS SIGN}0.64 (\N{MINUS SIGN}0.77 to \N{MINUS SIGN}0.51) lower",
+        "autoint": "+0.04 (\N{MINUS SIGN}0.10 to +0.18) no difference seen",
+        "transformer": "+0.04 (+0.10 to +0.90) untested (one seed)",
+        "rankmixer": "\N{EN DASH}",
+    }
+
+
+def test_the_papers_values_stand_beside_ours_and_absent_ones_are_dashes(quick_out):
+    table = tables_of(quick_out, "skip")[0]
+    auc, uauc = (table.header.index(f"paper: Skip {name}") for name in ("AUC", "UAUC"))
+    cells = {row[0]: (row[auc], row[uauc]) for row in table.rows}
+    assert cells["rankmixer"] == ("+0.86", "+1.33")
+    assert cells["autoint"] == ("+0.12", "+0.23")
+    assert cells["dlrm_mlp"] == ("0.8124 (its base)", "0.7294 (its base)")
+    assert cells["transformer"] == cells["dcn"] == ("\N{EN DASH}", "\N{EN DASH}")
+    assert any("arXiv 2507.15551v3" in note and "rankmixer = RankMixer-100M" in note for note in table.notes)
+
+
+def test_a_task_that_the_paper_lacks_has_no_paper_column(mixed_out):
+    sections = load_sections(load_records(mixed_out), mixed_out)
+    [movielens] = [section for section in sections if section.dataset == "movielens-100k"]
+    for table in quality_tables(movielens, "like", load_paper()):
+        assert not any("paper" in title for title in table.header)
+
+
+def test_a_suite_without_a_paper_table_has_no_paper_columns(tmp_path):
+    out = write_out(tmp_path, quick_records(), paper_table=None)
+    tables = [*tables_of(out, "finish"), cost_table(section_of(out), load_paper())]
+    assert not any("paper" in title for table in tables for title in table.header)
+
+
+def test_failed_seeds_are_counted_and_kept_out_of_the_mean(tmp_path):
+    records = [
+        record("dlrm_mlp", 0),
+        record("dlrm_mlp", 1),
+        record("dcn", 0),
+        failed("dcn", 1),
+        failed("autoint", 0),
+    ]
+    records[2]["metrics"]["finish"]["auc"] = 0.75
+    rows = {row[0]: row for row in tables_of(write_out(tmp_path, records), "finish")[0].rows}
+    assert rows["dcn"][1:3] == ["1 of 2", "0.7500"]
+    assert rows["autoint"][1:3] == ["0 of 1", "failed"]
+
+
+def test_runs_of_other_settings_are_never_mixed_into_a_mean(tmp_path):
+    old = record("dcn", 0, started_at="2025-01-01T00:00:00")
+    old["spec"]["training"] = {"epochs": 9}
+    old["metrics"]["finish"]["auc"] = 0.99
+    out = write_out(tmp_path, [old, record("dlrm_mlp", 0), record("dcn", 0), record("dcn", 1)])
+    section = section_of(out)
+    numbers = quality_numbers(section, "finish", load_paper()).set_index("architecture")
+    assert numbers.loc["dcn", "seeds"] == 2
+    assert numbers.loc["dcn", "auc"] < 0.8
+    assert len(section.superseded) == 1
+
+
+def test_cost_table_shows_counted_costs_and_median_speeds(tmp_path):
+    records = [record("dlrm_mlp", seed) for seed in range(3)]
+    for made, rate in zip(records, (10_000.0, 90_000.0, 12_000.0), strict=True):
+        made["training"]["train_samples_per_second"] = rate
+        made["training"]["mfu_train"] = 0.231
+        made["cost"] |= {
+            "dense_params": 523_400,
+            "flops_per_sample": 1_020_000,
+            "flops_per_batch_512": 522_240_000,
+        }
+        made["budget"]["miss"] = 0.0204
+    table = cost_table(section_of(write_out(tmp_path, records)), load_paper())
+    row = dict(zip(table.header, table.rows[0], strict=True))
+    assert row["train samples/s"] == "12.0 k"
+    assert (row["dense params"], row["FLOPs/sample"], row["FLOPs/batch of 512"]) == (
+        "523 k",
+        "1.02 M",
+        "522 M",
+    )
+    assert (row["budget miss"], row["train MFU"]) == ("+2.0%", "23.1%")
+    assert (row["paper: params"], row["paper: FLOPs/batch of 512"]) == ("8.70 M", "52.0 G")
+    assert "latency p50 ms" not in row
+
+
+def test_csv_of_a_table_holds_raw_numbers(quick_out):
+    frame = pd.read_csv(quick_out / "tables" / "quality-shortvideo-finish.csv").set_index("architecture")
+    results = pd.read_csv(quick_out / "results.csv")
+    mine = results[(results["architecture"] == "rankmixer") & (results["task"] == "finish")]
+    assert frame.loc["rankmixer", "auc"] == pytest.approx(mine["auc"].mean())
+    comparisons = pd.read_csv(quick_out / "comparisons.csv").set_index(["architecture", "task", "metric"])
+    assert frame.loc["rankmixer", "uauc_diff"] == comparisons.loc[("rankmixer", "finish", "uauc"), "diff"]
+    assert frame.loc["rankmixer", "auc_paper"] == 0.64
+    assert list(frame.index[:6]) == ARCHITECTURES
