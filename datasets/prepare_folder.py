@@ -1,0 +1,108 @@
+"""Writing a folder whole or not at all, one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasets.errors import InputError
+
+
+@contextmanager
+def one_at_a_time(destination: Path) -> Iterator[None]:
+    """Wait until no other process prepares ``destination``, then keep others waiting.
+
+    While waiting processes would only repeat the work, nothing depends on the lock: where the file
+    system has none, both work in folders of their own and the first to end wins.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with (destination.parent / f".{destination.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        else:
+            _remove_abandoned(destination)
+        yield
+
+
+def _remove_abandoned(destination: Path) -> None:
+    """Remove what killed processes left; under the lock nobody else is at work."""
+    for folder in destination.parent.glob(f".{destination.name}.*.partial"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def partial_folder(destination: Path) -> Iterator[Path]:
+    """A new folder beside ``destination``; gone at the end unless it was published."""
+    partial = _sibling(destination)
+    partial.mkdir()
+    try:
+        yield partial
+    except Exception as error:
+        if is_full_disk(error):
+            raise InputError(
+                f"{destination}: no space left on the disk while preparing; free some or choose another cache folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sibling(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind the error; polars and wrappers keep only its text."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def publish(partial: Path, destination: Path, replace: bool) -> bool:
+    """Rename ``partial`` to ``destination``, on disk before it is seen.
+
+    Returns False where another process was first and ``replace`` is not asked for.
+    """
+    for path in [*partial.rglob("*"), partial]:
+        _fsync(path)
+    while True:
+        try:
+            os.rename(partial, destination)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not replace:
+                return False
+            _retire(destination)
+        else:
+            _fsync(destination.parent)
+            return True
+
+
+def _retire(destination: Path) -> None:
+    retired = _sibling(destination)
+    try:
+        os.rename(destination, retired)
+    except FileNotFoundError:  # another process replaces it at this moment
+        return
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,143 @@
+"""What preparation learns from the staged table: vocabularies, normalisation, users, label counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from datasets.errors import InputError
+from datasets.prepare_split import SPLITS
+from datasets.schema import Feature, Schema
+from datasets.vocabulary import Vocabulary, learn_vocabulary
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Everything that turns a staged row into a prepared one.
+
+    ``users`` has columns value, train_rows, tier and index (0.. in the order of value).
+    ``normalization`` holds mean and std of each numeric feature that is normalised, after log1p
+    where it applies. ``labels`` counts positive, negative and undefined rows by split and task.
+    """
+
+    code: pl.Expr
+    vocabularies: dict[str, Vocabulary]
+    normalization: dict[str, dict[str, float]]
+    users: pl.DataFrame
+    rows: dict[str, int]
+    labels: dict[str, dict[str, dict[str, int]]]
+
+
+def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
+    """One streaming pass for the splits' counts and one for each vocabulary.
+
+    Raises InputError on an empty split and on a task with one class in training.
+    """
+    staged = pl.scan_parquet(runs)
+    rows, labels = count_labels(schema, staged, code)
+    train = staged.filter(code == 0)
+    tables: dict[str, list[Feature]] = {}
+    for feature in schema.sparse_features:
+        tables.setdefault(feature.table, []).append(feature)
+    return Learned(
+        code=code,
+        vocabularies={table: learn_vocabulary(train, features) for table, features in tables.items()},
+        normalization=learn_normalization(schema, runs, code),
+        users=learn_users(staged, code),
+        rows=rows,
+        labels=labels,
+    )
+
+
+def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[dict, dict]:
+    """Rows by split, and label counts by split and task; refuses what cannot be trained on."""
+    counts = [pl.len().alias("rows")]
+    for task in schema.tasks:
+        label = pl.col(f"@label.{task.name}")
+        counts += [
+            (label == 1).sum().alias(f"{task.name}.positive"),
+            (label == 0).sum().alias(f"{task.name}.negative"),
+            label.is_null().sum().alias(f"{task.name}.undefined"),
+        ]
+    table = staged.group_by(code.alias("code")).agg(counts).collect(engine="streaming")
+    found = {SPLITS[row["code"]]: row for row in table.iter_rows(named=True)}
+    where = f"dataset {schema.name!r}"
+    for split in SPLITS:
+        if split not in found:
+            raise InputError(
+                f"{where}: split ({schema.split.by}): no row falls into {split}; mend the split's bounds"
+            )
+    for task in schema.tasks:
+        row = found["train"]
+        for kind, value in (("positive", 1), ("negative", 0)):
+            if row[f"{task.name}.{kind}"] == 0:
+                raise InputError(
+                    f"{where}: task {task.name!r}: column {task.source_column!r} is never {value} in the training "
+                    f"split, so there is nothing to learn; move the split or remove the task"
+                )
+    rows = {split: found[split]["rows"] for split in SPLITS}
+    kinds = ("positive", "negative", "undefined")
+    labels = {
+        split: {name: {kind: found[split][f"{name}.{kind}"] for kind in kinds} for name in schema.task_names}
+        for split in SPLITS
+    }
+    return rows, labels
+
+
+def transformed(feature: Feature) -> pl.Expr:
+    """A numeric feature before standardisation; log1p keeps the sign of negative numbers."""
+    value = pl.col(feature.name)
+    return value.sign() * value.abs().log1p() if feature.normalization == "log1p" else value
+
+
+def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over the training rows, 1 where a feature does not vary.
+
+    Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
+    """
+    features = [feature for feature in schema.numeric_features if feature.normalization != "none"]
+    moments = {feature.name: (0, 0.0, 0.0) for feature in features}  # count, mean, squared deviations
+    for run in runs if features else []:
+        columns = [code.alias("@code"), *(transformed(feature) for feature in features)]
+        table = pl.scan_parquet(run).select(columns).filter(pl.col("@code") == 0).collect()
+        for name in moments:
+            moments[name] = _merged(moments[name], table[name].drop_nulls().to_numpy())
+    constants = {}
+    for name, (count, mean, squares) in moments.items():
+        std = float(np.sqrt(squares / count)) if count else 0.0
+        constants[name] = {"mean": mean, "std": std if std > 0 else 1.0}
+    return constants
+
+
+def _merged(moments: tuple[int, float, float], values: np.ndarray) -> tuple[int, float, float]:
+    if not len(values):
+        return moments
+    count, mean, squares = moments
+    total = count + len(values)
+    shift = float(values.mean()) - mean
+    inner = float(np.square(values - values.mean()).sum())
+    return (
+        total,
+        mean + shift * len(values) / total,
+        squares + inner + shift * shift * count * len(values) / total,
+    )
+
+
+def learn_users(staged: pl.LazyFrame, code: pl.Expr) -> pl.DataFrame:
+    """Users of all splits in the order of their ids, with their training rows and activity tier.
+
+    A tier is a tercile of the users who have training rows, by the number of those rows: with F
+    the share of such users with fewer rows plus half the share with equally many, the tier is
+    floor(3 F). Users with equally many rows so share a tier; users without any are tier 0.
+    Memory: one row a user.
+    """
+    counted = staged.group_by(value=pl.col("@user")).agg(train_rows=(code == 0).sum().cast(pl.Int64))
+    users = counted.collect(engine="streaming").sort("value")
+    active = users.filter(pl.col("train_rows") > 0).height
+    rank = pl.col("train_rows").rank("average") - (users.height - active)  # users without rows rank lowest
+    share = (rank - 0.5) / active
+    tier = pl.when(pl.col("train_rows") > 0).then((3 * share).floor().clip(0, 2)).otherwise(0)
+    return users.with_columns(tier=tier.cast(pl.Int8), index=pl.int_range(pl.len(), dtype=pl.Int32))

@@ -1,0 +1,138 @@
+"""A prepared folder, opened and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from datasets.errors import InputError
+from datasets.raw_files import sha256_of
+from datasets.schema import FIRST_INDEX, Schema
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """An opened folder: shards by split, vocabularies, ``schema.json`` and ``manifest.json``."""
+
+    path: Path
+    schema: Schema
+    manifest: dict
+
+    @property
+    def table_sizes(self) -> dict[str, int]:
+        """Rows of each embedding table: its categories and the two reserved indices."""
+        return {table: FIRST_INDEX + size for table, size in self.manifest["vocabulary_sizes"].items()}
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by split."""
+        return self.manifest["rows"]
+
+    @property
+    def num_users(self) -> int:
+        return self.manifest["num_users"]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the source's identity and the schema."""
+        return self.manifest["fingerprint"]
+
+    def shards(self, split: str) -> list[dict]:
+        """File name and rows of each shard of a split, in time order; InputError on an unknown split."""
+        if split not in self.manifest["shards"]:
+            raise InputError(
+                f"{self.path}: there is no split {split!r}: choose from {', '.join(self.manifest['shards'])}"
+            )
+        return self.manifest["shards"][split]
+
+    def columns(self, split: str, names: list[str]) -> dict[str, np.ndarray]:
+        """Whole scalar columns of a split in time order, each (rows,); InputError on an unknown name."""
+        files = [self.path / shard["file"] for shard in self.shards(split)]
+        known = {field.name for field in pq.read_schema(files[0]) if not str(field.type).startswith("list")}
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"{self.path}: no column {name!r} of single values: choose from {', '.join(sorted(known))}"
+                )
+        tables = [pq.read_table(file, columns=names) for file in files]
+        return {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in names}
+
+
+def identity_fingerprint(identity: dict) -> str:
+    """16 hex digits over a source's identity."""
+    return _hash(identity)[:16]
+
+
+def schema_fingerprint(schema: Schema) -> str:
+    """16 hex digits over a schema."""
+    return _hash(schema.model_dump(mode="json"))[:16]
+
+
+def dataset_fingerprint(identity: dict, schema: Schema) -> str:
+    """16 hex digits over all that decides a prepared dataset's content."""
+    return _hash([FORMAT_VERSION, identity, schema.model_dump(mode="json")])[:16]
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def open_prepared(path: Path) -> PreparedDataset:
+    """Open a prepared folder after verifying every file's size and sha256.
+
+    Raises InputError, naming the file and ``--rebuild``, where the folder is half-written, was
+    changed, or is of another format version.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    for name, entry in manifest["files"].items():
+        _check_size(path / name, entry["bytes"])
+    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
+        hashes = pool.map(sha256_of, [path / name for name in manifest["files"]])
+        for (name, entry), found in zip(manifest["files"].items(), hashes, strict=True):
+            if found != entry["sha256"]:
+                raise _broken(path / name, "was changed since it was prepared (sha256 differs)")
+    try:
+        schema = Schema.model_validate_json((path / "schema.json").read_text())
+    except ValidationError:
+        raise _broken(path / "schema.json", "is of another version of this program") from None
+    if dataset_fingerprint(manifest["identity"], schema) != manifest["fingerprint"]:
+        raise _broken(path / "manifest.json", "does not belong to the schema.json beside it")
+    return PreparedDataset(path, schema, manifest)
+
+
+def _read_manifest(path: Path) -> dict:
+    file = path / "manifest.json"
+    if not path.is_dir():
+        raise InputError(f"{path}: no such prepared dataset; run `run_bench.py data prepare` first")
+    if not file.is_file():
+        raise _broken(file, "is missing, so the folder was not written whole")
+    try:
+        manifest = json.loads(file.read_text())
+        version = manifest["format"]
+    except (ValueError, KeyError, TypeError):
+        raise _broken(file, "cannot be read") from None
+    if version != FORMAT_VERSION:
+        raise _broken(file, f"has format {version}, and this program reads format {FORMAT_VERSION}")
+    return manifest
+
+
+def _check_size(file: Path, expected: int) -> None:
+    if not file.is_file():
+        raise _broken(file, "is missing")
+    found = file.stat().st_size
+    if found != expected:
+        raise _broken(file, f"has {found} bytes instead of {expected}: it is truncated or was changed")
+
+
+def _broken(file: Path, what: str) -> InputError:
+    return InputError(f"{file}: {what}; prepare the dataset again with --rebuild")
