@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reports.beside import paper_note, paper_row, paper_table
-from reports.cells import grouped, params, percent, short
+from reports.cells import grouped, is_missing, params, percent, short
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
@@ -25,6 +25,10 @@ _MEASURED = (
 )
 
 
+def _mfu(value: float | None) -> str:
+    return percent(value, 1 if is_missing(value) or value >= 0.01 else 3)  # type: ignore[operator]
+
+
 _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("dense_params", "dense params", params),
     ("sparse_params", "sparse params", params),
@@ -34,8 +38,8 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("budget_miss", "budget miss", lambda value: percent(value, 1, sign=True)),
     ("train_samples_per_second", "train samples/s", short),
     ("eval_samples_per_second", "eval samples/s", short),
-    ("mfu_train", "train MFU", percent),
-    ("mfu_inference", "inference MFU", percent),
+    ("mfu_train", "train MFU", _mfu),
+    ("mfu_inference", "inference MFU", _mfu),
     ("latency_ms_p50", "latency p50 ms", short),
     ("latency_ms_p99", "latency p99 ms", short),
 ]
