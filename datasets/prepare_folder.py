@@ -48,7 +48,7 @@ def partial_folder(destination: Path) -> Iterator[Path]:
     except Exception as error:
         if is_full_disk(error):
             raise InputError(
-                f"{destination}: no space left on the disk while preparing; free some or choose another cache folder"
+                f"{destination}: no space left on the disk; free some or choose another cache folder"
             ) from error
         raise
     finally:

@@ -42,7 +42,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path) -> list[Path]:
         raise InputError(
             f"{where}: the raw table cannot be read ({_first_line(error)}); mend the file or the column"
         ) from error
-    paths = []
+    paths: list[Path] = []
     for start, table in _stretches(folder / "staged.parquet"):
         check_values(schema, table, start, where)
         path = folder / f"run-{len(paths):06d}.parquet"
@@ -102,7 +102,7 @@ def staged_columns(schema: Schema, types: dict[str, pl.DataType], where: str) ->
                 _number(task.probability, kind, f"{where}: {what}").alias(f"@probability.{task.name}")
             )
     number = time_type(schema, types)
-    if number is not None:
+    if schema.time is not None and number is not None:
         time = pl.col(schema.time).cast(number).to_physical()
         columns.append(time.cast(pl.Float64 if number.is_float() else pl.Int64).alias("@time"))
     if schema.tier:
@@ -143,20 +143,22 @@ def _element_type(feature: Feature, dtype: pl.DataType, where: str) -> pl.DataTy
     """The type of one category of a column, checked against the feature's kind."""
     what = f"{where}: feature {feature.name!r} ({feature.kind}): column {feature.source_column!r}"
     listed = isinstance(dtype, pl.List | pl.Array)
-    if not feature.is_list:
-        element = dtype
-        if listed:
-            raise InputError(f"{what} holds lists; make it a sequence or multi_hot, or choose another column")
-    elif listed:
-        element = dtype.inner
-    elif dtype == pl.String and feature.separator:
-        return dtype
-    else:
+    if listed and not feature.is_list:
+        raise InputError(f"{what} holds lists; make it a sequence or multi_hot, or choose another column")
+    if feature.is_list and not listed:
+        if dtype == pl.String and feature.separator:
+            return dtype
         hint = "add 'separator: \",\"'" if dtype == pl.String else "choose a column of lists"
         raise InputError(f"{what} holds no lists but {dtype}; {hint} or make it categorical")
+    element = _inner(dtype) if listed else dtype
     if element.is_nested() or element in (pl.Binary, pl.Object):
         raise InputError(f"{what} is of type {dtype}, which is no category; give integers, text or booleans")
     return element
+
+
+def _inner(dtype: pl.DataType) -> pl.DataType:
+    inner = dtype.inner  # type: ignore[attr-defined]
+    return inner() if isinstance(inner, type) else inner
 
 
 def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
@@ -179,7 +181,7 @@ def _list(feature: Feature, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
     """
     values = pl.col(feature.source_column)
     if isinstance(dtype, pl.List | pl.Array):
-        element = dtype.inner
+        element = _inner(dtype)
         values = values.cast(pl.List(element))
         values = values.list.eval(category(pl.element(), element, target))
     else:
@@ -250,7 +252,7 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
         name = f"@label.{task.name}"
         refuse(
             ~pl.col(name).is_in([0.0, 1.0]), f"task {task.name!r}", task.source_column,
-            "is neither 0, 1 nor empty in row {row}{value}; mend the column or derive a 0/1 label from it", name,
+            "is neither 0, 1 nor empty in row {row}{value}; mend it or derive a 0/1 label from it", name,
         )  # fmt: skip
         if task.probability:
             name = f"@probability.{task.name}"
@@ -262,12 +264,13 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
     if schema.tier:
         refuse(
             pl.col("@tier").is_null() | ~pl.col("@tier").is_in([0.0, 1.0, 2.0]), "tier", schema.tier,
-            "is not 0, 1 or 2 in row {row}{value}; mend it, or remove 'tier' to have terciles computed", "@tier",
+            "is not 0, 1 or 2 in row {row}{value}; mend it, or remove 'tier' to have terciles computed",
+            "@tier",
         )  # fmt: skip
     if isinstance(schema.split, ColumnSplit):
         names = [schema.split.train, schema.split.valid, schema.split.test]
         refuse(
             pl.col("@split").is_null() | ~pl.col("@split").is_in(names), "split", schema.split.column,
-            "is none of " + ", ".join(names) + " in row {row}{value}; mend it or name its values in the schema",
+            f"is none of {', '.join(names)} in row {{row}}{{value}}; mend it or the schema's names",
             "@split",
         )  # fmt: skip

@@ -61,7 +61,8 @@ class PreparedDataset:
         for name in names:
             if name not in known:
                 raise InputError(
-                    f"{self.path}: no column {name!r} of single values: choose from {', '.join(sorted(known))}"
+                    f"{self.path}: no column {name!r} of single values: choose from "
+                    f"{', '.join(sorted(known))}"
                 )
         tables = [pq.read_table(file, columns=names) for file in files]
         return {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in names}

@@ -80,11 +80,11 @@ class ShardReader:
 
     def _assemble(self, start: int) -> Iterator[Batch]:
         first_row = start * self._batch_size
-        number = first_row // self._window_rows
-        skip = first_row - number * self._window_rows
+        first_window, skip = divmod(first_row, self._window_rows)
         parts: list[tuple[Window, int, int]] = []
         wanted = self._batch_size
-        for number, window in enumerate(self._source.windows(self._window_rows, number), start=number):
+        windows = self._source.windows(self._window_rows, first_window)
+        for number, window in enumerate(windows, start=first_window):
             if self._shuffle is not None:
                 seed, epoch = self._shuffle
                 order = np.random.default_rng([seed, epoch, number]).permutation(len(window))

@@ -14,7 +14,7 @@ import torch
 
 from datasets.prepare import prepare
 from datasets.reader import ShardReader
-from datasets.schema import Feature, FractionSplit, Schema, Task
+from datasets.schema import Schema
 from datasets.source import Source
 
 SINGLE, NUMERIC, LISTS, LIST_LENGTH = 20, 6, 4, 20
@@ -63,15 +63,15 @@ def benchmark_source(rows: int) -> Source:
     columns |= {f"list_{i}": categories(rows, LIST_LENGTH) for i in range(LISTS)}
     columns |= {"user": rng.integers(0, rows // 20 + 1, rows), "time": np.arange(rows)}
     columns |= {task: rng.integers(0, 2, rows) for task in ("first", "second")}
-    features = [Feature(name=f"single_{i}", kind="categorical", group="item") for i in range(SINGLE)]
-    features += [Feature(name=f"number_{i}", kind="numeric", group="item") for i in range(NUMERIC)]
-    features += [Feature(name=f"list_{i}", kind="sequence", group="sequence") for i in range(LISTS)]
-    schema = Schema(
-        name="reader-benchmark",
-        features=features,
-        tasks=[Task(name="first"), Task(name="second")],
-        user_id="user",
-        time="time",
-        split=FractionSplit(valid=0.01, test=0.01),
-    )
+    features = [{"name": f"single_{i}", "kind": "categorical", "group": "item"} for i in range(SINGLE)]
+    features += [{"name": f"number_{i}", "kind": "numeric", "group": "item"} for i in range(NUMERIC)]
+    features += [{"name": f"list_{i}", "kind": "sequence", "group": "history"} for i in range(LISTS)]
+    schema = Schema.model_validate({
+        "name": "reader-benchmark",
+        "features": features,
+        "tasks": [{"name": "first"}, {"name": "second"}],
+        "user_id": "user",
+        "time": "time",
+        "split": {"by": "fraction", "valid": 0.01, "test": 0.01},
+    })  # fmt: skip
     return Source(schema, pl.LazyFrame(columns), identity={"benchmark_rows": rows})

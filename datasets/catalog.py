@@ -1,0 +1,77 @@
+"""The datasets by name, found lazily, and the one call that prepares any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from datasets.errors import InputError
+from datasets.prepared import PreparedDataset, identity_fingerprint
+from datasets.source import Source
+
+DATASETS = {
+    "shortvideo": "datasets.shortvideo:source",
+    "kuairand-pure": "datasets.kuairand:source",
+    "movielens-100k": "datasets.movielens:source",
+}
+
+DESCRIPTIONS = {
+    "shortvideo": "synthetic short-video log, made on the fly; true probabilities are known",
+    "kuairand-pure": "real logs of a short-video app (Kuaishou); finish, skip, click, like, long view",
+    "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
+}
+
+
+def prepare_dataset(
+    name_or_yaml: str | Path,
+    options: dict,
+    data_root: Path | None,
+    cache_root: Path,
+    rebuild: bool = False,
+    shard_rows: int | None = None,
+) -> PreparedDataset:
+    """Prepare a dataset by name, or your own by the path of its schema YAML, in ``cache_root``.
+
+    The folder ``<name>-<12 hex of its identity>`` is used as it is if it was prepared before;
+    ``shard_rows`` then changes nothing. Raises InputError on an unknown name, on bad raw data, and
+    on a folder that is half-written or changed unless ``rebuild`` replaces it.
+    """
+    from datasets.prepare import SHARD_ROWS, prepare_lazily
+
+    name, identity, make_source = find_dataset(name_or_yaml, options, data_root)
+    destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
+    return prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild)
+
+
+def find_dataset(
+    name_or_yaml: str | Path, options: dict, data_root: Path | None
+) -> tuple[str, dict, Callable[[Path], Source]]:
+    """A dataset's name, its identity, and the function that makes its source given a scratch folder."""
+    name = str(name_or_yaml)
+    if name.endswith((".yaml", ".yml")):
+        return _own_table(Path(name), options)
+    if name not in DATASETS:
+        raise InputError(
+            f"no dataset {name!r}: choose from {', '.join(DATASETS)}, or give the path of your schema (.yaml)"
+        )
+    module_name, _, function = DATASETS[name].partition(":")
+    module = import_module(module_name)
+    make_source = getattr(module, function)
+    identity = module.identity(options, data_root)
+    return name, identity, lambda scratch: make_source(options, data_root, scratch)
+
+
+def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:
+    from datasets import tables
+    from datasets.schema import load_schema
+
+    if options:
+        raise InputError(
+            f"{path}: your own table takes no option {min(options)!r}; change the schema instead"
+        )
+
+    def make_source(scratch: Path) -> Source:
+        return tables.source(path)
+
+    return load_schema(path).name, tables.identity(path), make_source
