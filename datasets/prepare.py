@@ -25,6 +25,7 @@ from datasets.prepared import (
     FORMAT_VERSION,
     PreparedDataset,
     dataset_fingerprint,
+    manifest_text,
     open_prepared,
     schema_fingerprint,
 )
@@ -124,7 +125,7 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
             if path.is_file()
         },
     }
-    (result / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (result / "manifest.json").write_text(manifest_text(manifest))
 
 
 def _save_learned(learned: Learned, result: Path) -> None:

@@ -83,6 +83,11 @@ def dataset_fingerprint(identity: dict, schema: Schema) -> str:
     return _hash([FORMAT_VERSION, identity, schema.model_dump(mode="json")])[:16]
 
 
+def manifest_text(manifest: dict) -> str:
+    """The content of ``manifest.json``: the manifest and a checksum over it."""
+    return json.dumps({**manifest, "checksum": _hash(manifest)}, indent=2) + "\n"
+
+
 def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -106,8 +111,6 @@ def open_prepared(path: Path) -> PreparedDataset:
         schema = Schema.model_validate_json((path / "schema.json").read_text())
     except ValidationError:
         raise _broken(path / "schema.json", "is of another version of this program") from None
-    if dataset_fingerprint(manifest["identity"], schema) != manifest["fingerprint"]:
-        raise _broken(path / "manifest.json", "does not belong to the schema.json beside it")
     return PreparedDataset(path, schema, manifest)
 
 
@@ -124,6 +127,8 @@ def _read_manifest(path: Path) -> dict:
         raise _broken(file, "cannot be read") from None
     if version != FORMAT_VERSION:
         raise _broken(file, f"has format {version}, and this program reads format {FORMAT_VERSION}")
+    if manifest.pop("checksum", None) != _hash(manifest):
+        raise _broken(file, "was changed since it was written")
     return manifest
 
 

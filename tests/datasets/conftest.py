@@ -130,7 +130,11 @@ def expected_vocabularies(train: list[dict]) -> dict[str, dict]:
     vocabularies = {}
     for table, features in TABLES.items():
         counts = Counter(
-            value for row in train for name in features for value in categories_of(name, row) if value is not None
+            value
+            for row in train
+            for name in features
+            for value in categories_of(name, row)
+            if value is not None
         )
         ranked = sorted(counts, key=lambda value: (-counts[value], value))
         vocabularies[table] = {value: index for index, value in enumerate(ranked, start=2)}
@@ -139,7 +143,9 @@ def expected_vocabularies(train: list[dict]) -> dict[str, dict]:
 
 def expected_indices(feature: str, row: dict, vocabularies: dict[str, dict]) -> list[int]:
     table = next(table for table, features in TABLES.items() if feature in features)
-    return [0 if value is None else vocabularies[table].get(value, 1) for value in categories_of(feature, row)]
+    return [
+        0 if value is None else vocabularies[table].get(value, 1) for value in categories_of(feature, row)
+    ]
 
 
 def number_of(feature: str, row: dict) -> float | None:

@@ -17,6 +17,7 @@ from datasets.batch import Batch
 from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
+from datasets.reader_benchmark import benchmark_reader
 from datasets.window import WindowSource
 from tests.datasets.conftest import (
     example_rows,
@@ -115,7 +116,9 @@ def test_the_shuffle_depends_on_seed_epoch_and_window(prepared):
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(2, 0)
     assert order(1, 0) != order(1, 1)
-    plain = [str(row) for batch in ShardReader(prepared, "train", 9, TASKS).batches() for row in decoded(batch)]
+    plain = [
+        str(row) for batch in ShardReader(prepared, "train", 9, TASKS).batches() for row in decoded(batch)
+    ]
     places = [[plain.index(row) - start for row in order(1, 0)[start : start + 20]] for start in (0, 20)]
     assert places[0] != places[1]
 
@@ -164,8 +167,10 @@ def test_ranks_partition_the_rows(prepared, world_size):
         mine = [str(row) for batch in reader.batches() for row in decoded(batch)]
         assert len(mine) == reader.num_rows
         rows += mine
-    assert sorted(rows) == sorted(map(str, (row for batch in ShardReader(prepared, "train", 8, TASKS).batches()
-                                            for row in decoded(batch))))  # fmt: skip
+    whole = [
+        str(row) for batch in ShardReader(prepared, "train", 8, TASKS).batches() for row in decoded(batch)
+    ]
+    assert sorted(rows) == sorted(whole)
 
 
 def test_the_jagged_tensor_is_laid_out_as_torchrec_computes_it_itself(prepared):
@@ -236,3 +241,9 @@ def test_a_start_beyond_the_end_is_refused(prepared):
     assert list(reader.batches(reader.num_batches)) == []
     with pytest.raises(InputError, match="does not exist"):
         reader.batches(reader.num_batches + 1)
+
+
+def test_the_benchmark_reads_every_training_row(tmp_path):
+    result = benchmark_reader(rows=2000, batch_size=64, repeats=2)
+    assert result.repeats == 2
+    assert result.rows_per_second > 0

@@ -1,0 +1,73 @@
+"""Schemas written by hand: what is wrong is named with file, field and mend."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datasets.errors import InputError
+from datasets.schema import load_schema
+from tests.datasets.conftest import EXAMPLE_SCHEMA
+
+
+def changed(path: str, value: object) -> dict:
+    """The example schema with one field, given as a dotted path, set (or removed, if None)."""
+    content: dict = copy.deepcopy(EXAMPLE_SCHEMA)
+    *parents, last = path.split(".")
+    target = content
+    for step in parents:
+        target = target[int(step)] if isinstance(target, list) else target[step]
+    if value is None:
+        del target[last]
+    else:
+        target[int(last) if isinstance(target, list) else last] = value
+    return content
+
+
+def load(tmp_path: Path, content: object):
+    path = tmp_path / "schema.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_schema(path)
+
+
+def test_the_example_loads_with_its_groups_and_tables(tmp_path):
+    schema = load(tmp_path, EXAMPLE_SCHEMA)
+    assert schema.groups == ["user", "sequence", "item", "context"]
+    assert [feature.table for feature in schema.sparse_features] == ["member", "item", "item", "city", "tags"]
+    assert [feature.name for feature in schema.numeric_features] == ["price", "balance", "raw"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (changed("featurs", []), ["featurs", "spelling"]),
+        (changed("features.0.embeding_dim", 8), ["features.0", "embeding_dim", "spelling"]),
+        (changed("features.3.kind", "number"), ["features.3.kind", "numeric"]),
+        (changed("features.1.embedding_dim", 8), ["'history'", "'item'", "embedding_dim", "equal"]),
+        (changed("features.2.name", "history"), ["'history'", "twice"]),
+        (changed("features.3.column", "click"), ["'price'", "'click'", "label"]),
+        (changed("features.3.column", "chance"), ["'price'", "'chance'", "label"]),
+        (changed("default_tasks", ["like"]), ["default_tasks", "'like'", "click, skip"]),
+        (changed("time", None), ["split by time", "time"]),
+        (changed("split.by", "moon"), ["split", "moon"]),
+        (changed("target_item", "history"), ["target_item", "'history'", "categorical"]),
+        (changed("user_id", None), ["user_id"]),
+        (changed("split", {"by": "fraction", "valid": 0.6, "test": 0.6}), ["split", "below 1"]),
+        (changed("split", {"by": "column", "column": "part", "valid": "test"}), ["split", "different"]),
+        ("features: [", ["line", "not valid YAML"]),
+        ("- a list", ["mapping"]),
+    ],
+)
+def test_a_wrong_schema_is_refused_naming_file_field_and_mend(tmp_path, content, words):
+    with pytest.raises(InputError) as error:
+        load(tmp_path, content)
+    message = str(error.value)
+    assert all(word in message for word in ["schema.yaml", *words]), message
+
+
+def test_a_schema_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
+        load_schema(tmp_path / "nothing.yaml")
