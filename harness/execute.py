@@ -124,7 +124,7 @@ def dataset_info(prepared: PreparedDataset) -> dict[str, Any]:
         "fingerprint": prepared.fingerprint,
         "rows": prepared.rows,
         "users": prepared.num_users,
-        "notes": prepared.notes,
+        "notes": prepared.manifest["notes"],
     }
 
 

@@ -69,7 +69,8 @@ class NumericEmbedding(nn.Module):
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        self.register_buffer("source", torch.repeat_interleave(torch.tensor(widths)), persistent=False)
+        source = [number for number, width in enumerate(widths) for _ in range(width)]
+        self.register_buffer("source", torch.tensor(source), persistent=False)
         self.weight = nn.Parameter(torch.randn(sum(widths)) * 0.1)
         self.bias = nn.Parameter(torch.zeros(sum(widths)))
 

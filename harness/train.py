@@ -312,7 +312,7 @@ def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
     start = time.perf_counter()
-    with torch.inference_mode(), autocast(loop.spec.training, loop.world.device):
+    with torch.no_grad(), autocast(loop.spec.training, loop.world.device):
         for batch, is_own in loop.batches(loop.reader(split)):
             logits, _ = model(batch)
             if is_own:
@@ -320,7 +320,7 @@ def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     seconds = time.perf_counter() - start
     model.train()
-    shard_rows = loop.prepared.shard_rows(split)
+    shard_rows = [shard["rows"] for shard in loop.prepared.shards(split)]
     return Predictions(*(in_file_order(loop.world.gather(c), shard_rows) for c in columns), seconds)
 
 

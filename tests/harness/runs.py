@@ -1,0 +1,57 @@
+"""Specs and run folders for the harness tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.prepared import PreparedDataset
+from harness.cost import CostCounter
+from harness.distributed import World
+from harness.execute import run_model
+from harness.model import Inputs
+from harness.progress import Silent
+from harness.runs import RunFolder, RunSpec, Training
+
+ONE_PROCESS = World(0, 1, torch.device("cpu"))
+
+
+def small_spec(prepared: PreparedDataset, *, seed: int = 0, architecture: str = "dlrm_mlp", **training: Any) -> RunSpec:
+    """A run of a few dozen steps; ``training`` overrides the recipe."""
+    return RunSpec(
+        suite="test",
+        architecture=architecture,
+        variant="",
+        config={"hidden_dim": 32} if architecture == "dlrm_mlp" else {},
+        dataset="small",
+        dataset_options={},
+        dataset_fingerprint=prepared.fingerprint,
+        tasks=["finish", "skip"],
+        num_tokens=3,
+        token_dim=16,
+        target_attention=False,
+        tower_dim=16,
+        budget=None,
+        training=Training(**{"batch_size": 64, "epochs": 2, **training}),
+        device="cpu",
+        world_size=1,
+        seed=seed,
+    )
+
+
+def carry_out(
+    spec: RunSpec, prepared: PreparedDataset, out: Path, *, world: World = ONE_PROCESS, checkpoint_seconds: float = 1e9
+) -> dict[str, Any]:
+    """Run a spec and return its record."""
+    inputs = Inputs(
+        num_tokens=spec.num_tokens,
+        token_dim=spec.token_dim,
+        target_attention=spec.target_attention,
+        tower_dim=spec.tower_dim,
+    )
+    count = CostCounter(prepared.schema, prepared.table_sizes, inputs, len(spec.tasks))
+    cost = count.cost(spec.architecture, spec.config)
+    folder = RunFolder(out, spec.folder_name)
+    return run_model(spec, cost, prepared, folder, world, Silent(), checkpoint_seconds)

@@ -1,0 +1,128 @@
+"""Tokens are the concatenated groups, cut; every architecture gets the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import InputError
+from harness.cost import fake_inputs
+from harness.embeddings import LookedUp
+from harness.model import (
+    DenseSide,
+    Inputs,
+    NumericEmbedding,
+    TargetAttention,
+    Tokenizer,
+    build_backbone,
+    embedding_width,
+    token_dim_for,
+)
+from tests.harness.schemas import small_schema
+
+INPUTS = Inputs(num_tokens=3, token_dim=16, target_attention=False, tower_dim=4)
+WIDTH = 40  # four sparse features of 8, two numbers of 4
+
+
+class Passthrough(nn.Module):
+    """A user's own architecture with an auxiliary term."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        scale: float = 1.0
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        self.output_dim = num_tokens * token_dim
+        self.scale = config.scale
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        flat = tokens.flatten(1) * self.scale
+        return flat, {"size": flat.square().mean()}
+
+
+def random_inputs(rows: int = 5) -> tuple[LookedUp, Tensor]:
+    schema = small_schema()
+    pooled = {feature.name: torch.randn(rows, feature.embedding_dim) for feature in schema.sparse_features}
+    return LookedUp(pooled, {}), torch.randn(rows, 2)
+
+
+def test_tokens_are_the_groups_in_order_then_zeros_cut_into_slices():
+    tokenizer = Tokenizer(small_schema(), INPUTS)
+    looked_up, numbers = random_inputs()
+    tokens = tokenizer(looked_up, numbers)
+    weight, bias = tokenizer.numeric.weight, tokenizer.numeric.bias
+    age, price = numbers[:, :1] * weight[:4] + bias[:4], numbers[:, 1:] * weight[4:] + bias[4:]
+    p = looked_up.pooled
+    by_hand = torch.cat(
+        [p["user"], age, p["item"], p["genres"], price, p["history"], torch.zeros(5, 3 * 16 - WIDTH)], 1
+    )
+    assert embedding_width(small_schema()) == WIDTH
+    torch.testing.assert_close(tokens, by_hand.reshape(5, 3, 16))
+
+
+def test_tokens_too_narrow_for_the_embeddings_are_refused_with_the_width_that_fits():
+    inputs = Inputs(num_tokens=3, token_dim=8, target_attention=False, tower_dim=4)
+    with pytest.raises(InputError, match="set token_dim to at least 16"):
+        Tokenizer(small_schema(), inputs)
+    assert token_dim_for(small_schema(), 3) == 16
+    assert token_dim_for(small_schema(), 5) == 8
+
+
+def test_a_number_is_embedded_as_itself_times_a_vector_plus_a_bias():
+    layer = NumericEmbedding([2, 3])
+    layer.bias.data.uniform_(-1, 1)
+    result = layer(torch.tensor([[2.0, -1.0]]))[0]
+    for output, source in enumerate([2.0, 2.0, -1.0, -1.0, -1.0]):
+        assert float(result[output]) == pytest.approx(
+            source * float(layer.weight[output]) + float(layer.bias[output])
+        )
+
+
+def test_target_attention_is_the_weighted_sum_written_as_a_loop():
+    attention = TargetAttention(width=3, hidden_dim=5).double()
+    target, keys = torch.randn(2, 3).double(), torch.randn(2, 4, 3).double()
+    lengths = torch.tensor([3, 0])
+    result = attention(target, keys, lengths)
+    expected = torch.zeros(2, 3).double()
+    for row in range(2):
+        for position in range(int(lengths[row])):
+            key = keys[row, position]
+            joined = torch.cat([key, target[row], key * target[row]])
+            hidden = (attention.hidden.weight @ joined + attention.hidden.bias).clamp(min=0)
+            weight = attention.score.weight @ hidden + attention.score.bias
+            expected[row] += weight * key / lengths[row]
+    torch.testing.assert_close(result, expected)
+
+
+def test_a_users_own_architecture_runs_by_path_and_its_auxiliary_terms_are_returned():
+    dense = DenseSide(small_schema(), INPUTS, f"{__name__}:Passthrough", {"scale": 2.0}, num_tasks=2)
+    looked_up, numbers = random_inputs()
+    logits, auxiliary = dense(looked_up, numbers)
+    tokens = dense.tokenizer(looked_up, numbers)
+    assert logits.shape == (5, 2)
+    assert float(auxiliary["size"].detach()) == pytest.approx(float((4 * tokens.square()).mean().detach()))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("hiformr", {}, "choose from dlrm_mlp"),
+        ("no_such_module:Model", {}, "no module 'no_such_module'"),
+        ("baselines.dlrm_mlp:NoSuchClass", {}, "has no 'NoSuchClass'"),
+        ("dlrm_mlp", {"hiden_dim": 8}, "hiden_dim"),
+    ],
+)
+def test_an_architecture_that_cannot_be_built_is_named_in_one_sentence(architecture, config, message):
+    with pytest.raises(InputError, match=message):
+        build_backbone(architecture, 4, 8, config)
+
+
+def test_fake_inputs_have_the_shapes_of_real_ones():
+    looked_up, numbers = fake_inputs(small_schema(), INPUTS)
+    real, real_numbers = random_inputs(rows=8)
+    assert {k: v.shape for k, v in looked_up.pooled.items()} == {k: v.shape for k, v in real.pooled.items()}
+    assert numbers.shape == real_numbers.shape
