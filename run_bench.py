@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Prepare, describe and fetch datasets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Prepare, describe and fetch datasets.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -33,9 +35,12 @@ DataRoot = Annotated[
 CacheRoot = Annotated[
     Path, typer.Option("--cache", envvar="BENCH_CACHE", help="Where prepared data are kept for reuse.")
 ]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Prepare the data anew even if a prepared copy exists.")]
+Rebuild = Annotated[
+    bool, typer.Option("--rebuild", help="Prepare the data anew even if a prepared copy exists.")
+]
 DatasetOptions = Annotated[
-    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable.")
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable."),
 ]
 DEFAULT_CACHE = Path("cache")
 
@@ -62,7 +67,9 @@ def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
-    dataset: Annotated[str | None, typer.Option(help="Run on this dataset instead (name or schema YAML).")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Run on this dataset instead (name or schema YAML).")
+    ] = None,
     data_root: DataRoot = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
@@ -133,7 +140,9 @@ def cost(
 @app.command()
 def profile(
     what: Annotated[Literal["metrics", "data"], typer.Argument()],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+    ] = None,
 ) -> None:
     """Measure speed, each against its reference in the same run."""
     import json

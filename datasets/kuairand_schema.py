@@ -37,7 +37,6 @@ def kuairand_schema(all_tabs: bool, history_length: int, statistics: bool) -> Sc
         default_tasks=["finish", "skip"],
         user_id="user_id",
         time="time_ms",
-        target_item="video_id",
         baseline=SingleFeatureBaseline(name="duration_only", column="duration_ms"),
         split=TimeSplit(valid_from=VALID_FROM, test_from=TEST_FROM),
     )

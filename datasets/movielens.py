@@ -267,7 +267,6 @@ def _schema(history_length: int) -> Schema:
         tasks=[Task(name="like"), Task(name="dislike")],
         user_id="user_id",
         time="time",
-        target_item="movie_id",
         split=ColumnSplit(column="split"),
     )
 

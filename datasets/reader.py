@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -68,7 +68,7 @@ class ShardReader:
         files = [prepared.path / shard["file"] for shard in mine]
         self._source = WindowSource(files, prepared.schema, prepared.schema.chosen_tasks(tasks))
 
-    def batches(self, start: int = 0) -> Iterator[Batch]:
+    def batches(self, start: int = 0) -> Generator[Batch]:
         """The batches from number ``start`` on: exactly the tail of ``batches(0)``.
 
         Windows before it are not decoded. A thread of its own works ahead; it ends when the
@@ -141,7 +141,7 @@ def make_batch(keys: list[str], parts: list[tuple[Window, int, int]]) -> Batch:
     return Batch(sparse, joined("dense"), joined("labels"), joined("user_id"), joined("tier"))
 
 
-def _prefetched(produce: Callable[[], Iterator[T]]) -> Iterator[T]:
+def _prefetched(produce: Callable[[], Iterator[T]]) -> Generator[T]:
     """The items of ``produce()``, made ahead of time in a daemon thread."""
     ready: queue.Queue = queue.Queue(maxsize=PREFETCHED_BATCHES)
     stopped = threading.Event()

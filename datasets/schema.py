@@ -7,12 +7,13 @@ the file, the field and the mend.
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from datasets.errors import InputError
 
@@ -80,6 +81,14 @@ class Task(_Strict):
         return self.column or self.name
 
 
+def _as_iso_text(value: object) -> object:
+    """YAML reads an unquoted date as a date; it means the same as the quoted one."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+TimeBound = Annotated[int | float | str, BeforeValidator(_as_iso_text)]
+
+
 class TimeSplit(_Strict):
     """Rows before ``valid_from`` train, before ``test_from`` validate, the rest test.
 
@@ -87,8 +96,8 @@ class TimeSplit(_Strict):
     """
 
     by: Literal["time"] = "time"
-    valid_from: int | float | str
-    test_from: int | float | str
+    valid_from: TimeBound
+    test_from: TimeBound
 
 
 class FractionSplit(_Strict):
@@ -151,7 +160,6 @@ class Schema(_Strict):
     user_id: str
     time: str | None = None
     tier: str | None = None
-    target_item: str | None = Field(None, description="categorical feature that attends to sequences")
     baseline: SingleFeatureBaseline | None = None
     split: Split
 
@@ -166,14 +174,11 @@ class Schema(_Strict):
         unknown = [name for name in self.default_tasks if name not in self.task_names]
         if unknown:
             raise ValueError(
-                f"default_tasks names {unknown[0]!r}, which is no task: choose from {', '.join(self.task_names)}"
+                f"default_tasks names {unknown[0]!r}, which is no task: "
+                f"choose from {', '.join(self.task_names)}"
             )
         if self.split.by in ("time", "fraction") and self.time is None:
             raise ValueError(f"a split by {self.split.by} needs 'time: <column>'; add it or split by column")
-        if self.target_item is not None:
-            kinds = {feature.name: feature.kind for feature in self.features}
-            if kinds.get(self.target_item) != "categorical":
-                raise ValueError(f"target_item {self.target_item!r} must be a categorical feature")
         return self
 
     def _check_labels_are_no_inputs(self) -> None:
@@ -182,7 +187,8 @@ class Schema(_Strict):
         for feature in self.features:
             if feature.source_column in outcomes:
                 raise ValueError(
-                    f"feature {feature.name!r} reads column {feature.source_column!r}, which is a label; remove it"
+                    f"feature {feature.name!r} reads column {feature.source_column!r}, which is a label; "
+                    "remove it"
                 )
 
     def _check_shared_vocabularies(self) -> None:
@@ -192,7 +198,8 @@ class Schema(_Strict):
             if other.embedding_dim != feature.embedding_dim:
                 raise ValueError(
                     f"features {other.name!r} and {feature.name!r} share vocabulary {feature.table!r} "
-                    f"but not embedding_dim ({other.embedding_dim} and {feature.embedding_dim}); make them equal"
+                    f"but not embedding_dim ({other.embedding_dim} and {feature.embedding_dim}); "
+                    "make them equal"
                 )
 
     @property
@@ -251,7 +258,9 @@ def read_yaml(path: Path) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+        raise InputError(
+            f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a mapping of fields to values, not {type(content).__name__}")
     return content

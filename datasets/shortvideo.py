@@ -68,7 +68,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets.errors import InputError
-from datasets.schema import Feature, FractionSplit, Schema, Task
+from datasets.schema import Feature, FractionSplit, Schema, SingleFeatureBaseline, Task
 from datasets.shortvideo_log import ShortVideo
 from datasets.shortvideo_world import DAYS, HISTORY
 from datasets.source import Source
@@ -157,7 +157,7 @@ def shortvideo_schema() -> Schema:
         tasks=[Task(name="finish", probability="p_finish"), Task(name="skip", probability="p_skip")],
         user_id="user_id",
         time="time",
-        target_item="item_id",
+        baseline=SingleFeatureBaseline(name="duration_only", column="duration"),
         split=FractionSplit(valid=0.1, test=0.1),
     )
 

@@ -6,6 +6,7 @@ Looking the table up imports nothing, so ``list`` and ``--help`` start at once.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from datasets.errors import InputError
 
@@ -19,7 +20,7 @@ ARCHITECTURES = {
 }
 
 
-def architecture_class(name: str) -> type:
+def architecture_class(name: str) -> Any:
     """The class called ``name``, or a user's own as ``package.module:Class``.
 
     Raises InputError if there is no such name, module or class.
@@ -27,7 +28,8 @@ def architecture_class(name: str) -> type:
     path = ARCHITECTURES.get(name, name)
     if ":" not in path:
         raise InputError(
-            f"no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}, or name your own as package.module:Class"
+            f"no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}, "
+            "or name your own as package.module:Class"
         )
     module, _, attribute = path.partition(":")
     try:

@@ -29,7 +29,7 @@ def table_optimizer_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The fused optimizers' accumulators on this rank; they alias the live ones."""
     found = {}
     for number, table in enumerate(embedding_side(model).tables()):
-        optimizer = table.fused_optimizer
+        optimizer: Any = table.fused_optimizer  # a method, or a property where the table is sharded
         state = (optimizer() if callable(optimizer) else optimizer).state_dict()["state"]
         for parameter, accumulators in state.items():
             for name, value in accumulators.items():
@@ -46,7 +46,9 @@ def copy_into(live: dict[str, list[torch.Tensor]], saved: dict[str, list[torch.T
                 target.copy_(source)
 
 
-def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Optimizer, progress: dict) -> None:
+def save(
+    folder: Path, tag: int, world: World, model: nn.Module, optimizer: Optimizer, progress: dict
+) -> None:
     """Write a checkpoint named by ``tag`` (the step) and make it the current one."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {

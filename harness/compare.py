@@ -93,7 +93,7 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     suite = _read_json(out / "suite.json", "run the suite again into this folder")
     order = [Contestant(row["architecture"], row.get("variant") or "") for row in suite["architectures"]]
     base = Contestant(suite["base"], "")
-    runs = _finished_runs(out, suite["name"], order)
+    runs = _finished_runs(out, suite, order)
     rows = []
     for dataset in _in_order({run.dataset for run in runs}, suite["datasets"]):
         of_dataset = [run for run in runs if run.dataset == dataset]
@@ -223,17 +223,20 @@ def _read_json(path: Path, mend: str) -> dict:
         raise InputError(f"{path} cannot be read ({error}): {mend}") from None
 
 
-def _finished_runs(out: Path, suite: str, order: list[Contestant]) -> list[Run]:
+def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]:
     """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending.
 
-    Where a contestant was run under several settings, those of the run that began last count.
+    Where a contestant was run under several settings, those that the suite last asked for count, and
+    without such, those of the run that began last. Every finished seed of these settings counts.
     """
+    asked_for = set(suite.get("spec_hashes", []))
     records = []
     for path in sorted((out / "runs").glob(f"*/{RECORD_FILE}")):
         if not path.parent.name.endswith(".partial"):
             record = _read_json(path, "delete that folder and run the suite again")
-            if record["suite"] == suite:
-                records.append((record["started_at"], _run(record, path.parent), record))
+            if record["suite"] == suite["name"]:
+                age = (record["spec_hash"] in asked_for, record["started_at"])
+                records.append((age, _run(record, path.parent), record))
     records.sort(key=lambda entry: entry[0])
     settings = {(run.dataset, run.contestant): _settings(record) for _, run, record in records}
     runs = [

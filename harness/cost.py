@@ -131,8 +131,8 @@ class _Search:
         if not self.knobs:
             names = " and ".join(k.field for k in (knobs.coarse, knobs.fine) if k is not None)
             raise InputError(
-                f"architecture {architecture!r}: its config sets {names}, so nothing is left to meet the budget; "
-                "remove one or give no budget"
+                f"architecture {architecture!r}: its config sets {names}, so nothing is left to meet the "
+                "budget; remove one or give no budget"
             )
 
     def run(self) -> Match:
@@ -164,7 +164,9 @@ class _Search:
             return {coarse.field: value, fine.field: self._customary(value, fine)}
 
         low = self._last_below(tied, coarse)
-        nearby = [value for value in _aligned_around(low, coarse) if abs(value - low) <= max(low / 8, coarse.step)]
+        nearby = [
+            value for value in _aligned_around(low, coarse) if abs(value - low) <= max(low / 8, coarse.step)
+        ]
         found = []
         for value in nearby:
             if self._value({coarse.field: value, fine.field: fine.minimum}) < self.target:
@@ -195,7 +197,9 @@ class _Search:
             guess = low + int((high - low) * below / (below - above)) if interpolate else (low + high) // 2
             guess = min(max(guess, low + 1), high - 1)
             value = excess(guess)
-            low, below, high, above = (guess, value, high, above) if value <= 0 else (low, below, guess, value)
+            low, below, high, above = (
+                (guess, value, high, above) if value <= 0 else (low, below, guess, value)
+            )
             interpolate = not interpolate
         return low * knob.step
 
@@ -216,8 +220,9 @@ class _Search:
         above = [value for value in values if value > self.target]
         nearest = " and ".join(f"{value:,}" for value in [*below[-1:], *above[:1]])
         return (
-            f"budget: {self.architecture} cannot meet {self.kind} = {self.target:,.0f} within {MAX_MISS:.0%}; "
-            f"the nearest it reaches is {nearest}; choose one of these, or change its config or the tokens"
+            f"budget: {self.architecture} cannot meet {self.kind} = {self.target:,.0f} "
+            f"within {MAX_MISS:.0%}; the nearest it reaches is {nearest}; "
+            "choose one of these, or change its config or the tokens"
         )
 
 
@@ -239,6 +244,8 @@ def fake_inputs(schema: Schema, inputs: Inputs) -> tuple[LookedUp, torch.Tensor]
 
     attended = {p.sequence.name for p in attended_sequences(schema)} if inputs.target_attention else set()
     pooled = {f.name: empty(f.embedding_dim) for f in schema.sparse_features if f.name not in attended}
-    sequences = {name: (empty(schema.feature(name).max_length, schema.feature(name).embedding_dim), empty())
-                 for name in attended}
+    sequences = {
+        name: (empty(schema.feature(name).max_length, schema.feature(name).embedding_dim), empty())
+        for name in attended
+    }
     return LookedUp(pooled, sequences), empty(len(schema.numeric_features))

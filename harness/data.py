@@ -9,7 +9,14 @@ from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.schema import first_problem, read_yaml
 
-__all__ = ["InputError", "PreparedDataset", "first_problem", "prepare_dataset", "prepared_for_ranks", "read_yaml"]
+__all__ = [
+    "InputError",
+    "PreparedDataset",
+    "first_problem",
+    "prepare_dataset",
+    "prepared_for_ranks",
+    "read_yaml",
+]
 
 
 def prepared_for_ranks(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from harness.embeddings import Embeddings, initial_rows
+from harness.model import RankingModel
+
+# Whole tables or blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and columns
+# apart from each other would give row-wise Adagrad another accumulator than one process has.
+SHARDING_TYPES = ["table_wise", "row_wise"]
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,17 @@ def shard(model: nn.Module, world: World) -> nn.Module:
         return model
     from torchrec.distributed import DistributedModelParallel
     from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
-    from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
     from torchrec.distributed.types import ShardingEnv
 
     sharders: list[Any] = [FusedEmbeddingBagCollectionSharder()]
     planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world.size, compute_device=world.device.type)
+        topology=Topology(world_size=world.size, compute_device=world.device.type),
+        constraints={
+            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
+            for table in embedding_side(model).tables()
+            for config in table.embedding_bag_configs()
+        },
     )
     plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
     return DistributedModelParallel(
@@ -128,9 +138,9 @@ def initialise_tables(model: nn.Module, seed: int) -> None:
 
 def dense_side(model: nn.Module) -> nn.Module:
     """The dense side of a ranking model, sharded or not."""
-    return getattr(model, "module", model).dense
+    return cast(RankingModel, getattr(model, "module", model)).dense
 
 
 def embedding_side(model: nn.Module) -> Embeddings:
     """The embedding tables of a ranking model, sharded or not."""
-    return getattr(model, "module", model).embeddings
+    return cast(RankingModel, getattr(model, "module", model)).embeddings

@@ -43,7 +43,9 @@ def _machine(lines: list[str]) -> None:
     from harness.environment import processor
 
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(".")
-    lines.append(f"processor     {processor()}, {psutil.cpu_count(logical=False)} cores, {os.cpu_count()} threads")
+    lines.append(
+        f"processor     {processor()}, {psutil.cpu_count(logical=False)} cores, {os.cpu_count()} threads"
+    )
     lines.append(f"memory        {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
     lines.append(f"disk here     {disk.free / 2**30:.1f} GiB free")
 
@@ -59,11 +61,14 @@ def _torch(lines: list[str], mends: list[str]) -> None:
         mends.append(f"{flavour} that loads with torch {torch.__version__} ({error}); make clean setup")
     lines.append(f"bf16 on CPU   {'native' if _cpu_has_bf16() else 'emulated (slow)'}")
     if not torch.cuda.is_available():
-        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU build"
+        built = (
+            f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU build"
+        )
         lines.append(f"GPU           none usable ({built})")
         return
     properties = torch.cuda.get_device_properties(0)
-    lines.append(f"GPU           {properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+    memory = properties.total_memory / 2**30
+    lines.append(f"GPU           {properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
     lines.append(f"bf16 on GPU   {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
     try:
         lines.append(f"triton        {importlib.metadata.version('triton')}")
@@ -87,7 +92,9 @@ def _compiler(lines: list[str], mends: list[str]) -> None:
         built = subprocess.run(
             [compiler, "-x", "c++", "-fopenmp", "-shared", "-fPIC", "-o", f"{folder}/probe.so", "-"],
             input="#include <omp.h>\nint threads() { return omp_get_max_threads(); }\n",
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if built.returncode:
         mends.append(f"OpenMP for {compiler}, for torch.compile on the CPU; install libgomp (or libomp)")

@@ -106,7 +106,10 @@ class Embeddings(nn.Module):
         self._pooled_keys = [name for config in bags for name in config.feature_names]
         self.pooled = FusedEmbeddingBagCollection(tables=bags, **fused) if bags else None
         self.unpooled = nn.ModuleDict(
-            {table: FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused) for table in unpooled_tables}
+            {
+                table: FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused)
+                for table in unpooled_tables
+            }
         )
 
     def forward(self, sparse: KeyedJaggedTensor) -> LookedUp:
@@ -115,7 +118,9 @@ class Embeddings(nn.Module):
         if self.pooled is not None:
             pooled.update(self.pooled(sparse).to_dict())
         for table, features in self._unpooled.items():
-            looked_up = self._look_up_positions(table, [sparse[feature.name] for feature in features], features)
+            looked_up = self._look_up_positions(
+                table, [sparse[feature.name] for feature in features], features
+            )
             for feature, vectors in zip(features, looked_up, strict=True):
                 lengths = sparse[feature.name].lengths()
                 if feature.name in self._attended:
@@ -124,7 +129,9 @@ class Embeddings(nn.Module):
                     pooled[feature.name] = masked_mean(vectors, lengths)
         return LookedUp(pooled, sequences)
 
-    def _look_up_positions(self, table: str, jagged: list[JaggedTensor], features: list[Feature]) -> list[Tensor]:
+    def _look_up_positions(
+        self, table: str, jagged: list[JaggedTensor], features: list[Feature]
+    ) -> list[Tensor]:
         """One (B, L, width) tensor a feature, from one call of the table."""
         widest = [feature.max_length if feature.is_list else 1 for feature in features]
         padded = [tensor.to_padded_dense(length) for tensor, length in zip(jagged, widest, strict=True)]

@@ -27,7 +27,7 @@ from harness.model import DenseSide, Inputs, RankingModel
 from harness.peaks import peak
 from harness.progress import Watcher
 from harness.runs import RunFolder, RunSpec
-from harness.train import Loop, NotFinite, Predictions, Progress, predict, train
+from harness.train import DivergenceError, Loop, Predictions, Progress, predict, train
 
 
 def quiet_libraries() -> None:
@@ -64,8 +64,13 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
 
 
 def run_model(
-    spec: RunSpec, cost: Cost, prepared: PreparedDataset, folder: RunFolder, world: World,
-    watcher: Watcher, checkpoint_seconds: float,
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    folder: RunFolder,
+    world: World,
+    watcher: Watcher,
+    checkpoint_seconds: float,
 ) -> dict[str, Any]:
     """Carry out one run, from its checkpoint if it has one, and write its record (first rank)."""
     started_at = now()
@@ -81,10 +86,18 @@ def run_model(
         progress = train(model, loop, validate)
         predictions = predict(model, loop, "test")
         record["metrics"] = metrics_by_task(predictions, spec.tasks)
-    except (NotFinite, NonFiniteScores) as failure:
-        record |= {"status": "failed", "failure": {"step": getattr(failure, "step", None), "reason": str(failure)}}
+    except (DivergenceError, NonFiniteScores) as failure:
+        record |= {
+            "status": "failed",
+            "failure": {"step": getattr(failure, "step", None), "reason": str(failure)},
+        }
     else:
-        record |= {"status": "finished", "failure": None, "validation": progress.validation, "curve": progress.curve}
+        record |= {
+            "status": "finished",
+            "failure": None,
+            "validation": progress.validation,
+            "curve": progress.curve,
+        }
         record["training"] = training_figures(spec, cost, progress, predictions, machine_peak, world)
         if world.is_first:
             write_predictions(folder.partial, predictions, spec.tasks)

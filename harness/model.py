@@ -7,10 +7,11 @@ Shapes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from datasets.batch import Batch
 from datasets.errors import InputError
@@ -71,6 +72,7 @@ class NumericEmbedding(nn.Module):
         super().__init__()
         source = [number for number, width in enumerate(widths) for _ in range(width)]
         self.register_buffer("source", torch.tensor(source), persistent=False)
+        self.source: Tensor
         self.weight = nn.Parameter(torch.randn(sum(widths)) * 0.1)
         self.bias = nn.Parameter(torch.zeros(sum(widths)))
 
@@ -100,7 +102,9 @@ class TargetAttention(nn.Module):
 
     def forward(self, target: Tensor, keys: Tensor, lengths: Tensor) -> Tensor:
         targets = target.unsqueeze(1).expand_as(keys)
-        weights = self.score(F.relu(self.hidden(torch.cat([keys, targets, keys * targets], -1))))  # (B, L, 1)
+        weights = self.score(
+            functional.relu(self.hidden(torch.cat([keys, targets, keys * targets], -1)))
+        )  # (B, L, 1)
         present = torch.arange(keys.shape[1], device=keys.device) < lengths.unsqueeze(1)
         pooled = (keys * weights * present.unsqueeze(-1)).sum(1)
         return pooled / lengths.clamp(min=1).unsqueeze(1)
@@ -136,9 +140,11 @@ class Tokenizer(nn.Module):
         for name, (keys, lengths) in looked_up.sequences.items():
             parts[name] = self.attention[name](parts[self.targets[name]], keys, lengths)
         if self.numeric is not None:
-            parts.update(zip(self.numeric_names, self.numeric(numbers).split(self.numeric_widths, 1), strict=True))
+            parts.update(
+                zip(self.numeric_names, self.numeric(numbers).split(self.numeric_widths, 1), strict=True)
+            )
         flat = torch.cat([parts[name] for name in self.order], dim=1)  # (B, E)
-        return F.pad(flat, (0, self.padding)).unflatten(1, self.shape)
+        return functional.pad(flat, (0, self.padding)).unflatten(1, self.shape)
 
 
 class Tower(nn.Sequential):
@@ -188,7 +194,7 @@ class RankingModel(nn.Module):
         return self.dense(self.embeddings(batch.sparse), batch.dense)
 
 
-def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: dict) -> nn.Module:
+def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: dict) -> Any:
     """An architecture from its name and its config's fields; InputError if they do not fit."""
     cls = architecture_class(architecture)
     try:

@@ -67,7 +67,9 @@ def binned_rates(values: np.ndarray, labels: np.ndarray, base_rate: float, queri
     Missing values (NaN) are a bin of their own.
     """
     present = values[~np.isnan(values)]
-    edges = np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1)[1:-1])) if len(present) else np.empty(0)
+    edges = (
+        np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1)[1:-1])) if len(present) else np.empty(0)
+    )
 
     def bins(column: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))

@@ -3,14 +3,14 @@
 The clock
     ``train_seconds`` is the time of training steps: waiting for the batch, look-ups, forward,
     backward and both optimizers. Not in it: the first stretch of STEPS_PER_LOOK steps of every
-    epoch and start (warm-up), validation, checkpoints and set-up. The device is synchronised before every reading.
-    ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
+    epoch and start (warm-up), validation, checkpoints and set-up. The device is synchronised before
+    every reading. ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from datasets.batch import Batch
@@ -35,7 +35,7 @@ STEPS_PER_LOOK = 20  # how often the loss is read back from the device
 EVAL_BATCH_SIZE = 4096
 
 
-class NotFinite(ArithmeticError):
+class DivergenceError(ArithmeticError):
     """The loss or a score became NaN or infinite at ``step``."""
 
     def __init__(self, step: int, what: str) -> None:
@@ -73,15 +73,20 @@ def task_loss(logits: Tensor, labels: Tensor, defined: Tensor) -> Tensor:
         defined: (G,) number of defined labels to average over (of all ranks). Returns a scalar.
     """
     known = ~torch.isnan(labels)
-    losses = F.binary_cross_entropy_with_logits(
+    losses = functional.binary_cross_entropy_with_logits(
         logits.float(), torch.where(known, labels, 0.0), reduction="none"
     )
     return ((losses * known).sum(0) / defined.clamp(min=1)).mean()
 
 
 def train_step(
-    model: nn.Module, batch: Batch, optimizer: Optimizer, defined: Tensor, clip_norm: float | None,
-    precision: AbstractContextManager, ranks: int,
+    model: nn.Module,
+    batch: Batch,
+    optimizer: Optimizer,
+    defined: Tensor,
+    clip_norm: float | None,
+    precision: AbstractContextManager,
+    ranks: int,
 ) -> Tensor:
     """One update on one batch; returns this rank's share of the loss, still on the device.
 
@@ -102,11 +107,11 @@ def train_step(
 def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
     """The optimizer of the dense side. RMSProp keeps PyTorch's alpha = 0.99 and eps = 1e-8."""
     parameters = list(dense_side(model).parameters())
-    shared = {"lr": training.dense_lr, "weight_decay": training.weight_decay}
+    rate, decay = training.dense_lr, training.weight_decay
     if training.dense_optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, **shared)
+        return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay)
     cls = torch.optim.AdamW if training.dense_optimizer == "adamw" else torch.optim.Adam
-    return cls(parameters, fused=True, **shared)
+    return cls(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def set_learning_rate(optimizer: Optimizer, training: Training, step: int) -> None:
@@ -152,7 +157,7 @@ class Loop:
             epoch=epoch,
         )
 
-    def batches(self, reader: ShardReader, start: int = 0) -> Iterator[tuple[Batch, bool]]:
+    def batches(self, reader: ShardReader, start: int = 0) -> Generator[tuple[Batch, bool]]:
         """As many batches as the rank with most has; the others repeat their last, marked False.
 
         Ranks must step together, since look-ups and gradients cross between them.
@@ -176,7 +181,7 @@ def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
     """Train to the end of the last epoch or until early stopping; go on from a checkpoint if any.
 
     ``validate`` gives the metrics of each task on the validation split. With early stopping the
-    weights of the best validation are restored at the end. Raises NotFinite when a loss does.
+    weights of the best validation are restored at the end. Raises DivergenceError when a loss does.
     """
     optimizer = dense_optimizer(model, loop.spec.training)
     saved = checkpoint.load(loop.folder, loop.world, model, optimizer)
@@ -217,12 +222,18 @@ def _train_epoch(
 
 
 def _stretch(
-    model: nn.Module, optimizer: Optimizer, loop: Loop, progress: Progress,
-    batches: Iterator[tuple[Batch, bool]], end: int, timed: bool,
+    model: nn.Module,
+    optimizer: Optimizer,
+    loop: Loop,
+    progress: Progress,
+    batches: Iterator[tuple[Batch, bool]],
+    end: int,
+    timed: bool,
 ) -> None:
     """Steps up to batch ``end`` of the epoch, on one clock reading."""
     training, world = loop.spec.training, loop.world
-    losses, rows = [], []
+    losses: list[Tensor] = []
+    rows: list[Tensor] = []
     synchronize(world.device)
     start = time.perf_counter()
     for _ in range(end - progress.batch):
@@ -232,7 +243,12 @@ def _stretch(
         set_learning_rate(optimizer, training, progress.step + len(losses))
         losses.append(
             train_step(
-                model, batch, optimizer, totals[:-1], training.clip_norm, autocast(training, world.device),
+                model,
+                batch,
+                optimizer,
+                totals[:-1],
+                training.clip_norm,
+                autocast(training, world.device),
                 world.size,
             )
         )
@@ -252,7 +268,7 @@ def _look(losses: Tensor, samples: int, seconds: float, loop: Loop, progress: Pr
     losses = loop.world.sum(losses)
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
-        raise NotFinite(progress.step + int(bad[0]) + 1, "the loss")
+        raise DivergenceError(progress.step + int(bad[0]) + 1, "the loss")
     progress.step += len(losses)
     progress.samples += samples
     progress.curve.append((progress.samples, float(losses.mean())))
@@ -321,7 +337,8 @@ def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
     seconds = time.perf_counter() - start
     model.train()
     shard_rows = [shard["rows"] for shard in loop.prepared.shards(split)]
-    return Predictions(*(in_file_order(loop.world.gather(c), shard_rows) for c in columns), seconds)
+    user, tier, labels, scores = (in_file_order(loop.world.gather(c), shard_rows) for c in columns)
+    return Predictions(user, tier, labels, scores, seconds)
 
 
 def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:

@@ -231,7 +231,11 @@ class Contestant(_Part):
 
 
 class Suite(_Part):
-    """A suite as it was run; ``base`` names the architecture that the others are compared with."""
+    """A suite as it was last run.
+
+    ``base`` names the architecture that the others are compared with, ``spec_hashes`` the runs that it
+    asked for.
+    """
 
     name: str
     description: str = ""
@@ -240,6 +244,7 @@ class Suite(_Part):
     architectures: list[Contestant]
     datasets: list[str] = Field(default_factory=list)
     seeds: int | None = None
+    spec_hashes: list[str] = Field(default_factory=list)
     command: str = ""
 
 

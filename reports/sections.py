@@ -68,8 +68,11 @@ def load_sections(records: list[Record], out: Path) -> list[Section]:
 def _section(
     name: str, suite: Suite, dataset: str, records: list[Record], comparisons: pd.DataFrame
 ) -> Section:
-    latest = {(record.kind, record.contestant): record.settings for record in records}
-    kept = [record for record in records if latest[record.kind, record.contestant] == record.settings]
+    asked_for_last = sorted(
+        records, key=lambda record: (record.spec_hash in suite.spec_hashes, record.started_at)
+    )
+    current = {(record.kind, record.contestant): record.settings for record in asked_for_last}
+    kept = [record for record in records if current[record.kind, record.contestant] == record.settings]
     contestants = _in_order(suite, _distinct(kept, "model"))
     base = Contestant(architecture=suite.base) if suite.base else None
     return Section(

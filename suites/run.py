@@ -17,6 +17,7 @@ from harness.model import Inputs, check_tokens_hold_embeddings, token_dim_for
 from harness.progress import Silent, Watcher
 from harness.references import available_references, run_reference
 from harness.runs import Budget, RunFolder, RunSpec, write_atomically
+from harness.train import title_of
 from suites.suite import Contestant, Dataset, Suite
 
 
@@ -38,6 +39,7 @@ class Job:
     """One run that a suite asks for, and the function that carries it out and returns its record."""
 
     title: str
+    spec: RunSpec
     folder: RunFolder
     carry_out: Callable[[], dict]
 
@@ -92,12 +94,15 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     world = start_world(options.device)
     if suite.training.batch_size % world.size:
         raise InputError(
-            f"training.batch_size {suite.training.batch_size} must be a multiple of the {world.size} processes"
+            f"training.batch_size {suite.training.batch_size} must be a multiple of "
+            f"the {world.size} processes"
         )
     watcher = watcher if world.is_first else Silent()
     jobs = [job for dataset in suite.datasets for job in _jobs(suite, dataset, options, world, watcher)]
     if world.is_first:
-        write_atomically(options.out / "suite.json", json.dumps(_as_run(suite, options), indent=1).encode())
+        write_atomically(
+            options.out / "suite.json", json.dumps(_as_run(suite, jobs, options), indent=1).encode()
+        )
     records: list[dict] = []
     broken: list[str] = []
     waiting: list[Job] = []
@@ -187,7 +192,8 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         run = spec(row.contestant.architecture, row.contestant.variant, row.config, row.budget, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
-            f"{run.dataset} {run.architecture} {run.variant} seed {seed}".replace("  ", " "),
+            title_of(run),
+            run,
             folder,
             lambda: run_model(run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds),
         )
@@ -195,7 +201,12 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
     def reference_job(name: str) -> Job:
         run = spec(name, "", {}, None, 0)
         folder = RunFolder(options.out, run.folder_name)
-        return Job(f"{run.dataset} {name}", folder, lambda: run_reference(name, run, prepared, folder) if world.is_first else {})
+        return Job(
+            f"{run.dataset} {name}",
+            run,
+            folder,
+            lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
+        )
 
     references = available_references(prepared, tasks) if suite.references else []
     return [
@@ -204,7 +215,8 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
     ]
 
 
-def _as_run(suite: Suite, options: Options) -> dict:
+def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
+    """``suite.json``: what was asked for, as the report reads it."""
     return {
         "name": suite.name,
         "description": suite.description,
@@ -213,9 +225,10 @@ def _as_run(suite: Suite, options: Options) -> dict:
         "architectures": [
             {"architecture": row.architecture, "variant": row.variant} for row in suite.architectures
         ],
-        "datasets": [dataset.name for dataset in suite.datasets],
+        "datasets": list(dict.fromkeys(job.spec.dataset for job in jobs)),
         "seeds": suite.seeds,
         "tasks": suite.tasks,
         "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
+        "spec_hashes": [job.spec.hash for job in jobs],
         "command": options.command,
     }

@@ -51,7 +51,7 @@ class SuiteBudget(_Strict):
 
     @property
     def target(self) -> float:
-        return self.flops_per_sample if self.flops_per_sample is not None else self.dense_params
+        return self.flops_per_sample or self.dense_params or 0.0
 
 
 class Suite(_Strict):
@@ -100,7 +100,8 @@ class Suite(_Strict):
                 raise ValueError(f"architectures: {row[0]!r} appears twice; give each its own 'variant'")
         if (self.base, "") not in rows:
             raise ValueError(
-                f"base: {self.base!r} is no row without a variant of 'architectures'; add it or name another base"
+                f"base: {self.base!r} is no row without a variant of 'architectures'; "
+                "add it or name another base"
             )
         return self
 
@@ -122,7 +123,8 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
         path = shipped_suites()[name_or_path]
     else:
         raise InputError(
-            f"no suite {name_or_path!r}: choose from {', '.join(shipped_suites())}, or give a path ending in .yaml"
+            f"no suite {name_or_path!r}: choose from {', '.join(shipped_suites())}, "
+            "or give a path ending in .yaml"
         )
     content = read_yaml(path) | (replaced or {})
     for override in overrides:
@@ -130,13 +132,17 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
-        raise InputError(first_problem(error, " ".join([str(path), *(f"--set {o}" for o in overrides)]))) from None
+        raise InputError(
+            first_problem(error, " ".join([str(path), *(f"--set {o}" for o in overrides)]))
+        ) from None
 
 
 def _set(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {override}: write it as key=value, for example --set training.batch_size=2048")
+        raise InputError(
+            f"--set {override}: write it as key=value, for example --set training.batch_size=2048"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

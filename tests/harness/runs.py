@@ -18,7 +18,9 @@ from harness.runs import RunFolder, RunSpec, Training
 ONE_PROCESS = World(0, 1, torch.device("cpu"))
 
 
-def small_spec(prepared: PreparedDataset, *, seed: int = 0, architecture: str = "dlrm_mlp", **training: Any) -> RunSpec:
+def small_spec(
+    prepared: PreparedDataset, *, seed: int = 0, architecture: str = "dlrm_mlp", **training: Any
+) -> RunSpec:
     """A run of a few dozen steps; ``training`` overrides the recipe."""
     return RunSpec(
         suite="test",
@@ -42,7 +44,12 @@ def small_spec(prepared: PreparedDataset, *, seed: int = 0, architecture: str = 
 
 
 def carry_out(
-    spec: RunSpec, prepared: PreparedDataset, out: Path, *, world: World = ONE_PROCESS, checkpoint_seconds: float = 1e9
+    spec: RunSpec,
+    prepared: PreparedDataset,
+    out: Path,
+    *,
+    world: World = ONE_PROCESS,
+    checkpoint_seconds: float = 1e9,
 ) -> dict[str, Any]:
     """Run a spec and return its record."""
     inputs = Inputs(

@@ -13,7 +13,12 @@ def small_schema(name: str = "small") -> Schema:
             Feature(name="item", kind="categorical", group="item", embedding_dim=8),
             Feature(name="genres", kind="multi_hot", group="item", embedding_dim=8, max_length=3),
             Feature(
-                name="history", kind="sequence", group="sequence", vocabulary="item", embedding_dim=8, max_length=5
+                name="history",
+                kind="sequence",
+                group="sequence",
+                vocabulary="item",
+                embedding_dim=8,
+                max_length=5,
             ),
             Feature(name="price", kind="numeric", group="item", embedding_dim=4),
         ],

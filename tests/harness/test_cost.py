@@ -72,7 +72,8 @@ def test_one_knob_is_as_close_as_exhaustive_search_up_to_the_preference_for_alig
     target = 30_000
     match = count.match("dlrm_mlp", {}, "flops_per_sample", target)
     best = min(
-        abs(count.cost("dlrm_mlp", {"hidden_dim": width}).flops_per_sample - target) for width in range(1, 200)
+        abs(count.cost("dlrm_mlp", {"hidden_dim": width}).flops_per_sample - target)
+        for width in range(1, 200)
     )
     found = abs(match.cost.flops_per_sample - target)
     assert found == best or (found <= CLOSE_MISS * target and match.config["hidden_dim"] % 2 == 0)
@@ -85,7 +86,9 @@ def test_a_knob_that_the_config_sets_is_left_alone():
 
 
 def test_an_unreachable_budget_names_the_nearest_reachable_ones():
-    with pytest.raises(InputError, match=r"rankmixer cannot meet flops_per_sample = 5,000 .* nearest it reaches is"):
+    with pytest.raises(
+        InputError, match=r"rankmixer cannot meet flops_per_sample = 5,000 .* nearest it reaches is"
+    ):
         counter().match("rankmixer", {}, "flops_per_sample", 5e3)
 
 

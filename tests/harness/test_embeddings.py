@@ -51,7 +51,9 @@ def test_a_feature_is_the_mean_of_its_rows_and_zero_without_any(target_attention
     for feature in small_schema().sparse_features:
         if feature.name in pooled:
             for row, indices in enumerate(ROWS[feature.name]):
-                expected = sum((tables[feature.table][i] for i in indices), torch.zeros(8)) / max(len(indices), 1)
+                expected = sum((tables[feature.table][i] for i in indices), torch.zeros(8)) / max(
+                    len(indices), 1
+                )
                 torch.testing.assert_close(pooled[feature.name][row], expected)
 
 
@@ -64,7 +66,9 @@ def test_target_attention_leaves_the_sequence_that_shares_the_items_vocabulary_u
     assert lengths.tolist() == [2, 1, 0]
     torch.testing.assert_close(vectors[0, :2], item[[7, 9]])
     torch.testing.assert_close(vectors[1, 0], item[1])
-    assert [(p.sequence.name, p.target.name) for p in attended_sequences(small_schema())] == [("history", "item")]
+    assert [(p.sequence.name, p.target.name) for p in attended_sequences(small_schema())] == [
+        ("history", "item")
+    ]
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad"])

@@ -54,7 +54,13 @@ def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepare
     undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
     killed = RunFolder(tmp_path / "killed", spec.folder_name)
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT.format(training=training, stuck_at=STUCK_AT)), prepared.path, tmp_path / "killed"]
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(SCRIPT.format(training=training, stuck_at=STUCK_AT)),
+            prepared.path,
+            tmp_path / "killed",
+        ]
     )
     wait_for_checkpoint(killed.partial, tag_at_least=STUCK_AT)
     process.send_signal(signal.SIGKILL)

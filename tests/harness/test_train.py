@@ -127,7 +127,9 @@ def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepa
     epochs, rest = divmod(best_samples, prepared.rows["train"])
     if rest == 0:  # the best is an epoch's end, which a shorter run without stopping reaches too
         plain = spec.model_copy(
-            update={"training": Training(**{**spec.training.model_dump(), "epochs": epochs, "patience": None})}
+            update={
+                "training": Training(**{**spec.training.model_dump(), "epochs": epochs, "patience": None})
+            }
         )
         assert carry_out(plain, prepared, out)["metrics"] == record["metrics"]
 
@@ -172,7 +174,10 @@ def test_target_attention_trains_and_changes_the_run(prepared, tmp_path):
     record = carry_out(attended, prepared, tmp_path)
     assert record["status"] == "finished"
     assert record["metrics"] != carry_out(spec, prepared, tmp_path)["metrics"]
-    assert record["cost"]["flops_per_sample"] > carry_out(spec, prepared, tmp_path / "x")["cost"]["flops_per_sample"]
+    assert (
+        record["cost"]["flops_per_sample"]
+        > carry_out(spec, prepared, tmp_path / "x")["cost"]["flops_per_sample"]
+    )
 
 
 def test_validations_are_spread_evenly_and_end_with_the_epoch():
