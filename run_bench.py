@@ -96,7 +96,7 @@ def run(
     chosen = load_suite(suite, settings or [], replaced)
     out = out or Path("out") / chosen.name
 
-    from harness.execute import quiet_libraries
+    from harness.quiet import quiet_libraries
     from harness.progress import Terminal
 
     quiet_libraries()
@@ -128,7 +128,7 @@ def cost(
     cache: CacheRoot = DEFAULT_CACHE,
 ) -> None:
     """Parameters and FLOPs of a suite's architectures at its budget, without training."""
-    from harness.execute import quiet_libraries
+    from harness.quiet import quiet_libraries
     from suites.costs import cost_table
     from suites.suite import load_suite
 
@@ -147,6 +147,9 @@ def profile(
     """Measure speed, each against its reference in the same run."""
     import json
 
+    from harness.quiet import quiet_libraries
+
+    quiet_libraries()
     if what == "metrics":
         from harness.profile_metrics import profile_metrics
 
@@ -158,7 +161,7 @@ def profile(
     for figure in figures:
         print(
             f"{figure['name']:<32}{figure['value']:>16,.1f} {figure['unit']}"
-            f"   (median of {figure['median_of']}, spread {figure['spread']:.1%})"
+            f"   (median of {figure['median_of']}, spread {figure['spread']:,.1f})"
         )
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1))

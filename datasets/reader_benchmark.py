@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
 from datasets.prepare import prepare
 from datasets.reader import ShardReader
@@ -21,24 +18,12 @@ SINGLE, NUMERIC, LISTS, LIST_LENGTH = 20, 6, 4, 20
 CATEGORIES = 50_000
 
 
-@dataclass(frozen=True)
-class ReaderBenchmark:
-    """Rows per second over ``repeats`` passes: median, and the range between the slowest and fastest."""
+def benchmark_reader(rows: int = 600_000, batch_size: int = 2048, repeats: int = 5) -> list[float]:
+    """Rows a second of ``repeats`` passes over the training split, shuffled, as batches of two tasks.
 
-    rows_per_second: float
-    spread: float
-    repeats: int
-    rows: int
-    batch_size: int
-
-
-def benchmark_reader(rows: int = 600_000, batch_size: int = 2048, repeats: int = 5) -> ReaderBenchmark:
-    """Read the training split ``repeats`` times, shuffled, as batches of two tasks.
-
-    What is timed is a whole pass: decoding, shuffling within windows and building batches. Run it
-    under ``taskset -c 0`` for one core. A pass before the clock starts fills the page cache.
+    What is timed is a whole pass: decoding, shuffling within windows and building batches. A pass
+    before the clock starts fills the page cache.
     """
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(benchmark_source(rows), Path(folder) / "prepared")
         rates = []
@@ -47,8 +32,7 @@ def benchmark_reader(rows: int = 600_000, batch_size: int = 2048, repeats: int =
             start = time.perf_counter()
             read = sum(len(batch) for batch in reader.batches())
             rates.append(read / (time.perf_counter() - start))
-    rates = rates[1:]
-    return ReaderBenchmark(statistics.median(rates), max(rates) - min(rates), repeats, rows, batch_size)
+    return rates[1:]
 
 
 def benchmark_source(rows: int) -> Source:

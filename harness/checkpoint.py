@@ -29,7 +29,7 @@ def table_optimizer_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The fused optimizers' accumulators on this rank; they alias the live ones."""
     found = {}
     for number, table in enumerate(embedding_side(model).tables()):
-        optimizer: Any = table.fused_optimizer  # a method, or a property where the table is sharded
+        optimizer = table.fused_optimizer  # a method, or a property where the table is sharded
         state = (optimizer() if callable(optimizer) else optimizer).state_dict()["state"]
         for parameter, accumulators in state.items():
             for name, value in accumulators.items():

@@ -19,8 +19,8 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from harness.embeddings import Embeddings, initial_rows
 from harness.model import RankingModel
 
-# Whole tables or blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and columns
-# apart from each other would give row-wise Adagrad another accumulator than one process has.
+# Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
+# columns apart from each other would give row-wise Adagrad another accumulator than one process has.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,8 +142,8 @@ class Embeddings(nn.Module):
         vectors = self.unpooled[table](single).values().split([tensor.numel() for tensor in padded])
         return [part.unflatten(0, tensor.shape) for part, tensor in zip(vectors, padded, strict=True)]
 
-    def tables(self) -> list[nn.Module]:
-        """The fused TorchRec modules, each with its ``fused_optimizer()``."""
+    def tables(self) -> list[Any]:
+        """The fused TorchRec modules, sharded or not: ``fused_optimizer``, ``embedding_bag_configs()``."""
         return [*([self.pooled] if self.pooled is not None else []), *self.unpooled.values()]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import os
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,6 @@ from harness.peaks import peak
 from harness.progress import Watcher
 from harness.runs import RunFolder, RunSpec
 from harness.train import DivergenceError, Loop, Predictions, Progress, predict, train
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' start-up noise off the terminal; errors still show."""
-    warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
-    for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Module:

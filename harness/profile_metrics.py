@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from harness.figures import figure
 from harness.metrics import binary_metrics, per_user_auc
 
 SAMPLE_USERS = 2000
@@ -36,13 +37,13 @@ def profile_metrics(rows: int = 5_000_000, users: int = 200_000, repeats: int = 
         loop.append(len(sample[0]) / _seconds(lambda: sklearn_uauc(*sample)))
     speedup = [a / b for a, b in zip(ours, loop, strict=True)]
     return [
-        _figure("uauc_rows_per_second", ours, "rows/s"),
-        _figure("binary_metrics_rows_per_second", everything, "rows/s"),
-        _figure("sklearn_uauc_rows_per_second", loop, "rows/s"),
-        _figure("uauc_speedup_over_sklearn", speedup, "x"),
-        _figure("metrics_rows", [rows], "rows"),
-        _figure("metrics_users", [len(np.unique(ids))], "users"),
-        _figure("sklearn_sample_rows", [len(sample[0])], "rows"),
+        figure("uauc_rows_per_second", ours, "rows/s", COMMAND),
+        figure("binary_metrics_rows_per_second", everything, "rows/s", COMMAND),
+        figure("sklearn_uauc_rows_per_second", loop, "rows/s", COMMAND),
+        figure("uauc_speedup_over_sklearn", speedup, "x", COMMAND),
+        figure("metrics_rows", [rows], "rows", COMMAND),
+        figure("metrics_users", [len(np.unique(ids))], "users", COMMAND),
+        figure("sklearn_sample_rows", [len(sample[0])], "rows", COMMAND),
     ]
 
 
@@ -78,14 +79,3 @@ def _seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def _figure(name: str, values: list, unit: str) -> dict:
-    return {
-        "name": name,
-        "value": float(np.median(values)),
-        "unit": unit,
-        "median_of": len(values),
-        "spread": float(max(values) - min(values)),
-        "command": COMMAND,
-    }

@@ -244,6 +244,6 @@ def test_a_start_beyond_the_end_is_refused(prepared):
 
 
 def test_the_benchmark_reads_every_training_row(tmp_path):
-    result = benchmark_reader(rows=2000, batch_size=64, repeats=2)
-    assert result.repeats == 2
-    assert result.rows_per_second > 0
+    rates = benchmark_reader(rows=2000, batch_size=64, repeats=2)
+    assert len(rates) == 2
+    assert min(rates) > 0

@@ -1,0 +1,13 @@
+"""Keeps what libraries say of themselves off the user's terminal."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' start-up noise off the terminal; errors still show."""
+    warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
+    for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
