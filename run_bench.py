@@ -96,8 +96,8 @@ def run(
     chosen = load_suite(suite, settings or [], replaced)
     out = out or Path("out") / chosen.name
 
-    from harness.quiet import quiet_libraries
     from harness.progress import Terminal
+    from harness.quiet import quiet_libraries
 
     quiet_libraries()
     options = Options(

@@ -9,5 +9,6 @@ import warnings
 def quiet_libraries() -> None:
     """Keep the libraries' start-up noise off the terminal; errors still show."""
     warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
+    warnings.filterwarnings("ignore", message="Please use DTensor")  # said of TorchRec's own state
     for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)

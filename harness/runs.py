@@ -113,7 +113,7 @@ class RunSpec(_Strict):
     @property
     def folder_name(self) -> str:
         parts = [self.dataset, self.architecture.rpartition(":")[2], self.variant, f"s{self.seed}", self.hash]
-        return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts if part)
+        return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts if part)
 
 
 class RunFolder:

@@ -53,7 +53,6 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("default_tasks", ["like"]), ["default_tasks", "'like'", "click, skip"]),
         (changed("time", None), ["split by time", "time"]),
         (changed("split.by", "moon"), ["split", "moon"]),
-        (changed("target_item", "history"), ["target_item", "'history'", "categorical"]),
         (changed("user_id", None), ["user_id"]),
         (changed("split", {"by": "fraction", "valid": 0.6, "test": 0.6}), ["split", "below 1"]),
         (changed("split", {"by": "column", "column": "part", "valid": "test"}), ["split", "different"]),

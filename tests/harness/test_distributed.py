@@ -27,7 +27,6 @@ WORKER = """
 import os, sys
 from pathlib import Path
 import torch
-import harness.distributed
 import harness.train
 from datasets.prepared import open_prepared
 from harness.distributed import start_world
@@ -39,7 +38,6 @@ def mortal_look(losses, samples, seconds, loop, progress):
         os._exit(9)
     look(losses, samples, seconds, loop, progress)
 harness.train._look = mortal_look
-harness.distributed.SHARDING_TYPES = sys.argv[4].split(",")
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
@@ -82,7 +80,7 @@ def joined(batches: list[Batch]) -> Batch:
     )
 
 
-def run_workers(prepared: PreparedDataset, out: Path, sharding: str, die_at: int = 10**9) -> int:
+def run_workers(prepared: PreparedDataset, out: Path, die_at: int = 10**9) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -94,19 +92,18 @@ def run_workers(prepared: PreparedDataset, out: Path, sharding: str, die_at: int
     script.write_text(WORKER)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(
-        [*command, script, prepared.path, out, str(die_at), sharding],
+        [*command, script, prepared.path, out, str(die_at)],
         capture_output=True, text=True, env=environment, timeout=300, check=False,
     )  # fmt: skip
     assert finished.returncode == 0 or die_at < 10**9, finished.stderr[-3000:]
     return finished.returncode
 
 
-@pytest.fixture(scope="module", params=["table_wise,row_wise", "row_wise"])
-def two_processes(request, prepared, tmp_path_factory) -> tuple[Path, str]:
-    """What two processes wrote, with tables placed by the planner, and with all tables cut by rows."""
+@pytest.fixture(scope="module")
+def two_processes(prepared, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ranks") / "out"
-    run_workers(prepared, out, request.param)
-    return out, request.param
+    run_workers(prepared, out)
+    return out
 
 
 @pytest.mark.parametrize("attention", [False, True])
@@ -120,7 +117,7 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
 
     monkeypatch.setattr(train, "ShardReader", interleaved_while_training)
     one = carry_out(spec, prepared, tmp_path)
-    folder = RunFolder(two_processes[0], spec.model_copy(update={"world_size": RANKS}).folder_name)
+    folder = RunFolder(two_processes, spec.model_copy(update={"world_size": RANKS}).folder_name)
     two = folder.record()
 
     assert two["training"]["train_samples"] == 2 * prepared.rows["train"] == one["training"]["train_samples"]
@@ -139,15 +136,14 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
 
 
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
-    undisturbed, sharding = two_processes
     out = tmp_path / "out"
-    assert run_workers(prepared, out, sharding, die_at=110) != 0
+    assert run_workers(prepared, out, die_at=110) != 0
     assert [folder.suffix for folder in (out / "runs").iterdir() if folder.is_dir()] == [".partial"]
-    run_workers(prepared, out, sharding)
-    for folder in (folder for folder in (undisturbed / "runs").iterdir() if folder.is_dir()):
+    run_workers(prepared, out)
+    for folder in (folder for folder in (two_processes / "runs").iterdir() if folder.is_dir()):
         again, first = (
             json.loads((runs / folder.name / "record.json").read_text())
-            for runs in (out / "runs", undisturbed / "runs")
+            for runs in (out / "runs", two_processes / "runs")
         )
         assert again["curve"] == first["curve"]
         assert again["metrics"] == first["metrics"]
