@@ -17,10 +17,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DATASHEETS: dict[str, dict[str, float]] = {
     "A100": {"fp32": 19.5, "bf16": 312.0},
     "H100 PCIe": {"fp32": 51.2, "bf16": 756.0},
+    "H100 NVL": {"bf16": 835.0},
     "H100": {"fp32": 66.9, "bf16": 989.4},
     "H200": {"fp32": 66.9, "bf16": 989.4},
     "L40S": {"fp32": 91.6, "bf16": 362.0},
     "A10": {"fp32": 31.2, "bf16": 125.0},
+    "T4": {"fp32": 8.1},
     "RTX 4090": {"fp32": 82.6, "bf16": 165.2},
 }
 
@@ -39,6 +41,8 @@ def peak(device: torch.device, precision: str) -> Peak:
         name = torch.cuda.get_device_name(device)
         for card in sorted(DATASHEETS, key=len, reverse=True):
             if set(card.split()) <= set(name.replace("-", " ").split()):
+                if precision not in DATASHEETS[card]:
+                    break
                 return Peak(DATASHEETS[card][precision] * 1e12, f"datasheet of {name}, dense {precision}")
     return measured_peak(device, precision)
 

@@ -14,7 +14,7 @@ from harness.figures import figure
 COMMAND = "python run_bench.py profile data"
 
 
-def profile_data(rows: int = 400_000, repeats: int = 5) -> list[dict]:
+def profile_data(rows: int = 400_000, reader_rows: int = 600_000, repeats: int = 5) -> list[dict]:
     """``generator_rows_per_second`` and ``shard_rows_per_second``, medians over ``repeats``.
 
     The process is held on one core while it measures.
@@ -24,7 +24,7 @@ def profile_data(rows: int = 400_000, repeats: int = 5) -> list[dict]:
     torch.set_num_threads(1)
     try:
         generated = [_generator_rate(rows) for _ in range(repeats)]
-        read = benchmark_reader(repeats=repeats)
+        read = benchmark_reader(rows=reader_rows, repeats=repeats)
     finally:
         os.sched_setaffinity(0, allowed)
         torch.set_num_threads(threads)
