@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class Job:
     """One run that a suite asks for, and the function that carries it out and returns its record."""
 
     title: str
+    is_reference: bool
     spec: RunSpec
     folder: RunFolder
     carry_out: Callable[[], dict]
@@ -106,13 +108,19 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     records: list[dict] = []
     broken: list[str] = []
     waiting: list[Job] = []
+    tally = Tally(len(jobs))
     for patient, due in ((False, jobs), (True, waiting)):
         for job in due:
+            start = time.monotonic()
+            was_finished = job.folder.is_finished
             record = _run_once(job, world, patient, watcher, broken)
             if record is None:
                 waiting.append(job)
-            elif record:
+                continue
+            tally.count(None if was_finished or job.is_reference else time.monotonic() - start)
+            if record:
                 records.append(record)
+                watcher.note(f"{tally} {job.title}: {_outcome(record)}")
     if broken:
         raise RuntimeError(f"{len(broken)} of {len(jobs)} runs broke and left no record: {'; '.join(broken)}")
     return records
@@ -143,8 +151,30 @@ def _run_once(job: Job, world: World, patient: bool, watcher: Watcher, broken: l
             broken.append(f"{job.title} ({type(error).__name__}: {error})")
             watcher.note(f"{job.title} broke: {type(error).__name__}: {error}")
             return {}
-    watcher.note(f"{job.title}: {_outcome(record)}")
     return record
+
+
+@dataclass
+class Tally:
+    """How far a suite is, and how long the rest may take at the pace so far."""
+
+    total: int
+    done: int = 0
+    trained: int = 0
+    seconds: float = 0.0
+
+    def count(self, seconds: float | None) -> None:
+        """One more run is done; it took ``seconds``, or None if there was nothing to train."""
+        self.done += 1
+        if seconds is not None:
+            self.trained += 1
+            self.seconds += seconds
+
+    def __str__(self) -> str:
+        if not self.trained or self.done == self.total:
+            return f"[{self.done}/{self.total}]"
+        left = self.seconds / self.trained * (self.total - self.done)
+        return f"[{self.done}/{self.total}, {left / 60:.0f} min left]"
 
 
 def _outcome(record: dict) -> str:
@@ -193,6 +223,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title_of(run),
+            False,
             run,
             folder,
             lambda: run_model(run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds),
@@ -203,6 +234,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             f"{run.dataset} {name}",
+            True,
             run,
             folder,
             lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
