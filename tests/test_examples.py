@@ -1,0 +1,236 @@
+"""The way of own data runs as datasets/README.md says it, and the READMEs' tables are those of the code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import typer
+import yaml
+from pydantic_core import PydanticUndefined
+from typer.testing import CliRunner
+
+import run_bench
+from datasets import kuairand, movielens, schema, shortvideo
+from datasets.catalog import DATASETS
+from harness.cost import CostCounter
+from harness.model import Inputs
+from harness.runs import Training
+from suites import suite
+from tests.harness.schemas import TABLE_SIZES, small_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = Path("examples/own_data")
+README = {
+    name: (ROOT / name / "README.md").read_text() for name in ("datasets", "harness", "suites", "tests")
+}
+OWN = "examples.own_data.own_architecture:MLPMixer"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    return [shlex.split(line) for block in blocks(text, "bash") for line in block.splitlines()]
+
+
+# ------------------------------------------------------------------------------------- the way of own data
+
+
+@pytest.fixture(scope="module")
+def journey(tmp_path_factory) -> Path:
+    """A folder in which the first block of commands of datasets/README.md has been run."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("*.csv", "__pycache__"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("BENCH_CACHE", raising=False)
+        for line in blocks(README["datasets"], "bash")[0].splitlines():
+            _, script, *arguments = shlex.split(line)
+            patch.setattr(sys, "argv", [script, *arguments])
+            if script == "run_bench.py":
+                outcome = CliRunner().invoke(run_bench.app, arguments, catch_exceptions=False)
+                assert outcome.exit_code == 0, f"{line}: {outcome.output}"
+            else:
+                subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(journey) -> list[dict[str, str]]:
+    with (journey / EXAMPLE / "impressions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_has_the_examples_own_architecture_beside_the_shipped_ones(journey):
+    report = (journey / "out/own/report.md").read_text()
+    table = report.partition("Quality on articles, task finished")[2].partition("- AUC over")[0]
+    for name in ("dlrm_mlp", "rankmixer", OWN, "constant", "words_only"):
+        assert re.search(rf"^\| {re.escape(name)} \|", table, re.MULTILINE), f"no row of {name}"
+
+
+def test_the_own_architecture_is_matched_and_learns(journey):
+    results = pd.read_csv(journey / "out/own/results.csv")
+    own = results[results["architecture"] == OWN]
+    assert set(zip(own["seed"], own["task"], strict=True)) == {
+        (seed, task) for seed in (0, 1) for task in ("opened", "finished")
+    }
+    assert set(own["status"]) == {"finished"}
+    assert (own["budget_miss"].abs() < 0.03).all()
+    assert (own["auc"] > 0.55).all()
+
+
+def test_test_rows_and_users_are_those_counted_in_the_csv(journey, rows):
+    results = pd.read_csv(journey / "out/own/results.csv")
+    tested = [row for row in rows if row["shown_at"] >= "2024-03-13"]
+    for task, column in (("opened", "opened"), ("finished", "read_to_end")):
+        labels = defaultdict(set)
+        for row in tested:
+            if row[column]:
+                labels[row["user"]].add(row[column])
+        of_task = results[results["task"] == task]
+        assert set(of_task["rows"]) == {sum(row[column] != "" for row in tested)}
+        assert set(of_task["users"]) == {sum(seen == {"0", "1"} for seen in labels.values())}
+
+
+def test_what_a_row_says_of_the_past_is_what_earlier_rows_show(rows):
+    opened = defaultdict(list)
+    for row in rows:
+        past = opened[row["user"]]
+        assert row["read_articles"] == "|".join(article for article, _ in past[-10:])
+        assert row["read_topics"] == "|".join(topic for _, topic in past[-10:])
+        assert int(row["topic_reads"]) == sum(topic == row["topic"] for _, topic in past)
+        if row["opened"] == "1":
+            past.append((row["article"], row["topic"]))
+    times = [row["shown_at"] for row in rows]
+    assert times == sorted(times)
+
+
+def test_the_readme_explains_every_field_of_a_record(journey):
+    section = README["harness"].partition("## The run record")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"`(\w+)`", section))
+    for path in (journey / "out/own/runs").glob("*/record.json"):
+        record = json.loads(path.read_text())
+        held = {*record, *(record["cost"] or {}), *(record["budget"] or {}), *(record["training"] or {})}
+        held |= {*record["metrics"]["opened"], *record["dataset_info"]}
+        held |= {name for entry in record["validation"] for name in entry}
+        held |= {name for name in record["environment"] if name not in ("torch", "torchrec", "numpy")}
+        assert held - {"fbgemm-gpu-cpu", "fbgemm-gpu", "polars", "pyarrow"} <= explained
+
+
+# ------------------------------------------------------------------------------------------- the READMEs
+
+
+def documented(text: str, of: str | None, default_column: int) -> dict[str, str]:
+    """Field -> default of the README's table rows that begin with ``of`` (None: with the field itself)."""
+    first = "" if of is None else rf" {of} \|"
+    found = re.findall(rf"^\|{first} `(\w+)` \|(.*)\|$", text, re.MULTILINE)
+    return {field: cells.split("|")[default_column].strip() for field, cells in found}
+
+
+@pytest.mark.parametrize(
+    ("readme", "of", "default_column", "model"),
+    [
+        ("datasets", "schema", 1, schema.Schema),
+        ("datasets", "feature", 1, schema.Feature),
+        ("datasets", "task", 1, schema.Task),
+        ("datasets", "baseline", 1, schema.SingleFeatureBaseline),
+        ("datasets", "split by time", 1, schema.TimeSplit),
+        ("datasets", "split by fraction", 1, schema.FractionSplit),
+        ("datasets", "split by column", 1, schema.ColumnSplit),
+        ("suites", "suite", 0, suite.Suite),
+        ("suites", "dataset", 0, suite.Dataset),
+        ("suites", "architecture", 0, suite.Contestant),
+        ("suites", "budget", 0, suite.SuiteBudget),
+        ("harness", None, 0, Training),
+    ],
+)
+def test_the_readme_states_every_field_with_its_default(readme, of, default_column, model):
+    text = README[readme].partition("## Training")[2] if model is Training else README[readme]
+    stated = documented(text, of, default_column)
+    assert set(stated) == set(model.model_fields)
+    for name, cell in stated.items():
+        default = model.model_fields[name].get_default(call_default_factory=True)
+        if default is PydanticUndefined:
+            assert cell == "required", name
+        elif default is None:
+            assert cell in ("none", "the name"), name
+        elif not isinstance(default, Training):
+            assert cell == f"`{default}`".replace("``", '`""`'), name
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options"),
+    [
+        ("shortvideo", {option.name: option.default for option in fields(shortvideo.Options)}),
+        ("kuairand-pure", {n: f.default for n, f in kuairand.KuaiRandOptions.model_fields.items()}),
+        ("movielens-100k", {n: f.default for n, f in movielens.MovieLensOptions.model_fields.items()}),
+    ],
+)
+def test_the_readme_states_every_option_of_a_dataset_with_its_default(dataset, options):
+    section = README["datasets"].partition(f"\n## {dataset}\n")[2].partition("\n## ")[0]
+    assert MISSING not in options.values()
+    stated = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", section, re.MULTILINE))
+    stated |= dict(re.findall(r"^One option: `(\w+)` \((\w+)\)", section, re.MULTILINE))
+    assert {name: yaml.safe_load(value) for name, value in stated.items()} == options
+
+
+def test_every_dataset_and_every_shipped_suite_has_its_place_in_a_readme():
+    for name in DATASETS:
+        assert f"\n## {name}\n" in README["datasets"]
+    for name in suite.shipped_suites():
+        assert re.search(
+            rf"^\| `{name}` \|.*`python run_bench.py run {name}`", README["suites"], re.MULTILINE
+        )
+
+
+def test_the_readmes_yaml_is_the_examples():
+    start = schema.Schema.model_validate(yaml.safe_load(blocks(README["datasets"], "yaml")[0]))
+    whole = schema.load_schema(ROOT / EXAMPLE / "schema.yaml")
+    assert (start.name, start.files, start.tasks) == (whole.name, whole.files, whole.tasks)
+    assert (start.user_id, start.time, start.split) == (whole.user_id, whole.time, whole.split)
+    assert [whole.feature(feature.name) for feature in start.features] == start.features
+    own_suite = (ROOT / EXAMPLE / "own_suite.yaml").read_text()
+    assert own_suite.endswith(blocks(README["suites"], "yaml")[0])
+
+
+def test_the_readmes_class_meets_a_budget_as_it_stands(monkeypatch):
+    module = sys.modules[__name__]
+    lines = ["from dataclasses import dataclass", "from torch import Tensor, nn"]
+    lines += ["from baselines.layers import Knob, Knobs", blocks(README["suites"], "python")[0]]
+    found: dict[str, type] = {}
+    exec("\n".join(lines), found)
+    monkeypatch.setattr(module, "Yours", found["Yours"], raising=False)
+    inputs = Inputs(num_tokens=3, token_dim=16, target_attention=False, tower_dim=4)
+    counter = CostCounter(small_schema(), TABLE_SIZES, inputs, num_tasks=2)
+    match = counter.match(f"{__name__}:Yours", {}, "flops_per_sample", 50_000)
+    hidden = match.config["hidden_dim"]
+    assert match.cost.flops_per_sample == 2 * (48 * hidden + 2 * (hidden * 4 + 4))
+    assert abs(match.miss) < 0.03
+
+
+@pytest.mark.parametrize("name", README)
+def test_every_command_of_the_readme_is_one_that_the_command_line_takes(name):
+    for words in commands(README[name]):
+        if "run_bench.py" not in words:
+            continue
+        command = typer.main.get_command(run_bench.app)
+        arguments = words[words.index("run_bench.py") + 1 :]
+        while hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        command.make_context(command.name, arguments)  # raises on an unknown option or a wrong value
