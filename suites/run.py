@@ -222,22 +222,24 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         run = spec(row.contestant.architecture, row.contestant.variant, row.config, row.budget, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
-            title_of(run),
-            False,
-            run,
-            folder,
-            lambda: run_model(run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds),
+            title=title_of(run),
+            is_reference=False,
+            spec=run,
+            folder=folder,
+            carry_out=lambda: run_model(
+                run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds
+            ),
         )
 
     def reference_job(name: str) -> Job:
         run = spec(name, "", {}, None, 0)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
-            f"{run.dataset} {name}",
-            True,
-            run,
-            folder,
-            lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
+            title=f"{run.dataset} {name}",
+            is_reference=True,
+            spec=run,
+            folder=folder,
+            carry_out=lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
         )
 
     references = available_references(prepared, tasks) if suite.references else []
