@@ -11,8 +11,9 @@ Labels. ``like`` = rating >= 4, ``dislike`` = rating <= 2; a 3 is neither. Alway
 
 Split. In time order within each user: the first 80 % of the ratings train, the next 10 % validate,
 the rest tests; ratings of one second stay together, on the later side. A split at one moment for
-all would test on strangers: users rate in a burst at sign-up, and at the 90 % quantile of time
-86 % of the later ratings are by users without a training row. The price is that parameters are
+all would test on strangers: users rate in a burst at sign-up, and with a training split that
+ends at the 80 % quantile of time, 86 % of the last tenth of the ratings are by users without a
+training row. The price is that parameters are
 trained on some users' ratings that lie after another user's test ratings; the inputs are not: they
 look at strictly earlier ratings, whoever's these are.
 

@@ -62,7 +62,7 @@ class ShardReader:
         mine = shards[rank::world_size]
         self.num_rows = sum(shard["rows"] for shard in mine)
         self.num_batches = math.ceil(self.num_rows / batch_size)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._window_rows = window_rows
         self._shuffle = None if shuffle_seed is None else (shuffle_seed, epoch)
         files = [prepared.path / shard["file"] for shard in mine]
@@ -79,10 +79,10 @@ class ShardReader:
         return _prefetched(lambda: self._assemble(start))
 
     def _assemble(self, start: int) -> Iterator[Batch]:
-        first_row = start * self._batch_size
+        first_row = start * self.batch_size
         first_window, skip = divmod(first_row, self._window_rows)
         parts: list[tuple[Window, int, int]] = []
-        wanted = self._batch_size
+        wanted = self.batch_size
         windows = self._source.windows(self._window_rows, first_window)
         for number, window in enumerate(windows, start=first_window):
             if self._shuffle is not None:
@@ -97,7 +97,7 @@ class ShardReader:
                 position = end
                 if wanted == 0:
                     yield make_batch(self._source.keys, parts)
-                    parts, wanted = [], self._batch_size
+                    parts, wanted = [], self.batch_size
         if parts:
             yield make_batch(self._source.keys, parts)
 

@@ -17,7 +17,7 @@ from torchrec import EmbeddingBagConfig, JaggedTensor, KeyedJaggedTensor, Poolin
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from datasets.schema import Feature, Schema
+from datasets.schema import FIRST_INDEX, Feature, Schema
 
 INIT_BLOCK_ROWS = 4096
 # Exact Adagrad keeps one accumulator a weight, row-wise Adagrad one a row.
@@ -163,7 +163,8 @@ def _features_by_table(schema: Schema) -> dict[str, list[Feature]]:
 def initial_rows(seed: int, table: str, first_row: int, num_rows: int, dim: int) -> Tensor:
     """Initial weights of ``num_rows`` rows from ``first_row``: (num_rows, dim) float32, N(0, 1/dim) x 0.1.
 
-    Rows are drawn in blocks with a generator each, so any slice of a table can be made alone.
+    Rows are drawn in blocks with a generator each, so any slice of a table can be made alone. The rows
+    of missing and unseen categories start at zero: what training never meets then says nothing.
     """
     first_block, last_block = first_row // INIT_BLOCK_ROWS, (first_row + num_rows - 1) // INIT_BLOCK_ROWS
     blocks = []
@@ -172,4 +173,6 @@ def initial_rows(seed: int, table: str, first_row: int, num_rows: int, dim: int)
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
         blocks.append(torch.randn(INIT_BLOCK_ROWS, dim, generator=generator))
     offset = first_row - first_block * INIT_BLOCK_ROWS
-    return torch.cat(blocks)[offset : offset + num_rows] * (0.1 / dim**0.5)
+    rows = torch.cat(blocks)[offset : offset + num_rows] * (0.1 / dim**0.5)
+    rows[: max(FIRST_INDEX - first_row, 0)] = 0.0
+    return rows

@@ -142,7 +142,7 @@ def training_figures(
         "train_samples": progress.samples,
         "train_seconds": progress.timed_seconds if rate else None,
         "train_samples_per_second": rate,
-        "eval_samples_per_second": len(predictions.user) / predictions.seconds,
+        "eval_samples_per_second": predictions.samples_per_second,
         "mfu_train": rate * cost.train_flops_per_sample / whole_peak if rate else None,
         "peak_flops": machine_peak.flops_per_second,
         "peak_source": machine_peak.source,

@@ -10,5 +10,6 @@ def quiet_libraries() -> None:
     """Keep the libraries' start-up noise off the terminal; errors still show."""
     warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
     warnings.filterwarnings("ignore", message="Please use DTensor")  # said of TorchRec's own state
+    warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"  # our own, in one line
     for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -34,7 +34,7 @@ def run_reference(name: str, spec: RunSpec, prepared: PreparedDataset, folder: R
     scores = np.stack([_scores(name, task, prepared) for task in spec.tasks], axis=1)
     columns = prepared.columns("test", ["user_index", "tier", *(f"label_{task}" for task in spec.tasks)])
     labels = np.stack([columns[f"label_{task}"] for task in spec.tasks], axis=1)
-    predictions = Predictions(columns["user_index"], columns["tier"], labels, scores, seconds=0.0)
+    predictions = Predictions(columns["user_index"], columns["tier"], labels, scores, None)
     record = describe_run(spec, None, prepared) | {
         "kind": "reference",
         "status": "finished",

@@ -88,6 +88,7 @@ class RunSpec(_Strict):
     format: int = RECORD_FORMAT
     suite: str
     architecture: str
+    architecture_source: str = Field(description="hash of the file that defines it; empty for references")
     variant: str
     config: dict[str, Any]
     dataset: str

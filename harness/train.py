@@ -3,8 +3,9 @@
 The clock
     ``train_seconds`` is the time of training steps: waiting for the batch, look-ups, forward,
     backward and both optimizers. Not in it: the first stretch of STEPS_PER_LOOK steps of every
-    epoch and start (warm-up), validation, checkpoints and set-up. The device is synchronised before
-    every reading. ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
+    epoch and start (warm-up), a last stretch with a short batch (which torch.compile compiles anew),
+    validation, checkpoints and set-up. The device is synchronised before every reading.
+    ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
 """
 
 from __future__ import annotations
@@ -207,10 +208,12 @@ def _train_epoch(
     num_batches = max(int(n) for n in world.gather(np.asarray(reader.num_batches)))
     validate_after = validation_points(num_batches, training.validations_per_epoch)
     ends = sorted({*range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK), *validate_after, num_batches})
+    has_short_batch = reader.num_rows % reader.batch_size > 0
     last_save, warm = time.monotonic(), False
     with closing(loop.batches(reader, progress.batch)) as batches:
         for end in (end for end in ends if end > progress.batch):
-            _stretch(model, optimizer, loop, progress, batches, end, timed=warm)
+            timed = warm and not (end == num_batches and has_short_batch)
+            _stretch(model, optimizer, loop, progress, batches, end, timed)
             warm = True
             if end in validate_after:
                 _validate(model, loop, progress, validate)
@@ -313,32 +316,39 @@ class Predictions:
     """A split's rows in file order, whatever the number of ranks.
 
     Shapes
-        user, tier: (N,). labels: (N, G), NaN where undefined. scores: (N, G) probabilities, float32.
+        user, tier: (N,). labels: (N, G), NaN where undefined. scores: (N, G) probabilities.
+
+    ``samples_per_second`` is of reading, look-ups and forward passes together, all batches but the first
+    (warm-up); None if there was no other.
     """
 
     user: np.ndarray
     tier: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-    seconds: float
+    samples_per_second: float | None
 
 
 def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
-    """Score a split. ``seconds`` is reading, look-ups and forward passes together."""
+    """Score a split."""
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
-    start = time.perf_counter()
+    start = 0.0
     with torch.no_grad(), autocast(loop.spec.training, loop.world.device):
         for batch, is_own in loop.batches(loop.reader(split)):
             logits, _ = model(batch)
             if is_own:
                 parts.append((batch.user_id, batch.tier, batch.labels, torch.sigmoid(logits.float())))
+            if not start:  # the first batch was the warm-up
+                synchronize(loop.world.device)
+                start = time.perf_counter()
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     seconds = time.perf_counter() - start
     model.train()
+    timed_rows = sum(int(n) for n in loop.world.gather(np.asarray(len(columns[0]) - len(parts[0][0]))))
     shard_rows = [shard["rows"] for shard in loop.prepared.shards(split)]
     user, tier, labels, scores = (in_file_order(loop.world.gather(c), shard_rows) for c in columns)
-    return Predictions(user, tier, labels, scores, seconds)
+    return Predictions(user, tier, labels, scores, timed_rows / seconds if timed_rows else None)
 
 
 def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:

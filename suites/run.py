@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from harness.architectures import source_hash
 from harness.cost import Cost, CostCounter
 from harness.data import InputError, PreparedDataset, prepared_for_ranks
 from harness.distributed import World, start_world
@@ -197,10 +198,13 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
     inputs, rows = match_rows(suite, prepared)
     tasks = prepared.schema.chosen_tasks(suite.tasks)
 
-    def spec(architecture: str, variant: str, config: dict, budget: Budget | None, seed: int) -> RunSpec:
+    def spec(
+        architecture: str, source: str, variant: str, config: dict, budget: Budget | None, seed: int
+    ) -> RunSpec:
         return RunSpec(
             suite=suite.name,
             architecture=architecture,
+            architecture_source=source,
             variant=variant,
             config=config,
             dataset=prepared.schema.name,
@@ -219,7 +223,8 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         )
 
     def model_job(row: MatchedRow, seed: int) -> Job:
-        run = spec(row.contestant.architecture, row.contestant.variant, row.config, row.budget, seed)
+        name, variant = row.contestant.architecture, row.contestant.variant
+        run = spec(name, source_hash(name), variant, row.config, row.budget, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=title_of(run),
@@ -232,7 +237,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         )
 
     def reference_job(name: str) -> Job:
-        run = spec(name, "", {}, None, 0)
+        run = spec(name, "", "", {}, None, 0)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=f"{run.dataset} {name}",

@@ -387,7 +387,7 @@ def _prepare_in_a_process(folder: Path, rebuild: bool, locked: bool, results: mu
         results.put(repr(error))
 
 
-@pytest.mark.parametrize(("rebuild", "locked"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("rebuild", "locked"), [(False, True), (True, True), (False, False)])
 def test_processes_that_prepare_the_same_dataset_at_once_end_with_one_whole_folder(tmp_path, rebuild, locked):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

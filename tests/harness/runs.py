@@ -25,6 +25,7 @@ def small_spec(
     return RunSpec(
         suite="test",
         architecture=architecture,
+        architecture_source="",
         variant="",
         config={"hidden_dim": 32} if architecture == "dlrm_mlp" else {},
         dataset="small",

@@ -61,6 +61,7 @@ class MadeUp:
             "variant": "",
             "dataset": "toy",
             "seed": seed,
+            "spec_hash": folder.name,
             "spec": {"seed": seed, "lr": 0.1},
             "started_at": "2025-01-01T00:00:00+00:00",
         } | changes
@@ -263,6 +264,21 @@ def test_runs_of_other_suites_unfinished_folders_and_older_settings_are_passed_o
     early = {"started_at": "2024-01-01T00:00:00+00:00"}
     for seed in range(2):
         made_up.run("dcn", seed, 5.0, folder=f"old-{seed}", spec={"seed": seed, "lr": 9}, **early)
+    pd.testing.assert_frame_equal(compare(made_up.out, REPLICATES), expected)
+
+
+def test_settings_that_the_suite_last_asked_for_win_over_younger_ones(made_up):
+    for seed in range(2):
+        made_up.run(BASE, seed)
+        made_up.run("dcn", seed, 1.0)
+    expected = compare(made_up.out, REPLICATES)
+    late = {"started_at": "2030-01-01T00:00:00+00:00"}
+    for seed in range(2):
+        made_up.run("dcn", seed, 5.0, folder=f"young-{seed}", spec={"seed": seed, "lr": 9}, **late)
+    assert not compare(made_up.out, REPLICATES).equals(expected)
+    suite = json.loads((made_up.out / "suite.json").read_text())
+    suite["spec_hashes"] = ["dcn--0", "dcn--1"]
+    (made_up.out / "suite.json").write_text(json.dumps(suite))
     pd.testing.assert_frame_equal(compare(made_up.out, REPLICATES), expected)
 
 

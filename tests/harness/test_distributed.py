@@ -58,6 +58,7 @@ class InterleavedReader:
         ]
         self.parts = parts
         self.num_batches = max(part.num_batches for part in parts)
+        self.num_rows, self.batch_size = sum(part.num_rows for part in parts), batch_size
 
     def batches(self, start: int = 0):
         streams = [part.batches(min(start, part.num_batches)) for part in self.parts]

@@ -96,6 +96,8 @@ def test_initial_rows_of_any_slice_are_those_of_the_whole_table():
     assert not torch.equal(initial_rows(8, "item", 0, 100, 8), whole[:100])
     assert not torch.equal(initial_rows(7, "user", 0, 100, 8), whole[:100])
     assert abs(float(whole.std()) * 8**0.5 - 0.1) < 0.005
+    assert not whole[:2].any()
+    assert whole[2].any()
 
 
 def test_masked_mean_ignores_what_lies_beyond_the_length():

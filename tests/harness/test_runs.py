@@ -19,6 +19,7 @@ def test_the_hash_depends_on_every_field_and_not_on_their_order(prepared):
     spec = small_spec(prepared)
     changes = {
         "architecture": "deepfm",
+        "architecture_source": "0123456789ab",
         "config": {"hidden_dim": 33},
         "dataset_fingerprint": "other",
         "tasks": ["finish"],
