@@ -8,6 +8,8 @@ Every import that takes time is inside the command that needs it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -30,10 +32,22 @@ app.add_typer(data_app, name="data")
 Device = Literal["auto", "cpu", "cuda"]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", envvar="BENCH_DATA_ROOT", help="Holds a folder of raw files per dataset."),
+    typer.Option(
+        "--data-root",
+        envvar="BENCH_DATA_ROOT",
+        file_okay=False,
+        help="Holds a folder of raw files per dataset.",
+    ),
 ]
 CacheRoot = Annotated[
-    Path, typer.Option("--cache", envvar="BENCH_CACHE", help="Where prepared data are kept for reuse.")
+    Path,
+    typer.Option(
+        "--cache",
+        envvar="BENCH_CACHE",
+        file_okay=False,
+        writable=True,
+        help="Where prepared data are kept for reuse.",
+    ),
 ]
 Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="Prepare the data anew even if a prepared copy exists.")
@@ -43,6 +57,8 @@ DatasetOptions = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable."),
 ]
 DEFAULT_CACHE = Path("cache")
+INTERRUPTED = 130  # what typer exits with on Ctrl-C
+NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 @app.command("list")
@@ -73,7 +89,10 @@ def run(
     data_root: DataRoot = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Where records and the report go [out/SUITE].")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, writable=True, help="Where records and the report go [out/SUITE]."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
@@ -85,7 +104,6 @@ def run(
     ] = 60.0,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
-    from suites.run import Options, choose_device, run_suite
     from suites.suite import load_suite
 
     replaced: dict[str, object] = {}
@@ -98,6 +116,7 @@ def run(
 
     from harness.progress import Terminal
     from harness.quiet import quiet_libraries
+    from suites.run import Options, choose_device, run_suite
 
     quiet_libraries()
     options = Options(
@@ -111,9 +130,11 @@ def run(
     )
     try:
         records = run_suite(chosen, options, Terminal())
-    finally:
-        if int(os.environ.get("RANK", "0")) == 0 and (out / "suite.json").is_file():
-            _report(out)
+    except (KeyboardInterrupt, RuntimeError):
+        _report_what_is_finished(out)
+        raise
+    if _is_first_process():
+        _report(out)
     if any(record["status"] == "failed" for record in records):
         print("some runs failed; the report names them, with step and reason", file=sys.stderr)
         raise typer.Exit(1)
@@ -169,7 +190,9 @@ def profile(
 
 
 @app.command()
-def report(out: Annotated[Path, typer.Argument(help="A folder that `run` wrote.")]) -> None:
+def report(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that `run` wrote.")],
+) -> None:
     """Redraw tables, figures and the report page from records alone."""
     _report(out)
 
@@ -229,26 +252,35 @@ def data_describe(
 
 
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
-    import yaml
-
     from datasets.catalog import prepare_dataset
-    from datasets.errors import InputError
+    from suites.suite import key_and_value
 
-    chosen = {}
-    for option in options or []:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise InputError(f"--option {option}: write it as key=value")
-        chosen[key] = yaml.safe_load(value)
+    chosen = dict(key_and_value("--option", option) for option in options or [])
     return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)
 
 
 def _report(out: Path) -> None:
     from harness.compare import write_comparisons
+    from reports.records import load_records
     from reports.render import render
 
+    load_records(out)  # refuses a damaged or missing record by name, before runs are compared
     write_comparisons(out)
     print(f"report: {render(out)}")
+
+
+def _report_what_is_finished(out: Path) -> None:
+    """The report after an interruption, which it must not hide: before the first record there is none."""
+    from datasets.errors import InputError
+    from reports.records import RecordError
+
+    with contextlib.suppress(InputError, RecordError):
+        if _is_first_process():
+            _report(out)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _command() -> str:
@@ -263,11 +295,13 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    sys.path.append(os.getcwd())  # for the user's own package.module:Class
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; finished runs are kept, and the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+        raise
     except Exception as error:
         if debug:
             raise
@@ -277,17 +311,23 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Print one sentence for an error and give the exit code."""
     from datasets.errors import InputError
+    from datasets.prepare_folder import is_full_disk
     from reports.records import RecordError
 
+    code = 1
     if isinstance(error, InputError | RecordError):
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if isinstance(error, OSError) and error.errno is not None:
+        message = str(error)
+        code = 1 if is_full_disk(error) else 2
+    elif is_full_disk(error):
+        message = "no space left on the disk; free some and run the same command again, which goes on"
+    elif isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}; mend that and run the same command again", file=sys.stderr)
-        return 1
-    print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
-    return 1
+        message = f"{error.strerror}{where}; mend that and run the same command again"
+        code = 2 if error.errno in NOT_A_PLACE_TO_WRITE else 1
+    else:
+        message = f"{type(error).__name__}: {error} (--debug shows where)"
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ from datasets.prepare_split import SPLITS
 from datasets.schema import Feature, Schema
 from datasets.vocabulary import Vocabulary, learn_vocabulary
 
+_SPLIT_MENDS = {
+    "time": "mend its bounds",
+    "fraction": "give more rows or other shares (rows of one time stay together)",
+    "column": "mark some",
+}
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -67,9 +73,8 @@ def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[d
     where = f"dataset {schema.name!r}"
     for split in SPLITS:
         if split not in found:
-            raise InputError(
-                f"{where}: split ({schema.split.by}): no row falls into {split}; mend the split's bounds"
-            )
+            by = schema.split.by
+            raise InputError(f"{where}: split ({by}): no row falls into {split}; {_SPLIT_MENDS[by]}")
     for task in schema.tasks:
         row = found["train"]
         for kind, value in (("positive", 1), ("negative", 0)):

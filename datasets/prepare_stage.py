@@ -236,10 +236,9 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
     def refuse(wrong: pl.Expr, what: str, column: str, mend: str, shown: str | None = None) -> None:
         rows = table.with_row_index("@row", offset=start).filter(wrong)
         if rows.height:
-            value = "" if shown is None else f" ({rows[shown][0]!r})"
-            raise InputError(
-                f"{where}: {what}: column {column!r} {mend.format(row=rows['@row'][0], value=value)}"
-            )
+            row = f"{rows['@row'][0]} (counted from 0)"
+            value = "" if shown is None else f": {rows[shown][0]!r}"
+            raise InputError(f"{where}: {what}: column {column!r} {mend.format(row=row, value=value)}")
 
     refuse(
         pl.col("@user").is_null(), "user_id", schema.user_id,

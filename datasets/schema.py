@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from datasets.errors import InputError
 
@@ -240,21 +241,57 @@ class Schema(_Strict):
 
 
 def first_problem(error: ValidationError, where: str) -> str:
-    """Pydantic's first complaint as one sentence: where, which field, what is wrong."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "top level"
+    """Pydantic's complaint as one sentence: where, which field, what is wrong.
+
+    Of several it is the first, but a misspelt field comes before the field that is missing for it.
+    """
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    return ": ".join([where, *_field(problem), _complaint(problem)])
+
+
+def _field(problem: ErrorDetails) -> list[str]:
+    return [".".join(str(part) for part in problem["loc"])] if problem["loc"] else []
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return "is not a known field; check its spelling or remove it"
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "union_tag_not_found":
+        return f"lacks {problem['ctx']['discriminator']}, which says of what kind it is; add it"
+    if kind == "model_type":
+        return "must be a mapping of fields to values, for example {name: ...}"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "is not a known field; check its spelling or remove it"
-    return f"{where}: {field}: {message}"
+    if kind == "value_error" or not isinstance(value, str | int | float | None):
+        return message
+    hint = "; quote it" if kind == "string_type" and value is not None else ""
+    return f"{message}, not {'empty' if value is None else repr(value)}{hint}"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict:
     """A YAML mapping from ``path``; InputError if it is missing, unreadable or no mapping."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give the path of a YAML file")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise InputError(f"{path}: no such file{where}; give the path of a YAML file")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""

@@ -22,7 +22,8 @@ def source(schema_file: Path) -> Source:
     not read; where files differ in a column's type, the wider one holds. CSV has a header line and
     commas; dates and times in ISO form are recognised.
 
-    Raises InputError on a missing file, mixed kinds, or a column that a file lacks.
+    Raises InputError on a missing file, mixed kinds, a column that a file lacks, and on a CSV without
+    rows or with text in a column of numbers.
     """
     schema_file = Path(schema_file)
     schema = load_schema(schema_file)
@@ -75,18 +76,22 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
 
 
 def _scan(path: Path, schema: Schema) -> pl.LazyFrame:
+    """One file's columns that the schema names; InputError if it lacks one or cannot be read."""
     try:
         if path.suffix == ".parquet":
-            frame = pl.scan_parquet(path)
-        else:
-            # The whole file decides a column's type: a column may hold its first letter in the last row.
-            frame = pl.scan_csv(path, try_parse_dates=True, infer_schema_length=None)
-        known = frame.collect_schema().names()
+            return _named(path, pl.scan_parquet(path), schema)
+        # The whole file decides a column's type: a column may hold its first letter in the last row.
+        frame = pl.scan_csv(path, try_parse_dates=True, infer_schema_length=None)
+        return _typed_csv(path, _named(path, frame, schema), schema)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{path}: cannot be read as a {path.suffix[1:]} table ({reason}); mend the file"
         ) from None
+
+
+def _named(path: Path, frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
+    known = frame.collect_schema().names()
     wanted = _columns(schema)
     for column, wanted_by in wanted.items():
         if column not in known:
@@ -95,6 +100,38 @@ def _scan(path: Path, schema: Schema) -> pl.LazyFrame:
                 f"{', ...' if len(known) > 20 else ''}"
             )
     return frame.select(list(wanted))
+
+
+def _typed_csv(path: Path, frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
+    """Columns of numbers as numbers and texts to be split as text, whatever this file's values suggest.
+
+    A column without any value, or with quoted numbers, would pass for text; one of lists with at most
+    one element each, for numbers.
+    """
+    if frame.head(1).collect().is_empty():
+        raise InputError(f"{path}: has a header but no rows; fill it or leave it out")
+    types = frame.collect_schema()
+    numbers = [column for column in _number_columns(schema) if types[column] == pl.String]
+    for column in numbers:
+        is_text = pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64, strict=False).is_null()
+        found = frame.select(column).with_row_index("row").filter(is_text).head(1).collect()
+        if found.height:
+            raise InputError(
+                f"{path}: column {column!r} holds {found[column][0]!r} in row {found['row'][0]} "
+                "(counted from 0), which is no number; mend it or choose another column"
+            )
+    texts = [feature.source_column for feature in schema.features if feature.separator]
+    return frame.with_columns(pl.col(numbers).cast(pl.Float64), pl.col(texts).cast(pl.String))
+
+
+def _number_columns(schema: Schema) -> list[str]:
+    """Raw columns that must hold numbers."""
+    columns = [feature.source_column for feature in schema.numeric_features]
+    for task in schema.tasks:
+        columns += [task.source_column, *([task.probability] if task.probability else [])]
+    columns += [schema.tier] if schema.tier else []
+    columns += [schema.baseline.column] if schema.baseline else []
+    return list(dict.fromkeys(columns))
 
 
 def _columns(schema: Schema) -> dict[str, str]:

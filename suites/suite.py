@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.architectures import architecture_class
 from harness.data import InputError, first_problem, read_yaml
 from harness.runs import Training
 
@@ -15,7 +16,7 @@ SHIPPED = Path(__file__).parent
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Contestant(_Strict):
@@ -115,7 +116,8 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
     """Read a shipped suite by name or a user's by path.
 
     ``overrides`` are ``key.subkey=value`` with values in YAML; ``replaced`` sets whole top-level
-    fields. Raises InputError naming the file or flag, the field and the mend.
+    fields. Raises InputError naming the file or flag, the field and the mend, also for an architecture
+    that cannot be found, so that this is said before data are prepared.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
@@ -130,25 +132,18 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
     for override in overrides:
         _set(content, override)
     try:
-        return Suite.model_validate(content)
+        suite = Suite.model_validate(content)
     except ValidationError as error:
         raise InputError(
             first_problem(error, " ".join([str(path), *(f"--set {o}" for o in overrides)]))
         ) from None
+    for row in suite.architectures:
+        architecture_class(row.architecture)
+    return suite
 
 
 def _set(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(
-            f"--set {override}: write it as key=value, for example --set training.batch_size=2048"
-        )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is not valid YAML; quote it") from None
-    if isinstance(value, str):
-        value = _number(value)
+    key, value = key_and_value("--set", override)
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})
@@ -157,9 +152,22 @@ def _set(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
+def key_and_value(flag: str, text: str) -> tuple[str, Any]:
+    """``key=value`` as ``flag`` got it, the value read as YAML; InputError if it is not so written."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"{flag} {text}: write it as {flag} key=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"{flag} {text}: the value is not valid YAML; quote it") from None
+    return key, _number(parsed) if isinstance(parsed, str) else parsed
+
+
 def _number(text: str) -> str | float:
     """YAML 1.1 reads 1e6 as text; people mean the number."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return int(number) if number.is_integer() else number

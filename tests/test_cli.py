@@ -1,0 +1,668 @@
+"""The command line as a user meets it: own data end to end, every mistake, Ctrl-C, two processes at once.
+
+Most commands run in this process through ``run_bench.main``, since importing torch takes seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+import run_bench
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = str(ROOT / "run_bench.py")
+ROWS = 2000
+
+SCHEMA = {
+    "name": "mine",
+    "files": ["log.csv"],
+    "features": [
+        {"name": "who", "kind": "categorical", "group": "user", "embedding_dim": 8},
+        {"name": "item", "kind": "categorical", "group": "item", "embedding_dim": 8},
+        {"name": "tags", "kind": "multi_hot", "group": "item", "separator": "|", "embedding_dim": 4},
+        {"name": "price", "kind": "numeric", "group": "item", "embedding_dim": 4},
+    ],
+    "tasks": [{"name": "click"}, {"name": "skip"}],
+    "user_id": "who",
+    "time": "at",
+    "split": {"by": "fraction", "valid": 0.1, "test": 0.2},
+}
+SUITE = {
+    "name": "tiny",
+    "description": "Two architectures of one's own beside a shipped one.",
+    "datasets": ["data/schema.yaml"],
+    "tokens": 3,
+    "budget": {"flops_per_sample": 20_000},
+    "seeds": 2,
+    "base": "dlrm_mlp",
+    "architectures": ["dlrm_mlp", "own_models:Base", "own_models:Shallow"],
+    "training": {"batch_size": 64},
+}
+RUNS = {  # architecture, seed
+    ("constant", 0),
+    *((name, seed) for name in SUITE["architectures"] for seed in (0, 1)),  # type: ignore[attr-defined]
+}
+
+# A trained model of one's own leaves a line (process, class, seed) in WITNESS.
+OWN_MODELS = """
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+from torch import nn
+from baselines.dlrm_mlp import DLRMMLP
+from baselines.layers import Knob, Knobs
+
+def witness(model):
+    if "WITNESS" in os.environ and next(model.parameters()).device.type != "meta":
+        with open(os.environ["WITNESS"], "a") as file:
+            file.write(f"{os.getpid()} {type(model).__name__} {torch.initial_seed()}\\n")
+
+class Base(DLRMMLP):
+    def __init__(self, num_tokens, token_dim, config):
+        super().__init__(num_tokens, token_dim, config)
+        witness(self)
+
+class Shallow(nn.Module):
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        width: int
+
+    def __init__(self, num_tokens, token_dim, config):
+        super().__init__()
+        self.hidden = nn.Linear(num_tokens * token_dim, config.width)
+        self.output_dim = config.width
+        witness(self)
+
+    def forward(self, tokens):
+        return self.hidden(tokens.flatten(1)).relu()
+
+    @staticmethod
+    def knobs(num_tokens, token_dim):
+        return Knobs(coarse=Knob("width"))
+
+class Diverging(Shallow):
+    def forward(self, tokens):
+        return super().forward(tokens) * float("nan")
+
+class Raising(Shallow):
+    def forward(self, tokens):
+        if tokens.device.type != "meta":
+            raise RuntimeError("my own fault")
+        return super().forward(tokens)
+
+if "MEETING" in os.environ:  # two processes wait for each other here
+    Path(os.environ["MEETING"], str(os.getpid())).touch()
+    while len(os.listdir(os.environ["MEETING"])) < 2:
+        time.sleep(0.01)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+def own_log() -> pl.DataFrame:
+    """Users like some items, as scores of hidden tastes say."""
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 40, ROWS), rng.integers(0, 30, ROWS)
+    like = (rng.normal(size=(40, 3)) @ rng.normal(size=(3, 30)))[user, item]
+    probability = 1 / (1 + np.exp(-like))
+    return pl.DataFrame(
+        {
+            "who": user,
+            "item": item,
+            "tags": ["|".join(map(str, rng.integers(0, 5, rng.integers(0, 3)))) for _ in range(ROWS)],
+            "price": rng.exponential(3.0, ROWS).round(3),
+            "click": (rng.random(ROWS) < probability).astype(int),
+            "skip": (rng.random(ROWS) < 1 - probability).astype(int),
+            "at": np.arange(ROWS),
+        }
+    )
+
+
+def own_folder(folder: Path) -> Path:
+    """A user's folder: data/log.csv, data/schema.yaml, tiny.yaml, own_models.py."""
+    (folder / "data").mkdir()
+    own_log().write_csv(folder / "data/log.csv")
+    (folder / "data/schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE))
+    (folder / "own_models.py").write_text(OWN_MODELS)
+    return folder
+
+
+def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    """``python run_bench.py ...`` in a process of its own, run from ``folder``."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, *arguments],
+        cwd=folder,
+        env={**given, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen) -> Outcome:
+    out, err = process.communicate(timeout=300)
+    return Outcome(process.returncode, out, err)
+
+
+def records_of(out: Path) -> dict[tuple[str, int], dict]:
+    """The records by architecture and seed; fails if two are of the same run."""
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("runs/*/record.json"))]
+    by_run = {(record["architecture"], record["seed"]): record for record in found}
+    assert len(by_run) == len(found)
+    return by_run
+
+
+def record_times(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.glob("runs/*/record.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder after ``run tiny.yaml`` in a single process, from elsewhere than the checkout."""
+    folder = own_folder(tmp_path_factory.mktemp("finished"))
+    outcome = ended(started(folder, "run", "tiny.yaml", "--cache", "cache"))
+    assert outcome.code == 0, outcome.err
+    assert "report: out/tiny/report.md" in outcome.out
+    return folder
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """Calls the command line in this process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    for name in ("BENCH_CACHE", "BENCH_DATA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["run_bench.py", *arguments])
+        sys.modules.pop("own_models", None)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run_bench.main()
+        return Outcome(end.value.code, *capsys.readouterr())  # type: ignore[arg-type]
+
+    yield call  # type: ignore[misc]
+    sys.modules.pop("own_models", None)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A user's folder, fresh, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    return own_folder(tmp_path)
+
+
+@pytest.fixture
+def ran(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the folder in which ``run tiny.yaml`` has ended, and the current one."""
+    shutil.copytree(finished, tmp_path / "ran")
+    monkeypatch.chdir(tmp_path / "ran")
+    return tmp_path / "ran"
+
+
+# ------------------------------------------------------------------------------------------- the main path
+
+
+def test_a_run_on_own_data_with_an_own_architecture_leaves_records_results_and_a_report(finished):
+    out = finished / "out/tiny"
+    records = records_of(out)
+    assert set(records) == RUNS
+    assert {record["status"] for record in records.values()} == {"finished"}
+    assert {record["suite"] for record in records.values()} == {"tiny"}
+    results = pl.read_csv(out / "results.csv")
+    assert results.height == len(RUNS) * 2
+    report = (out / "report.md").read_text()
+    assert "own_models:Shallow" in report
+    assert "python run_bench.py run tiny.yaml --cache cache" in report
+
+
+def test_the_recorded_test_rows_are_the_last_fifth_of_the_csv(finished):
+    records = records_of(finished / "out/tiny")
+    clicks = own_log()["click"].tail(ROWS // 5)
+    for record in records.values():
+        assert record["metrics"]["click"]["rows"] == len(clicks)
+        assert record["dataset_info"]["rows"] == {"train": 1400, "valid": 200, "test": 400}
+    rate = own_log()["click"].head(1400).mean()
+    [scores] = [
+        pl.read_parquet(path / "predictions.parquet")["score_click"].unique().to_list()
+        for path in (finished / "out/tiny/runs").glob("mine-constant*")
+    ]
+    assert scores == [pytest.approx(rate, rel=1e-6)]
+
+
+def test_a_second_run_trains_nothing_and_leaves_every_record_as_it_was(ran, bench, monkeypatch):
+    import suites.run
+
+    def train_nothing(*_: object) -> dict:
+        raise AssertionError("a finished run was carried out again")
+
+    monkeypatch.setattr(suites.run, "run_model", train_nothing)
+    monkeypatch.setattr(suites.run, "run_reference", train_nothing)
+    before = record_times(ran / "out/tiny")
+    outcome = bench("run", "tiny.yaml", "--cache", "cache")
+    assert outcome.code == 0, outcome.err
+    assert record_times(ran / "out/tiny") == before
+
+
+def test_report_redraws_the_same_results_from_records_alone(ran, bench):
+    out = ran / "out/tiny"
+    before = (out / "results.csv").read_text()
+    shutil.rmtree(ran / "cache")
+    shutil.rmtree(ran / "data")
+    for path in [*out.glob("*.*"), *out.glob("figures/*")]:
+        if path.name != "suite.json":
+            path.unlink()
+    outcome = bench("report", "out/tiny")
+    assert outcome.code == 0, outcome.err
+    assert (out / "results.csv").read_text() == before
+    assert (out / "comparisons.csv").is_file()
+    assert list(out.glob("figures/*.svg"))
+
+
+def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
+    outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "cache")
+    assert (outcome.code, outcome.err) == (0, "")
+    [folder] = (path for path in (own / "cache").iterdir() if path.is_dir())
+    assert str(folder.relative_to(own)) in outcome.out
+    described = bench("data", "describe", "data/schema.yaml", "--cache", "cache")
+    assert described.code == 0
+    train = own_log().head(1400)
+    assert re.search(rf"train +1,400 +{train['who'].n_unique()} *$", described.out, re.MULTILINE)
+    assert re.search(rf"train +click +1,400 +{train['click'].mean():.4f} ", described.out)
+
+
+def test_a_dataset_given_on_the_command_line_takes_the_suites_place(ran, bench):
+    other = yaml.safe_dump(SCHEMA | {"name": "other"})
+    (ran / "data/other.yaml").write_text(other)
+    outcome = bench("cost", "--scale", "tiny.yaml", "--cache", "cache", "--dataset", "data/other.yaml")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("other: 3 tokens of width 8")
+
+
+def test_cost_lists_every_architecture_with_the_flops_that_its_layers_have(ran, bench):
+    outcome = bench("cost", "--scale", "tiny.yaml", "--cache", "cache")
+    assert outcome.code == 0, outcome.err
+    [line] = [line for line in outcome.out.splitlines() if line.startswith("own_models:Shallow")]
+    width = int(re.search(r"width=(\d+)", line)[1])  # type: ignore[index]
+    towers = 2 * (width * 32 + 32)
+    assert f"{2 * (24 * width + towers):,}" in line.split()
+    assert not (ran / "out/tiny-cost").exists()
+
+
+def test_list_names_suites_architectures_and_datasets(bench):
+    from datasets.catalog import DATASETS
+
+    assert {line.split()[0] for line in bench("list", "datasets").out.splitlines()} == set(DATASETS)
+    assert bench("data", "list").out == bench("list", "datasets").out
+    assert {"quick", "table1"} <= {line.split()[0] for line in bench("list", "suites").out.splitlines()}
+
+
+def test_help_lists_and_a_misspelt_suite_answer_without_importing_torch():
+    calls = [["--help"], ["run", "--help"], ["list", "architectures"], ["list", "suites"], ["run", "quik"]]
+    code = (
+        "import sys, run_bench\n"
+        f"for call in {calls!r}:\n"
+        "    sys.argv = ['run_bench.py', *call]\n"
+        "    try: run_bench.main()\n"
+        "    except SystemExit as end: print('code', end.code)\n"
+        "slow = {'torch', 'torchrec', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "print('slow:', *sorted(slow))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"code (\d)", done.stdout) == ["0", "0", "0", "0", "2"]
+    assert done.stdout.splitlines()[-1] == "slow:"
+
+
+# ---------------------------------------------------------------------------------------- mistakes in data
+
+
+def edited(path: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        text = (folder / path).read_text()
+        assert text.count(old) >= 1, f"{path} has no {old!r}"
+        (folder / path).write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def cell(row: int, column: str, value: str) -> Callable[[Path], None]:
+    """Replaces one cell of the CSV, or the whole column if ``row`` is -1."""
+
+    def edit(folder: Path) -> None:
+        lines = [line.split(",") for line in (folder / "data/log.csv").read_text().splitlines()]
+        at = lines[0].index(column)
+        for line in lines[1:] if row < 0 else [lines[row + 1]]:
+            line[at] = value
+        (folder / "data/log.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+
+    return edit
+
+
+def first_rows(count: int) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        lines = (folder / "data/log.csv").read_text().splitlines(keepends=True)
+        (folder / "data/log.csv").write_text("".join(lines[: count + 1]))
+
+    return edit
+
+
+def schema_with(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / "data/schema.yaml").write_text(yaml.safe_dump(SCHEMA | changes))
+
+    return edit
+
+
+def check_refusal(outcome: Outcome, words: list[str], code: int = 2) -> None:
+    """One sentence on one line of stderr, with these words, and no stack trace."""
+    line = outcome.err.splitlines()[-1]
+    assert (outcome.code, line.startswith("error: ")) == (code, True), outcome.err
+    assert [word for word in words if word not in line] == [], line
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("error: ") == 1
+
+
+YAML_PATH = "data/schema.yaml"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (lambda f: (f / YAML_PATH).unlink(), ["data/schema.yaml: no such file in /", "give the path"]),
+        (lambda f: (f / "data/log.csv").unlink(), ["data/schema.yaml: files: 'log.csv' matches no file in"]),
+        (edited("data/log.csv", "price", "prize"), ["data/log.csv: has no column 'price'", "'price' needs"]),
+        (cell(99, "click", "2"), ["task 'click'", "neither 0, 1 nor empty in row 99 ", ": 2.0;", "derive"]),
+        (cell(99, "click", "0.5"), ["task 'click'", "neither 0, 1 nor empty in row 99 ", ": 0.5;"]),
+        (cell(99, "click", "yes"), ["data/log.csv: column 'click' holds 'yes' in row 99 ", "no number"]),
+        (cell(-1, "click", "1"), ["task 'click'", "never 0 in the training split", "remove the task"]),
+        (cell(0, "price", "cheap"), ["data/log.csv: column 'price' holds 'cheap' in row 0 ", "mend it"]),
+        (cell(99, "at", ""), ["time: column 'at' is empty in row 99 ", "drop the row"]),
+        (cell(99, "who", ""), ["user_id: column 'who' is empty in row 99 ", "drop the row"]),
+        (cell(99, "at", "noon"), ["time: column 'at' holds String", "give integers, dates"]),
+        (cell(-1, "at", "7"), ["no row falls into train", "give more rows"]),
+        (first_rows(3), ["split (fraction): no row falls into valid", "give more rows"]),
+        (first_rows(0), ["data/log.csv: has a header but no rows"]),
+        (lambda f: (f / "data/log.csv").write_text(""), ["data/log.csv: cannot be read", "mend the file"]),
+        (edited("data/log.csv", "\n", "\n1,2,3,4,1,1,5,6,7\n"), ["data/log.csv: cannot be read", "fields"]),
+        (edited(YAML_PATH, "embedding_dim", "embeding_dim"), ["features.0.embeding_dim", "spelling"]),
+        (edited(YAML_PATH, "user_id:", "userid:"), ["schema.yaml: userid: is not a known field"]),
+        (edited(YAML_PATH, "user_id: who", ""), ["schema.yaml: user_id: is missing; add it"]),
+        (edited(YAML_PATH, "user_id: who", "user_id: [who"), ["schema.yaml: line ", "not valid YAML"]),
+        (edited(YAML_PATH, "user_id: who", "user_id: who\nuser_id: item"), ["'user_id' is given twice"]),
+        (edited(YAML_PATH, "embedding_dim: 8", "embedding_dim: eight"), ["valid integer", "not 'eight'"]),
+        (edited(YAML_PATH, "- name: skip", "- name: on"), ["tasks.1.name", "not True; quote it"]),
+        (schema_with(tasks=["click"]), ["tasks.0: must be a mapping"]),
+        (schema_with(split={"valid": 0.1}), ["split: lacks 'by'", "add it"]),
+        (lambda f: (f / YAML_PATH).write_text(""), ["must be a mapping of fields to values"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_own_data_is_named_in_one_sentence_and_leaves_no_prepared_folder(
+    own, bench, mistake, words
+):
+    mistake(own)
+    check_refusal(bench("data", "prepare", "data/schema.yaml", "--cache", "cache"), words)
+    left = [path.name for path in own.glob("cache/*") if path.is_dir()]
+    assert left == []
+
+
+@pytest.mark.parametrize("value", ["", "NaN", "inf"])
+def test_a_number_that_is_no_number_is_missing_and_the_table_prepares(own, bench, value):
+    cell(0, "price", value)(own)
+    assert bench("data", "prepare", "data/schema.yaml", "--cache", "cache").code == 0
+
+
+def test_a_feature_column_without_any_value_prepares_as_missing(own, bench):
+    cell(-1, "price", "")(own)
+    cell(-1, "tags", "7")(own)
+    outcome = bench("data", "describe", "data/schema.yaml", "--cache", "cache")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["movielens"], ["no dataset 'movielens'", "movielens-100k", "path of your schema"]),
+        (["movielens-100k"], ["--data-root DIR", "data fetch movielens-100k"]),
+        (["movielens-100k", "--data-root", "data"], ["/data/movielens-100k/u.data: no such file", "fetch"]),
+        (["shortvideo", "--option", "row=5"], ["no option 'row'", "choose from rows, users"]),
+        (["shortvideo", "--option", "rows=many"], ["option 'rows'", "whole number", "'many'"]),
+        (["shortvideo", "--option", "rows=-5"], ["option 'rows'", "at least 100, not -5"]),
+        (["shortvideo", "--option", "rows"], ["--option rows: write it as --option key=value"]),
+        (["shortvideo", "--option", "rows=[1"], ["--option rows=[1", "not valid YAML"]),
+        (["data/schema.yaml", "--option", "rows=5"], ["data/schema.yaml", "no option 'rows'"]),
+    ],
+)
+def test_a_wrong_dataset_or_option_is_refused_with_what_there_is(own, bench, arguments, words):
+    check_refusal(bench("data", "prepare", *arguments, "--cache", "cache"), words)
+
+
+# ------------------------------------------------------------------------------- mistakes in suites and flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "quik"], ["no suite 'quik'", "quick, table1", "path ending in .yaml"]),
+        (["run", "absent.yaml"], ["absent.yaml: no such file in "]),
+        (["run", "tiny.yaml", "--set", "seeds"], ["--set seeds: write it as --set key=value"]),
+        (["run", "tiny.yaml", "--set", "sedes=3"], ["--set sedes=3: sedes: is not a known field"]),
+        (["run", "tiny.yaml", "--set", "training.batch_size=0"], ["batch_size", "greater", "not 0"]),
+        (["run", "tiny.yaml", "--set", "tokens.x=3"], ["--set tokens.x=3: 'tokens' has no fields inside"]),
+        (["run", "tiny.yaml", "--set", "budget.flops_per_sample=.inf"], ["flops_per_sample", "finite"]),
+        (["run", "tiny.yaml", "--set", "architectures=[rankmixr]", "--set", "base=rankmixr"],
+         ["no architecture 'rankmixr'", "rankmixer", "package.module:Class"]),
+        (["run", "tiny.yaml", "--set", "architectures=[own_model:Base]", "--set", "base=own_model:Base"],
+         ["'own_model:Base'", "no module 'own_model'", "PYTHONPATH"]),
+        (["run", "tiny.yaml", "--set", "architectures=[own_models:Bass]", "--set", "base=own_models:Bass"],
+         ["'own_models:Bass'", "'own_models' has no 'Bass'"]),
+        (["run", "tiny.yaml", "--dataset", "mine"], ["no dataset 'mine'", "shortvideo"]),
+        (["cost", "--scale", "tiny.yaml", "--set", "budget.flops_per_sample=100"],
+         ["dlrm_mlp cannot meet flops_per_sample = 100 within 3%", "nearest it reaches is 308", "choose"]),
+        (["run", "tiny.yaml", "--set", "token_dim=1"], ["3 tokens of width 1", "24 wide", "at least 8"]),
+        (["run", "tiny.yaml", "--set", "tasks=[clik]"], ["no task 'clik'", "click, skip"]),
+        (["report", "absent"], ["absent/runs: holds no finished run", "--out"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, bench, arguments, words):
+    command = [*arguments, *(["--cache", "cache"] if arguments[0] != "report" else [])]
+    check_refusal(bench(*command), words)
+    assert not (own / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "tiny.yaml", "--seeds", "0"], ["--seeds", "greater than or equal to 1"]),
+        (["run", "tiny.yaml", "--out", "tiny.yaml"], ["--out", "is a file"]),
+        (["run", "tiny.yaml", "--sed", "3"], ["No such option: --sed"]),
+        (["run"], ["Missing argument"]),
+        (["data", "prepare", "shortvideo", "--cache", "tiny.yaml"], ["--cache", "is a file"]),
+        (["report", "tiny.yaml"], ["is a file"]),
+    ],
+)
+def test_a_wrong_flag_is_refused_by_name(own, bench, arguments, words):
+    outcome = bench(*arguments)
+    assert outcome.code == 2
+    assert [word for word in words if word not in outcome.err.splitlines()[-1]] == [], outcome.err
+
+
+def test_a_stack_trace_comes_with_debug_alone(own, monkeypatch):
+    from datasets.errors import InputError
+
+    monkeypatch.setattr(sys, "argv", ["run_bench.py", "run", "quik", "--debug"])
+    with pytest.raises(InputError, match="quik"):
+        run_bench.main()
+
+
+# --------------------------------------------------------------------------- damaged folders and full disks
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda shard: shard.write_bytes(shard.read_bytes()[:300]),
+            ["has 300 bytes instead of", "truncated"],
+        ),
+        (lambda shard: shard.write_bytes(bytes(shard.stat().st_size)), ["was changed", "sha256"]),
+        (lambda shard: shard.unlink(), ["is missing"]),
+        (lambda shard: (shard.parent / "manifest.json").unlink(), ["manifest.json", "not written whole"]),
+    ],
+)
+def test_a_damaged_cache_is_named_and_rebuild_mends_it(ran, bench, damage, words):
+    [shard] = (ran / "cache").glob("mine-*/train-00001.parquet")
+    whole = shard.read_bytes()
+    damage(shard)
+    prepare = ["data", "prepare", "data/schema.yaml", "--cache", "cache"]
+    check_refusal(bench(*prepare), [shard.parent.name, "--rebuild", *words])
+    assert bench(*prepare, "--rebuild").code == 0
+    assert shard.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", ["", '{"kind":', "[]", '{"a": 1}'])
+def test_a_damaged_record_is_named_with_the_mend(ran, bench, content):
+    [record] = (ran / "out/tiny/runs").glob("mine-Shallow-s1-*/record.json")
+    record.write_text(content)
+    check_refusal(bench("report", "out/tiny"), [f"{record.parent.name}/record.json", "run the suite again"])
+
+
+def fill_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_while_preparing_is_said_in_one_sentence_with_code_1(own, bench, monkeypatch):
+    import datasets.prepare_encode
+
+    monkeypatch.setattr(datasets.prepare_encode, "write_shard", fill_disk)
+    outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "cache")
+    check_refusal(outcome, ["cache/mine-", "no space left on the disk", "another cache folder"], code=1)
+    assert [path for path in own.glob("cache/*") if path.is_dir()] == []
+
+
+def test_a_full_disk_under_the_records_is_said_in_one_sentence_with_code_1(ran, bench, monkeypatch):
+    import suites.run
+
+    monkeypatch.setattr(suites.run, "write_atomically", fill_disk)
+    before = record_times(ran / "out/tiny")
+    outcome = bench("run", "tiny.yaml", "--cache", "cache")
+    check_refusal(outcome, ["no space left on the disk", "run the same command again"], code=1)
+    assert record_times(ran / "out/tiny") == before
+
+
+def test_a_folder_that_may_not_be_written_is_named(own, bench, monkeypatch):
+    import suites.suite
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "out/tiny")
+
+    monkeypatch.setattr(suites.suite, "read_yaml", refuse)
+    check_refusal(bench("run", "tiny.yaml"), ["Permission denied (out/tiny)", "mend that"])
+
+
+# -------------------------------------------------------------------------- runs that fail, and interruptions
+
+
+def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, bench):
+    architectures = "architectures=[dlrm_mlp, own_models:Diverging, own_models:Raising]"
+    outcome = bench("run", "tiny.yaml", "--cache", "cache", "--set", architectures, "--seeds", "1")
+    check_refusal(outcome, ["own_models:Raising seed 0", "my own fault", "1 of 4 runs"], code=1)
+    records = records_of(ran / "out/tiny")
+    assert records["own_models:Diverging", 0]["status"] == "failed"
+    assert records["own_models:Diverging", 0]["failure"]["step"] == 1
+    assert ("own_models:Raising", 0) not in records
+    assert "report: out/tiny/report.md" in outcome.out
+    assert "own_models:Diverging" in (ran / "out/tiny/report.md").read_text()
+
+
+def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(finished, ran, bench):
+    shutil.rmtree(ran / "out")
+    long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
+    process = started(ran, "run", "tiny.yaml", "--cache", "cache", *long)
+    deadline = time.monotonic() + 120
+    while not list(ran.glob("out/tiny/runs/*-Base-*.partial/checkpoint.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    outcome = ended(process)
+    assert outcome.code == 130, outcome.err
+    assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
+    assert "Traceback" not in outcome.err
+    assert set(records_of(ran / "out/tiny")) == {("constant", 0), ("dlrm_mlp", 0)}
+    assert (ran / "out/tiny/report.md").is_file()
+    kept = record_times(ran / "out/tiny")
+    assert bench("run", "tiny.yaml", "--cache", "cache", *long).code == 0
+    after = record_times(ran / "out/tiny")
+    assert kept.items() <= after.items()
+    assert len(after) == 4
+    assert not list(ran.glob("out/tiny/runs/*.partial"))
+
+
+def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own, bench, monkeypatch):
+    import suites.run
+
+    def interrupt(*_: object) -> dict:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suites.run, "run_reference", interrupt)
+    outcome = bench("run", "tiny.yaml", "--cache", "cache")
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
+    assert "error" not in outcome.err
+
+
+# --------------------------------------------------------------------------------------- two at the same time
+
+
+def test_two_processes_on_one_folder_share_the_runs_and_give_what_one_gives(finished, tmp_path):
+    folder = own_folder(tmp_path)
+    (folder / "meeting").mkdir()
+    environment = {"WITNESS": str(folder / "witness"), "MEETING": str(folder / "meeting")}
+    pair = [started(folder, "run", "tiny.yaml", "--cache", "cache", **environment) for _ in range(2)]
+    outcomes = [ended(process) for process in pair]
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
+
+    alone, shared = records_of(finished / "out/tiny"), records_of(folder / "out/tiny")
+    assert set(shared) == RUNS
+    for run, record in shared.items():
+        assert record["metrics"] == alone[run]["metrics"], run
+        assert record["spec_hash"] == alone[run]["spec_hash"], run
+        assert record["curve"] == alone[run]["curve"], run
+
+    trained = [line.split() for line in (folder / "witness").read_text().splitlines()]
+    assert sorted((name, seed) for _, name, seed in trained) == [
+        ("Base", "0"), ("Base", "1"), ("Shallow", "0"), ("Shallow", "1"),
+    ]  # fmt: skip
+    assert {process for process, _, _ in trained} == {str(process.pid) for process in pair}
+    assert not list(folder.glob("out/tiny/runs/*.partial"))
+    for outcome in outcomes:
+        assert all(name in outcome.err for name, _ in RUNS)
