@@ -1,0 +1,225 @@
+"""Suites: what loads, what a command line may change, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets.errors import InputError
+from suites.suite import Suite, key_and_value, load_suite, shipped_suites
+
+MINIMAL = {
+    "name": "mine",
+    "description": "Two architectures.",
+    "datasets": ["shortvideo"],
+    "budget": {"flops_per_sample": 1000},
+    "architectures": ["dlrm_mlp", "dcn"],
+}
+
+
+@pytest.fixture
+def suite_file(tmp_path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    return path
+
+
+def written(folder: Path, **changes: object) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | changes))
+    return str(path)
+
+
+def refusal(name_or_path: str | Path, overrides: list[str] | None = None) -> str:
+    with pytest.raises(InputError) as error:
+        load_suite(str(name_or_path), overrides or [])
+    return str(error.value)
+
+
+# -------------------------------------------------------------------------------------------- what loads
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_a_shipped_suite_loads_under_the_name_of_its_file(name):
+    suite = load_suite(name, [])
+    assert suite.name == name
+    assert suite.base in [row.architecture for row in suite.architectures]
+    assert suite.budget is not None
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_a_shipped_suite_says_all_that_it_says_in_its_own_yaml(name):
+    content = yaml.safe_load(shipped_suites()[name].read_text())
+    suite = load_suite(name, []).model_dump(mode="json")
+    assert suite["tokens"] == content["tokens"]
+    assert suite["seeds"] == content["seeds"]
+    assert [row["architecture"] for row in suite["architectures"]] == content["architectures"]
+    assert content["training"].items() <= suite["training"].items()
+    assert content["budget"].items() <= suite["budget"].items()
+
+
+def test_names_alone_and_whole_rows_say_the_same(tmp_path):
+    short = load_suite(written(tmp_path), [])
+    rows = [{"architecture": name, "variant": "", "config": {}} for name in MINIMAL["architectures"]]
+    whole = load_suite(
+        written(tmp_path, architectures=rows, datasets=[{"name": "shortvideo", "options": {}}]), []
+    )
+    assert short == whole
+
+
+def test_a_variant_may_share_an_architecture_with_its_base(tmp_path):
+    rows = ["dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "deep", "config": {"num_layers": 6}}]
+    suite = load_suite(written(tmp_path, architectures=rows), [])
+    assert [(row.architecture, row.variant) for row in suite.architectures] == [
+        ("dlrm_mlp", ""),
+        ("dlrm_mlp", "deep"),
+    ]
+
+
+def test_the_recipe_of_the_paper_can_be_set_and_fields_beside_it_win(suite_file):
+    training = load_suite(str(suite_file), ["training.recipe=paper", "training.dense_lr=0.5"]).training
+    assert (training.dense_optimizer, training.dense_lr) == ("rmsprop", 0.5)
+
+
+@pytest.mark.parametrize("kind", ["flops_per_sample", "dense_params"])
+def test_a_budget_has_the_kind_and_target_that_were_given(tmp_path, kind):
+    budget = load_suite(written(tmp_path, budget={kind: 1234}), []).budget
+    assert budget is not None
+    assert (budget.kind, budget.target) == (kind, 1234)
+
+
+# ------------------------------------------------------------------------------------------ the command line
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "expected"),
+    [
+        ("seeds=7", lambda s: s.seeds, 7),
+        ("seeds=1e1", lambda s: s.seeds, 10),
+        ("budget.flops_per_sample=1e6", lambda s: s.budget.flops_per_sample, 1_000_000),
+        ("budget.flops_per_sample=2.5e5", lambda s: s.budget.flops_per_sample, 250_000),
+        ("training.batch_size=2048", lambda s: s.training.batch_size, 2048),
+        ("training.dense_lr=1e-3", lambda s: s.training.dense_lr, 0.001),
+        ("training.compile=true", lambda s: s.training.compile, True),
+        ("training.patience=null", lambda s: s.training.patience, None),
+        ("training={batch_size: 8}", lambda s: s.training.batch_size, 8),
+        ("tasks=[finish, skip]", lambda s: s.tasks, ["finish", "skip"]),
+        ("description=a=b", lambda s: s.description, "a=b"),
+        ("architectures=[dlrm_mlp]", lambda s: [r.architecture for r in s.architectures], ["dlrm_mlp"]),
+        ("datasets=[{name: a, options: {rows: 5}}]", lambda s: s.datasets[0].options, {"rows": 5}),
+    ],
+)  # fmt: skip
+def test_an_override_sets_its_field_and_nothing_else(suite_file, override, found, expected):
+    suite = load_suite(str(suite_file), [override])
+    assert found(suite) == expected
+    plain = load_suite(str(suite_file), [])
+    top = override.partition("=")[0].partition(".")[0]
+    assert suite.model_dump(exclude={top}) == plain.model_dump(exclude={top})
+
+
+def test_an_override_within_a_field_keeps_its_neighbours(tmp_path):
+    path = written(tmp_path, training={"batch_size": 64, "epochs": 3})
+    training = load_suite(path, ["training.batch_size=32"]).training
+    assert (training.batch_size, training.epochs) == (32, 3)
+
+
+def test_the_later_of_two_overrides_holds_and_the_command_lines_flags_come_first(suite_file):
+    suite = load_suite(str(suite_file), ["seeds=3", "seeds=4"], {"seeds": 2, "datasets": [{"name": "other"}]})
+    assert suite.seeds == 4
+    assert [dataset.name for dataset in suite.datasets] == ["other"]
+
+
+@given(st.floats(min_value=1e-300, max_value=1e300, allow_nan=False))
+def test_every_number_as_python_writes_it_is_read_as_that_number(number):
+    key, value = key_and_value("--set", f"budget.flops_per_sample={number!r}")
+    assert key == "budget.flops_per_sample"
+    assert value == number
+
+
+@given(st.integers(min_value=-(10**15), max_value=10**15))
+def test_every_whole_number_stays_one(number):
+    assert key_and_value("--option", f"rows={number}") == ("rows", number)
+    assert type(key_and_value("--option", f"rows={number}")[1]) is int
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["seeds"], ["--set seeds", "--set key=value"]),
+        (["=3"], ["--set =3", "--set key=value"]),
+        (["tasks=[a"], ["--set tasks=[a", "not valid YAML", "quote"]),
+        (["name.x=3"], ["--set name.x=3", "'name' has no fields inside", "set it whole"]),
+        (["architectures.0=dcn"], ["'architectures' has no fields inside"]),
+        (["sedes=3"], ["--set sedes=3", "sedes", "spelling"]),
+        (["training.lr=1"], ["training.lr", "spelling"]),
+        (["training.batch_size=big"], ["training.batch_size", "integer", "not 'big'"]),
+        (["training.precision=fp16"], ["training.precision", "'fp32' or 'bf16'", "not 'fp16'"]),
+        (["training.patience=3", "training.validations_per_epoch=0"], ["patience needs"]),
+        (["seeds=0"], ["seeds", "greater than or equal to 1", "not 0"]),
+        (["seeds=2.5"], ["seeds", "integer", "2.5"]),
+        (["tokens="], ["tokens", "not empty"]),
+        (["description="], ["description", "string", "not empty"]),
+        (["budget.flops_per_sample=0"], ["budget.flops_per_sample", "greater than 0"]),
+        (["budget.flops_per_sample=.inf"], ["budget.flops_per_sample", "finite"]),
+        (["budget.flops_per_sample=1e400"], ["budget.flops_per_sample", "finite"]),
+        (["budget.dense_params=5"], ["budget", "either flops_per_sample or dense_params"]),
+        (["budget={}"], ["budget", "either flops_per_sample or dense_params"]),
+        (["base=rankmixer"], ["'rankmixer'", "'architectures'", "another base"]),
+        (["architectures=[]"], ["architectures", "at least 1"]),
+        (["architectures=[dlrm_mlp, dcn, dcn]"], ["'dcn' appears twice", "variant"]),
+        (["architectures=[dlrm_mlp, dnc]"], ["no architecture 'dnc'", "rankmixer", "package.module:Class"]),
+        (["architectures=[dlrm_mlp, dcn:DCN]"], ["'dcn:DCN'", "no module 'dcn'"]),
+        (["architectures=[dlrm_mlp, baselines.dcn:Dnc]"], ["'baselines.dcn' has no 'Dnc'"]),
+        (["architectures=[dlrm_mlp, {name: dcn}]"], ["architectures.1.name", "spelling"]),
+        (["datasets=[]"], ["datasets", "at least 1"]),
+        (["datasets=[{nam: x}]"], ["datasets.0.nam", "spelling"]),
+        (["name=a b"], ["name", "pattern"]),
+    ],
+)
+def test_a_wrong_override_names_the_flag_or_file_the_field_and_the_fault(suite_file, overrides, words):
+    message = refusal(suite_file, overrides)
+    assert [word for word in words if word not in message] == [], message
+    assert "--set" in message or "architecture" in message
+
+
+def test_a_base_that_is_there_only_as_a_variant_is_no_base(tmp_path):
+    rows = [{"architecture": "dlrm_mlp", "variant": "deep", "config": {}}, "dcn"]
+    assert "'dlrm_mlp' is no row without a variant" in refusal(written(tmp_path, architectures=rows))
+
+
+def test_a_suite_without_a_budget_loads_since_its_configs_may_size_it(tmp_path):
+    assert load_suite(written(tmp_path, budget=None), []).budget is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", ["mine.yaml: line ", "not valid YAML"]),
+        ("- a", ["mine.yaml: must be a mapping"]),
+        ("name: a\nname: b", ["mine.yaml: line 2", "'name' is given twice"]),
+        ("training: {batch_size: 1}\nseeds: 2\ntraining: {epochs: 2}", ["'training' is given twice"]),
+        ("name: a", ["mine.yaml: description: is missing; add it"]),
+    ],
+)
+def test_a_file_that_is_no_suite_is_refused_by_name(tmp_path, text, words):
+    (tmp_path / "mine.yaml").write_text(text)
+    message = refusal(tmp_path / "mine.yaml")
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_an_unknown_name_and_a_path_that_is_not_there_are_told_apart():
+    assert all(name in refusal("quik") for name in shipped_suites())
+    assert "absent.yaml: no such file" in refusal("absent.yaml")
+
+
+def test_a_suite_cannot_be_changed_once_loaded(suite_file):
+    suite: Suite = load_suite(str(suite_file), [])
+    with pytest.raises(ValueError, match="frozen"):
+        suite.seeds = 5

@@ -1,0 +1,135 @@
+"""Facts about the house that no single module can hold to."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import run_bench
+from harness.architectures import ARCHITECTURES
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("baselines", "datasets", "harness", "rankmixer", "reports", "suites")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+SHARED = {"__init__", "layers"}  # of baselines: what is no architecture
+HEADINGS = ("Question", "Paper", "Command", "Time", "Data")  # of a shipped suite's opening comment
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def shipped(name: str) -> dict:
+    return yaml.safe_load((ROOT / "suites" / f"{name}.yaml").read_text())
+
+
+def parse_command(words: list[str]) -> None:
+    """Raises if the command line does not take these words, which begin after ``run_bench.py``."""
+    command = typer.main.get_command(run_bench.app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)
+
+
+def test_import_linter_forbids_rankmixer_every_architecture_file_of_baselines():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [contract] = [c for c in config["contracts"] if c.get("source_modules") == ["rankmixer"]]
+    files = {f"baselines.{path.stem}" for path in (ROOT / "baselines").glob("*.py")}
+    assert set(contract["forbidden_modules"]) == files - {f"baselines.{name}" for name in SHARED}
+
+
+def test_every_architecture_file_of_baselines_is_in_the_table():
+    modules = {where.partition(":")[0] for where in ARCHITECTURES.values()}
+    files = {path.stem for path in (ROOT / "baselines").glob("*.py")} - SHARED
+    assert {module for module in modules if module.startswith("baselines.")} == {
+        f"baselines.{name}" for name in files
+    }
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_of_the_table_is_a_class_with_its_source_and_shapes_written_down(name):
+    module, _, class_name = ARCHITECTURES[name].partition(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
+    assert re.search(r"https?://", ast.get_docstring(tree) or "")
+    assert "Shapes" in (ast.get_docstring(found) or "")
+
+
+def test_list_architectures_prints_the_table(capsys):
+    run_bench.list_("architectures")
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert printed == ARCHITECTURES
+
+
+def test_table1_holds_every_architecture_and_quick_six_of_them():
+    assert set(shipped("table1")["architectures"]) == set(ARCHITECTURES)
+    assert len(set(shipped("quick")["architectures"])) == 6
+    assert set(shipped("quick")["architectures"]) <= set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_suite_opens_with_its_question_and_a_command_that_runs_it(path):
+    comment = dict(
+        line.removeprefix("# ").split(maxsplit=1)
+        for line in path.read_text().splitlines()
+        if line.startswith(tuple(f"# {heading} " for heading in HEADINGS))
+    )
+    assert tuple(comment) == HEADINGS
+    assert comment["Question"].endswith("?")
+    words = shlex.split(re.sub(r"[\[(].*", "", comment["Command"]))  # without what is optional
+    assert words[:3] == ["python", "run_bench.py", "run"]
+    assert words[3] == path.stem
+    parse_command(words[2:])
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "run_bench.py"], ids=named)
+def test_a_module_says_what_it_is_for(path):
+    assert (ast.get_docstring(ast.parse(path.read_text())) or "").strip()
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=named)
+def test_an_init_file_holds_a_docstring_and_nothing_else(path):
+    [only] = ast.parse(path.read_text()).body
+    assert isinstance(only, ast.Expr)
+
+
+def readme_commands() -> list[list[str]]:
+    readme = ROOT / "README.md"
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", readme.read_text(), re.DOTALL) if readme.exists() else []
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words[words.index("run_bench.py") + 1 :] for words in lines if "run_bench.py" in words]
+
+
+@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
+def test_a_command_of_the_readme_is_one_that_the_command_line_takes(words):
+    parse_command(list(words))
+
+
+def test_every_target_that_the_readme_names_is_in_the_makefile():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    readme = ROOT / "README.md"
+    text = readme.read_text() if readme.exists() else ""
+    assert {target for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)} <= targets
+
+
+def test_no_tracked_file_is_over_a_megabyte():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("SKIPPED: this is no git checkout, so there are no tracked files to weigh")
+    sizes = {
+        name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()
+    }
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size > 1_000_000} == {}
