@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
     """Mean and standard deviation over the training rows, 1 where a feature does not vary.
 
     Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
+    Raises InputError where numbers are so large that their squares overflow.
     """
     features = [feature for feature in schema.numeric_features if feature.normalization != "none"]
     moments = {feature.name: (0, 0.0, 0.0) for feature in features}  # count, mean, squared deviations
@@ -109,10 +111,16 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
         columns = [code.alias("@code"), *(transformed(feature) for feature in features)]
         table = pl.scan_parquet(run).select(columns).filter(pl.col("@code") == 0).collect()
         for name in moments:
-            moments[name] = _merged(moments[name], table[name].drop_nulls().to_numpy())
+            with np.errstate(over="ignore", invalid="ignore"):  # found below
+                moments[name] = _merged(moments[name], table[name].drop_nulls().to_numpy())
     constants = {}
     for name, (count, mean, squares) in moments.items():
         std = float(np.sqrt(squares / count)) if count else 0.0
+        if not math.isfinite(std):
+            raise InputError(
+                f"dataset {schema.name!r}: feature {name!r}: its numbers are too large to normalise; "
+                "empty those that stand for a missing value, or set normalization to log1p"
+            )
         constants[name] = {"mean": mean, "std": std if std > 0 else 1.0}
     return constants
 

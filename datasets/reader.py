@@ -115,7 +115,7 @@ def make_batch(keys: list[str], parts: list[tuple[Window, int, int]]) -> Batch:
             lengths[key, row : row + end - start] = value_lengths
         row += end - start
     per_key = [sum(len(piece) for piece in pieces_of_key) for pieces_of_key in pieces]
-    starts = np.concatenate([[0], np.cumsum(per_key)])
+    starts = np.cumsum([0, *per_key])
     values = np.empty(starts[-1], dtype=np.int64)
     position = 0
     for pieces_of_key in pieces:

@@ -409,6 +409,7 @@ YAML_PATH = "data/schema.yaml"
         (cell(99, "who", ""), ["user_id: column 'who' is empty in row 99 ", "drop the row"]),
         (cell(99, "at", "noon"), ["time: column 'at' holds String", "give integers, dates"]),
         (cell(-1, "at", "7"), ["no row falls into train", "give more rows"]),
+        (cell(99, "price", "1.797e308"), ["feature 'price'", "too large to normalise", "log1p"]),
         (first_rows(3), ["split (fraction): no row falls into valid", "give more rows"]),
         (first_rows(0), ["data/log.csv: has a header but no rows"]),
         (lambda f: (f / "data/log.csv").write_text(""), ["data/log.csv: cannot be read", "mend the file"]),
@@ -445,6 +446,22 @@ def test_a_feature_column_without_any_value_prepares_as_missing(own, bench):
     cell(-1, "tags", "7")(own)
     outcome = bench("data", "describe", "data/schema.yaml", "--cache", "cache")
     assert outcome.code == 0, outcome.err
+
+
+def test_a_table_of_numbers_alone_is_read_as_standard_deviations_from_the_training_mean(own, bench):
+    from datasets.prepared import open_prepared
+    from datasets.reader import ShardReader
+
+    schema_with(features=[{"name": "price", "kind": "numeric", "group": "item"}])(own)
+    assert bench("data", "prepare", "data/schema.yaml", "--cache", "cache").code == 0
+    [folder] = (path for path in (own / "cache").iterdir() if path.is_dir())
+    batches = list(ShardReader(open_prepared(folder), "test", 128, ["click"]).batches())
+    prices = own_log()["price"].to_numpy()
+    train, test = prices[:1400], prices[1600:]
+    expected = (test - train.mean()) / train.std()
+    assert [batch.sparse.keys() for batch in batches] == [[]] * 4
+    read = np.concatenate([batch.dense[:, 0].numpy() for batch in batches])
+    np.testing.assert_allclose(read, np.clip(expected, -10, 10), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_every_target_that_the_readme_names_is_in_the_makefile():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     readme = ROOT / "README.md"
     text = readme.read_text() if readme.exists() else ""
-    assert {target for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)} <= targets
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 def test_no_tracked_file_is_over_a_megabyte():
