@@ -4,10 +4,11 @@ Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
 CIKM 2019, https://arxiv.org/abs/1810.11921, section 4.4, equations 5 to 8.
 
 What is here: the interacting layers without biases, their residual projections, and the flattened
-read-out. Departures: scores are divided by sqrt(D/H), as the authors' own code does and their
-equation 5 does not, because here the width is what scales the model and raw inner products grow
-with it. A token holds several features. What is not: AutoInt+ (an MLP beside it), the authors'
-code's ReLU on queries, keys and values and its layer normalisation.
+read-out. Departures from the paper's equations, both taken from the authors' own code: scores are
+divided by sqrt(D/H), because here the width is what scales the model and raw inner products grow
+with it; and a layer ends in layer normalisation, without which three layers shrink small embeddings
+until a single pass over a log no longer trains the model. A token holds several features. What is
+not: AutoInt+ (an MLP beside it) and the authors' code's ReLU on queries, keys and values.
 
 Shapes
     B batch, T tokens, d token width, D model width, E width of the last layer, H heads, L layers.
@@ -31,14 +32,14 @@ class InteractingLayer(nn.Module):
 
     .. math:: e_m^{\mathrm{Res}} = \mathrm{ReLU}(\tilde e_m + W_{\mathrm{Res}} e_m)
 
-    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7).
-    Permuting the tokens permutes the output.
+    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7), followed
+    by layer normalisation if ``layer_norm``. Permuting the tokens permutes the output.
 
     Shapes
         (B, T, in_dim) -> (B, T, D) with D = out_dim.
 
     Cost
-        4*in*D parameters, 8*T*in*D + 4*T**2*D FLOPs a sample.
+        4*in*D parameters (+ 2*D with ``layer_norm``), 8*T*in*D + 4*T**2*D FLOPs a sample.
 
     Example
         >>> import torch
@@ -46,13 +47,21 @@ class InteractingLayer(nn.Module):
         torch.Size([2, 5, 4])
     """
 
-    def __init__(self, in_dim: int, out_dim: int, num_heads: int, out_field: str = "model_dim") -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        num_heads: int,
+        layer_norm: bool = True,
+        out_field: str = "model_dim",
+    ) -> None:
         super().__init__()
         self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, bias=False, out_field=out_field)
         self.residual = nn.Linear(in_dim, out_dim, bias=False)
+        self.norm = nn.LayerNorm(out_dim) if layer_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.attention(x) + self.residual(x))
+        return self.norm(functional.relu(self.attention(x) + self.residual(x)))
 
 
 class AutoInt(nn.Module):
@@ -63,7 +72,8 @@ class AutoInt(nn.Module):
 
     Cost
         With layer widths w_0 = d, w_1 = ... = w_(L-1) = D, w_L = E: 4*w_(l-1)*w_l parameters and
-        8*T*w_(l-1)*w_l + 4*T**2*w_l FLOPs a sample for each layer l. Softmax is not counted.
+        8*T*w_(l-1)*w_l + 4*T**2*w_l FLOPs a sample for each layer l, and 2*w_l parameters of its norm.
+        Softmax and norms are not counted in the FLOPs.
 
     Example
         >>> import torch
@@ -75,24 +85,27 @@ class AutoInt(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim``, the width of all layers but the last, scales the model to a budget;
-        ``last_dim``, customarily the same, finishes the match. ``num_heads`` divides both."""
+        ``last_dim``, customarily the same, finishes the match. ``num_heads`` divides both.
+        ``layer_norm`` off gives the paper's equation 8 alone."""
 
         model_dim: int
         last_dim: int
         num_layers: int = 3
         num_heads: int = NUM_HEADS
+        layer_norm: bool = True
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
+        heads, norm = config.num_heads, config.layer_norm
         if config.num_layers < 2:
             raise ValueError(
                 "AutoInt.Config: num_layers is 1, so model_dim would set nothing; set it to 2 or more"
             )
         widths = [token_dim] + [config.model_dim] * (config.num_layers - 1)
         self.layers = nn.Sequential(
-            *(InteractingLayer(a, b, config.num_heads) for a, b in pairwise(widths)),
-            InteractingLayer(widths[-1], config.last_dim, config.num_heads, out_field="last_dim"),
+            *(InteractingLayer(a, b, heads, norm) for a, b in pairwise(widths)),
+            InteractingLayer(widths[-1], config.last_dim, heads, norm, out_field="last_dim"),
         )
         self.output_dim = num_tokens * config.last_dim
 

@@ -10,17 +10,21 @@ from tests.baselines.scrambled import random_tokens, scrambled
 
 
 def interact(tokens, layer):
-    """Equations 5 to 8, with the scores scaled by the root of the head width."""
+    """Equations 5 to 8, the scores scaled by the root of the head width, and the norm if there is one."""
     weight = layer.attention.query_key_value.weight.tolist()
     dim = len(weight) // 3
     query, key, value = ([loops.linear(t, weight[i * dim : (i + 1) * dim]) for t in tokens] for i in range(3))
     attended = loops.attention(tokens, query, key, value, layer.attention.num_heads)
     residual = [loops.linear(t, layer.residual.weight.tolist()) for t in tokens]
-    return [loops.relu(loops.add(a, r)) for a, r in zip(attended, residual, strict=True)]
+    summed = [loops.relu(loops.add(a, r)) for a, r in zip(attended, residual, strict=True)]
+    if isinstance(layer.norm, nn.Identity):
+        return summed
+    return [loops.layer_norm(x, layer.norm.weight.tolist(), layer.norm.bias.tolist()) for x in summed]
 
 
-def test_equals_the_equations_written_as_loops():
-    config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2)
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_equals_the_equations_written_as_loops(layer_norm):
+    config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2, layer_norm=layer_norm)
     model = scrambled(AutoInt(5, 3, config))
     tokens = random_tokens(3, 5, 3)
     expected = []
@@ -44,7 +48,7 @@ def test_flattened_read_out_keeps_the_tokens_apart():
 
 
 def test_zero_values_leave_only_the_residual_projection():
-    layer = scrambled(InteractingLayer(in_dim=3, out_dim=4, num_heads=2))
+    layer = scrambled(InteractingLayer(in_dim=3, out_dim=4, num_heads=2, layer_norm=False))
     nn.init.zeros_(layer.attention.query_key_value.weight[8:])
     tokens = random_tokens(2, 5, 3)
     torch.testing.assert_close(layer(tokens), torch.relu(tokens @ layer.residual.weight.T))
