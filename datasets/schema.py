@@ -240,13 +240,16 @@ class Schema(_Strict):
         return list(chosen)
 
 
+UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, of a dataclass
+
+
 def first_problem(error: ValidationError, where: str) -> str:
     """Pydantic's complaint as one sentence: where, which field, what is wrong.
 
     Of several it is the first, but a misspelt field comes before the field that is missing for it.
     """
     problems = error.errors()
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    problem = next((p for p in problems if p["type"] in UNKNOWN_FIELD), problems[0])
     return ": ".join([where, *_field(problem), _complaint(problem)])
 
 
@@ -256,7 +259,7 @@ def _field(problem: ErrorDetails) -> list[str]:
 
 def _complaint(problem: ErrorDetails) -> str:
     kind, value = problem["type"], problem["input"]
-    if kind == "extra_forbidden":
+    if kind in UNKNOWN_FIELD:
         return "is not a known field; check its spelling or remove it"
     if kind == "missing":
         return "is missing; add it"

@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "transformer": "baselines.transformer:Transformer",
     "rankmixer": "rankmixer.model:RankMixer",
 }
+CONTRACT = "baselines/README.md says what a class must have"
 
 
 def source_hash(name: str) -> str:
@@ -39,12 +40,21 @@ def architecture_class(name: str) -> Any:
             f"no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}, "
             "or name your own as package.module:Class"
         )
-    module, _, attribute = path.partition(":")
+    module_name, _, attribute = path.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         raise InputError(
             f"architecture {name!r}: no module {error.name!r}; run from its folder or put it on PYTHONPATH"
         ) from None
-    except AttributeError:
-        raise InputError(f"architecture {name!r}: module {module!r} has no {attribute!r}") from None
+    except Exception as error:
+        raise InputError(
+            f"architecture {name!r}: importing {module_name!r} raised "
+            f"{type(error).__name__}: {error}; mend the module"
+        ) from error
+    if not hasattr(module, attribute):
+        raise InputError(f"architecture {name!r}: module {module_name!r} has no {attribute!r}")
+    found = getattr(module, attribute)
+    if not hasattr(found, "Config"):
+        raise InputError(f"architecture {name!r}: has no Config; {CONTRACT}")
+    return found

@@ -58,7 +58,7 @@ def save(
         "random": torch.get_rng_state(),
         "progress": progress,
     }
-    torch.save(content, _part(folder, tag, world.rank))
+    _save(content, _part(folder, tag, world.rank))
     world.barrier()
     if world.is_first:
         write_atomically(folder / POINTER_FILE, json.dumps({"tag": tag, "ranks": world.size}).encode())
@@ -87,7 +87,7 @@ def save_best(folder: Path, world: World, model: nn.Module) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"best-{world.rank}.pt"
     temporary = target.with_suffix(".writing")
-    torch.save(model_tensors(model), temporary)
+    _save(model_tensors(model), temporary)
     temporary.replace(target)
 
 
@@ -102,6 +102,11 @@ def remove(folder: Path) -> None:
     (folder / POINTER_FILE).unlink(missing_ok=True)
     for part in (*folder.glob("checkpoint-*.pt"), *folder.glob("best-*.pt")):
         part.unlink()
+
+
+def _save(content: object, path: Path) -> None:
+    with open(path, "wb") as handle:  # torch's own file writer hides that a disk is full
+        torch.save(content, handle)
 
 
 def _part(folder: Path, tag: int, rank: int) -> Path:

@@ -90,7 +90,7 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     Raises
         InputError: a file is missing, damaged or does not fit the others.
     """
-    suite = _read_json(out / "suite.json", "run the suite again into this folder")
+    suite = _read_json(out / "suite.json", "run the suite again into this folder with --out")
     order = [Contestant(row["architecture"], row.get("variant") or "") for row in suite["architectures"]]
     base = Contestant(suite["base"], "")
     runs = _finished_runs(out, suite, order)

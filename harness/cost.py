@@ -22,12 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.errors import InputError
 from datasets.schema import Schema
-from harness.architectures import architecture_class
+from harness.architectures import CONTRACT, architecture_class
 from harness.embeddings import LookedUp, attended_sequences
 from harness.model import DenseSide, Inputs
 
 COUNT_BATCH = 8  # at a batch of one some products become matrix-vector and are not counted
 MAX_MISS = 0.03
+LARGEST_WIDTH = 2**24
 CLOSE_MISS = 0.005
 ALIGNMENTS = (64, 32, 16, 8, 4, 2, 1)
 
@@ -96,8 +97,14 @@ class CostCounter:
         with torch.device("meta"):
             dense = DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
         looked_up, numbers = fake_inputs(self.schema, self.inputs)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            dense(looked_up, numbers)
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                dense(looked_up, numbers)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"architecture {architecture!r}: forward fails on {self.inputs.num_tokens} tokens of width "
+                f"{self.inputs.token_dim} ({type(error).__name__}: {error}); mend it"
+            ) from error
         flops, remainder = divmod(counter.get_total_flops(), COUNT_BATCH)
         assert remainder == 0, "FLOPs must be proportional to the batch"
         params = sum(parameter.numel() for parameter in dense.parameters())
@@ -125,7 +132,10 @@ class _Search:
     ) -> None:
         self.counter, self.architecture, self.config = counter, architecture, config
         self.kind, self.target = kind, target
-        knobs = architecture_class(architecture).knobs(counter.inputs.num_tokens, counter.inputs.token_dim)
+        cls = architecture_class(architecture)
+        if not hasattr(cls, "knobs"):
+            raise InputError(f"architecture {architecture!r}: has no knobs to meet a budget with; {CONTRACT}")
+        knobs = cls.knobs(counter.inputs.num_tokens, counter.inputs.token_dim)
         self.ratio = knobs.fine_per_coarse
         self.knobs = [k for k in (knobs.coarse, knobs.fine) if k is not None and k.field not in config]
         if not self.knobs:
@@ -191,6 +201,11 @@ class _Search:
             return low * knob.step
         high = 2 * low
         while (above := excess(high)) <= 0:
+            if high > LARGEST_WIDTH or above == below:
+                raise InputError(
+                    f"architecture {self.architecture!r}: its knob {knob.field!r} does not raise {self.kind} "
+                    f"to {self.target:,.0f}; name in knobs() the field that scales the model"
+                )
             low, below, high = high, above, 2 * high
         interpolate = True
         while high - low > 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets.catalog import prepare_dataset
 from datasets.errors import InputError
+from datasets.prepare_folder import is_full_disk
 from datasets.prepared import PreparedDataset
 from datasets.schema import first_problem, read_yaml
 
@@ -13,6 +14,7 @@ __all__ = [
     "InputError",
     "PreparedDataset",
     "first_problem",
+    "is_full_disk",
     "prepare_dataset",
     "prepared_for_ranks",
     "read_yaml",

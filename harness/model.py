@@ -7,15 +7,18 @@ Shapes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import pydantic.dataclasses
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.batch import Batch
 from datasets.errors import InputError
-from datasets.schema import Schema
+from datasets.schema import Schema, first_problem
 from harness.architectures import architecture_class
 from harness.embeddings import AttendedSequence, Embeddings, LookedUp, attended_sequences
 
@@ -198,7 +201,21 @@ def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: d
     """An architecture from its name and its config's fields; InputError if they do not fit."""
     cls = architecture_class(architecture)
     try:
-        return cls(num_tokens, token_dim, cls.Config(**config))
-    except (TypeError, ValueError) as error:
-        message = str(error).removeprefix(f"{cls.__name__}.Config.").replace("__init__() ", "")
-        raise InputError(f"architecture {architecture!r}: {message}") from error
+        _config_checker(cls.Config).validate_python(config)
+        backbone = cls(num_tokens, token_dim, cls.Config(**config))
+    except ValidationError as error:
+        sentence = first_problem(error, f"architecture {architecture!r}: config")
+        if sentence.endswith("is missing; add it"):
+            sentence += " to the row's config, or give the suite a budget"
+        raise InputError(sentence) from None
+    except ValueError as error:
+        raise InputError(f"architecture {architecture!r}: {error}") from error
+    if not hasattr(backbone, "output_dim"):
+        raise InputError(f"architecture {architecture!r}: sets no output_dim; set it in __init__")
+    return backbone
+
+
+@cache
+def _config_checker(config: type) -> Any:
+    """Checks types and refuses unknown fields, which plain dataclasses do not."""
+    return TypeAdapter(pydantic.dataclasses.dataclass(config, config=ConfigDict(extra="forbid"), frozen=True))

@@ -12,7 +12,7 @@ import torch
 
 from harness.architectures import source_hash
 from harness.cost import Cost, CostCounter
-from harness.data import InputError, PreparedDataset, prepared_for_ranks
+from harness.data import InputError, PreparedDataset, is_full_disk, prepared_for_ranks
 from harness.distributed import World, start_world
 from harness.execute import run_model
 from harness.model import Inputs, check_tokens_hold_embeddings, token_dim_for
@@ -147,7 +147,8 @@ def _run_once(job: Job, world: World, patient: bool, watcher: Watcher, broken: l
         except InputError:
             raise
         except Exception as error:
-            if world.size > 1:  # the other ranks would wait for this one
+            # The other ranks would wait for this one, and a full disk breaks every run alike.
+            if world.size > 1 or is_full_disk(error):
                 raise
             broken.append(f"{job.title} ({type(error).__name__}: {error})")
             watcher.note(f"{job.title} broke: {type(error).__name__}: {error}")
@@ -182,9 +183,11 @@ def _outcome(record: dict) -> str:
     if record["status"] == "failed":
         return f"FAILED: {record['failure']['reason']}"
     found = [
-        f"{task} AUC {metrics['auc']:.4f} UAUC {metrics['uauc']:.4f}"
+        f"{task} "
+        + " ".join(
+            f"{name.upper()} {metrics[name]:.4f}" for name in ("auc", "uauc") if metrics[name] is not None
+        )
         for task, metrics in record["metrics"].items()
-        if metrics["auc"] is not None and metrics["uauc"] is not None
     ]
     rate = (record["training"] or {}).get("train_samples_per_second")
     return ", ".join(found) + (f", {rate:,.0f} samples/s" if rate else "")

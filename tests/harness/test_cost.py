@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import dataclass
 
+import pytest
+from torch import Tensor, nn
+
+from baselines.layers import Knob, Knobs
 from datasets.errors import InputError
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from harness.architectures import ARCHITECTURES
@@ -95,3 +99,34 @@ def test_an_unreachable_budget_names_the_nearest_reachable_ones():
 def test_nothing_left_to_vary_is_said():
     with pytest.raises(InputError, match="sets hidden_dim, so nothing is left"):
         counter().match("dlrm_mlp", {"hidden_dim": 8}, "flops_per_sample", 1e6)
+
+
+class Stubborn(nn.Module):
+    """Its knob changes nothing, or its forward fails."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        width: int = 1
+        broken: bool = False
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_tokens * token_dim + config.broken, 4)
+        self.output_dim = 4
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear(tokens.flatten(1))
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(coarse=Knob("width"))
+
+
+def test_a_knob_that_does_not_scale_the_model_is_named_rather_than_doubled_forever():
+    with pytest.raises(InputError, match="its knob 'width' does not raise flops_per_sample to 1,000,000"):
+        counter().match(f"{__name__}:Stubborn", {}, "flops_per_sample", 1e6)
+
+
+def test_a_forward_that_fails_is_bad_input_that_names_the_architecture():
+    with pytest.raises(InputError, match=r"Stubborn.*forward fails on 16 tokens of width 40"):
+        counter().cost(f"{__name__}:Stubborn", {"broken": True})

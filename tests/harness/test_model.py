@@ -126,3 +126,23 @@ def test_fake_inputs_have_the_shapes_of_real_ones():
     real, real_numbers = random_inputs(rows=8)
     assert {k: v.shape for k, v in looked_up.pooled.items()} == {k: v.shape for k, v in real.pooled.items()}
     assert numbers.shape == real_numbers.shape
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "hidden_dim: is missing; add it to the row's config, or give the suite a budget"),
+        ({"hidden_dim": 8, "num_layers": "three"}, "num_layers.*valid integer"),
+        ({"hidden_dim": 2.5}, "hidden_dim.*integer"),
+    ],
+)
+def test_a_config_of_wrong_types_or_without_a_size_is_refused_by_field(config, message):
+    with pytest.raises(InputError, match=message):
+        build_backbone("dlrm_mlp", 4, 8, config)
+
+
+def test_a_module_that_raises_when_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "own_broken.py").write_text("raise RuntimeError('half done')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="importing 'own_broken' raised RuntimeError: half done"):
+        build_backbone("own_broken:Net", 4, 8, {})
