@@ -28,18 +28,19 @@ def model_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
 def table_optimizer_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The fused optimizers' accumulators on this rank; they alias the live ones."""
     found = {}
-    for number, table in enumerate(embedding_side(model).tables()):
+    for table in embedding_side(model).tables():
         optimizer = table.fused_optimizer  # a method, or a property where the table is sharded
         state = (optimizer() if callable(optimizer) else optimizer).state_dict()["state"]
         for parameter, accumulators in state.items():
             for name, value in accumulators.items():
-                found[f"{number}/{parameter}/{name}"] = [p.tensor for p in local_pieces(value)]
+                found[f"{parameter}/{name}"] = [p.tensor for p in local_pieces(value)]
     return found
 
 
 def copy_into(live: dict[str, list[torch.Tensor]], saved: dict[str, list[torch.Tensor]]) -> None:
     """Overwrite live tensors with saved ones of the same keys and shapes."""
-    assert live.keys() == saved.keys(), "a checkpoint holds exactly the tensors of its own run"
+    if live.keys() != saved.keys():
+        raise RuntimeError("the checkpoint is not of this run; delete its .partial folder and run again")
     with torch.no_grad():
         for key, pieces in live.items():
             for target, source in zip(pieces, saved[key], strict=True):

@@ -37,7 +37,10 @@ BudgetKind = Literal["flops_per_sample", "dense_params"]
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs are forward, a sample, multiply-add = 2; training is three times forward."""
+    """FLOPs are forward, a sample, multiply-add = 2; training is three times forward.
+
+    ``active_flops_per_sample`` leaves out what a sample does not use; a dense model uses all.
+    """
 
     dense_params: int
     sparse_params: int

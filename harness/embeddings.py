@@ -109,7 +109,7 @@ class Embeddings(nn.Module):
         self.unpooled = nn.ModuleDict(
             {
                 table: FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused)
-                for table in unpooled_tables
+                for table in self._unpooled  # in the schema's order, the same in every process
             }
         )
 
@@ -166,6 +166,8 @@ def initial_rows(seed: int, table: str, first_row: int, num_rows: int, dim: int)
     Rows are drawn in blocks with a generator each, so any slice of a table can be made alone. The rows
     of missing and unseen categories start at zero: what training never meets then says nothing.
     """
+    if num_rows == 0:
+        return torch.empty(0, dim)
     first_block, last_block = first_row // INIT_BLOCK_ROWS, (first_row + num_rows - 1) // INIT_BLOCK_ROWS
     blocks = []
     for block in range(first_block, last_block + 1):

@@ -76,12 +76,12 @@ def run_model(
     try:
         progress = train(model, loop, validate)
         predictions = predict(model, loop, "test")
-        record["metrics"] = metrics_by_task(predictions, spec.tasks)
-    except (DivergenceError, NonFiniteScores) as failure:
-        record |= {
-            "status": "failed",
-            "failure": {"step": getattr(failure, "step", None), "reason": str(failure)},
-        }
+        try:
+            record["metrics"] = metrics_by_task(predictions, spec.tasks)
+        except NonFiniteScores:
+            raise DivergenceError(progress.step, "a score") from None
+    except DivergenceError as failure:
+        record |= {"status": "failed", "failure": {"step": failure.step, "reason": str(failure)}}
     else:
         record |= {
             "status": "finished",

@@ -25,18 +25,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 RECORD_FORMAT = 1
 RECORD_FILE = "record.json"
 
-# The paper trains the dense side with RMSProp at 0.01; see the README on what that does at small size.
+# The paper trains the dense side with RMSProp at 0.01; harness/README.md shows what that does at small size.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {"dense_optimizer": "adam", "dense_lr": 1e-3},
     "paper": {"dense_optimizer": "rmsprop", "dense_lr": 1e-2},
 }
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Immutable, refuses unknown fields and infinite numbers."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Training(_Strict):
+class Training(Strict):
     """How a model is trained, the same for every architecture of a suite.
 
     ``recipe`` fills in the dense optimizer and its learning rate; fields given beside it win.
@@ -74,7 +76,7 @@ class Training(_Strict):
         return self
 
 
-class Budget(_Strict):
+class Budget(Strict):
     """What was matched, the target, and by how much it was missed (signed fraction)."""
 
     kind: Literal["flops_per_sample", "dense_params"]
@@ -82,7 +84,7 @@ class Budget(_Strict):
     miss: float
 
 
-class RunSpec(_Strict):
+class RunSpec(Strict):
     """All that decides a run's numbers."""
 
     format: int = RECORD_FORMAT

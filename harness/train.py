@@ -24,10 +24,12 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from datasets.batch import Batch
+from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness import checkpoint
 from harness.distributed import World, dense_side
+from harness.metrics import NonFiniteScores
 from harness.peaks import synchronize
 from harness.progress import Watcher
 from harness.runs import RunSpec, Training
@@ -144,6 +146,7 @@ class Loop:
     world: World
     watcher: Watcher
     checkpoint_seconds: float
+    last_save: float = field(default_factory=lambda: time.monotonic())
 
     def reader(self, split: str, epoch: int = 0) -> ShardReader:
         training = split == "train"
@@ -165,14 +168,18 @@ class Loop:
         """
         most = max(int(n) for n in self.world.gather(np.asarray(reader.num_batches)))
         last: Batch | None = None
-        with closing(reader.batches(start)) as own:
+        with closing(reader.batches(min(start, reader.num_batches))) as own:
             for number in range(start, most):
                 if number < reader.num_batches:
                     last = next(own).to(self.world.device)
                     yield last, True
                 else:
-                    last = last or next(iter(reader.batches(reader.num_batches - 1))).to(self.world.device)
+                    last = last or self._last_batch(reader)
                     yield last.without_labels(), False
+
+    def _last_batch(self, reader: ShardReader) -> Batch:
+        with closing(reader.batches(reader.num_batches - 1)) as batches:
+            return next(batches).to(self.world.device)
 
 
 Validate = Callable[[nn.Module], dict[str, dict]]
@@ -192,6 +199,7 @@ def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
         while progress.epoch < loop.spec.training.epochs and not progress.stopped:
             _train_epoch(model, optimizer, loop, progress, validate)
             progress.epoch, progress.batch = progress.epoch + 1, 0
+            _save_if_due(model, optimizer, loop, progress)
     finally:
         loop.watcher.finish()
     if loop.spec.training.patience is not None:
@@ -209,7 +217,7 @@ def _train_epoch(
     validate_after = validation_points(num_batches, training.validations_per_epoch)
     ends = sorted({*range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK), *validate_after, num_batches})
     has_short_batch = reader.num_rows % reader.batch_size > 0
-    last_save, warm = time.monotonic(), False
+    warm = False
     with closing(loop.batches(reader, progress.batch)) as batches:
         for end in (end for end in ends if end > progress.batch):
             timed = warm and not (end == num_batches and has_short_batch)
@@ -219,9 +227,15 @@ def _train_epoch(
                 _validate(model, loop, progress, validate)
             if progress.stopped:
                 return
-            if end < num_batches and world.from_first(time.monotonic() - last_save > loop.checkpoint_seconds):
-                checkpoint.save(loop.folder, progress.step, world, model, optimizer, asdict(progress))
-                last_save = time.monotonic()
+            if end < num_batches:  # after the last, the epoch is counted first
+                _save_if_due(model, optimizer, loop, progress)
+
+
+def _save_if_due(model: nn.Module, optimizer: Optimizer, loop: Loop, progress: Progress) -> None:
+    due = time.monotonic() - loop.last_save > loop.checkpoint_seconds
+    if loop.world.from_first(due):
+        checkpoint.save(loop.folder, progress.step, loop.world, model, optimizer, asdict(progress))
+        loop.last_save = time.monotonic()
 
 
 def _stretch(
@@ -281,12 +295,20 @@ def _look(losses: Tensor, samples: int, seconds: float, loop: Loop, progress: Pr
 def _validate(model: nn.Module, loop: Loop, progress: Progress, validate: Validate) -> None:
     """Add a validation to the record, and decide on early stopping."""
     training = loop.spec.training
-    metrics = validate(model)
+    try:
+        metrics = validate(model)
+    except NonFiniteScores:
+        raise DivergenceError(progress.step, "a score") from None
     progress.validation.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
     if training.patience is None:
         return
     values = [metrics[task][training.select_metric] for task in metrics]
-    score = float(np.mean([value for value in values if value is not None] or [0.0]))
+    if None in values:
+        raise InputError(
+            f"training.patience: the validation split of {loop.spec.dataset!r} does not define "
+            f"{training.select_metric} for every task; select by another metric or leave patience out"
+        )
+    score = float(np.mean(values))
     if progress.best is None or score > progress.best:
         progress.best, progress.stale_validations = score, 0
         checkpoint.save_best(loop.folder, loop.world, model)

@@ -26,18 +26,22 @@ PerTokenMap = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, weight (T, in, ou
 
 
 def einsum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (B, T, in), weight (T, in, out), bias (T, 1, out) -> (B, T, out)."""
     return torch.einsum("bti,tio->bto", x, weight) + bias.squeeze(1)
 
 
 def bmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (T, B, in) -> (T, B, out), the bias added afterwards."""
     return torch.bmm(x, weight) + bias
 
 
 def baddbmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (T, B, in) -> (T, B, out), the bias inside the product."""
     return torch.baddbmm(bias, x, weight)
 
 
 def loop(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (T, B, in) -> (T, B, out), one product a token."""
     slices = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
     return torch.stack([torch.addmm(b, token, w) for token, w, b in slices])
 
@@ -48,6 +52,7 @@ def mix_tokens_first(x: Tensor) -> Tensor:
 
 
 def run_block(block: Block, x: Tensor, mix: Callable[[Tensor], Tensor], linear: PerTokenMap) -> Tensor:
+    """A block's equations with another mixing and per-token map; x and result in the layout of both."""
     up, down = block.ffn.up, block.ffn.down
     s = block.mixing_norm(mix(x) + x)
     hidden = functional.gelu(linear(s, up.weight, up.bias))
@@ -82,6 +87,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def main(device: str) -> None:
+    """Check that all layouts agree, time them, and print ratios to the einsum."""
     for T, D, k, B in SIZES:
         block = Block(T, D, k * D).to(device)
         tokens = torch.randn(B, T, D, device=device)

@@ -37,6 +37,7 @@ def contestants(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def rows_of(frame: pd.DataFrame, contestant: tuple[str, str]) -> pd.DataFrame:
+    """The rows of one (architecture, variant)."""
     architecture, variant = contestant
     return frame[(frame["architecture"] == architecture) & (frame["variant"].fillna("") == variant)]
 

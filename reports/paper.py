@@ -15,6 +15,8 @@ class _Strict(BaseModel):
 
 
 class Citation(_Strict):
+    """What to call the paper, and where it is."""
+
     name: str
     title: str
     venue: str
@@ -45,6 +47,8 @@ class Row(_Strict):
 
 
 class Table(_Strict):
+    """One of the paper's tables or figures as data."""
+
     label: str
     about: str
     columns: dict[str, Column]
@@ -70,11 +74,15 @@ class Table(_Strict):
 
 
 class Note(_Strict):
+    """What to know before quoting some of its tables."""
+
     tables: list[str]
     text: str
 
 
 class Paper(_Strict):
+    """The paper's numbers and what is said of them."""
+
     citation: Citation
     tables: dict[str, Table]
     notes: list[Note]

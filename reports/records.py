@@ -108,6 +108,8 @@ class _Part(BaseModel):
 
 
 class Failure(_Part):
+    """Why a run failed, and at which step."""
+
     step: int | None = None
     reason: str
 
@@ -147,6 +149,8 @@ class TaskMetrics(_Part):
 
 
 class Validation(_Part):
+    """The validation split's metrics after ``step`` steps and ``samples`` rows."""
+
     step: int
     samples: int
     metrics: dict[str, TaskMetrics]
@@ -173,6 +177,8 @@ class Training(_Part):
 
 
 class DatasetInfo(_Part):
+    """What was trained on: rows by split, users, and what the source noted."""
+
     fingerprint: str | None = None
     rows: dict[str, int] = Field(default_factory=dict)
     users: int | None = None

@@ -35,6 +35,8 @@ _SKY, _WINE, _OLIVE, _INDIGO = "#56B4E9", "#882255", "#8A8A20", "#332288"
 
 @dataclass(frozen=True)
 class Look:
+    """How an architecture is drawn, the same in every figure."""
+
     color: str
     marker: str
 

@@ -301,6 +301,7 @@ DEFINITIONS: Bullets = [
 
 
 def bullet_list(bullets: Bullets) -> str:
+    """The sentences as a Markdown list, escaped."""
     return "\n".join(f"- {markdown(bullet)}" for bullet in bullets)
 
 

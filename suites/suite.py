@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.architectures import architecture_class
 from harness.data import InputError, first_problem, read_yaml
-from harness.runs import Training
+from harness.runs import Strict, Training
 
 SHIPPED = Path(__file__).parent
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Contestant(_Strict):
+class Contestant(Strict):
     """One row of the table: an architecture, and what sets this variant of it apart."""
 
     architecture: str
@@ -27,14 +23,14 @@ class Contestant(_Strict):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class Dataset(_Strict):
+class Dataset(Strict):
     """A dataset by name (or schema YAML by path) and its options."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class SuiteBudget(_Strict):
+class SuiteBudget(Strict):
     """What every architecture is matched to: forward FLOPs a sample, or dense parameters."""
 
     flops_per_sample: float | None = Field(None, gt=0)
@@ -55,7 +51,7 @@ class SuiteBudget(_Strict):
         return self.flops_per_sample or self.dense_params or 0.0
 
 
-class Suite(_Strict):
+class Suite(Strict):
     """A comparison: every contestant on every dataset with every seed, at one budget.
 
     ``tokens`` x ``token_dim`` is what every contestant gets (``token_dim`` absent: the smallest
@@ -99,6 +95,10 @@ class Suite(_Strict):
         for row in rows:
             if rows.count(row) > 1:
                 raise ValueError(f"architectures: {row[0]!r} appears twice; give each its own 'variant'")
+        names = [dataset.name for dataset in self.datasets]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"datasets: {name!r} appears twice; give each its own suite and --out")
         if (self.base, "") not in rows:
             raise ValueError(
                 f"base: {self.base!r} is no row without a variant of 'architectures'; "

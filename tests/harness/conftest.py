@@ -32,6 +32,7 @@ def small_table(rows: int, seed: int = 0) -> pl.DataFrame:
             "price": rng.exponential(3.0, rows),
             "genres": [list(rng.integers(0, 10, rng.integers(0, 4))) for _ in range(rows)],
             "history": [list(rng.integers(0, 30, rng.integers(0, 7))) for _ in range(rows)],
+            "past_genres": [list(rng.integers(0, 10, rng.integers(0, 7))) for _ in range(rows)],
             "time": np.arange(rows),
             "finish": finish.astype(int),
             "skip": [None if hidden else int(value) for hidden, value in zip(undefined, skip, strict=True)],
@@ -42,7 +43,7 @@ def small_table(rows: int, seed: int = 0) -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     source = Source(schema=small_schema(), frame=small_table(6000).lazy(), identity={"rows": 6000}, notes={})
-    return prepare(source, tmp_path_factory.mktemp("prepared") / "small", shard_rows=600)
+    return prepare(source, tmp_path_factory.mktemp("prepared") / "small", shard_rows=500)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from datasets.schema import Feature, FractionSplit, Schema, Task
 
 
 def small_schema(name: str = "small") -> Schema:
-    """Three groups, a shared vocabulary, two numbers, two tasks."""
+    """Three groups, two shared vocabularies, two numbers, two tasks."""
     return Schema(
         name=name,
         features=[
@@ -17,6 +17,14 @@ def small_schema(name: str = "small") -> Schema:
                 kind="sequence",
                 group="sequence",
                 vocabulary="item",
+                embedding_dim=8,
+                max_length=5,
+            ),
+            Feature(
+                name="past_genres",
+                kind="sequence",
+                group="sequence",
+                vocabulary="genres",
                 embedding_dim=8,
                 max_length=5,
             ),

@@ -51,8 +51,8 @@ def test_target_attention_is_counted_for_every_padded_position():
         count = CostCounter(small_schema(), TABLE_SIZES, inputs, num_tasks=2)
         return count.cost("dlrm_mlp", {"hidden_dim": 10}).flops_per_sample
 
-    length, width, hidden = 5, 8, 32
-    extra = 2 * length * (3 * width * hidden + hidden)
+    sequences, length, width, hidden = 2, 5, 8, 32
+    extra = 2 * sequences * length * (3 * width * hidden + hidden)
     assert cost(attention=True) - cost(attention=False) == extra
 
 

@@ -42,7 +42,8 @@ harness.train._look = mortal_look
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
 for attention in (False, True):
-    spec = small_spec(prepared).model_copy(update={"world_size": world.size, "target_attention": attention})
+    spec = small_spec(prepared, validations_per_epoch=16)
+    spec = spec.model_copy(update={"world_size": world.size, "target_attention": attention})
     carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
 """
 
@@ -109,7 +110,7 @@ def two_processes(prepared, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_two_processes_train_to_the_model_of_one(attention, prepared, two_processes, tmp_path, monkeypatch):
-    spec = small_spec(prepared).model_copy(update={"target_attention": attention})
+    spec = small_spec(prepared, validations_per_epoch=16).model_copy(update={"target_attention": attention})
     reader = train.ShardReader
 
     def interleaved_while_training(prepared, split, *arguments, **options):
@@ -138,7 +139,8 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
 
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
     out = tmp_path / "out"
-    assert run_workers(prepared, out, die_at=110) != 0
+    assert run_workers(prepared, out, die_at=79 + 74) != 0  # the second epoch's tail: rank 1 has 72 batches
+    assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
     assert [folder.suffix for folder in (out / "runs").iterdir() if folder.is_dir()] == [".partial"]
     run_workers(prepared, out)
     for folder in (folder for folder in (two_processes / "runs").iterdir() if folder.is_dir()):

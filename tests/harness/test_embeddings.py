@@ -14,6 +14,7 @@ ROWS = {
     "item": [[7], [0], [9]],
     "genres": [[2, 3, 3], [], [5]],
     "history": [[7, 9], [1], []],
+    "past_genres": [[5], [], [2, 5]],
 }
 
 
@@ -66,9 +67,8 @@ def test_target_attention_leaves_the_sequence_that_shares_the_items_vocabulary_u
     assert lengths.tolist() == [2, 1, 0]
     torch.testing.assert_close(vectors[0, :2], item[[7, 9]])
     torch.testing.assert_close(vectors[1, 0], item[1])
-    assert [(p.sequence.name, p.target.name) for p in attended_sequences(small_schema())] == [
-        ("history", "item")
-    ]
+    pairs = [(pair.sequence.name, pair.target.name) for pair in attended_sequences(small_schema())]
+    assert pairs == [("history", "item"), ("past_genres", "genres")]
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad"])

@@ -24,7 +24,7 @@ from harness.model import (
 from tests.harness.schemas import small_schema
 
 INPUTS = Inputs(num_tokens=3, token_dim=16, target_attention=False, tower_dim=4)
-WIDTH = 40  # four sparse features of 8, two numbers of 4
+WIDTH = 48  # five sparse features of 8, two numbers of 4
 
 
 class Passthrough(nn.Module):
@@ -51,17 +51,22 @@ def random_inputs(rows: int = 5) -> tuple[LookedUp, Tensor]:
 
 
 def test_tokens_are_the_groups_in_order_then_zeros_cut_into_slices():
-    tokenizer = Tokenizer(small_schema(), INPUTS)
+    inputs = Inputs(num_tokens=3, token_dim=24, target_attention=False, tower_dim=4)
+    tokenizer = Tokenizer(small_schema(), inputs)
     looked_up, numbers = random_inputs()
     tokens = tokenizer(looked_up, numbers)
     weight, bias = tokenizer.numeric.weight, tokenizer.numeric.bias
     age, price = numbers[:, :1] * weight[:4] + bias[:4], numbers[:, 1:] * weight[4:] + bias[4:]
     p = looked_up.pooled
     by_hand = torch.cat(
-        [p["user"], age, p["item"], p["genres"], price, p["history"], torch.zeros(5, 3 * 16 - WIDTH)], 1
+        [
+            *(p["user"], age, p["item"], p["genres"], price, p["history"], p["past_genres"]),
+            torch.zeros(5, 3 * 24 - WIDTH),
+        ],
+        dim=1,
     )
     assert embedding_width(small_schema()) == WIDTH
-    torch.testing.assert_close(tokens, by_hand.reshape(5, 3, 16))
+    torch.testing.assert_close(tokens, by_hand.reshape(5, 3, 24))
 
 
 def test_tokens_too_narrow_for_the_embeddings_are_refused_with_the_width_that_fits():
@@ -69,7 +74,7 @@ def test_tokens_too_narrow_for_the_embeddings_are_refused_with_the_width_that_fi
     with pytest.raises(InputError, match="set token_dim to at least 16"):
         Tokenizer(small_schema(), inputs)
     assert token_dim_for(small_schema(), 3) == 16
-    assert token_dim_for(small_schema(), 5) == 8
+    assert token_dim_for(small_schema(), 6) == 8
 
 
 def test_a_number_is_embedded_as_itself_times_a_vector_plus_a_bias():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import train
 from harness.checkpoint import POINTER_FILE
 from harness.runs import RunFolder
 from tests.harness.runs import carry_out, small_spec
@@ -30,11 +31,13 @@ SCRIPT = """
         look(losses, samples, seconds, loop, progress)
     harness.train._look = stuck_look
     prepared = open_prepared(Path(sys.argv[1]))
-    carry_out(small_spec(prepared, **{training!r}), prepared, Path(sys.argv[2]), checkpoint_seconds=0.0)
+    spec = small_spec(prepared, **{training!r}).model_copy(update={{"target_attention": {attention}}})
+    carry_out(spec, prepared, Path(sys.argv[2]), checkpoint_seconds=0.0)
 """
 STUCK_AT = 110
 RECIPES = {
     "adam, two epochs": {},
+    "target attention": {"validations_per_epoch": 0},
     "row-wise adagrad, rmsprop, warm-up": {
         "sparse_optimizer": "rowwise_adagrad",
         "dense_optimizer": "rmsprop",
@@ -50,19 +53,20 @@ def outcome(record: dict) -> dict:
 
 @pytest.mark.parametrize("training", RECIPES.values(), ids=RECIPES.keys())
 def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepared, tmp_path):
-    spec = small_spec(prepared, **training)
+    attention = training == RECIPES["target attention"]
+    spec = small_spec(prepared, **training).model_copy(update={"target_attention": attention})
     undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
     killed = RunFolder(tmp_path / "killed", spec.folder_name)
     process = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            textwrap.dedent(SCRIPT.format(training=training, stuck_at=STUCK_AT)),
+            textwrap.dedent(SCRIPT.format(training=training, attention=attention, stuck_at=STUCK_AT)),
             prepared.path,
             tmp_path / "killed",
         ]
     )
-    wait_for_checkpoint(killed.partial, tag_at_least=STUCK_AT)
+    wait_for_checkpoint(killed.partial, STUCK_AT, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.is_finished
@@ -81,9 +85,18 @@ def checkpoint_tag(folder: Path) -> int:
     return json.loads(pointer.read_text())["tag"] if pointer.is_file() else -1
 
 
-def wait_for_checkpoint(folder: Path, tag_at_least: int) -> None:
-    for _ in range(3000):
+def wait_for_checkpoint(folder: Path, tag_at_least: int, process: subprocess.Popen) -> None:
+    for _ in range(9000):
         if checkpoint_tag(folder) >= tag_at_least:
             return
+        assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     raise AssertionError("no checkpoint appeared")
+
+
+def test_epochs_shorter_than_the_interval_are_saved_all_the_same(prepared, tmp_path, monkeypatch):
+    saved, clock = [], iter(range(10_000))
+    monkeypatch.setattr(train.time, "monotonic", lambda: float(next(clock)))  # a second a look, four an epoch
+    monkeypatch.setattr(train.checkpoint, "save", lambda folder, tag, *rest: saved.append(tag))
+    carry_out(small_spec(prepared, epochs=4), prepared, tmp_path, checkpoint_seconds=6.5)
+    assert len(saved) >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,14 @@ def test_every_option_of_the_recipe_trains_and_changes_the_run(training, prepare
     assert record["status"] == "finished"
     assert record["metrics"] != plain["metrics"]
     assert record["curve"][-1][1] < 0.72
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on the CPU needs a C++ compiler")
+def test_a_compiled_run_ends_where_an_eager_one_does(prepared, tmp_path):
+    eager = carry_out(small_spec(prepared, epochs=1), prepared, tmp_path)
+    compiled = carry_out(small_spec(prepared, epochs=1, compile=True), prepared, tmp_path)
+    losses = [[loss for _, loss in record["curve"]] for record in (eager, compiled)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
 def test_target_attention_trains_and_changes_the_run(prepared, tmp_path):
