@@ -16,7 +16,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import typer
 import yaml
 from pydantic_core import PydanticUndefined
 from typer.testing import CliRunner
@@ -222,15 +221,3 @@ def test_the_readmes_class_meets_a_budget_as_it_stands(monkeypatch):
     hidden = match.config["hidden_dim"]
     assert match.cost.flops_per_sample == 2 * (48 * hidden + 2 * (hidden * 4 + 4))
     assert abs(match.miss) < 0.03
-
-
-@pytest.mark.parametrize("name", README)
-def test_every_command_of_the_readme_is_one_that_the_command_line_takes(name):
-    for words in commands(README[name]):
-        if "run_bench.py" not in words:
-            continue
-        command = typer.main.get_command(run_bench.app)
-        arguments = words[words.index("run_bench.py") + 1 :]
-        while hasattr(command, "commands"):
-            command = command.commands[arguments.pop(0)]
-        command.make_context(command.name, arguments)  # raises on an unknown option or a wrong value

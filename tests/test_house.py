@@ -106,10 +106,13 @@ def test_an_init_file_holds_a_docstring_and_nothing_else(path):
 
 
 def readme_commands() -> list[list[str]]:
-    readme = ROOT / "README.md"
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", readme.read_text(), re.DOTALL) if readme.exists() else []
-    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
-    return [words[words.index("run_bench.py") + 1 :] for words in lines if "run_bench.py" in words]
+    """The words after ``run_bench.py`` of every command in every README."""
+    found = []
+    for readme in sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md")]):
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", readme.read_text(), re.DOTALL):
+            lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+            found += [words[words.index("run_bench.py") + 1 :] for words in lines if "run_bench.py" in words]
+    return found
 
 
 @pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
