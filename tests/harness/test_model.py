@@ -80,6 +80,7 @@ def test_tokens_too_narrow_for_the_embeddings_are_refused_with_the_width_that_fi
 def test_a_number_is_embedded_as_itself_times_a_vector_plus_a_bias():
     layer = NumericEmbedding([2, 3])
     layer.bias.data.uniform_(-1, 1)
+    layer.requires_grad_(False)
     result = layer(torch.tensor([[2.0, -1.0]]))[0]
     for output, source in enumerate([2.0, 2.0, -1.0, -1.0, -1.0]):
         assert float(result[output]) == pytest.approx(
