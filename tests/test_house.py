@@ -32,12 +32,12 @@ def shipped(name: str) -> dict:
     return yaml.safe_load((ROOT / "suites" / f"{name}.yaml").read_text())
 
 
-def parse_command(words: list[str]) -> None:
-    """Raises if the command line does not take these words, which begin after ``run_bench.py``."""
+def parse_command(words: list[str]) -> str:
+    """The command that takes these words, which begin after ``run_bench.py``; raises if none does."""
     command = typer.main.get_command(run_bench.app)
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
-    command.make_context(command.name, words)
+    return command.make_context(command.name, words).command.name
 
 
 def test_import_linter_forbids_rankmixer_every_architecture_file_of_baselines():
@@ -117,7 +117,16 @@ def readme_commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
 def test_a_command_of_the_readme_is_one_that_the_command_line_takes(words):
-    parse_command(list(words))
+    assert parse_command(list(words)) in words[:2]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["run", "quick", "--sead", "3"], "--sead"), (["profile", "nothing"], "nothing"), (["report"], "out")],
+)
+def test_a_command_that_the_command_line_does_not_take_would_be_noticed(words, named):
+    with pytest.raises(Exception, match=named):
+        parse_command(words)
 
 
 def test_every_target_that_the_readme_names_is_in_the_makefile():

@@ -79,5 +79,11 @@ def test_a_width_that_does_not_divide_names_its_neighbours(width, nearest):
         require_divisible("model_dim", width, 16, "tokens")
 
 
-def test_a_width_that_divides_is_let_through():
-    require_divisible("model_dim", 96, 16, "tokens")
+def test_a_width_is_refused_exactly_where_the_parts_do_not_divide_it():
+    refused = set()
+    for width in range(1, 65):
+        try:
+            require_divisible("model_dim", width, 16, "tokens")
+        except ValueError:
+            refused.add(width)
+    assert refused == set(range(1, 65)) - {16, 32, 48, 64}
