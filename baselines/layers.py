@@ -11,7 +11,7 @@ Shapes
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,30 @@ class Knobs:
     fine_per_coarse: float = 1.0
 
 
+class View(NamedTuple):
+    """Another representation (B, output_dim) of a training batch; its task loss counts ``weight`` times."""
+
+    weight: float
+    representation: Tensor
+
+
+class Output(NamedTuple):
+    """What a backbone returns that has more to say than a representation (B, output_dim).
+
+    ``views`` are further representations of the same rows, returned in training alone: they pass
+    through the same towers, and the loss is the weighted mean of all task losses, the
+    representation's own with weight 1. ``penalties`` are scalars added to the loss. ``statistics``
+    have no gradient; the harness averages them over ranks, hands them to ``update`` and records
+    them. Two names have a meaning: ``active_experts`` (L, T, E), the share of the batch's rows for
+    which an expert is active, and ``penalty_coefficient``.
+    """
+
+    representation: Tensor
+    views: dict[str, View] = {}  # noqa: RUF012 - never changed
+    penalties: dict[str, Tensor] = {}  # noqa: RUF012
+    statistics: dict[str, Tensor] = {}  # noqa: RUF012
+
+
 class Backbone(Protocol):
     """What an architecture is: an `nn.Module` with these members. No need to inherit from this.
 
@@ -51,9 +75,14 @@ class Backbone(Protocol):
     fields that scale the model, which are those of ``knobs``. A Config that cannot be built
     raises ValueError with one sentence that names the field and the mend.
 
+    A sparse model has three members more. ``expert_flops``: FLOPs a sample of all its experts
+    together; ``active_ratio``: the share of them that a sample is meant to use; and, where it steers
+    itself, ``update(statistics)``, called after every optimizer step with the statistics of the
+    whole batch over all ranks. What it keeps between steps lies in buffers, so that checkpoints
+    hold it.
+
     Shapes
-        tokens: (B, T, d). Returns (B, output_dim), or that and a dictionary of scalar terms to
-        add to the loss.
+        tokens: (B, T, d). Returns (B, output_dim), or an `Output` that holds it.
     """
 
     Config: ClassVar[type[Any]]
@@ -61,7 +90,7 @@ class Backbone(Protocol):
 
     def __init__(self, num_tokens: int, token_dim: int, config: Any) -> None: ...
 
-    def __call__(self, tokens: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]: ...
+    def __call__(self, tokens: Tensor) -> Tensor | Output: ...
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs: ...
