@@ -160,7 +160,7 @@ def cost(
 
 @app.command()
 def profile(
-    what: Annotated[Literal["metrics", "data"], typer.Argument()],
+    what: Annotated[Literal["metrics", "data", "sparse"], typer.Argument()],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
@@ -175,6 +175,10 @@ def profile(
         from harness.profile_metrics import profile_metrics
 
         figures = profile_metrics()
+    elif what == "sparse":
+        from harness.profile_sparse import profile_sparse
+
+        figures = profile_sparse()
     else:
         from harness.profile_data import profile_data
 
