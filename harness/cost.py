@@ -37,29 +37,32 @@ BudgetKind = Literal["flops_per_sample", "dense_params"]
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs are forward, a sample, multiply-add = 2; training is three times forward.
+    """FLOPs are forward, a sample, multiply-add = 2.
 
-    ``active_flops_per_sample`` leaves out what a sample does not use; a dense model uses all.
+    ``flops_per_sample`` counts every expert of a sparse model; ``active_flops_per_sample`` leaves out
+    the experts that a sample does not use: the share the model is meant to use, or, in the record of
+    a run, the share its test rows did. A dense model uses all. ``train_flops_per_sample`` is three
+    times the forward pass that training runs: with every expert, and with each further view.
     """
 
     dense_params: int
     sparse_params: int
     flops_per_sample: int
     active_flops_per_sample: int
+    train_flops_per_sample: int
+    expert_flops_per_sample: int = 0
 
-    @property
-    def train_flops_per_sample(self) -> int:
-        return 3 * self.flops_per_sample
+    def at_active_ratio(self, ratio: float) -> Cost:
+        """This cost where a sample uses ``ratio`` of the experts."""
+        skipped = round((1 - ratio) * self.expert_flops_per_sample)
+        return dataclasses.replace(self, active_flops_per_sample=self.flops_per_sample - skipped)
 
     @property
     def flops_per_batch_512(self) -> int:
         return 512 * self.flops_per_sample
 
     def as_dict(self) -> dict[str, int]:
-        return dataclasses.asdict(self) | {
-            "train_flops_per_sample": self.train_flops_per_sample,
-            "flops_per_batch_512": self.flops_per_batch_512,
-        }
+        return dataclasses.asdict(self) | {"flops_per_batch_512": self.flops_per_batch_512}
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ class CostCounter:
     def _count(self, architecture: str, config: dict) -> Cost:
         with torch.device("meta"):
             dense = DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
+        forward, training = (self._flops(architecture, dense.train(mode)) for mode in (False, True))
+        params = sum(parameter.numel() for parameter in dense.parameters())
+        experts = getattr(dense.backbone, "expert_flops", 0)
+        cost = Cost(params, self.sparse_params, forward, forward, 3 * training, experts)
+        return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
+
+    def _flops(self, architecture: str, dense: DenseSide) -> int:
         looked_up, numbers = fake_inputs(self.schema, self.inputs)
         try:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -110,8 +120,7 @@ class CostCounter:
             ) from error
         flops, remainder = divmod(counter.get_total_flops(), COUNT_BATCH)
         assert remainder == 0, "FLOPs must be proportional to the batch"
-        params = sum(parameter.numel() for parameter in dense.parameters())
-        return Cost(params, self.sparse_params, flops, flops)
+        return flops
 
     def match(self, architecture: str, config: dict, kind: BudgetKind, target: float) -> Match:
         """Set the architecture's knobs so that ``kind`` meets ``target``.

@@ -17,7 +17,7 @@ from torch import nn
 from datasets.prepared import PreparedDataset
 from harness import checkpoint
 from harness.cost import Cost
-from harness.distributed import World, initialise_tables, shard
+from harness.distributed import World, dense_side, initialise_tables, shard
 from harness.embeddings import Embeddings
 from harness.environment import environment
 from harness.metrics import NonFiniteScores, binary_metrics
@@ -90,6 +90,18 @@ def run_model(
             "curve": progress.curve,
         }
         record["training"] = training_figures(spec, cost, progress, predictions, machine_peak, world)
+        if predictions.active_experts is not None:
+            measured = float(predictions.active_experts.mean())
+            record["cost"] = cost.at_active_ratio(measured).as_dict()
+            backbone: Any = dense_side(model).backbone
+            record["routing"] = {
+                "target": backbone.active_ratio,
+                "training": progress.routing,
+                "test": {
+                    "active_ratio": measured,
+                    "active_experts": predictions.active_experts.round(5).tolist(),
+                },
+            }
         if world.is_first:
             write_predictions(folder.partial, predictions, spec.tasks)
     record["finished_at"] = now()
@@ -116,6 +128,7 @@ def describe_run(spec: RunSpec, cost: Cost | None, prepared: PreparedDataset) ->
         "metrics": {},
         "validation": [],
         "curve": [],
+        "routing": None,
         "training": None,
         "dataset_info": dataset_info(prepared),
         "environment": environment(),

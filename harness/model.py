@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic.dataclasses
 import torch
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.layers import Output
 from datasets.batch import Batch
 from datasets.errors import InputError
 from datasets.schema import Schema, first_problem
@@ -157,12 +158,23 @@ class Tower(nn.Sequential):
         super().__init__(nn.Linear(input_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1))
 
 
+class Prediction(NamedTuple):
+    """Logits (B, G), and what the architecture returned beside its representation.
+
+    ``views`` are (weight, logits (B, G)) of its further representations; see `baselines.layers.Output`.
+    """
+
+    logits: Tensor
+    views: list[tuple[float, Tensor]]
+    penalties: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+
+
 class DenseSide(nn.Module):
     """Everything after the look-ups: tokens, architecture and towers. This is what is cost-matched.
 
     Shapes
-        looked_up: see LookedUp. numbers: (B, N).
-        Returns logits (B, G) and the architecture's auxiliary terms {name: scalar}.
+        looked_up: see LookedUp. numbers: (B, N). Returns a `Prediction` for B rows and G tasks.
     """
 
     def __init__(
@@ -175,17 +187,21 @@ class DenseSide(nn.Module):
             Tower(self.backbone.output_dim, inputs.tower_dim) for _ in range(num_tasks)
         )
 
-    def forward(self, looked_up: LookedUp, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, looked_up: LookedUp, numbers: Tensor) -> Prediction:
         result = self.backbone(self.tokenizer(looked_up, numbers))
-        representation, auxiliary = result if isinstance(result, tuple) else (result, {})
-        return torch.cat([tower(representation) for tower in self.towers], dim=1), auxiliary
+        output = result if isinstance(result, Output) else Output(result)
+        views = [(view.weight, self._logits(view.representation)) for view in output.views.values()]
+        return Prediction(self._logits(output.representation), views, output.penalties, output.statistics)
+
+    def _logits(self, representation: Tensor) -> Tensor:
+        return torch.cat([tower(representation) for tower in self.towers], dim=1)
 
 
 class RankingModel(nn.Module):
     """Embedding tables and dense side.
 
     Shapes
-        batch: B rows. Returns logits (B, G) and auxiliary terms {name: scalar}.
+        batch: B rows. Returns a `Prediction` for them.
     """
 
     def __init__(self, embeddings: Embeddings, dense: nn.Module) -> None:
@@ -193,7 +209,7 @@ class RankingModel(nn.Module):
         self.embeddings = embeddings
         self.dense = dense
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch) -> Prediction:
         return self.dense(self.embeddings(batch.sparse), batch.dense)
 
 
@@ -201,8 +217,9 @@ def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: d
     """An architecture from its name and its config's fields; InputError if they do not fit."""
     cls = architecture_class(architecture)
     try:
-        _config_checker(cls.Config).validate_python(config)
-        backbone = cls(num_tokens, token_dim, cls.Config(**config))
+        checked = _config_checker(cls.Config).validate_python(config)
+        given = {name: getattr(checked, name) for name in config}  # dictionaries inside are dataclasses now
+        backbone = cls(num_tokens, token_dim, cls.Config(**given))
     except ValidationError as error:
         sentence = first_problem(error, f"architecture {architecture!r}: config")
         if sentence.endswith("is missing; add it"):

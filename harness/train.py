@@ -30,6 +30,7 @@ from datasets.reader import ShardReader
 from harness import checkpoint
 from harness.distributed import World, dense_side
 from harness.metrics import NonFiniteScores
+from harness.model import Prediction
 from harness.peaks import synchronize
 from harness.progress import Watcher
 from harness.runs import RunSpec, Training
@@ -57,6 +58,7 @@ class Progress:
     timed_samples: int = 0
     timed_seconds: float = 0.0
     curve: list[tuple[int, float]] = field(default_factory=list)
+    routing: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
     stale_validations: int = 0
@@ -82,6 +84,13 @@ def task_loss(logits: Tensor, labels: Tensor, defined: Tensor) -> Tensor:
     return ((losses * known).sum(0) / defined.clamp(min=1)).mean()
 
 
+def prediction_loss(prediction: Prediction, labels: Tensor, defined: Tensor) -> Tensor:
+    """The weighted mean of the task losses of an architecture's representation and its further views."""
+    views = [(1.0, prediction.logits), *prediction.views]
+    losses = torch.stack([weight * task_loss(logits, labels, defined) for weight, logits in views])
+    return losses.sum() / sum(weight for weight, _ in views)
+
+
 def train_step(
     model: nn.Module,
     batch: Batch,
@@ -89,22 +98,28 @@ def train_step(
     defined: Tensor,
     clip_norm: float | None,
     precision: AbstractContextManager,
-    ranks: int,
-) -> Tensor:
-    """One update on one batch; returns this rank's share of the loss, still on the device.
+    world: World,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One update on one batch; returns this rank's share of the loss, still on the device, and statistics.
 
     Embedding tables update inside ``backward`` (fused optimizer), dense parameters here. Gradients
-    are averaged over ranks, so the loss is scaled by their number to make the average a sum.
+    are averaged over ranks, so the loss is scaled by their number to make the average a sum. The
+    architecture's statistics are averaged over ranks, so that one that steers itself by them does
+    so alike on every rank.
     """
     optimizer.zero_grad(set_to_none=True)
     with precision:
-        logits, auxiliary = model(batch)
-    loss = task_loss(logits, batch.labels, defined)
-    (loss * ranks + sum(auxiliary.values())).backward()
+        prediction = model(batch)
+    loss = prediction_loss(prediction, batch.labels, defined)
+    (loss * world.size + sum(prediction.penalties.values())).backward()
     if clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(dense_side(model).parameters(), clip_norm)
     optimizer.step()
-    return loss.detach()
+    statistics = {name: world.sum(value / world.size) for name, value in prediction.statistics.items()}
+    backbone: Any = dense_side(model).backbone
+    if statistics and hasattr(backbone, "update"):
+        backbone.update(statistics)
+    return loss.detach(), statistics
 
 
 def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
@@ -251,6 +266,7 @@ def _stretch(
     training, world = loop.spec.training, loop.world
     losses: list[Tensor] = []
     rows: list[Tensor] = []
+    statistics: list[dict[str, Tensor]] = []
     synchronize(world.device)
     start = time.perf_counter()
     for _ in range(end - progress.batch):
@@ -258,17 +274,17 @@ def _stretch(
         counts = (~torch.isnan(batch.labels)).sum(0).float()
         totals = world.sum(torch.cat([counts, counts.new_tensor([len(batch) * is_own])]))
         set_learning_rate(optimizer, training, progress.step + len(losses))
-        losses.append(
-            train_step(
-                model,
-                batch,
-                optimizer,
-                totals[:-1],
-                training.clip_norm,
-                autocast(training, world.device),
-                world.size,
-            )
+        loss, of_step = train_step(
+            model,
+            batch,
+            optimizer,
+            totals[:-1],
+            training.clip_norm,
+            autocast(training, world.device),
+            world,
         )
+        losses.append(loss)
+        statistics.append(of_step)
         rows.append(totals[-1])
     synchronize(world.device)
     seconds = time.perf_counter() - start
@@ -277,7 +293,21 @@ def _stretch(
         progress.timed_samples += samples
         progress.timed_seconds += seconds
     _look(torch.stack(losses), samples, seconds, loop, progress)
+    if "active_experts" in statistics[0]:
+        progress.routing.append({"samples": progress.samples} | routing_point(statistics))
     progress.batch = end
+
+
+def routing_point(statistics: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Means over a stretch's steps: each layer's and token's share of active experts, the coefficient."""
+    experts = torch.stack([of_step["active_experts"] for of_step in statistics]).mean((0, -1))  # (L, T)
+    coefficients = [
+        of_step["penalty_coefficient"] for of_step in statistics if "penalty_coefficient" in of_step
+    ]
+    return {
+        "active": [[round(share, 5) for share in layer] for layer in experts.tolist()],
+        "penalty_coefficient": torch.stack(coefficients).mean().item() if coefficients else None,
+    }
 
 
 def _look(losses: Tensor, samples: int, seconds: float, loop: Loop, progress: Progress) -> None:
@@ -349,18 +379,23 @@ class Predictions:
     labels: np.ndarray
     scores: np.ndarray
     samples_per_second: float | None
+    active_experts: np.ndarray | None = None
 
 
 def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
     """Score a split."""
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
+    active: list[Tensor] = []
     start = 0.0
     with torch.no_grad(), autocast(loop.spec.training, loop.world.device):
         for batch, is_own in loop.batches(loop.reader(split)):
-            logits, _ = model(batch)
+            prediction = model(batch)
             if is_own:
-                parts.append((batch.user_id, batch.tier, batch.labels, torch.sigmoid(logits.float())))
+                scores = torch.sigmoid(prediction.logits.float())
+                parts.append((batch.user_id, batch.tier, batch.labels, scores))
+                if "active_experts" in prediction.statistics:
+                    active.append(prediction.statistics["active_experts"] * len(batch))
             if not start:  # the first batch was the warm-up
                 synchronize(loop.world.device)
                 start = time.perf_counter()
@@ -369,8 +404,16 @@ def predict(model: nn.Module, loop: Loop, split: str) -> Predictions:
     model.train()
     timed_rows = sum(int(n) for n in loop.world.gather(np.asarray(len(columns[0]) - len(parts[0][0]))))
     shard_rows = [shard["rows"] for shard in loop.prepared.shards(split)]
-    user, tier, labels, scores = (in_file_order(loop.world.gather(c), shard_rows) for c in columns)
-    return Predictions(user, tier, labels, scores, timed_rows / seconds if timed_rows else None)
+    user, tier, labels, probabilities = (in_file_order(loop.world.gather(c), shard_rows) for c in columns)
+    rate = timed_rows / seconds if timed_rows else None
+    return Predictions(user, tier, labels, probabilities, rate, _share_of_rows(active, len(user), loop.world))
+
+
+def _share_of_rows(active: list[Tensor], rows: int, world: World) -> np.ndarray | None:
+    """Active rows of each expert by batch -> its share of all ranks' rows."""
+    if not active:
+        return None
+    return world.sum(torch.stack(active).sum(0)).double().cpu().numpy() / rows
 
 
 def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from reports.cells import fixed, params, short, signed
+from reports.cells import fixed, is_missing, params, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Row as PaperRow
 from reports.paper import Table as PaperTable
 from reports.records import Contestant
 from reports.sections import Section
+
+SIGNS = AGREES, DIFFERS, NOT_RESOLVED, UNTESTED = "agrees", "differs", "not resolved", "untested"
 
 
 def paper_table(section: Section, paper: Paper) -> PaperTable | None:
@@ -22,6 +24,25 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
         return None
     plain = contestant.label == contestant.architecture
     return printed.row(contestant.architecture, "" if plain else contestant.variant)
+
+
+def stands_on_its_base(section: Section, printed: PaperTable | None) -> bool:
+    """Whether our base is the row that the paper's differences are taken to."""
+    beside = paper_row(printed, section.base) if section.base else None
+    return beside is not None and beside.base
+
+
+def sign(resolved: str | None, diff: float, paper: float) -> str | None:
+    """Whether our difference to the base goes the paper's way; None where either is missing.
+
+    ``agrees`` and ``differs`` need an interval without zero; else ``not resolved`` (it holds zero) or
+    ``untested`` (one seed, few users). A resolved difference differs from a printed one of zero.
+    """
+    if is_missing(diff) or is_missing(paper):
+        return None
+    if resolved != "yes":
+        return NOT_RESOLVED if resolved == "no" else UNTESTED
+    return AGREES if diff * paper > 0 else DIFFERS
 
 
 def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
@@ -47,20 +68,24 @@ def printed_table(key: str, paper: Paper) -> Table:
         [row.name, *(_printed_cell(row, name, printed) for name in printed.columns)] for row in printed.rows
     ]
     frame = paper.frame()
+    notes = [f"{names}: {unit}." for unit, names in units.items()]
+    notes += [column.note for column in columns if column.note]
     return Table(
         name=f"paper-{key}",
         caption=f"The paper's {printed.label} ({printed.about}), from {paper.citation}",
         numbers=frame[frame["table"] == printed.label],
         header=["row", *(column.label for column in columns)],
         rows=rows,
-        notes=[*(f"{names}: {unit}." for unit, names in units.items()), *paper.notes_on(key)],
+        notes=[*notes, *paper.notes_on(key)],
     )
 
 
 def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
     value, unit = row.numbers.get(name), printed.columns[name].unit
     if unit.startswith("AUC points"):
-        return fixed(value, 4) if row.base else signed(value, 2)
+        return "base" if row.base and value is None else fixed(value, 4) if row.base else signed(value, 2)
+    if unit == "AUC":
+        return fixed(value, 4)
     if unit == "dense parameters":
         return params(value)
-    return short(value) if unit.startswith("FLOPs") else fixed(value, 2)
+    return short(value) if unit.startswith(("FLOPs", "fraction", "counted")) else fixed(value, 2)

@@ -1,18 +1,23 @@
-"""The cost table of a dataset: parameters, FLOPs, budget miss, speed and MFU, the paper's beside them."""
+"""The cost table of a dataset: parameters, FLOPs, budget miss, speed and MFU, the paper's beside them.
+
+Where no budget was set, costs stand against the base's; where there are experts, how many are active.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from reports.beside import paper_note, paper_row, paper_table
-from reports.cells import grouped, is_missing, params, percent, short
+from reports.cells import MISSING, fixed, grouped, is_missing, params, percent, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
-from reports.records import COSTS, Contestant, Record, label
+from reports.records import Contestant, Record, label
+from reports.results import COSTS
 from reports.sections import Section
 
 _MEASURED = (
@@ -35,6 +40,12 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("flops_per_sample", "FLOPs/sample", short),
     ("active_flops_per_sample", "active FLOPs/sample", short),
     ("flops_per_batch_512", "FLOPs/batch of 512", short),
+    ("params_vs_base", "params vs base", lambda value: percent(value, 1, sign=True)),
+    ("flops_vs_base", "FLOPs vs base", lambda value: percent(value, 1, sign=True)),
+    ("active_ratio_target", "active ratio: target", lambda value: fixed(value, 3)),
+    ("active_ratio", "measured", lambda value: fixed(value, 3)),
+    ("dead_experts", "dead experts", short),
+    ("experts", "of", grouped),
     ("budget_miss", "budget miss", lambda value: percent(value, 1, sign=True)),
     ("train_samples_per_second", "train samples/s", short),
     ("eval_samples_per_second", "eval samples/s", short),
@@ -45,24 +56,67 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 ]
 
 
+# The paper's costs, where its table has such a column.
+_PAPER_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
+    ("dense_params", "paper: params", params),
+    ("flops_per_batch_512", "paper: FLOPs/batch of 512", short),
+    ("params_change", "paper: params change", lambda value: _percent_of_paper(value)),
+    ("flops_change", "paper: FLOPs change", lambda value: _percent_of_paper(value)),
+]
+
+
+def _percent_of_paper(value: float | None) -> str:
+    return MISSING if is_missing(value) else f"{signed(value, 1)}%"
+
+
 def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
-    """One row a contestant: costs, budget miss (fraction), median speeds, the paper's numbers."""
+    """One row a contestant: costs, median speeds, the paper's numbers.
+
+    ``budget_miss``, ``params_vs_base`` and ``flops_vs_base`` are signed fractions, the latter two only
+    where no model has a budget. ``active_ratio``, ``dead_experts`` and ``active_flops_per_sample`` are
+    means over seeds; ``experts`` counts those of all layers and tokens.
+    """
     printed = paper_table(section, paper)
-    return pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
+    numbers = pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
+    has_budget = any(run.budget for run in section.records)
+    is_base = [contestant == section.base for contestant in section.contestants]
+    for name, of in (("params_vs_base", "dense_params"), ("flops_vs_base", "flops_per_sample")):
+        base = numbers.loc[is_base, of].dropna()
+        known = not has_budget and not base.empty
+        numbers[name] = numbers[of].astype(float) / base.iloc[0] - 1 if known else math.nan
+    return numbers
 
 
 def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | None) -> dict[str, object]:
     runs = section.runs_of(contestant)
+    ended = section.finished(contestant)
     beside = paper_row(printed, contestant)
-    costs = [run.cost for run in runs if run.cost]
+    costs = [run.cost for run in ended or runs if run.cost]
     row: dict[str, object] = {"architecture": contestant.architecture, "variant": contestant.variant}
-    row |= {name: getattr(costs[0], name) if costs else None for name in COSTS}
+    row |= {name: _mean([getattr(cost, name) for cost in costs]) for name in COSTS}
+    row |= _expert_numbers(runs)
     row["budget_miss"] = next((run.budget.miss for run in runs if run.budget), None)
     row |= {name: _median(runs, name) for name in _MEASURED}
     row["paper_row"] = beside.name if beside else None
-    for name in ("dense_params", "flops_per_batch_512"):
+    for name, _, _ in _PAPER_COLUMNS:
         row[f"paper_{name}"] = beside.numbers.get(name) if beside else None
     return row
+
+
+def _expert_numbers(runs: list[Record]) -> dict[str, float | None]:
+    routings = [run.routing for run in runs if run.routing]
+    tests = [routing.test for routing in routings if routing.test]
+    return {
+        "active_ratio_target": routings[0].target if routings else None,
+        "active_ratio": _mean([test.active_ratio for test in tests]),
+        "dead_experts": _mean([test.dead_experts for test in tests]),
+        "experts": tests[0].num_experts if tests else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _median(runs: list[Record], name: str) -> float | None:
@@ -76,11 +130,9 @@ def cost_table(section: Section, paper: Paper) -> Table:
     numbers = cost_numbers(section, paper)
     printed = paper_table(section, paper)
     columns = [column for column in _COST_COLUMNS if _is_worth_showing(numbers, column[0])]
-    if printed and "dense_params" in printed.columns:
-        columns += [
-            ("paper_dense_params", "paper: params", params),
-            ("paper_flops_per_batch_512", "paper: FLOPs/batch of 512", short),
-        ]
+    for name, title, show in _PAPER_COLUMNS:
+        if printed and name in printed.columns:
+            columns.append((f"paper_{name}", title, show))
     rows = [
         [label(row["architecture"], row["variant"]), *(show(row[name]) for name, _, show in columns)]
         for row in numbers.to_dict("records")
@@ -91,7 +143,7 @@ def cost_table(section: Section, paper: Paper) -> Table:
         numbers=numbers,
         header=["model", *(title for _, title, _ in columns)],
         rows=rows,
-        notes=_cost_notes(section, paper),
+        notes=_cost_notes(section, numbers, paper),
     )
 
 
@@ -102,8 +154,15 @@ def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
     return bool(numbers[name].notna().any())
 
 
-def _cost_notes(section: Section, paper: Paper) -> list[str]:
+def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[str]:
     notes = ["FLOPs are forward, a multiply-add is two; samples/s and MFU are medians over seeds."]
+    if numbers["flops_vs_base"].notna().any():
+        notes.append("vs base: dense parameters and forward FLOPs over the base's; there is no budget.")
+    if numbers["active_ratio"].notna().any():
+        notes.append(
+            "Active ratio: mean share of a token's experts that are active on the test split. Dead: active "
+            "on less than 0.1% of its rows, among the experts of all layers and tokens. Means over seeds."
+        )
     if ways := measuring_conditions(section):
         notes.append(f"Measured on: {'; '.join(ways)}.")
     printed = paper_table(section, paper)
@@ -111,6 +170,8 @@ def _cost_notes(section: Section, paper: Paper) -> list[str]:
         notes.append(
             f"{paper_note(section, printed, paper)} Its FLOPs are its own count of training, not ours."
         )
+    elif printed and "flops_change" in printed.columns:
+        notes.append(paper_note(section, printed, paper))
     return notes
 
 

@@ -28,16 +28,23 @@ class Citation(_Strict):
 
 
 class Column(_Strict):
-    """What a column holds; ``task`` and ``metric`` where it is a quality this benchmark measures too."""
+    """What a column holds; ``task`` and ``metric`` where it is a quality this benchmark measures too.
+
+    ``note`` is what to know before reading the column beside ours.
+    """
 
     label: str
     unit: str
     task: str | None = None
     metric: str | None = None
+    note: str | None = None
 
 
 class Row(_Strict):
-    """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one."""
+    """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one.
+
+    ``base`` marks the row that the table's differences are taken to; its own are zero and not printed.
+    """
 
     name: str
     numbers: dict[str, float]
@@ -67,6 +74,10 @@ class Table(_Strict):
             if column.task == task and column.metric == metric:
                 return key
         return None
+
+    def column_notes(self, task: str) -> list[str]:
+        """What to know of the columns of this task."""
+        return [column.note for column in self.columns.values() if column.task == task and column.note]
 
     def has_task(self, task: str) -> bool:
         """Whether any column is of this task."""

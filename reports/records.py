@@ -1,8 +1,7 @@
-"""Run records on disk as typed objects and as the rows of ``results.csv``.
+"""Run records on disk as typed objects.
 
 Imports neither torch nor matplotlib. ``OUT/runs/<run>/record.json`` is one run; ``OUT/suite.json`` is
-what was asked for; ``OUT/comparisons.csv`` holds the differences to the base. What was not measured is
-missing: an empty cell, never zero.
+what was asked for. What was not measured is missing, never zero.
 """
 
 from __future__ import annotations
@@ -10,83 +9,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from reports.files import replacing
+from reports.variants import is_plain
 
-_TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
-
-# The columns of results.csv, a public format: add at the end, never rename, never reorder.
-COLUMNS: dict[str, str] = {
-    "suite": _TEXT,
-    "architecture": _TEXT,
-    "variant": _TEXT,
-    "dataset": _TEXT,
-    "seed": _COUNT,
-    "task": _TEXT,
-    "status": _TEXT,
-    "auc": _REAL,
-    "uauc": _REAL,
-    "gauc": _REAL,
-    "logloss": _REAL,
-    "normalized_entropy": _REAL,
-    "calibration": _REAL,
-    "users": _COUNT,
-    "rows": _COUNT,
-    "dense_params": _COUNT,
-    "sparse_params": _COUNT,
-    "flops_per_sample": _COUNT,
-    "active_flops_per_sample": _COUNT,
-    "flops_per_batch_512": _COUNT,
-    "budget_flops": _COUNT,
-    "budget_miss": _REAL,
-    "train_samples": _COUNT,
-    "train_seconds": _REAL,
-    "train_samples_per_second": _REAL,
-    "eval_samples_per_second": _REAL,
-    "mfu_train": _REAL,
-    "mfu_inference": _REAL,
-    "latency_ms_p50": _REAL,
-    "latency_ms_p99": _REAL,
-    "batch_size": _COUNT,
-    "precision": _TEXT,
-    "device": _TEXT,
-    "peak_flops": _REAL,
-    "peak_source": _TEXT,
-    "spec_hash": _TEXT,
-    "started_at": _TEXT,
-}
-METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
-COSTS = (
-    "dense_params",
-    "sparse_params",
-    "flops_per_sample",
-    "active_flops_per_sample",
-    "flops_per_batch_512",
-)
-SPEEDS = (
-    "train_samples",
-    "train_seconds",
-    "train_samples_per_second",
-    "eval_samples_per_second",
-    "mfu_train",
-    "mfu_inference",
-    "latency_ms_p50",
-    "latency_ms_p99",
-    "batch_size",
-    "precision",
-    "device",
-    "peak_flops",
-    "peak_source",
-)
-COMPARISON_COLUMNS = [
-    *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
-    *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
-    *("low", "high", "resolved"),
-]
+DEAD_SHARE = 0.001  # an expert active on a smaller share of the test rows is called dead
 
 
 class RecordError(ValueError):
@@ -176,6 +105,65 @@ class Training(_Part):
     dense_optimizer: Any = None
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RoutingPoint(_Part):
+    """A moment of training: for each layer and token the mean share of its experts that were active."""
+
+    samples: int
+    active: list[list[Share]]
+    penalty_coefficient: Number = None
+
+
+class RoutingTest(_Part):
+    """The test split: for each layer, token and expert the share of rows on which it is active."""
+
+    active_ratio: Share
+    active_experts: list[list[list[Share]]]
+
+    @model_validator(mode="after")
+    def _is_an_array(self) -> Self:
+        if not self.shares() or len({len(e) for tokens in self.active_experts for e in tokens}) > 1:
+            raise ValueError("active_experts should give every token of every layer as many experts")
+        return self
+
+    def shares(self) -> list[tuple[tuple[int, int, int], float]]:
+        """((layer, token, expert), share), the places counted from 1."""
+        return [
+            ((layer, token, expert), share)
+            for layer, tokens in enumerate(self.active_experts, 1)
+            for token, experts in enumerate(tokens, 1)
+            for expert, share in enumerate(experts, 1)
+        ]
+
+    @property
+    def num_experts(self) -> int:
+        return len(self.shares())
+
+    @property
+    def dead_experts(self) -> int:
+        """How many are active on less than 0.1% of the test rows."""
+        return sum(share < DEAD_SHARE for _, share in self.shares())
+
+
+class Routing(_Part):
+    """How a model with experts used them; ``target`` is the active ratio that was asked for."""
+
+    target: Annotated[float, Field(gt=0, le=1)]
+    training: list[RoutingPoint] = Field(default_factory=list)
+    test: RoutingTest | None = None
+
+    @model_validator(mode="after")
+    def _has_one_shape(self) -> Self:
+        shapes = {tuple(map(len, point.active)) for point in self.training}
+        if self.test:
+            shapes.add(tuple(map(len, self.test.active_experts)))
+        if len({tokens for shape in shapes for tokens in shape}) > 1 or len(shapes) > 1 or () in shapes:
+            raise ValueError("training and test should have the same layers, with as many tokens in each")
+        return self
+
+
 class DatasetInfo(_Part):
     """What was trained on: rows by split, users, and what the source noted."""
 
@@ -204,6 +192,7 @@ class Record(_Part):
     validation: list[Validation] = Field(default_factory=list)
     curve: list[tuple[float, Number]] = Field(default_factory=list)
     training: Training | None = None
+    routing: Routing | None = None
     dataset_info: DatasetInfo = DatasetInfo()
     environment: dict[str, Any] = Field(default_factory=dict)
     started_at: str = ""
@@ -256,7 +245,7 @@ class Suite(_Part):
 
 def label(architecture: str, variant: str) -> str:
     """How a contestant is called in tables and figures."""
-    return architecture if variant in ("", "default", architecture) else f"{architecture} ({variant})"
+    return architecture if is_plain(architecture, variant) else f"{architecture} ({variant})"
 
 
 # --- Reading --------------------------------------------------------------------------------------------
@@ -271,7 +260,8 @@ def _read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "its top level"
-        raise RecordError(f"{path}: is no {what} ({field}: {problem['msg']}); {mend}") from None
+        said = problem["msg"].removeprefix("Value error, ")
+        raise RecordError(f"{path}: is no {what} ({field}: {said}); {mend}") from None
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a {what} ({error}); {mend}") from None
 
@@ -302,110 +292,3 @@ def load_suite(out: Path, name: str) -> Suite | None:
         return None
     suite = _read_json(path, Suite, "suite description", "remove it or run the suite again")
     return suite if suite.name == name else None
-
-
-def load_comparisons(out: Path) -> pd.DataFrame:
-    """``OUT/comparisons.csv``: one row a contestant, task and metric. Empty if there is no such file.
-
-    Raises:
-        RecordError: the file cannot be read or lacks a column.
-    """
-    path = out / "comparisons.csv"
-    if not path.is_file() or path.stat().st_size == 0:
-        return pd.DataFrame(columns=COMPARISON_COLUMNS)
-    mend = "remove it and run the suite again, which compares the finished runs anew"
-    try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(("suite", "dataset", "task", "metric", "base"), str))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
-    for name in COMPARISON_COLUMNS:
-        if name not in frame:
-            raise RecordError(f"{path}: lacks the column {name!r}; {mend}")
-    frame["architecture"] = frame["architecture"].astype(str)
-    frame["variant"] = frame["variant"].fillna("").astype(str)
-    frame["resolved"] = frame["resolved"].astype(str)
-    return frame
-
-
-# --- Rows of results.csv --------------------------------------------------------------------------------
-
-
-def results_frame(records: list[Record]) -> pd.DataFrame:
-    """The rows of ``results.csv``: one a run and task, columns and types as ``COLUMNS``.
-
-    A failed run has a row for each task that it was to learn, with empty metrics.
-    """
-    rows = [_row(record, task) for record in records for task in record.tasks or [""]]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name, kind in COLUMNS.items():
-        if kind == _COUNT:
-            frame[name] = pd.to_numeric(frame[name]).round()
-        frame[name] = frame[name].astype(kind)  # type: ignore[call-overload]
-    return frame
-
-
-def _row(record: Record, task: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: getattr(record, name)
-        for name in (
-            "suite",
-            "architecture",
-            "variant",
-            "dataset",
-            "seed",
-            "status",
-            "spec_hash",
-            "started_at",
-        )
-    }
-    row["task"] = task or None
-    if record.status == "finished" and task in record.metrics:
-        row |= {name: getattr(record.metrics[task], name) for name in METRICS}
-    if record.cost:
-        row |= {name: getattr(record.cost, name) for name in COSTS}
-    if record.budget:
-        row["budget_miss"] = record.budget.miss
-        if record.budget.kind == "flops_per_sample":
-            row["budget_flops"] = record.budget.target
-    if record.training:
-        row |= {name: getattr(record.training, name) for name in SPEEDS}
-    return row
-
-
-def write_results(frame: pd.DataFrame, out: Path) -> None:
-    """Write ``out/results.csv`` and ``out/results.parquet``."""
-    with replacing(out / "results.csv") as temporary:
-        frame.to_csv(temporary, index=False)
-    with replacing(out / "results.parquet") as temporary:
-        frame.to_parquet(temporary, index=False)
-
-
-# --- Curves ---------------------------------------------------------------------------------------------
-
-
-def loss_frame(records: list[Record]) -> pd.DataFrame:
-    """Training loss: one row a point, with columns architecture, variant, seed, samples, value."""
-    return pd.DataFrame(
-        [
-            (record.architecture, record.variant, record.seed, samples, loss)
-            for record in records
-            for samples, loss in record.curve
-            if loss is not None
-        ],
-        columns=["architecture", "variant", "seed", "samples", "value"],
-    )
-
-
-def validation_frame(records: list[Record]) -> pd.DataFrame:
-    """Validation metrics: one row a point; columns as ``loss_frame`` with task and metric."""
-    return pd.DataFrame(
-        [
-            (record.architecture, record.variant, record.seed, point.samples, task, metric, value)
-            for record in records
-            for point in record.validation
-            for task, metrics in point.metrics.items()
-            for metric in ("auc", "uauc")
-            if (value := getattr(metrics, metric)) is not None
-        ],
-        columns=["architecture", "variant", "seed", "samples", "task", "metric", "value"],
-    )

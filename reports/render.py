@@ -8,13 +8,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports import summary
+from reports.against import against_the_paper
 from reports.beside import paper_row, paper_table, printed_table
 from reports.costs import cost_table
 from reports.figures import forest, loss_curves, quality_against_cost, validation_curves
 from reports.files import write_text
+from reports.frames import loss_frame, validation_frame
 from reports.markup import Table, code_block, latex_document, markdown, markdown_table, write_table
 from reports.paper import Paper, load_paper
-from reports.records import load_records, loss_frame, results_frame, validation_frame, write_results
+from reports.records import load_records
+from reports.results import results_frame, write_results
 from reports.sections import Section, load_sections
 from reports.style import save_figure
 from reports.tables import quality_numbers, quality_tables
@@ -150,7 +153,7 @@ def _section_page(
         _words("What was compared", summary.compared(section)),
         _words("What was found", summary.found(section, numbers)),
         _words("What to keep in mind, and what cannot be concluded", summary.cautions(section, numbers)),
-        _words("Against the paper", summary.against_the_paper(section, numbers, paper)),
+        _words("Against the paper", against_the_paper(section, numbers, paper)),
         _words("Failed runs", summary.failures(section)),
         *map(markdown_table, tables),
         *(

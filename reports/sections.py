@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.records import Contestant, Record, Suite, load_comparisons, load_suite
+from reports.comparisons import load_comparisons
+from reports.records import Contestant, Record, Suite, load_suite
 
 REFERENCES = ("oracle", "duration_only", "constant")  # their order in tables; others follow
 

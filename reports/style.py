@@ -2,7 +2,8 @@
 
 Colours are the colour-blind-safe sets of Okabe and Ito and of Paul Tol, chosen for contrast on white.
 An architecture has the same colour and marker in every figure, whatever else is drawn; where two share
-a colour their markers differ. Variants of one architecture share its colour and differ in marker.
+a colour their markers differ. A variant has a colour of its own, which is never its architecture's, and the
+variants of one series (``smoe-1``, ``smoe-1/2``) share a colour and differ in marker.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.files import replacing
+from reports.variants import is_plain, series
 
 INK, FAINT, BAND = "#222222", "#8A8A8A", "#E9E9E9"
 PAPER_COLOR = "#6E6E6E"
@@ -62,20 +64,51 @@ LOOKS = {
     "rankmixer": Look(_VERMILLION, "o"),
     "tokenmixer_large": Look(_VERMILLION, "*"),
 }
+# Variants that stand in one table differ in colour; a series' ratios differ in marker.
+VARIANT_LOOKS = {
+    "no-residual": Look(_BLUE, "s"),
+    "no-mixing": Look(_BLACK, "X"),
+    "no-norm": Look(_GREEN, "D"),
+    "shared-ffn": Look(_PINK, "v"),
+    "all-concat-mlp": Look(_BLUE, "D"),
+    "all-share": Look(_GREEN, "s"),
+    "self-attention": Look(_PINK, "^"),
+    "dense": Look(_BLACK, "s"),
+    "smoe": Look(_SKY, "v"),
+    "smoe-balance": Look(_GREEN, "^"),
+    "dtsi-relu": Look(_BLUE, "D"),
+    "chunks-4": Look(_SKY, "v"),
+    "chunks-8": Look(_BLUE, "s"),
+    "chunks-32": Look(_INDIGO, "D"),
+    "chunks-64": Look(_BLACK, "X"),
+    "groups": Look(_GREEN, "^"),
+    "groups-16": Look(_OLIVE, "<"),
+    "fields": Look(_PINK, "P"),
+}
+_RATIO_MARKERS = {1: "o", 2: "s", 4: "^", 8: "v"}
 _FREE_COLORS = (_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _WINE, _OLIVE, _INDIGO)
 _MARKERS = "os^Dv<>PXph*d"
 
 
 def look(architecture: str, variant: str = "") -> Look:
-    """The look of a contestant; a user's own architecture gets one that its name alone decides."""
-    known = LOOKS.get(architecture)
-    if known is None:
-        number = zlib.crc32(architecture.encode())
-        known = Look(_FREE_COLORS[number % len(_FREE_COLORS)], _MARKERS[number // 8 % len(_MARKERS)])
-    if variant in ("", "default", architecture):
-        return known
-    others = [marker for marker in _MARKERS if marker != known.marker]
-    return Look(known.color, others[zlib.crc32(variant.encode()) % len(others)])
+    """The look of a contestant; what is not listed gets one that its name alone decides."""
+    plain = LOOKS.get(architecture) or _free_look(architecture, "")
+    if is_plain(architecture, variant):
+        return plain
+    stem, ratio = series(variant)
+    shared = VARIANT_LOOKS.get(stem)
+    if shared is None or shared.color == plain.color:
+        shared = _free_look(stem, plain.color)
+    if ratio is None:
+        return shared
+    denominator = ratio.denominator
+    return Look(shared.color, _RATIO_MARKERS.get(denominator, _MARKERS[denominator % len(_MARKERS)]))
+
+
+def _free_look(name: str, taken: str) -> Look:
+    number = zlib.crc32(name.encode())
+    colors = [color for color in _FREE_COLORS if color != taken]
+    return Look(colors[number % len(colors)], _MARKERS[number // 8 % len(_MARKERS)])
 
 
 SETTINGS: Any = {

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import pandas as pd
 
-from reports.beside import paper_row, paper_table
-from reports.cells import fixed, grouped, interval, is_missing, percent, short, signed
+from reports.cells import fixed, grouped, interval, is_missing, percent, short
 from reports.markup import markdown
-from reports.paper import Paper
 from reports.records import Contestant, Record, label
 from reports.sections import Section
 from reports.tables import NO_DIFFERENCE, POINTS, verdict
@@ -50,12 +46,39 @@ def _budget_sentence(section: Section) -> str:
     budgets = [run.budget for run in section.records if run.budget]
     targets = list(dict.fromkeys((budget.kind, budget.target) for budget in budgets))
     if not targets:
-        return "Budget: none; the models are as large as their settings make them, so their costs differ."
+        return _no_budget_sentence(section)
     words = {"flops_per_sample": "forward FLOPs per sample", "dense_params": "dense parameters"}
     sizes = ", ".join(f"{short(target)} {words[kind]}" for kind, target in targets)
     misses = [abs(budget.miss) for budget in budgets if budget.miss is not None]
     largest = f"; largest miss {percent(max(misses))}" if misses else ""
     return f"Budget: {sizes}, the same for every model{largest}."
+
+
+def _no_budget_sentence(section: Section) -> str:
+    """That sizes were not matched, and which rows have other widths or depths than the base."""
+    said = "Budget: none; what a row costs follows from its settings and stands in the cost table"
+    base = section.base
+    shared = _sizes(section, base) if base else {}
+    if base is None or not shared or any(c.architecture != base.architecture for c in section.contestants):
+        return f"{said}."
+    others = []
+    for contestant in section.contestants:
+        own = _sizes(section, contestant)
+        changed = [
+            f"{name} {own.get(name, 'its default')}" for name in shared if own.get(name) != shared[name]
+        ]
+        others += [f"{contestant.label} ({', '.join(changed)})"] if changed else []
+    widths = ", ".join(f"{name} {value}" for name, value in shared.items())
+    but = f", except {', '.join(others)}" if others else ""
+    return f"{said}, compared with the base's. Every row has the base's widths ({widths}){but}."
+
+
+def _sizes(section: Section, contestant: Contestant) -> dict[str, int]:
+    """The widths and depths that the contestant's settings name."""
+    config = section.runs_of(contestant)[0].spec.get("config")
+    if not isinstance(config, dict):
+        return {}
+    return {name: value for name, value in config.items() if name.endswith("_dim") or name == "num_layers"}
 
 
 def _recipe_sentence(section: Section) -> Bullets:
@@ -202,66 +225,6 @@ def dataset_notes(section: Section) -> Bullets:
             "duration_only row, which knows nothing else."
         ]
     return []
-
-
-def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> Bullets:
-    """Order and direction here and in the paper, agreement and disagreement alike."""
-    printed = paper_table(section, paper)
-    if printed is None:
-        return []
-    said = []
-    for task, numbers in tables.items():
-        for metric in METRICS:
-            column = printed.column(task, metric)
-            both = _in_both(section, numbers, metric, column, printed) if column else []
-            if len(both) > 1:
-                said.append(f"{task}, {metric.upper()}: {_order_sentence(both)}{_direction_sentence(both)}")
-    return said
-
-
-def _in_both(section: Section, numbers: pd.DataFrame, metric: str, column: str, printed) -> list[dict]:
-    """Contestants measured here that the paper's column has too: name, our mean, our verdict, its gain."""
-    both = []
-    rows = numbers[numbers["kind"] == "model"].to_dict("records")
-    for contestant, row in zip(section.contestants, rows, strict=True):
-        beside = paper_row(printed, contestant)
-        if beside and column in beside.numbers and not is_missing(row[metric]):
-            gain = 0.0 if beside.base else beside.numbers[column]
-            compared = not row["is_base"] and not is_missing(row[f"{metric}_diff"])
-            both.append(
-                {
-                    "name": contestant.label,
-                    "ours": row[metric],
-                    "paper": gain,
-                    "diff": POINTS * row[f"{metric}_diff"] if compared else None,
-                    "verdict": verdict(row, metric) if compared else None,
-                }
-            )
-    return both
-
-
-def _order_sentence(both: list[dict]) -> str:
-    pairs = list(combinations(both, 2))
-    agree = sum((a["ours"] - b["ours"]) * (a["paper"] - b["paper"]) > 0 for a, b in pairs)
-    ours, theirs = (
-        ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
-    )
-    order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"
-    return f"best to worst mean here: {ours}; {order} ({agree} of {len(pairs)} pairs alike)."
-
-
-def _direction_sentence(both: list[dict]) -> str:
-    against = [m for m in both if m["verdict"] == ("lower" if m["paper"] > 0 else "higher")]
-    unseen = [m["name"] for m in both if m["verdict"] == NO_DIFFERENCE]
-    alike = [m["name"] for m in both if m["verdict"] == ("higher" if m["paper"] > 0 else "lower")]
-    said = [f" Resolved in the paper's direction: {', '.join(alike)}."] if alike else []
-    said += [
-        f" Disagrees: {m['name']} is {signed(m['diff'], 2)} to the base here (resolved), "
-        f"{signed(m['paper'], 2)} in the paper."
-        for m in against
-    ]
-    said += [f" No difference seen here where the paper prints one: {', '.join(unseen)}."] if unseen else []
-    return "".join(said)
 
 
 def failures(section: Section) -> Bullets:

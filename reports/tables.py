@@ -1,7 +1,7 @@
-"""The main table of a dataset: one quality table a task, and one of costs.
+"""The quality tables of a dataset, two a task, the paper's own numbers beside ours.
 
-``quality_numbers`` and ``cost_numbers`` return raw numbers; ``quality_table`` and ``cost_table`` put them
-into the words and digits that people read, the paper's own numbers beside them.
+``quality_numbers`` returns raw numbers; ``quality_tables`` puts them into the words and digits that people
+read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from reports.beside import paper_note, paper_row, paper_table
+from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
 from reports.cells import (
     MISSING,
     fixed,
@@ -36,6 +36,10 @@ PROBABILITY_METRICS = {
 }
 POINTS = 100  # differences are printed as the paper prints them: AUC points x 100
 NO_DIFFERENCE = "no difference seen"
+SIGN_NOTE = (
+    "Sign: whether a resolved difference to the base has the sign that the paper prints (agrees, differs); "
+    "not resolved: the interval holds zero; untested: one seed or few users."
+)
 
 
 def mean_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -63,7 +67,8 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     For each of auc, uauc and gauc: ``<metric>`` (mean over seeds) with ``_low`` and ``_high`` (95%
     interval over seeds), ``_diff`` to the base with ``_diff_low``, ``_diff_high`` (95% interval),
     ``_diff_users_low``, ``_diff_users_high`` (its part from users) and ``_resolved`` (yes, no, one seed,
-    few users), and ``_paper``, the paper's printed value (points x 100, or the AUC in its base row).
+    few users), ``_paper``, the paper's printed value (points x 100, or the AUC in its base row), and
+    ``_sign``, whether the difference goes the paper's way (:func:`reports.beside.sign`).
     """
     printed = paper_table(section, paper)
     rows = [_quality_row(section, task, contestant, "model", printed) for contestant in section.contestants]
@@ -96,6 +101,12 @@ def _quality_row(
         row |= _difference(section, task, metric, contestant)
         column = printed.column(task, metric) if printed else None
         row[f"{metric}_paper"] = beside.numbers.get(column, math.nan) if beside and column else math.nan
+        can_compare = stands_on_its_base(section, printed) and not row["is_base"]
+        row[f"{metric}_sign"] = (
+            sign(row[f"{metric}_resolved"], row[f"{metric}_diff"], row[f"{metric}_paper"])  # type: ignore[arg-type]
+            if can_compare
+            else None
+        )
     return row
 
 
@@ -133,12 +144,19 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
         more[title] = [fixed(row[metric], 4) for row in rows]
     where = f"on {section.dataset}, task {task}, test split"
     notes = [*_measure_notes(numbers), _difference_note(section)]
-    beside = [paper_note(section, printed, paper)] if printed and printed.has_task(task) else []
+    beside = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     return [
         _from_columns(f"quality-{stem}", f"Quality {where}", numbers, models | main, notes + beside),
         _from_columns(f"more-{stem}", f"More metrics {where}", numbers, models | more, notes),
     ]
+
+
+def _paper_notes(section: Section, task: str, printed: PaperTable | None, paper: Paper) -> list[str]:
+    if printed is None or not printed.has_task(task):
+        return []
+    signs = [SIGN_NOTE] if stands_on_its_base(section, printed) else []
+    return [paper_note(section, printed, paper), *printed.column_notes(task), *signs]
 
 
 def _from_columns(
@@ -169,6 +187,9 @@ def _metric_columns(
         columns[f"paper: {printed.columns[column].label}"] = [
             _paper_cell(row, metric, printed) for row in rows
         ]
+        signs = [row[f"{metric}_sign"] for row in rows]
+        if not all(map(is_missing, signs)):
+            columns[f"{title} sign"] = [MISSING if is_missing(said) else said for said in signs]
     return columns
 
 
@@ -203,8 +224,9 @@ def verdict(row: dict, metric: str) -> str:
 
 def _paper_cell(row: dict, metric: str, printed: PaperTable) -> str:
     value = row[f"{metric}_paper"]
-    is_paper_base = any(r.base and r.name == row["paper_row"] for r in printed.rows)
-    return f"{fixed(value, 4)} (its base)" if is_paper_base and not is_missing(value) else signed(value, 2)
+    if not any(r.base and r.name == row["paper_row"] for r in printed.rows):
+        return signed(value, 2)
+    return "its base" if is_missing(value) else f"{fixed(value, 4)} (its base)"
 
 
 def _measure_notes(numbers: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.layers import Output, View
 from datasets.errors import InputError
 from harness.cost import fake_inputs
 from harness.embeddings import LookedUp
@@ -28,7 +29,7 @@ WIDTH = 48  # five sparse features of 8, two numbers of 4
 
 
 class Passthrough(nn.Module):
-    """A user's own architecture with an auxiliary term."""
+    """A user's own architecture with a penalty and, as a second view, its tokens backwards."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -39,9 +40,9 @@ class Passthrough(nn.Module):
         self.output_dim = num_tokens * token_dim
         self.scale = config.scale
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, tokens: Tensor) -> Output:
         flat = tokens.flatten(1) * self.scale
-        return flat, {"size": flat.square().mean()}
+        return Output(flat, {"backwards": View(0.5, flat.flip(1))}, {"size": flat.square().mean()})
 
 
 def random_inputs(rows: int = 5) -> tuple[LookedUp, Tensor]:
@@ -104,13 +105,18 @@ def test_target_attention_is_the_weighted_sum_written_as_a_loop():
     torch.testing.assert_close(result, expected)
 
 
-def test_a_users_own_architecture_runs_by_path_and_its_auxiliary_terms_are_returned():
+def test_a_users_own_architecture_runs_by_path_and_its_views_and_penalties_are_returned():
     dense = DenseSide(small_schema(), INPUTS, f"{__name__}:Passthrough", {"scale": 2.0}, num_tasks=2)
     looked_up, numbers = random_inputs()
-    logits, auxiliary = dense(looked_up, numbers)
+    prediction = dense(looked_up, numbers)
     tokens = dense.tokenizer(looked_up, numbers)
-    assert logits.shape == (5, 2)
-    assert float(auxiliary["size"].detach()) == pytest.approx(float((4 * tokens.square()).mean().detach()))
+    assert prediction.logits.shape == (5, 2)
+    [(weight, logits)] = prediction.views
+    assert weight == 0.5
+    backwards = (2 * tokens.flatten(1)).flip(1)
+    torch.testing.assert_close(logits, torch.cat([tower(backwards) for tower in dense.towers], 1))
+    size = float(prediction.penalties["size"].detach())
+    assert size == pytest.approx(float((4 * tokens.square()).mean().detach()))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from harness.distributed import World
 from harness.execute import build_model
 from harness.runs import RunFolder, Training
 from harness.train import (
@@ -68,7 +69,7 @@ def test_a_batch_without_labels_changes_no_weight_of_either_side(prepared):
     optimizer = dense_optimizer(model, spec.training)
     from contextlib import nullcontext
 
-    train_step(model, batch, optimizer, torch.zeros(2), None, nullcontext(), 1)
+    train_step(model, batch, optimizer, torch.zeros(2), None, nullcontext(), World(0, 1, torch.device("cpu")))
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.comparisons import load_comparisons
 from reports.figures import forest, loss_curves, quality_against_cost, validation_curves
-from reports.records import load_comparisons, load_records, loss_frame, results_frame, validation_frame
+from reports.frames import loss_frame, validation_frame
+from reports.records import load_records
+from reports.results import results_frame
 from reports.style import LOOKS, look
 from tests.reports.made_up import ARCHITECTURES
 

@@ -10,16 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.records import (
-    RecordError,
-    load_comparisons,
-    load_records,
-    load_suite,
-    loss_frame,
-    results_frame,
-    validation_frame,
-    write_results,
-)
+from reports.comparisons import load_comparisons
+from reports.frames import loss_frame, validation_frame
+from reports.records import RecordError, load_records, load_suite
+from reports.results import results_frame, write_results
 from tests.reports.made_up import failed, quick_records, record, reference, write_out
 
 # Typed out from the public format: columns may be added at the end, never renamed or moved.

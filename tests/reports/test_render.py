@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.records import COLUMNS, RecordError
+from reports.records import RecordError
 from reports.render import render
+from reports.results import COLUMNS
 from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
 
 README = Path(__file__).parents[2] / "reports" / "README.md"
