@@ -97,10 +97,10 @@ class Backbone(Protocol):
 
 
 def require_positive(config: Any) -> None:
-    """Raise ValueError unless every number of the dataclass ``config`` is at least 1."""
+    """Raise ValueError unless every integer of the dataclass ``config`` is at least 1."""
     for field in fields(config):
         value = getattr(config, field.name)
-        if not isinstance(value, bool) and value < 1:
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise ValueError(f"{type(config).__qualname__}: {field.name} is {value}; set it to 1 or more")
 
 

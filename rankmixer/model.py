@@ -1,74 +1,35 @@
-"""RankMixer (dense): token mixing without weights, and a feed-forward network for every token.
+"""RankMixer: token mixing without weights, and a feed-forward network for every token.
 
 Zhu et al., "RankMixer: Scaling Up Ranking Models in Industrial Recommenders", CIKM 2025,
-https://arxiv.org/abs/2507.15551, section 3, equations 1 to 9.
+https://arxiv.org/abs/2507.15551, section 3, equations 1 to 12.
 
-What is here: the dense model from the tokens to the mean over tokens. What is not: the cutting of
-embeddings into tokens, which is the same for all architectures and done before them, and the sparse
-mixture of experts of section 3.4. What the paper leaves open, and the choices made: README.md.
+What is here: the model from the tokens to the mean over tokens, and every variant that the paper takes
+it apart with, each a switch of `RankMixer.Config`. What is not: the cutting of embeddings into tokens,
+which is the same for all architectures and done before them. What the paper leaves open, and the
+choices made: README.md.
 
 Shapes
-    B batch, T tokens (and heads of the mixing, H = T), d token width, D model width,
-    M = k * D hidden width of the feed-forward networks, L layers.
+    B batch, T tokens, d token width, D model width, H heads of the mixing,
+    M = k * D hidden width of the feed-forward networks, E experts a token, L layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive
+from rankmixer.controller import PenaltyCoefficient
+from rankmixer.feed_forward import AllConcatMLP, AllShare, PerTokenFFN, SharedFFN
+from rankmixer.mixing import MultiHeadMixing, SelfAttention
+from rankmixer.routers import usage
+from rankmixer.sparse_moe import Routing, SparseMoE
 
-
-def mix_tokens(x: Tensor) -> Tensor:
-    r"""Give each output token one slice of every input token.
-
-    .. math:: y_h = [\,x_1^{(h)}, x_2^{(h)}, \ldots, x_T^{(h)}\,]
-
-    with :math:`x_t^{(h)}` the h-th of the T slices of token t (equations 3 to 5 with H = T). It is
-    a permutation of the T*D numbers, its own inverse, and has no parameters.
-
-    Shapes
-        (B, T, D) -> (B, T, D); T divides D.
-
-    Example
-        >>> import torch
-        >>> mix_tokens(torch.tensor([[[1, 2, 3, 4], [5, 6, 7, 8]]]))
-        tensor([[[1, 2, 5, 6],
-                 [3, 4, 7, 8]]])
-    """
-    slices = x.unflatten(2, (x.shape[1], -1))  # (B, T, H, D/H)
-    return slices.transpose(1, 2).flatten(2)  # (B, H, T * D/H)
-
-
-class PerTokenFFN(nn.Module):
-    r"""Two layers with a GELU between, with weights of their own for every token.
-
-    .. math:: v_t = W_t^2\,\mathrm{GELU}(W_t^1 s_t + b_t^1) + b_t^2
-
-    (equations 6 to 9). No token's output depends on another token or its weights.
-
-    Shapes
-        (B, T, D) -> (B, T, D).
-
-    Cost
-        2*T*D*M + T*(M + D) parameters, 4*T*D*M FLOPs a sample: two for a weight.
-
-    Example
-        >>> import torch
-        >>> PerTokenFFN(num_tokens=2, model_dim=4, ffn_dim=8)(torch.ones(3, 2, 4)).shape
-        torch.Size([3, 2, 4])
-    """
-
-    def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int) -> None:
-        super().__init__()
-        self.up = PerTokenLinear(num_tokens, model_dim, ffn_dim)
-        self.down = PerTokenLinear(num_tokens, ffn_dim, model_dim)
-
-    def forward(self, s: Tensor) -> Tensor:
-        return self.down(functional.gelu(self.up(s)))
+Mixing = Literal["multi_head", "none", "self_attention", "all_concat_mlp", "all_share"]
+FLAT: dict[str, type[nn.Module]] = {"all_concat_mlp": AllConcatMLP, "all_share": AllShare}
 
 
 class Block(nn.Module):
@@ -76,42 +37,73 @@ class Block(nn.Module):
 
     .. math:: s = \mathrm{LN}(\mathrm{Mix}(x) + x), \qquad y = \mathrm{LN}(\mathrm{PFFN}(s) + s)
 
-    (equation 1). The first sum adds slices of different tokens; that is the paper's.
+    (equation 1). The first sum adds slices of different tokens; that is the paper's. ``norm`` "pre"
+    normalises what goes into each step instead of what comes out. A network on all tokens at once
+    ("all_concat_mlp", "all_share") is one step that replaces both.
 
     Shapes
-        (B, T, D) -> (B, T, D); T divides D.
+        (B, T, D) -> (B, T, D), and the `Routing` of its experts if it has any.
 
     Cost
         2*T*D*M + T*(M + D) + 4*D parameters, 4*T*D*M FLOPs a sample; the mixing has none.
-
-    Example
-        >>> import torch
-        >>> Block(num_tokens=2, model_dim=4, ffn_dim=8)(torch.ones(3, 2, 4)).shape
-        torch.Size([3, 2, 4])
     """
 
-    def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int) -> None:
-        super().__init__()
-        self.mixing_norm = nn.LayerNorm(model_dim)
-        self.ffn = PerTokenFFN(num_tokens, model_dim, ffn_dim)
-        self.ffn_norm = nn.LayerNorm(model_dim)
+    ffn: Any  # one of five layers, of which one returns a `Routing` too
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.mixing_norm(mix_tokens(x) + x)
-        return self.ffn_norm(self.ffn(s) + s)
+    def __init__(self, num_tokens: int, config: RankMixer.Config) -> None:
+        super().__init__()
+        self.is_pre, self.has_residual = config.norm == "pre", config.residual
+        sizes = num_tokens, config.model_dim, config.ffn_dim
+        self.mixing = None if config.mixing in FLAT else _mixing(num_tokens, config)
+        self.mixing_norm = None if self.mixing is None else _norm(config)
+        if config.mixing in FLAT:
+            self.ffn = FLAT[config.mixing](*sizes)
+        elif config.moe is not None:
+            self.ffn = SparseMoE(*sizes, config.moe)
+        else:
+            self.ffn = (PerTokenFFN if config.feed_forward == "per_token" else SharedFFN)(*sizes)
+        self.ffn_norm = _norm(config)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Routing | None]:
+        if self.mixing is not None and self.mixing_norm is not None:
+            x = self._join(x, self.mixing(self._enter(x, self.mixing_norm)), self.mixing_norm)
+        transformed = self.ffn(self._enter(x, self.ffn_norm))
+        v, routing = transformed if isinstance(transformed, tuple) else (transformed, None)
+        return self._join(x, v, self.ffn_norm), routing
+
+    def _enter(self, x: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x) if self.is_pre else x
+
+    def _join(self, x: Tensor, step: Tensor, norm: nn.Module) -> Tensor:
+        total = step + x if self.has_residual else step
+        return total if self.is_pre else norm(total)
+
+
+def _mixing(num_tokens: int, config: RankMixer.Config) -> nn.Module:
+    if config.mixing == "none":
+        return nn.Identity()
+    layer = MultiHeadMixing if config.mixing == "multi_head" else SelfAttention
+    return layer(num_tokens, config.model_dim, config.num_heads)
+
+
+def _norm(config: RankMixer.Config) -> nn.Module:
+    return nn.Identity() if config.norm == "none" else nn.LayerNorm(config.model_dim)
 
 
 class RankMixer(nn.Module):
     """Per-token projection, RankMixer blocks, mean over tokens.
 
-    Raises ValueError where the number of tokens does not divide ``model_dim``.
+    Raises ValueError where the number of tokens (or heads) does not divide ``model_dim``, or where
+    switches exclude each other.
 
     Shapes
-        tokens: (B, T, d). Returns (B, D).
+        tokens: (B, T, d). Returns (B, D); with experts an `Output`, whose view "training_router" is the
+        batch as the training router routes it.
 
     Cost
         T*(d*D + D) + L*(2*T*D*M + T*(M + D) + 4*D) parameters,
         2*T*d*D + 4*L*T*D*M FLOPs a sample. Normalisations, GELU, sums and the mixing are not counted.
+        Other mixings, networks and experts: their own docstrings.
 
     Example
         >>> import torch
@@ -123,24 +115,84 @@ class RankMixer(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by the number of tokens;
-        ``ffn_dim`` is k * ``model_dim`` in the paper's terms and finishes the match."""
+        ``ffn_dim`` is k * ``model_dim`` in the paper's terms and finishes the match.
+
+        All else is the paper's model unless it is switched: ``mixing``, ``feed_forward``, ``residual``
+        and ``norm`` are what its tables 2 and 3 take away or replace; ``num_heads`` is H, T where it is
+        None; ``moe`` cuts the per-token networks into experts.
+        """
 
         model_dim: int
         ffn_dim: int
         num_layers: int = 2
+        mixing: Mixing = "multi_head"
+        num_heads: int | None = None
+        feed_forward: Literal["per_token", "shared"] = "per_token"
+        residual: bool = True
+        norm: Literal["post", "pre", "none"] = "post"
+        shared_projection: bool = False
+        moe: SparseMoE.Config | None = None
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
-        require_divisible("model_dim", config.model_dim, num_tokens, "tokens, its mixing's heads")
-        self.projection = PerTokenLinear(num_tokens, token_dim, config.model_dim)
-        self.blocks = nn.Sequential(
-            *(Block(num_tokens, config.model_dim, config.ffn_dim) for _ in range(config.num_layers))
+        _check(config)
+        self.projection = (
+            nn.Linear(token_dim, config.model_dim)
+            if config.shared_projection
+            else PerTokenLinear(num_tokens, token_dim, config.model_dim)
         )
+        self.blocks = nn.ModuleList(Block(num_tokens, config) for _ in range(config.num_layers))
+        self.final_norm = nn.LayerNorm(config.model_dim) if config.norm == "pre" else nn.Identity()
         self.output_dim = config.model_dim
+        self.moe = config.moe
+        if config.moe is not None:
+            self.active_ratio = config.moe.active_ratio
+            self.expert_flops = sum(m.expert_flops for m in self.modules() if isinstance(m, SparseMoE))
+            self.coefficient = PenaltyCoefficient(
+                config.num_layers,
+                target=config.moe.active_ratio,
+                scope=config.moe.coefficient,
+                initial=config.moe.initial_coefficient,
+                growth=config.moe.coefficient_growth,
+                bounds=config.moe.coefficient_bounds,
+            )
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.blocks(self.projection(tokens)).mean(dim=1)
+    def forward(self, tokens: Tensor) -> Tensor | Output:
+        x = self.projection(tokens)
+        two_branches = self.training and self.moe is not None and self.moe.training == "two_branch"
+        if two_branches:
+            x = torch.cat([x, x])
+        routings = []
+        for block in self.blocks:
+            x, routing = block(x)
+            routings.append(routing)
+        pooled = self.final_norm(x).mean(dim=1)
+        if self.moe is None:
+            return pooled
+        branches: tuple[Tensor, ...] = pooled.chunk(2) if two_branches else (pooled,)
+        views = {"training_router": View(1.0, branches[1])} if two_branches else {}
+        return Output(branches[0], views, self._penalties(routings), self._statistics(routings))
+
+    def _penalties(self, routings: list[Routing]) -> dict[str, Tensor]:
+        """Means over layers; the sparsity of ReLU gates times the coefficient (equation 11)."""
+        names = routings[0].penalties
+        penalties = {name: torch.stack([r.penalties[name] for r in routings]).mean() for name in names}
+        if self.moe is not None and self.moe.routing == "relu":
+            sparsity = torch.stack([routing.sparsity for routing in routings])
+            penalties["sparsity"] = (self.coefficient.value * sparsity).mean()
+        return penalties
+
+    def _statistics(self, routings: list[Routing]) -> dict[str, Tensor]:
+        statistics = {"active_experts": torch.stack([usage(routing.gates).float() for routing in routings])}
+        if self.moe is not None and self.moe.routing == "relu":
+            statistics["penalty_coefficient"] = self.coefficient.value.mean()
+        return statistics
+
+    def update(self, statistics: dict[str, Tensor]) -> None:
+        """Hold the active ratio: after each step, with the statistics of the whole batch over all ranks."""
+        if self.moe is not None and self.moe.routing == "relu":
+            self.coefficient.update(statistics["active_experts"])
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
@@ -148,4 +200,15 @@ class RankMixer(nn.Module):
             coarse=Knob("model_dim", step=num_tokens, minimum=num_tokens),
             fine=Knob("ffn_dim"),
             fine_per_coarse=2.0,
+        )
+
+
+def _check(config: RankMixer.Config) -> None:
+    """Raise ValueError where switches exclude each other."""
+    if config.mixing in FLAT and config.feed_forward != "per_token":
+        raise ValueError(f"feed_forward {config.feed_forward!r} has no place beside mixing {config.mixing!r}")
+    if config.moe is not None and (config.mixing in FLAT or config.feed_forward != "per_token"):
+        raise ValueError(
+            "moe cuts per-token networks into experts; leave mixing at a token mixing and feed_forward "
+            "at 'per_token', or leave moe out"
         )
