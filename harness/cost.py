@@ -24,7 +24,8 @@ from datasets.errors import InputError
 from datasets.schema import Schema
 from harness.architectures import CONTRACT, architecture_class
 from harness.embeddings import LookedUp, attended_sequences
-from harness.model import DenseSide, Inputs
+from harness.model import DenseSide
+from harness.tokens import Inputs
 
 COUNT_BATCH = 8  # at a batch of one some products become matrix-vector and are not counted
 MAX_MISS = 0.03

@@ -21,16 +21,18 @@ from harness.distributed import World, dense_side, initialise_tables, shard
 from harness.embeddings import Embeddings
 from harness.environment import environment
 from harness.metrics import NonFiniteScores, binary_metrics
-from harness.model import DenseSide, Inputs, RankingModel
+from harness.model import DenseSide, RankingModel
 from harness.peaks import peak
 from harness.progress import Watcher
 from harness.runs import RunFolder, RunSpec
+from harness.tokens import Inputs
 from harness.train import DivergenceError, Loop, Predictions, Progress, predict, train
 
 
 def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Module:
     """The ranking model of a spec, initialised from its seed alone, sharded if there are ranks."""
     inputs = Inputs(
+        tokenizer=spec.tokenizer,
         num_tokens=spec.num_tokens,
         token_dim=spec.token_dim,
         target_attention=spec.target_attention,

@@ -25,6 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 RECORD_FORMAT = 1
 RECORD_FILE = "record.json"
 
+TokenizerName = Literal["chunks", "groups", "fields"]  # harness/tokens.py
+
 # The paper trains the dense side with RMSProp at 0.01; harness/README.md shows what that does at small size.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {"dense_optimizer": "adam", "dense_lr": 1e-3},
@@ -97,6 +99,7 @@ class RunSpec(Strict):
     dataset_options: dict[str, Any]
     dataset_fingerprint: str
     tasks: list[str]
+    tokenizer: TokenizerName
     num_tokens: int
     token_dim: int
     target_attention: bool

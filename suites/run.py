@@ -11,15 +11,17 @@ from pathlib import Path
 import torch
 
 from harness.architectures import source_hash
-from harness.cost import Cost, CostCounter
-from harness.data import InputError, PreparedDataset, is_full_disk, prepared_for_ranks
+from harness.data import InputError, is_full_disk, prepared_for_ranks
 from harness.distributed import World, start_world
 from harness.execute import run_model
-from harness.model import Inputs, check_tokens_hold_embeddings, token_dim_for
+from harness.peaks import peak
 from harness.progress import Silent, Watcher
 from harness.references import available_references, run_reference
 from harness.runs import Budget, RunFolder, RunSpec, write_atomically
+from harness.tokens import Inputs
 from harness.train import title_of
+from suites.estimate import Workload, announcement
+from suites.rows import MatchedRow, match_rows, row_inputs
 from suites.suite import Contestant, Dataset, Suite
 
 
@@ -41,20 +43,10 @@ class Job:
     """One run that a suite asks for, and the function that carries it out and returns its record."""
 
     title: str
-    is_reference: bool
+    workload: Workload | None  # None of a reference, which trains nothing
     spec: RunSpec
     folder: RunFolder
     carry_out: Callable[[], dict]
-
-
-@dataclass(frozen=True)
-class MatchedRow:
-    """A contestant with its config resolved at the budget of one dataset's tokens."""
-
-    contestant: Contestant
-    config: dict
-    cost: Cost
-    budget: Budget | None
 
 
 def choose_device(name: str) -> torch.device:
@@ -62,30 +54,6 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no usable GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def match_rows(suite: Suite, prepared: PreparedDataset) -> tuple[Inputs, list[MatchedRow]]:
-    """Resolve every contestant's config at the suite's budget on this dataset's tokens."""
-    schema = prepared.schema
-    token_dim = suite.token_dim or token_dim_for(schema, suite.tokens)
-    check_tokens_hold_embeddings(schema, suite.tokens, token_dim)
-    inputs = Inputs(
-        num_tokens=suite.tokens,
-        token_dim=token_dim,
-        target_attention=suite.target_attention,
-        tower_dim=suite.tower_dim,
-    )
-    tasks = schema.chosen_tasks(suite.tasks)
-    counter = CostCounter(schema, prepared.table_sizes, inputs, len(tasks))
-    return inputs, [_match_row(row, suite, counter) for row in suite.architectures]
-
-
-def _match_row(row: Contestant, suite: Suite, counter: CostCounter) -> MatchedRow:
-    if suite.budget is None:
-        return MatchedRow(row, row.config, counter.cost(row.architecture, row.config), None)
-    match = counter.match(row.architecture, row.config, suite.budget.kind, suite.budget.target)
-    budget = Budget(kind=suite.budget.kind, target=suite.budget.target, miss=match.miss)
-    return MatchedRow(row, match.config, match.cost, budget)
 
 
 def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
@@ -106,6 +74,7 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
         write_atomically(
             options.out / "suite.json", json.dumps(_as_run(suite, jobs, options), indent=1).encode()
         )
+        watcher.note(_announcement(jobs, suite, world))
     records: list[dict] = []
     broken: list[str] = []
     waiting: list[Job] = []
@@ -118,7 +87,7 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
             if record is None:
                 waiting.append(job)
                 continue
-            tally.count(None if was_finished or job.is_reference else time.monotonic() - start)
+            tally.count(None if was_finished or job.workload is None else time.monotonic() - start)
             if record:
                 records.append(record)
                 watcher.note(f"{tally} {job.title}: {_outcome(record)}")
@@ -179,6 +148,17 @@ class Tally:
         return f"[{self.done}/{self.total}, {left / 60:.0f} min left]"
 
 
+def _announcement(jobs: list[Job], suite: Suite, world: World) -> str:
+    """What is left to train, and about how long it takes."""
+    left = [(job, job.workload) for job in jobs if job.workload and not job.folder.is_finished]
+    together = world.size if world.device.type == "cuda" else 1
+    return announcement(
+        [workload for _, workload in left],
+        [job.spec.architecture for job, _ in left],
+        together * peak(world.device, suite.training.precision).flops_per_second if left else 0.0,
+    )
+
+
 def _outcome(record: dict) -> str:
     if record["status"] == "failed":
         return f"FAILED: {record['failure']['reason']}"
@@ -198,11 +178,18 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
     prepared = prepared_for_ranks(
         dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, world
     )
-    inputs, rows = match_rows(suite, prepared)
+    rows = match_rows(suite, prepared)
     tasks = prepared.schema.chosen_tasks(suite.tasks)
+    unused_inputs = row_inputs(suite, prepared, Contestant(architecture="reference"))
 
     def spec(
-        architecture: str, source: str, variant: str, config: dict, budget: Budget | None, seed: int
+        architecture: str,
+        source: str,
+        variant: str,
+        config: dict,
+        inputs: Inputs,
+        budget: Budget | None,
+        seed: int,
     ) -> RunSpec:
         return RunSpec(
             suite=suite.name,
@@ -214,6 +201,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
             dataset_options=dataset.options,
             dataset_fingerprint=prepared.fingerprint,
             tasks=tasks,
+            tokenizer=inputs.tokenizer,
             num_tokens=inputs.num_tokens,
             token_dim=inputs.token_dim,
             target_attention=inputs.target_attention,
@@ -227,11 +215,11 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
 
     def model_job(row: MatchedRow, seed: int) -> Job:
         name, variant = row.contestant.architecture, row.contestant.variant
-        run = spec(name, source_hash(name), variant, row.config, row.budget, seed)
+        run = spec(name, source_hash(name), variant, row.config, row.inputs, row.budget, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=title_of(run),
-            is_reference=False,
+            workload=Workload.of(suite.training, row.cost, prepared),
             spec=run,
             folder=folder,
             carry_out=lambda: run_model(
@@ -240,11 +228,11 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         )
 
     def reference_job(name: str) -> Job:
-        run = spec(name, "", "", {}, None, 0)
+        run = spec(name, "", "", {}, unused_inputs, None, 0)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=f"{run.dataset} {name}",
-            is_reference=True,
+            workload=None,
             spec=run,
             folder=folder,
             carry_out=lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
@@ -263,7 +251,7 @@ def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
         "name": suite.name,
         "description": suite.description,
         "paper_table": suite.paper_table,
-        "base": suite.base,
+        "base": suite.base or "",
         "architectures": [
             {"architecture": row.architecture, "variant": row.variant} for row in suite.architectures
         ],

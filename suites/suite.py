@@ -10,16 +10,23 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.architectures import architecture_class
 from harness.data import InputError, first_problem, read_yaml
-from harness.runs import Strict, Training
+from harness.runs import Strict, TokenizerName, Training
 
 SHIPPED = Path(__file__).parent
 
 
 class Contestant(Strict):
-    """One row of the table: an architecture, and what sets this variant of it apart."""
+    """One row of the table: an architecture, and what sets this variant of it apart.
+
+    ``tokenizer``, ``tokens`` and ``token_dim`` are this row's alone; None is the suite's. A row that names
+    a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
+    """
 
     architecture: str
     variant: str = ""
+    tokenizer: TokenizerName | None = None
+    tokens: int | None = Field(None, ge=1, le=4096)
+    token_dim: int | None = Field(None, ge=1)
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -54,23 +61,25 @@ class SuiteBudget(Strict):
 class Suite(Strict):
     """A comparison: every contestant on every dataset with every seed, at one budget.
 
-    ``tokens`` x ``token_dim`` is what every contestant gets (``token_dim`` absent: the smallest
-    aligned width that holds the dataset's embeddings). ``base`` is the row that differences are taken
-    to. Without a ``budget``, each contestant's config must size it.
+    ``tokens`` x ``token_dim``, made by ``tokenizer``, is what every contestant without its own gets.
+    ``tokens`` absent: 16 chunks, one token a semantic group, or one a feature; ``token_dim`` absent: the
+    smallest aligned width that holds the dataset's embeddings. ``base`` is the row without a variant that
+    differences are taken to; None takes none. Without a ``budget``, each contestant's config must size it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str
-    paper_table: Literal["table1"] | None = None
+    paper_table: Literal["table1", "table2", "table3", "figure3", "figure4"] | None = None
     datasets: list[Dataset] = Field(min_length=1)
     tasks: list[str] = Field(default_factory=list)
-    tokens: int = Field(16, ge=1, le=4096)
+    tokenizer: TokenizerName = "chunks"
+    tokens: int | None = Field(None, ge=1, le=4096)
     token_dim: int | None = Field(None, ge=1)
     target_attention: bool = False
     tower_dim: int = Field(32, ge=1)
     budget: SuiteBudget | None = None
     seeds: int = Field(1, ge=1)
-    base: str = "dlrm_mlp"
+    base: str | None = "dlrm_mlp"
     architectures: list[Contestant] = Field(min_length=1)
     references: bool = True
     training: Training = Training()
@@ -99,10 +108,10 @@ class Suite(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"datasets: {name!r} appears twice; give each its own suite and --out")
-        if (self.base, "") not in rows:
+        if self.base is not None and (self.base, "") not in rows:
             raise ValueError(
                 f"base: {self.base!r} is no row without a variant of 'architectures'; "
-                "add it or name another base"
+                "add it, name another base, or null to compare none"
             )
         return self
 

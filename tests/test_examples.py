@@ -24,8 +24,8 @@ import run_bench
 from datasets import kuairand, movielens, schema, shortvideo
 from datasets.catalog import DATASETS
 from harness.cost import CostCounter
-from harness.model import Inputs
 from harness.runs import Training
+from harness.tokens import Inputs
 from suites import suite
 from tests.harness.schemas import TABLE_SIZES, small_schema
 

@@ -11,9 +11,9 @@ from datasets.prepared import PreparedDataset
 from harness.cost import CostCounter
 from harness.distributed import World
 from harness.execute import run_model
-from harness.model import Inputs
 from harness.progress import Silent
 from harness.runs import RunFolder, RunSpec, Training
+from harness.tokens import Inputs
 
 ONE_PROCESS = World(0, 1, torch.device("cpu"))
 
@@ -32,6 +32,7 @@ def small_spec(
         dataset_options={},
         dataset_fingerprint=prepared.fingerprint,
         tasks=["finish", "skip"],
+        tokenizer="chunks",
         num_tokens=3,
         token_dim=16,
         target_attention=False,
@@ -54,6 +55,7 @@ def carry_out(
 ) -> dict[str, Any]:
     """Run a spec and return its record."""
     inputs = Inputs(
+        tokenizer=spec.tokenizer,
         num_tokens=spec.num_tokens,
         token_dim=spec.token_dim,
         target_attention=spec.target_attention,

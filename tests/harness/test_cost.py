@@ -12,7 +12,7 @@ from datasets.errors import InputError
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from harness.architectures import ARCHITECTURES
 from harness.cost import CLOSE_MISS, CostCounter
-from harness.model import Inputs
+from harness.tokens import Inputs
 from tests.harness.schemas import TABLE_SIZES, small_schema
 
 

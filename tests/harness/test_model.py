@@ -1,4 +1,4 @@
-"""Tokens are the concatenated groups, cut; every architecture gets the same ones."""
+"""The dense side around an architecture, and the architectures that cannot be built."""
 
 from __future__ import annotations
 
@@ -12,20 +12,11 @@ from baselines.layers import Output, View
 from datasets.errors import InputError
 from harness.cost import fake_inputs
 from harness.embeddings import LookedUp
-from harness.model import (
-    DenseSide,
-    Inputs,
-    NumericEmbedding,
-    TargetAttention,
-    Tokenizer,
-    build_backbone,
-    embedding_width,
-    token_dim_for,
-)
+from harness.model import DenseSide, build_backbone
+from harness.tokens import Inputs
 from tests.harness.schemas import small_schema
 
 INPUTS = Inputs(num_tokens=3, token_dim=16, target_attention=False, tower_dim=4)
-WIDTH = 48  # five sparse features of 8, two numbers of 4
 
 
 class Passthrough(nn.Module):
@@ -49,60 +40,6 @@ def random_inputs(rows: int = 5) -> tuple[LookedUp, Tensor]:
     schema = small_schema()
     pooled = {feature.name: torch.randn(rows, feature.embedding_dim) for feature in schema.sparse_features}
     return LookedUp(pooled, {}), torch.randn(rows, 2)
-
-
-def test_tokens_are_the_groups_in_order_then_zeros_cut_into_slices():
-    inputs = Inputs(num_tokens=3, token_dim=24, target_attention=False, tower_dim=4)
-    tokenizer = Tokenizer(small_schema(), inputs)
-    looked_up, numbers = random_inputs()
-    tokens = tokenizer(looked_up, numbers)
-    weight, bias = tokenizer.numeric.weight, tokenizer.numeric.bias
-    age, price = numbers[:, :1] * weight[:4] + bias[:4], numbers[:, 1:] * weight[4:] + bias[4:]
-    p = looked_up.pooled
-    by_hand = torch.cat(
-        [
-            *(p["user"], age, p["item"], p["genres"], price, p["history"], p["past_genres"]),
-            torch.zeros(5, 3 * 24 - WIDTH),
-        ],
-        dim=1,
-    )
-    assert embedding_width(small_schema()) == WIDTH
-    torch.testing.assert_close(tokens, by_hand.reshape(5, 3, 24))
-
-
-def test_tokens_too_narrow_for_the_embeddings_are_refused_with_the_width_that_fits():
-    inputs = Inputs(num_tokens=3, token_dim=8, target_attention=False, tower_dim=4)
-    with pytest.raises(InputError, match="set token_dim to at least 16"):
-        Tokenizer(small_schema(), inputs)
-    assert token_dim_for(small_schema(), 3) == 16
-    assert token_dim_for(small_schema(), 6) == 8
-
-
-def test_a_number_is_embedded_as_itself_times_a_vector_plus_a_bias():
-    layer = NumericEmbedding([2, 3])
-    layer.bias.data.uniform_(-1, 1)
-    layer.requires_grad_(False)
-    result = layer(torch.tensor([[2.0, -1.0]]))[0]
-    for output, source in enumerate([2.0, 2.0, -1.0, -1.0, -1.0]):
-        assert float(result[output]) == pytest.approx(
-            source * float(layer.weight[output]) + float(layer.bias[output])
-        )
-
-
-def test_target_attention_is_the_weighted_sum_written_as_a_loop():
-    attention = TargetAttention(width=3, hidden_dim=5).double()
-    target, keys = torch.randn(2, 3).double(), torch.randn(2, 4, 3).double()
-    lengths = torch.tensor([3, 0])
-    result = attention(target, keys, lengths)
-    expected = torch.zeros(2, 3).double()
-    for row in range(2):
-        for position in range(int(lengths[row])):
-            key = keys[row, position]
-            joined = torch.cat([key, target[row], key * target[row]])
-            hidden = (attention.hidden.weight @ joined + attention.hidden.bias).clamp(min=0)
-            weight = attention.score.weight @ hidden + attention.score.bias
-            expected[row] += weight * key / lengths[row]
-    torch.testing.assert_close(result, expected)
 
 
 def test_a_users_own_architecture_runs_by_path_and_its_views_and_penalties_are_returned():

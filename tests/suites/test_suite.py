@@ -164,7 +164,7 @@ def test_every_whole_number_stays_one(number):
         (["training.patience=3", "training.validations_per_epoch=0"], ["patience needs"]),
         (["seeds=0"], ["seeds", "greater than or equal to 1", "not 0"]),
         (["seeds=2.5"], ["seeds", "integer", "2.5"]),
-        (["tokens="], ["tokens", "not empty"]),
+        (["tower_dim="], ["tower_dim", "not empty"]),
         (["description="], ["description", "string", "not empty"]),
         (["budget.flops_per_sample=0"], ["budget.flops_per_sample", "greater than 0"]),
         (["budget.flops_per_sample=.inf"], ["budget.flops_per_sample", "finite"]),
