@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from reports.cells import fixed, is_missing, params, short, signed
 from reports.markup import Table
 from reports.paper import Paper
@@ -9,6 +11,7 @@ from reports.paper import Row as PaperRow
 from reports.paper import Table as PaperTable
 from reports.records import Contestant
 from reports.sections import Section
+from reports.variants import series
 
 SIGNS = AGREES, DIFFERS, NOT_RESOLVED, UNTESTED = "agrees", "differs", "not resolved", "untested"
 
@@ -89,3 +92,15 @@ def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
     if unit == "dense parameters":
         return params(value)
     return short(value) if unit.startswith(("FLOPs", "fraction", "counted")) else fixed(value, 2)
+
+
+def active_ratio_curves(paper: Paper) -> pd.DataFrame:
+    """The paper's Figure 3 as curves: name, series (as our variants'; empty for a flat line), ratio, auc."""
+    rows = [
+        (row.name.rpartition(", ")[0] or row.name, series(row.variant)[0], row.numbers)
+        for row in paper.tables["figure3"].rows
+    ]
+    return pd.DataFrame(
+        [(name, stem, numbers.get("active_ratio"), numbers["auc"]) for name, stem, numbers in rows],
+        columns=["name", "series", "ratio", "auc"],
+    )

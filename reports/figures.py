@@ -42,6 +42,12 @@ def rows_of(frame: pd.DataFrame, contestant: tuple[str, str]) -> pd.DataFrame:
     return frame[(frame["architecture"] == architecture) & (frame["variant"].fillna("") == variant)]
 
 
+def rows_among(frame: pd.DataFrame, models: list[tuple[str, str]]) -> pd.DataFrame:
+    """The rows of any of these (architecture, variant) pairs."""
+    keys = zip(frame["architecture"].astype(str), frame["variant"].fillna("").astype(str), strict=True)
+    return frame[[key in models for key in keys]]
+
+
 # --- Differences to the base ------------------------------------------------------------------------------
 
 
@@ -55,9 +61,9 @@ def forest(comparisons: pd.DataFrame) -> Figure:
     """
     models = contestants(comparisons)
     tasks = list(dict.fromkeys(comparisons["task"]))
-    figure, panels = canvas(
-        len(tasks), len(METRICS), 4.6, 0.9 + 0.38 * len(models), sharey=True, sharex="col"
-    )
+    row_height = 0.38 if len(models) <= 10 else 0.27
+    height = 0.9 + row_height * len(models)
+    figure, panels = canvas(len(tasks), len(METRICS), 4.6, height, sharey=True, sharex="col")
     for task, row in zip(tasks, panels, strict=True):
         for metric, axes in zip(METRICS, row, strict=True):
             of_panel = comparisons[(comparisons["task"] == task) & (comparisons["metric"] == metric)]
@@ -125,13 +131,18 @@ def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
 def quality_against_cost(results: pd.DataFrame) -> Figure:
     """AUC and UAUC against forward FLOPs per sample: mean, seeds, and the oracle.
 
+    Experts that a sample does not activate do not count.
+
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
     """
-    models = results[results["flops_per_sample"].notna()]
+    active = results["active_flops_per_sample"].fillna(results["flops_per_sample"])
+    results = results.assign(flops=active)
+    models = results[results["flops"].notna()]
     oracle = results[results["architecture"] == "oracle"]
     tasks = list(dict.fromkeys(models["task"].dropna()))
-    figure, panels = canvas(len(tasks), len(METRICS), 4.6, 3.1)
+    height = max(3.1, _legend_height(models) / len(tasks))
+    figure, panels = canvas(len(tasks), len(METRICS), 4.6, height)
     for task, row in zip(tasks, panels, strict=True):
         for metric, axes in zip(METRICS, row, strict=True):
             of_task = models[(models["task"] == task) & models[metric].notna()]
@@ -139,7 +150,8 @@ def quality_against_cost(results: pd.DataFrame) -> Figure:
             _oracle_line(axes, oracle.loc[oracle["task"] == task, metric].dropna())
             axes.set_title(f"{task}: {metric.upper()}", loc="left")
     shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""
-    figure.supxlabel(f"forward FLOPs per sample (marker: mean, dot: one seed{shaded})", fontsize="medium")
+    kind = "forward FLOPs" if models["flops"].equals(models["flops_per_sample"]) else "active forward FLOPs"
+    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed{shaded})", fontsize="medium")
     _legend_beside(figure, contestants(models))
     return figure
 
@@ -147,7 +159,7 @@ def quality_against_cost(results: pd.DataFrame) -> Figure:
 def _cost_panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
     for model in contestants(rows):
         mine, style = rows_of(rows, model), look(*model)
-        flops, values = mine["flops_per_sample"].astype(float), mine[metric].astype(float)
+        flops, values = mine["flops"].astype(float), mine[metric].astype(float)
         axes.plot(flops, values, ".", color=style.color, alpha=0.55, markersize=5)
         axes.plot(
             [flops.mean()],
@@ -163,7 +175,7 @@ def _cost_panel(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
     """Linear around one budget (its 3% band shaded), else logarithmic."""
-    flops = rows["flops_per_sample"].dropna()
+    flops = rows["flops"].dropna()
     if flops.empty:
         return
     low, high = float(flops.min()), float(flops.max())
@@ -214,6 +226,11 @@ def _oracle_line(axes: Axes, values: pd.Series) -> None:
             va="top",
             color=FAINT,
         )
+
+
+def _legend_height(rows: pd.DataFrame) -> float:
+    """Inches that the names of all models take below each other."""
+    return 0.4 + 0.2 * len(contestants(rows))
 
 
 def _legend_beside(figure: Figure, models: list[tuple[str, str]], lines: bool = False) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports import summary
 from reports.against import against_the_paper
-from reports.beside import paper_row, paper_table, printed_table
+from reports.beside import printed_table
 from reports.costs import cost_table
-from reports.figures import forest, loss_curves, quality_against_cost, validation_curves
 from reports.files import write_text
-from reports.frames import loss_frame, validation_frame
 from reports.markup import Table, code_block, latex_document, markdown, markdown_table, write_table
 from reports.paper import Paper, load_paper
 from reports.records import load_records
 from reports.results import results_frame, write_results
+from reports.section_figures import section_figures
 from reports.sections import Section, load_sections
 from reports.style import save_figure
 from reports.tables import quality_numbers, quality_tables
@@ -59,57 +57,6 @@ def render(out: Path) -> Path:
     report = out / "report.md"
     write_text(report, _page(sections, shorts, pages, printed, paper))
     return report
-
-
-def section_figures(section: Section, paper: Paper) -> dict[str, tuple[Figure, str]]:
-    """The figures that a section has data for, by file stem, each with its caption."""
-    models = [record for record in section.records if record.kind == "model"]
-    results = results_frame([record for record in section.records if record.status == "finished"])
-    shown = _in_suite_order(results, section)
-    figures: dict[str, tuple[Figure, str]] = {}
-    differences = differences_frame(section, paper)
-    if not differences.empty:
-        figures[f"differences-{section.name}"] = (
-            forest(differences),
-            "Differences to the base, 95% intervals",
-        )
-    if shown["flops_per_sample"].notna().any():
-        caption = "Quality against forward FLOPs per sample"
-        figures[f"quality-cost-{section.name}"] = (quality_against_cost(shown), caption)
-    validation = _in_suite_order(validation_frame(models), section)
-    if validation.groupby(["architecture", "variant"])["samples"].nunique().max() > 1:
-        figures[f"validation-{section.name}"] = (
-            validation_curves(validation),
-            "Validation over training samples",
-        )
-    losses = _in_suite_order(loss_frame(models), section)
-    if not losses.empty:
-        figures[f"loss-{section.name}"] = (loss_curves(losses), "Training loss (running mean)")
-    return figures
-
-
-def differences_frame(section: Section, paper: Paper) -> pd.DataFrame:
-    """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``."""
-    rows = section.comparisons
-    rows = _in_suite_order(rows[rows["diff"].notna() & rows["metric"].isin(summary.METRICS)], section)
-    models = {(c.architecture, c.variant) for c in section.contestants}
-    rows = rows[[key in models for key in zip(rows["architecture"], rows["variant"], strict=True)]]
-    printed = paper_table(section, paper)
-    beside = {(c.architecture, c.variant): paper_row(printed, c) for c in section.contestants}
-    gains = []
-    for row in rows.to_dict("records"):
-        of_paper = beside.get((row["architecture"], row["variant"]))
-        column = printed.column(row["task"], row["metric"]) if printed else None
-        gains.append(of_paper.numbers.get(column) if of_paper and column and not of_paper.base else None)
-    return rows.assign(paper_gain=pd.Series(gains, index=rows.index, dtype=float))
-
-
-def _in_suite_order(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
-    """Rows in the order of the section's contestants, references last."""
-    order = {(c.architecture, c.variant): number for number, c in enumerate(section.contestants)}
-    keys = zip(frame["architecture"], frame["variant"].fillna(""), strict=True)
-    position = pd.Series([order.get(key, len(order)) for key in keys], index=frame.index, dtype=int)
-    return frame.loc[position.sort_values(kind="stable").index]
 
 
 # --- The page ---------------------------------------------------------------------------------------------

@@ -99,7 +99,8 @@ def test_an_oracle_within_reach_is_a_line_and_one_beyond_is_said(records):
 def test_flops_are_on_a_log_axis_only_when_budgets_differ(records):
     results = results_frame(records)
     assert quality_against_cost(results).axes[0].get_xscale() == "linear"
-    results.loc[results["architecture"] == "dcn", "flops_per_sample"] *= 10
+    flops = ["flops_per_sample", "active_flops_per_sample"]
+    results.loc[results["architecture"] == "dcn", flops] *= 10
     assert quality_against_cost(results).axes[0].get_xscale() == "log"
 
 
@@ -148,8 +149,36 @@ def test_an_architecture_has_the_same_color_in_every_figure(quick_out, records):
     assert set(colors) == {look("rankmixer").color}
 
 
-def test_variants_share_their_architectures_color_and_not_its_marker():
-    plain, variant = look("rankmixer"), look("rankmixer", "no_skip")
-    assert plain.color == variant.color
-    assert plain.marker != variant.marker
-    assert look("mine:Net") == look("mine:Net")
+def test_a_variant_never_has_its_architectures_color():
+    names = ["no-norm", "no_skip", "smoe-1/4", "own", *map(str, range(200))]
+    assert all(look("rankmixer", name).color != look("rankmixer").color for name in names)
+    assert look("mine:Net", "a") == look("mine:Net", "a")
+
+
+def test_the_ratios_of_a_series_share_its_color_and_differ_in_marker():
+    ratios = [look("rankmixer", f"dtsi-relu-{ratio}") for ratio in ("1", "1/2", "1/4", "1/8")]
+    assert {known.color for known in ratios} == {look("rankmixer", "dtsi-relu").color}
+    assert len({known.marker for known in ratios}) == 4
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        ["no-residual", "no-mixing", "no-norm", "shared-ffn"],
+        ["all-concat-mlp", "all-share", "self-attention"],
+        ["dense", "smoe", "smoe-balance", "dtsi-relu"],
+        ["chunks-4", "chunks-8", "chunks-32", "chunks-64", "groups", "groups-16", "fields"],
+    ],
+)
+def test_the_variants_of_one_table_differ_in_color(variants):
+    colors = {look("rankmixer", name).color for name in ["", *variants]}
+    assert len(colors) == 1 + len(variants)
+
+
+def test_experts_that_are_not_active_do_not_count_as_cost(records):
+    results = results_frame(records)
+    is_dcn = results["architecture"] == "dcn"
+    results.loc[is_dcn, "active_flops_per_sample"] = 250_000
+    figure = quality_against_cost(results)
+    assert lines_by_label(figure.axes[0])["dcn"].get_xdata()[0] == 250_000
+    assert "active forward FLOPs" in figure.get_supxlabel()

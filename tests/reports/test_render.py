@@ -83,8 +83,10 @@ def test_disagreement_with_the_paper_is_stated(quick_out):
     assert (
         "rankmixer, dlrm_mlp, autoint; in the paper: rankmixer, autoint, dlrm_mlp (2 of 3 pairs" in lines[0]
     )
-    assert re.search(r"Disagrees: autoint is \N{MINUS SIGN}0\.\d\d to the base here", lines[0])
-    assert "+0.10 in the paper" in lines[0]
+    [signs] = [line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: sign of")]
+    assert "against the paper's in 2 rows: agrees 1 (rankmixer); differs 1 (autoint: " in signs
+    assert re.search(r"\N{MINUS SIGN}0\.\d\d here, \+0\.10 in the paper", signs)
+    assert signs.endswith("not resolved 0; untested 0.")
 
 
 def test_failed_runs_are_listed_with_step_and_reason(mixed_out):

@@ -1,0 +1,75 @@
+"""What records hold over time and by expert, as frames for the figures."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.records import Record
+
+
+def loss_frame(records: list[Record]) -> pd.DataFrame:
+    """Training loss: one row a point, with columns architecture, variant, seed, samples, value."""
+    return pd.DataFrame(
+        [
+            (record.architecture, record.variant, record.seed, samples, loss)
+            for record in records
+            for samples, loss in record.curve
+            if loss is not None
+        ],
+        columns=["architecture", "variant", "seed", "samples", "value"],
+    )
+
+
+def validation_frame(records: list[Record]) -> pd.DataFrame:
+    """Validation metrics: one row a point; columns as ``loss_frame`` with task and metric."""
+    return pd.DataFrame(
+        [
+            (record.architecture, record.variant, record.seed, point.samples, task, metric, value)
+            for record in records
+            for point in record.validation
+            for task, metrics in point.metrics.items()
+            for metric in ("auc", "uauc")
+            if (value := getattr(metrics, metric)) is not None
+        ],
+        columns=["architecture", "variant", "seed", "samples", "task", "metric", "value"],
+    )
+
+
+def routing_frame(records: list[Record]) -> pd.DataFrame:
+    """Active ratios over training: one row a run, layer, token and moment.
+
+    Columns architecture, variant, seed, layer, token (both counted from 1), samples (seen so far), active
+    (mean share of the token's experts with a gate above zero) and target (the active ratio that was asked
+    for). Runs without experts have no rows.
+    """
+    return pd.DataFrame(
+        [
+            (
+                *(record.architecture, record.variant, record.seed),
+                *(layer, token, point.samples, active, record.routing.target),
+            )
+            for record in records
+            if record.routing
+            for point in record.routing.training
+            for layer, tokens in enumerate(point.active, 1)
+            for token, active in enumerate(tokens, 1)
+        ],
+        columns=["architecture", "variant", "seed", "layer", "token", "samples", "active", "target"],
+    )
+
+
+def active_experts_frame(records: list[Record]) -> pd.DataFrame:
+    """Experts on the test split: one row a run, layer, token and expert (counted from 1).
+
+    Columns architecture, variant, seed, layer, token, expert, share (of test rows on which the expert is
+    active) and target (the active ratio that was asked for). Runs without experts have no rows.
+    """
+    return pd.DataFrame(
+        [
+            (record.architecture, record.variant, record.seed, *place, share, record.routing.target)
+            for record in records
+            if record.routing and record.routing.test
+            for place, share in record.routing.test.shares()
+        ],
+        columns=["architecture", "variant", "seed", "layer", "token", "expert", "share", "target"],
+    )
