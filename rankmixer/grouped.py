@@ -1,100 +1,37 @@
 """Really sparse evaluation of per-token experts: what no gate opens is not computed.
 
-Two calls, both of which take gates (B, T, E) with zero for an inactive expert and return (B, T, D):
+Two calls, for evaluation only (their result has no gradient). Both take gates (B, T, E), zero for an inactive
+expert, and return (B, T, D):
 
-    grouped_ffn(s, gates, up, down, gate_on="output")        a dense per-token FFN sliced into experts
-    grouped_swiglu(s, gates, gate_weight, up_weight, down_weight)       SwiGLU experts, no biases
+    grouped_ffn(s, gates, up, down, gate_on="output")               a per-token FFN sliced into E experts
+    grouped_swiglu(s, gates, gate_weight, up_weight, down_weight)   SwiGLU experts, no biases
 
-Neither has a gradient: evaluate with them, train densely.
+Another kind of expert is a function of one group of rows, handed to `grouped_experts`.
 
-The rows of each pair (token, expert) are gathered, run as one matrix product, and added back to where
-they came from. `Dispatch` holds the bookkeeping; another kind of expert is a function of a `Dispatch`,
-the tokens and its weights, handed to `by_token`.
+On a CPU every group, the rows of one expert of one token, is gathered, run and added back on its own, so that
+its buffers stay in the cache. Groups are too small to share a matrix product among cores; tokens are shared
+among threads instead. On a GPU, where launches count, all groups are one batched product, padded to the
+largest group.
 
 Shapes
-    B batch, T tokens, D token width, E experts a token, M hidden width of a token's experts together,
-    N active triples (row, token, expert), sorted by token, then expert, then row.
+    B batch, T tokens, D token width, E experts a token, M hidden width of a token's experts together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.layers import PerTokenLinear
+from baselines.layers import PerTokenLinear, require_divisible
+
+Expert = Callable[..., Tensor]
 
 
-class Dispatch:
-    """Which rows go to which expert of which token.
-
-    Raises ValueError unless ``gates`` is (B, T, E).
-    """
-
-    def __init__(self, gates: Tensor) -> None:
-        if gates.dim() != 3:
-            raise ValueError(f"gates has shape {tuple(gates.shape)}; give one gate a row, token and expert")
-        self.batch, self.tokens, self.experts = gates.shape
-        by_expert = gates.permute(1, 2, 0)  # (T, E, B)
-        active = by_expert != 0
-        token, _, row = active.nonzero(as_tuple=True)  # N triples
-        self.sources = row * self.tokens + token
-        self.sizes = active.sum(2).flatten().tolist()  # rows of each (token, expert)
-        self.gates = by_expert[active].unsqueeze(1)  # (N, 1)
-        # For every (token, row): where its results lie among the N.
-        place = active.flatten().cumsum(0).sub_(1).view_as(active).transpose(1, 2)
-        by_row = active.transpose(1, 2)  # (T, B, E)
-        self.places = place[by_row]
-        ends = by_row.sum(2).flatten().cumsum(0)
-        self.starts = ends - by_row.sum(2).flatten()
-        self.row_gates = by_expert.transpose(1, 2)[by_row]
-
-    def gather(self, s: Tensor) -> Tensor:
-        """(B, T, D) -> (N, D): the input of every active triple."""
-        return s.reshape(-1, s.shape[-1]).index_select(0, self.sources)
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Each group through its own matrix: (N, in), (T, E, in, out), (T, E, out) -> (N, out)."""
-        result = x.new_empty(len(x), weight.shape[-1])
-        start = 0
-        for group, size in enumerate(self.sizes):
-            if size == 0:
-                continue
-            token, expert = divmod(group, self.experts)
-            rows = slice(start, start + size)
-            if bias is None:
-                torch.mm(x[rows], weight[token, expert], out=result[rows])
-            else:
-                torch.addmm(bias[token, expert], x[rows], weight[token, expert], out=result[rows])
-            start += size
-        return result
-
-    def combine(self, y: Tensor, gated: bool = True) -> Tensor:
-        """(N, D) -> (B, T, D): each row's sum over its active experts, gated or plain."""
-        summed = functional.embedding_bag(
-            self.places, y, self.starts, mode="sum", per_sample_weights=self.row_gates if gated else None
-        )
-        return summed.view(self.tokens, self.batch, -1).transpose(0, 1)
-
-
-def by_token(experts: Callable[..., Tensor], s: Tensor, gates: Tensor, *weights: Tensor) -> Tensor:
-    """``experts(Dispatch, s, *weights)`` for one token at a time, so that its buffers stay in the cache.
-
-    Shapes
-        s (B, T, D), gates (B, T, E), each weight (T, ...). Returns (B, T, D), tokens first in memory.
-    """
-    result = s.new_empty(s.shape[1], s.shape[0], s.shape[2])
-    for token in range(s.shape[1]):
-        part = slice(token, token + 1)
-        own = [weight[part] for weight in weights]
-        result[part] = experts(Dispatch(gates[:, part]), s[:, part], *own).transpose(0, 1)
-    return result.transpose(0, 1)
-
-
-@torch.no_grad()
 def grouped_ffn(
     s: Tensor,
     gates: Tensor,
@@ -102,70 +39,173 @@ def grouped_ffn(
     down: PerTokenLinear,
     gate_on: Literal["output", "input"] = "output",
 ) -> Tensor:
-    r"""A per-token FFN, its hidden width sliced into E experts, of which the gates choose.
+    r"""A per-token FFN whose hidden width is sliced into E experts, of which the gates choose.
 
-    .. math:: v_t = \sum_{e: g_{te} > 0} g_{te} \, \mathrm{GELU}(s_t W^{up}_{te} + b^{up}_{te}) W^{down}_{te} + b^{down}_t
+    .. math:: v_t = b^{down}_t + \sum_{e: g_{te} \neq 0}
+        g_{te} \, \mathrm{GELU}(s_t W^{up}_{te} + b^{up}_{te}) W^{down}_{te}
 
-    With ``gate_on="input"`` the gate multiplies :math:`s_t W^{up}_{te}` instead. No gradient.
+    With ``gate_on="input"`` the gate multiplies :math:`s_t W^{up}_{te}` instead.
+
+    Raises ValueError where the gates do not fit ``s``, or E does not divide M.
 
     Shapes
-        s (B, T, D), gates (B, T, E), not negative; up (T, D, M), down (T, M, D). Returns (B, T, D).
+        s (B, T, D), gates (B, T, E); up has weight (T, D, M), down (T, M, D). Returns (B, T, D).
+
+    Cost
+        4*D*M/E FLOPs for every gate that is not zero.
+
+    Example
+        >>> up, down = PerTokenLinear(3, 2, 4), PerTokenLinear(3, 4, 2)
+        >>> grouped_ffn(torch.ones(5, 3, 2), torch.zeros(5, 3, 2), up, down).shape
+        torch.Size([5, 3, 2])
     """
-    num_experts = gates.shape[2]
-    on_input = gate_on == "input"
-
-    def experts(
-        dispatch: Dispatch, s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, bias: Tensor
-    ) -> Tensor:
-        x = dispatch.gather(s)
-        if on_input:
-            x *= dispatch.gates
-        hidden = functional.gelu(dispatch.linear(x, up, up_bias))
-        return dispatch.combine(dispatch.linear(hidden, down), gated=not on_input) + bias.transpose(0, 1)
-
-    return by_token(
-        experts,
-        s,
-        gates,
-        _slices(up.weight, num_experts),
-        up.bias.view(up.bias.shape[0], num_experts, -1),
-        down.weight.unflatten(1, (num_experts, -1)),
-        down.bias,
+    num_experts = gates.shape[-1]
+    weights = (
+        _columns(up.weight, num_experts),
+        _columns(up.bias, num_experts),
+        _rows(down.weight, num_experts),
     )
+    return grouped_experts(_FFN[gate_on], s, gates, *weights, bias=down.bias)
 
 
-@torch.no_grad()
 def grouped_swiglu(
     s: Tensor, gates: Tensor, gate_weight: Tensor, up_weight: Tensor, down_weight: Tensor
 ) -> Tensor:
     r"""SwiGLU experts without biases, each token's hidden width sliced into E of them.
 
-    .. math:: v_t = \sum_{e: g_{te} > 0} g_{te} \,
+    .. math:: v_t = \sum_{e: g_{te} \neq 0} g_{te} \,
         (\mathrm{SiLU}(s_t W^{gate}_{te}) \odot s_t W^{up}_{te}) W^{down}_{te}
 
-    No gradient.
+    Raises ValueError where the gates do not fit ``s``, or E does not divide M.
 
     Shapes
         s (B, T, D), gates (B, T, E); gate_weight and up_weight (T, D, M), down_weight (T, M, D).
         Returns (B, T, D).
+
+    Cost
+        6*D*M/E FLOPs for every gate that is not zero.
     """
-    num_experts = gates.shape[2]
-
-    def experts(dispatch: Dispatch, s: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        x = dispatch.gather(s)
-        hidden = functional.silu(dispatch.linear(x, gate)) * dispatch.linear(x, up)
-        return dispatch.combine(dispatch.linear(hidden, down))
-
-    return by_token(
-        experts,
-        s,
-        gates,
-        _slices(gate_weight, num_experts),
-        _slices(up_weight, num_experts),
-        down_weight.unflatten(1, (num_experts, -1)),
+    num_experts = gates.shape[-1]
+    weights = (
+        _columns(gate_weight, num_experts),
+        _columns(up_weight, num_experts),
+        _rows(down_weight, num_experts),
     )
+    return grouped_experts(_swiglu, s, gates, *weights)
 
 
-def _slices(weight: Tensor, num_experts: int) -> Tensor:
-    """(T, in, M) -> (T, E, in, M/E), a view."""
+@torch.no_grad()
+def grouped_experts(
+    expert: Expert, s: Tensor, gates: Tensor, *weights: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Sum over a token's active experts of ``expert(x, gate, *its weights)``, and ``bias``, never gated.
+
+    The expert applies the gate. It sees rows of one token, or such groups stacked in front: x (..., n, D),
+    gate (..., n, 1), weights (..., a, b); it returns (..., n, D), and zeros where the gate is zero.
+
+    Everything is computed in the dtype of ``s``, or that of autocast.
+
+    Raises ValueError where the gates do not fit ``s``.
+
+    Shapes
+        s (B, T, D), gates (B, T, E), each weight (T, E, a, b), bias (T, 1, D).
+        Returns (B, T, D), tokens first in memory, as `PerTokenLinear` leaves them.
+    """
+    if gates.dim() != 3 or gates.shape[:2] != s.shape[:2]:
+        raise ValueError(
+            f"gates have shape {tuple(gates.shape)} and tokens {tuple(s.shape)}; "
+            "give one gate a row, token and expert"
+        )
+    device = s.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else s.dtype
+    tokens = s.to(dtype).transpose(0, 1)  # (T, B, D)
+    by_expert = gates.to(dtype).permute(1, 2, 0).contiguous()  # (T, E, B)
+    cast = [weight.to(dtype) for weight in weights]
+    result = tokens.new_empty(tokens.shape)
+    result.copy_(torch.zeros_like(result[:, :1]) if bias is None else bias)
+    run = _in_one_batch if _is_launch_bound(s.device) else _group_by_group
+    run(expert, result, tokens, by_expert, cast)
+    return result.transpose(0, 1)
+
+
+def _is_launch_bound(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def _group_by_group(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
+    """Add the experts of (T, B, D) tokens to ``result``, tokens shared among as many threads as torch has."""
+    inference = torch.is_inference_mode_enabled()
+
+    def add_token(token: int) -> None:
+        # Grad and inference mode belong to a thread, so they are set again in each.
+        with torch.inference_mode(inference), torch.no_grad():
+            _add_token(expert, result[token], s[token], gates[token], [weight[token] for weight in weights])
+
+    threads = torch.get_num_threads()
+    # A dispatch mode, such as the FLOP counter, sees only its own thread.
+    if min(threads, len(s)) == 1 or torch._C._len_torch_dispatch_stack() > 0:
+        for token in range(len(s)):
+            add_token(token)
+        return
+    try:
+        with ThreadPoolExecutor(min(threads, len(s)), initializer=_use_one_core) as pool:
+            list(pool.map(add_token, range(len(s))))
+    finally:
+        torch.set_num_threads(threads)  # a worker's setting is also the default of threads to come
+
+
+def _use_one_core() -> None:
+    torch.get_num_threads()  # the first call in a thread resets its number
+    torch.set_num_threads(1)
+
+
+def _add_token(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
+    """Add one token's experts: result and s (B, D), gates (E, B), each weight (E, a, b)."""
+    experts, rows = gates.nonzero(as_tuple=True)  # sorted by expert
+    sizes = torch.bincount(experts, minlength=len(gates)).tolist()
+    active_gates = gates[experts, rows].unsqueeze(1)
+    groups = zip(rows.split(sizes), active_gates.split(sizes), *weights, strict=True)
+    for group, gate, *own in groups:
+        if len(group):
+            result.index_add_(0, group, expert(s.index_select(0, group), gate, *own))
+
+
+def _in_one_batch(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
+    """Add the experts of (T, B, D) tokens to ``result``, each group filled up with rows whose gate is zero."""
+    num_tokens, batch, _ = s.shape
+    active = gates != 0
+    largest = int(active.sum(2).max()) if active.numel() else 0
+    if largest == 0:
+        return
+    rows = active.to(torch.uint8).topk(largest, dim=2).indices  # (T, E, n)
+    sources = rows + batch * torch.arange(num_tokens, device=s.device).view(-1, 1, 1)
+    x = s.reshape(-1, s.shape[2])[sources.flatten(0, 1)]  # (T*E, n, D)
+    gate = gates.gather(2, rows).flatten(0, 1).unsqueeze(2)
+    y = expert(x, gate, *(weight.flatten(0, 1) for weight in weights))
+    result.flatten(0, 1).index_add_(0, sources.flatten(), y.flatten(0, 1))
+
+
+def _ffn_gated_at_output(x: Tensor, gate: Tensor, up: Tensor, up_bias: Tensor, down: Tensor) -> Tensor:
+    return (functional.gelu(x @ up + up_bias) * gate) @ down  # gated where the rows are narrow
+
+
+def _ffn_gated_at_input(x: Tensor, gate: Tensor, up: Tensor, up_bias: Tensor, down: Tensor) -> Tensor:
+    return (functional.gelu(x @ up * gate + up_bias) * (gate != 0)) @ down
+
+
+_FFN = {"output": _ffn_gated_at_output, "input": _ffn_gated_at_input}
+
+
+def _swiglu(x: Tensor, gate: Tensor, gate_weight: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return (functional.silu(x @ gate_weight) * (x @ up) * gate) @ down
+
+
+def _columns(weight: Tensor, num_experts: int) -> Tensor:
+    """(T, a, M) -> (T, E, a, M/E), a view."""
+    require_divisible("hidden width", weight.shape[2], num_experts, "experts")
     return weight.unflatten(2, (num_experts, -1)).transpose(1, 2)
+
+
+def _rows(weight: Tensor, num_experts: int) -> Tensor:
+    """(T, M, b) -> (T, E, M/E, b), a view."""
+    return weight.unflatten(1, (num_experts, -1))
