@@ -1,19 +1,19 @@
 """Tokens: a table's embeddings cut into the T slices of width d that every architecture of a row gets.
 
-A tokenizer is a division of the features into spans. The embeddings of a span stand side by side, are
-padded with zeros and are cut into that span's tokens:
+A tokenizer is a division of the features into spans. The embeddings of a span stand side by side and are
+cut evenly into that span's tokens, each of which is padded with zeros to the common width d. So no token
+is empty as long as there are numbers to share out.
 
 chunks
-    One span of all features in the order of their semantic groups (RankMixer, eq. 2): a token may
-    straddle two groups.
+    One span of all features in the order of their semantic groups (RankMixer, eq. 2, where T * d is the
+    width of all embeddings): a token may straddle two groups.
 groups
     One span a semantic group: no token straddles two. The T tokens are dealt to the groups in
     proportion to their widths, one at least for each.
 fields
     One span and one token a feature.
 
-The projection to an architecture's own width is the architecture's. Tokens have no further weights, so
-all tokenizers cost nothing that is counted.
+The projection to an architecture's own width is the architecture's; cutting has no weights and no FLOPs.
 
 Shapes
     B batch, T tokens, d token width, E width of all embeddings together, w width of one feature's.
@@ -64,8 +64,13 @@ class Span(NamedTuple):
     @property
     def token_dim(self) -> int:
         """The smallest aligned width at which the tokens hold the span."""
-        exact = -(-self.width // self.num_tokens)
-        return -(-exact // TOKEN_DIM_MULTIPLE) * TOKEN_DIM_MULTIPLE
+        return -(-max(self.token_widths) // TOKEN_DIM_MULTIPLE) * TOKEN_DIM_MULTIPLE
+
+    @property
+    def token_widths(self) -> list[int]:
+        """How many of the span's numbers each of its tokens holds; they differ by one at most."""
+        least, more = divmod(self.width, self.num_tokens)
+        return [least + 1] * more + [least] * (self.num_tokens - more)
 
 
 def embedding_width(features: list[Feature]) -> int:
@@ -196,11 +201,10 @@ class Tokenizer(nn.Module):
     def __init__(self, schema: Schema, inputs: Inputs) -> None:
         super().__init__()
         check_tokens_hold_embeddings(schema, inputs)
-        self.shape = (inputs.num_tokens, inputs.token_dim)
-        self.spans = [
-            ([feature.name for feature in span.features], span.num_tokens * inputs.token_dim - span.width)
-            for span in spans(schema, inputs.tokenizer, inputs.num_tokens)
-        ]  # names of features, then how many zeros
+        divided = spans(schema, inputs.tokenizer, inputs.num_tokens)
+        self.order = [feature.name for span in divided for feature in span.features]
+        self.token_widths = [width for span in divided for width in span.token_widths]
+        self.token_dim = inputs.token_dim
         self.numeric_names = [feature.name for feature in schema.numeric_features]
         self.numeric_widths = [feature.embedding_dim for feature in schema.numeric_features]
         self.numeric = NumericEmbedding(self.numeric_widths) if self.numeric_names else None
@@ -218,8 +222,9 @@ class Tokenizer(nn.Module):
             parts.update(
                 zip(self.numeric_names, self.numeric(numbers).split(self.numeric_widths, 1), strict=True)
             )
-        zeros = numbers.new_zeros(len(numbers), max(padding for _, padding in self.spans))
-        row: list[Tensor] = []
-        for names, padding in self.spans:
-            row += [*(parts[name] for name in names), zeros[:, :padding]]
-        return torch.cat(row, dim=1).unflatten(1, self.shape)
+        flat = torch.cat([parts[name] for name in self.order], dim=1)  # (B, E)
+        zeros = flat.new_zeros(len(flat), self.token_dim)
+        padded: list[Tensor] = []
+        for token in flat.split(self.token_widths, dim=1):
+            padded += [token, zeros[:, token.shape[1] :]]
+        return torch.cat(padded, dim=1).unflatten(1, (-1, self.token_dim))

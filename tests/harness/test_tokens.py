@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from harness.tokens import (
     deal_tokens,
     embedding_width,
     natural_num_tokens,
+    spans,
     token_dim_for,
 )
 from tests.harness.schemas import small_schema
@@ -61,14 +62,24 @@ def zeros(width: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------- tokenizers
 
 
-def test_chunks_are_the_groups_in_order_then_zeros_cut_into_slices():
+def test_chunks_are_the_groups_in_order_cut_evenly_and_padded():
     tokenizer = Tokenizer(small_schema(), inputs(3, 24))
     looked_up, numbers = random_inputs(small_schema())
     p = by_feature(tokenizer, looked_up, numbers)
     names = ("user", "age", "item", "genres", "price", "history", "past_genres")
-    by_hand = torch.cat([*(p[name] for name in names), zeros(3 * 24 - WIDTH)], dim=1)
+    flat = torch.cat([p[name] for name in names], dim=1)
+    by_hand = [torch.cat([flat[:, start : start + 16], zeros(8)], 1) for start in (0, 16, 32)]
     assert embedding_width(small_schema().features) == WIDTH
-    torch.testing.assert_close(tokenizer(looked_up, numbers), by_hand.reshape(5, 3, 24))
+    torch.testing.assert_close(tokenizer(looked_up, numbers), torch.stack(by_hand, 1))
+
+
+def test_chunks_that_hold_the_embeddings_exactly_are_the_slices_of_equation_2():
+    tokenizer = Tokenizer(small_schema(), inputs(6, 8))
+    looked_up, numbers = random_inputs(small_schema())
+    p = by_feature(tokenizer, looked_up, numbers)
+    names = ("user", "age", "item", "genres", "price", "history", "past_genres")
+    flat = torch.cat([p[name] for name in names], dim=1)
+    torch.testing.assert_close(tokenizer(looked_up, numbers), flat.reshape(5, 6, 8))
 
 
 def test_groups_are_cut_apart_each_padded_to_its_own_tokens():
@@ -76,9 +87,10 @@ def test_groups_are_cut_apart_each_padded_to_its_own_tokens():
     looked_up, numbers = random_inputs(small_schema())
     p = by_feature(tokenizer, looked_up, numbers)
     user = torch.cat([p["user"], p["age"], zeros(4)], 1)
-    item = torch.cat([p["item"], p["genres"], p["price"], zeros(12)], 1)  # the widest: two tokens
+    item = torch.cat([p["item"], p["genres"], p["price"]], 1)  # the widest: two tokens
+    first, second = torch.cat([item[:, :10], zeros(6)], 1), torch.cat([item[:, 10:], zeros(6)], 1)
     sequence = torch.cat([p["history"], p["past_genres"]], 1)
-    by_hand = torch.stack([user, item[:, :16], item[:, 16:], sequence], dim=1)
+    by_hand = torch.stack([user, first, second, sequence], dim=1)
     torch.testing.assert_close(tokenizer(looked_up, numbers), by_hand)
 
 
@@ -129,6 +141,18 @@ def test_every_tokenizer_holds_every_number_once_and_no_token_straddles_its_span
     ]
     owner = {float(n): kept_apart(f) for f in schema.features for n in pooled[f.name][0]}
     assert all(len({owner[float(n)] for n in token if n}) <= 1 for token in found)
+
+
+@given(schemas(), st.sampled_from(["chunks", "groups"]), st.integers(0, 20))
+def test_no_token_is_empty_where_every_span_has_a_number_for_each(schema, tokenizer, more):
+    num_tokens = natural_num_tokens(schema, tokenizer, chunks=3) + more
+    divided = spans(schema, tokenizer, num_tokens)
+    assume(all(span.width >= span.num_tokens for span in divided))
+    tokens = Tokenizer(schema, inputs(num_tokens, token_dim_for(schema, tokenizer, num_tokens), tokenizer))
+    ones = {feature.name: torch.ones(1, feature.embedding_dim) for feature in schema.features}
+    held = tokens(LookedUp(ones, {}), torch.empty(1, 0))[0].sum(1)
+    assert held.min() >= 1
+    assert tokenizer == "groups" or held.max() - held.min() <= 1
 
 
 @given(schemas(), st.sampled_from(["chunks", "groups"]), st.integers(0, 12))
