@@ -155,6 +155,7 @@ class RankMixer(nn.Module):
                 scope=config.moe.coefficient,
                 initial=config.moe.initial_coefficient,
                 growth=config.moe.coefficient_growth,
+                lead=config.moe.coefficient_lead,
                 bounds=config.moe.coefficient_bounds,
             )
 

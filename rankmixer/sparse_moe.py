@@ -96,6 +96,7 @@ class SparseMoE(nn.Module):
         coefficient: Scope = "global"
         initial_coefficient: float = 1e-3
         coefficient_growth: float = 1.05
+        coefficient_lead: float = 3.0
         coefficient_bounds: tuple[float, float] = (1e-5, 10.0)
         capacity: float | None = None
         budget: Literal["fixed_total", "fixed_active"] = "fixed_total"
@@ -241,5 +242,7 @@ def _check(config: SparseMoE.Config) -> None:
         )
     if config.coefficient_growth <= 1:
         raise ValueError(f"moe.coefficient_growth is {config.coefficient_growth}; set it above 1")
+    if config.coefficient_lead < 0:
+        raise ValueError(f"moe.coefficient_lead is {config.coefficient_lead}; set it to 0 or more")
     if config.capacity is not None and config.capacity <= 0:
         raise ValueError(f"moe.capacity is {config.capacity}; set it above 0 or leave it out")
