@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,8 +49,8 @@ def profile_sparse(
         )
         dense, sparse = [], []
         for _ in range(repeats):  # interleaved, so that a busy machine slows both
-            dense.append(rows / _seconds(lambda gates=gates: dense_experts(tokens, gates, up, down)))
-            sparse.append(rows / _seconds(lambda gates=gates: grouped_ffn(tokens, gates, up, down)))
+            dense.append(rows / _seconds(partial(dense_experts, tokens, gates, up, down)))
+            sparse.append(rows / _seconds(partial(grouped_ffn, tokens, gates, up, down)))
         dense_rates += dense
         speedup = [b / a for a, b in zip(dense, sparse, strict=True)]
         speedups.append(figure(f"sparse_speedup_at_{name}", speedup, "x", COMMAND))

@@ -121,37 +121,38 @@ def grouped_experts(
     tokens = s.to(dtype).transpose(0, 1)  # (T, B, D)
     by_expert = gates.to(dtype).permute(1, 2, 0).contiguous()  # (T, E, B)
     cast = [weight.to(dtype) for weight in weights]
-    result = tokens.new_empty(tokens.shape)
-    result.copy_(torch.zeros_like(result[:, :1]) if bias is None else bias)
+    base = tokens.new_zeros(len(tokens), 1, 1) if bias is None else bias.to(dtype)
     run = _in_one_batch if _is_launch_bound(s.device) else _group_by_group
-    run(expert, result, tokens, by_expert, cast)
-    return result.transpose(0, 1)
+    return run(expert, base, tokens, by_expert, cast).transpose(0, 1)
 
 
 def _is_launch_bound(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _group_by_group(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
-    """Add the experts of (T, B, D) tokens to ``result``, tokens shared among as many threads as torch has."""
+def _group_by_group(expert: Expert, base: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> Tensor:
+    """Base (T, 1, D or 1) and the experts of (T, B, D) tokens, on as many threads as torch has."""
+    result = s.new_empty(s.shape)
     inference = torch.is_inference_mode_enabled()
 
-    def add_token(token: int) -> None:
+    def run_token(token: int) -> None:
         # Grad and inference mode belong to a thread, so they are set again in each.
         with torch.inference_mode(inference), torch.no_grad():
+            result[token] = base[token]
             _add_token(expert, result[token], s[token], gates[token], [weight[token] for weight in weights])
 
     threads = torch.get_num_threads()
     # A dispatch mode, such as the FLOP counter, sees only its own thread.
     if min(threads, len(s)) == 1 or torch._C._len_torch_dispatch_stack() > 0:
         for token in range(len(s)):
-            add_token(token)
-        return
+            run_token(token)
+        return result
     try:
         with ThreadPoolExecutor(min(threads, len(s)), initializer=_use_one_core) as pool:
-            list(pool.map(add_token, range(len(s))))
+            list(pool.map(run_token, range(len(s))))
     finally:
         torch.set_num_threads(threads)  # a worker's setting is also the default of threads to come
+    return result
 
 
 def _use_one_core() -> None:
@@ -170,19 +171,21 @@ def _add_token(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights
             result.index_add_(0, group, expert(s.index_select(0, group), gate, *own))
 
 
-def _in_one_batch(expert: Expert, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
-    """Add the experts of (T, B, D) tokens to ``result``, each group filled up with rows whose gate is zero."""
+def _in_one_batch(expert: Expert, base: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> Tensor:
+    """The same as one batch of groups, each filled up to the largest with rows whose gate is zero."""
     num_tokens, batch, _ = s.shape
+    result = s.new_empty(s.shape).copy_(base)
     active = gates != 0
     largest = int(active.sum(2).max()) if active.numel() else 0
     if largest == 0:
-        return
+        return result
     rows = active.to(torch.uint8).topk(largest, dim=2).indices  # (T, E, n)
     sources = rows + batch * torch.arange(num_tokens, device=s.device).view(-1, 1, 1)
     x = s.reshape(-1, s.shape[2])[sources.flatten(0, 1)]  # (T*E, n, D)
     gate = gates.gather(2, rows).flatten(0, 1).unsqueeze(2)
     y = expert(x, gate, *(weight.flatten(0, 1) for weight in weights))
     result.flatten(0, 1).index_add_(0, sources.flatten(), y.flatten(0, 1))
+    return result
 
 
 def _ffn_gated_at_output(x: Tensor, gate: Tensor, up: Tensor, up_bias: Tensor, down: Tensor) -> Tensor:
