@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "datasets", "harness", "rankmixer", "reports", "suites")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SHARED = {"__init__", "layers"}  # of baselines: what is no architecture
+COUNTED = {"paper"}  # suites whose question is what they cost
 HEADINGS = ("Question", "Paper", "Command", "Time", "Data")  # of a shipped suite's opening comment
 
 
@@ -89,8 +90,8 @@ def test_a_shipped_suite_opens_with_its_question_and_a_command_that_runs_it(path
     assert tuple(comment) == HEADINGS
     assert comment["Question"].endswith("?")
     words = shlex.split(re.sub(r"[\[(].*", "", comment["Command"]))  # without what is optional
-    assert words[:3] == ["python", "run_bench.py", "run"]
-    assert words[3] == path.stem
+    counted = ["cost", "--scale"] if path.stem in COUNTED else ["run"]
+    assert words[: 3 + len(counted)] == ["python", "run_bench.py", *counted, path.stem]
     parse_command(words[2:])
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import InputError
+from harness.architectures import architecture_class
 from suites.suite import Suite, key_and_value, load_suite, shipped_suites
 
 MINIMAL = {
@@ -45,26 +46,38 @@ def refusal(name_or_path: str | Path, overrides: list[str] | None = None) -> str
 
 @pytest.mark.parametrize("name", shipped_suites())
 def test_a_shipped_suite_loads_under_the_name_of_its_file(name):
-    suite = load_suite(name, [])
-    assert suite.name == name
-    assert suite.base in [row.architecture for row in suite.architectures]
-    assert suite.budget is not None
+    assert load_suite(name, []).name == name
 
 
 @pytest.mark.parametrize("name", shipped_suites())
 def test_a_shipped_suite_says_all_that_it_says_in_its_own_yaml(name):
     content = yaml.safe_load(shipped_suites()[name].read_text())
-    suite = load_suite(name, []).model_dump(mode="json")
-    assert suite["tokens"] == content["tokens"]
-    assert suite["seeds"] == content["seeds"]
-    assert [row["architecture"] for row in suite["architectures"]] == content["architectures"]
+    suite = load_suite(name, []).model_dump(mode="json", exclude_none=True)
+    for field in content.keys() - {"architectures", "training", "datasets", "budget", "base"}:
+        assert suite[field] == content[field]
+    assert suite.get("base") == content["base"]
+    rows = [{"architecture": row} if isinstance(row, str) else row for row in content["architectures"]]
+    for row, loaded in zip(rows, suite["architectures"], strict=True):
+        assert row.items() <= loaded.items()
     assert content["training"].items() <= suite["training"].items()
-    assert content["budget"].items() <= suite["budget"].items()
+    assert content.get("budget", {}).items() <= suite.get("budget", {}).items()
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_a_shipped_suite_has_a_budget_or_sizes_every_row(name):
+    suite = load_suite(name, [])
+    for row in suite.architectures:
+        knobs = architecture_class(row.architecture).knobs(16, 16)
+        fields = {knob.field for knob in (knobs.coarse, knobs.fine) if knob}
+        assert suite.budget or fields <= row.config.keys()
 
 
 def test_names_alone_and_whole_rows_say_the_same(tmp_path):
     short = load_suite(written(tmp_path), [])
-    rows = [{"architecture": name, "variant": "", "config": {}} for name in MINIMAL["architectures"]]
+    rows = [
+        {"architecture": name, "variant": "", "tokens": None, "config": {}}
+        for name in MINIMAL["architectures"]
+    ]
     whole = load_suite(
         written(tmp_path, architectures=rows, datasets=[{"name": "shortvideo", "options": {}}]), []
     )
@@ -192,6 +205,32 @@ def test_a_wrong_override_names_the_flag_or_file_the_field_and_the_fault(suite_f
 def test_a_base_that_is_there_only_as_a_variant_is_no_base(tmp_path):
     rows = [{"architecture": "dlrm_mlp", "variant": "deep", "config": {}}, "dcn"]
     assert "'dlrm_mlp' is no row without a variant" in refusal(written(tmp_path, architectures=rows))
+
+
+def test_a_suite_that_compares_none_has_no_base(tmp_path):
+    rows = [{"architecture": "dlrm_mlp", "variant": "deep"}, {"architecture": "dcn", "variant": "wide"}]
+    assert load_suite(written(tmp_path, architectures=rows, base=None), []).base is None
+    assert "or null to compare none" in refusal(written(tmp_path, architectures=rows))
+
+
+def test_rows_can_share_a_config_by_yamls_merge_keys_and_change_it(tmp_path):
+    text = yaml.safe_dump({k: v for k, v in MINIMAL.items() if k not in ("architectures", "budget")})
+    text += """
+architectures:
+  - {architecture: dlrm_mlp, config: &size {hidden_dim: 8, num_layers: 2}}
+  - {architecture: dlrm_mlp, variant: deep, config: &deep {<<: *size, num_layers: 4}}
+  - architecture: dlrm_mlp
+    variant: nested
+    config:
+      <<: *deep
+      hidden_dim: 16
+      moe: {num_experts: 4}
+"""
+    (tmp_path / "mine.yaml").write_text(text)
+    plain, deep, nested = (row.config for row in load_suite(str(tmp_path / "mine.yaml"), []).architectures)
+    assert plain == {"hidden_dim": 8, "num_layers": 2}
+    assert deep == {"hidden_dim": 8, "num_layers": 4}
+    assert nested == {"hidden_dim": 16, "num_layers": 4, "moe": {"num_experts": 4}}
 
 
 def test_a_suite_without_a_budget_loads_since_its_configs_may_size_it(tmp_path):
