@@ -228,8 +228,8 @@ class Contestant(_Part):
 class Suite(_Part):
     """A suite as it was last run.
 
-    ``base`` names the architecture that the others are compared with, ``spec_hashes`` the runs that it
-    asked for.
+    ``base`` names the architecture that the others are compared with (empty: none), ``spec_hashes`` the runs
+    that it asked for.
     """
 
     name: str

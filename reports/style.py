@@ -77,6 +77,7 @@ VARIANT_LOOKS = {
     "smoe": Look(_SKY, "v"),
     "smoe-balance": Look(_GREEN, "^"),
     "dtsi-relu": Look(_BLUE, "D"),
+    "relu": Look(_PINK, "P"),
     "chunks-4": Look(_SKY, "v"),
     "chunks-8": Look(_BLUE, "s"),
     "chunks-32": Look(_INDIGO, "D"),

@@ -110,6 +110,8 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     Args:
         tables: ``quality_numbers`` by task.
     """
+    if not section.suite.base:
+        return ["No base was named, so no differences are shown."] if section.contestants else []
     if section.base is None:
         return (
             [f"The base {section.suite.base} did not run, so no differences are shown."]
