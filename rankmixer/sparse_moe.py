@@ -94,10 +94,10 @@ class SparseMoE(nn.Module):
         mutual_information_loss: float = 0.0
         penalty: Literal["plain", "load_balanced"] = "plain"
         coefficient: Scope = "global"
-        initial_coefficient: float = 1e-3
+        initial_coefficient: float = 1e-5
         coefficient_growth: float = 1.05
-        coefficient_lead: float = 3.0
-        coefficient_bounds: tuple[float, float] = (1e-5, 10.0)
+        coefficient_lead: float = 5.0
+        coefficient_bounds: tuple[float, float] = (1e-8, 10.0)
         capacity: float | None = None
         budget: Literal["fixed_total", "fixed_active"] = "fixed_total"
 
