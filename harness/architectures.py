@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from datasets.errors import InputError
@@ -25,8 +27,30 @@ CONTRACT = "baselines/README.md says what a class must have"
 
 
 def source_hash(name: str) -> str:
-    """Twelve hex digits over the file that defines an architecture, so that an edited one is run anew."""
-    return hashlib.sha256(Path(inspect.getfile(architecture_class(name))).read_bytes()).hexdigest()[:12]
+    """Twelve hex digits over the files that define an architecture, so that an edited one is run anew.
+
+    Those are its class's own and what they import, directly or not, from its package and from ours.
+    """
+    module = inspect.getmodule(architecture_class(name))
+    assert module is not None
+    packages = {
+        module.__name__.partition(".")[0],
+        *(path.partition(".")[0] for path in ARCHITECTURES.values()),
+    }
+    digest = hashlib.sha256()
+    for found in sorted(_imported(module, packages, {module.__name__})):
+        digest.update(Path(inspect.getfile(sys.modules[found])).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _imported(module: ModuleType, packages: set[str], seen: set[str]) -> set[str]:
+    """``seen`` with the modules of ``packages`` whose classes and functions ``module`` uses."""
+    used = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
+    for name in used - seen:
+        if name.partition(".")[0] in packages and name in sys.modules:
+            seen.add(name)
+            _imported(sys.modules[name], packages, seen)
+    return seen
 
 
 def architecture_class(name: str) -> Any:
