@@ -32,9 +32,6 @@ from rankmixer.routers import (
     top_k_gates,
 )
 
-# Gathering rows pays for itself below this share of active experts (`run_bench.py profile sparse`).
-SPARSE_BELOW = 0.6
-
 
 class Routing(NamedTuple):
     """What a layer's routers did with a batch: the inference router's gates (B, T, E), and its penalties.
@@ -198,9 +195,9 @@ class SparseMoE(nn.Module):
         return Routing(gates, sparsity, penalties)
 
     def _evaluate(self, s: Tensor, gates: Tensor) -> Tensor:
-        """Only the experts that are open, where that is faster and possible; else all of them."""
+        """Only the experts that are open; all of them where gradients or a trace are wanted."""
         traced = gates.is_meta or torch.compiler.is_compiling()  # neither knows how many gates are open
-        if traced or torch.is_grad_enabled() or (gates > 0).float().mean() > SPARSE_BELOW:
+        if traced or torch.is_grad_enabled():
             return self._dense(s, gates)
         return grouped_ffn(s, gates, self.up, self.down, self.config.gate_on)
 
