@@ -189,7 +189,8 @@ def _in_one_batch(expert: Expert, base: Tensor, s: Tensor, gates: Tensor, weight
 
 
 def _ffn_gated_at_output(x: Tensor, gate: Tensor, up: Tensor, up_bias: Tensor, down: Tensor) -> Tensor:
-    return (functional.gelu(x @ up + up_bias) * gate) @ down  # gated where the rows are narrow
+    affine = torch.addmm if x.dim() == 2 else torch.baddbmm
+    return (functional.gelu(affine(up_bias, x, up)) * gate) @ down  # gated where the rows are narrow
 
 
 def _ffn_gated_at_input(x: Tensor, gate: Tensor, up: Tensor, up_bias: Tensor, down: Tensor) -> Tensor:
