@@ -1,4 +1,4 @@
-"""What the paper takes RankMixer apart with: mixings, feed-forward networks, residuals, norms, projections."""
+"""What the paper takes RankMixer apart by: mixings, networks, residuals, norms and projections."""
 
 from __future__ import annotations
 
