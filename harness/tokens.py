@@ -129,10 +129,11 @@ def check_tokens_hold_embeddings(schema: Schema, inputs: Inputs) -> None:
     """InputError if tokens of width d are narrower than the embeddings they are cut from."""
     for span in spans(schema, inputs.tokenizer, inputs.num_tokens):
         if span.num_tokens * inputs.token_dim < span.width:
+            tokens = "1 token" if span.num_tokens == 1 else f"{span.num_tokens} tokens"
             raise InputError(
-                f"tokens: {span.num_tokens} of width {inputs.token_dim} hold "
-                f"{span.num_tokens * inputs.token_dim} numbers but the embeddings of {schema.name!r} that "
-                f"they are cut from are {span.width} wide; set token_dim to at least "
+                f"tokens: in {tokens} of width {inputs.token_dim} there is room for "
+                f"{span.num_tokens * inputs.token_dim} numbers, but the embeddings of {schema.name!r} that "
+                f"are cut into them are {span.width} wide; set token_dim to at least "
                 f"{token_dim_for(schema, inputs.tokenizer, inputs.num_tokens)}"
             )
 

@@ -9,6 +9,8 @@ The constants were set by hand to the times (``finished_at - started_at``) of th
 under reports/measured, made on 2 idle CPU cores: quick, quick-kuairand-pure and quick-movielens-100k. There
 the sum over each folder is met within 2%, and every run within a factor of 2 (0.51 for a Transformer to
 1.76 for a DeepFM: these two reach unequal shares of the peak, and one constant serves all architectures).
+What is no FLOP is not in the formula: a RankMixer of 64 or 72 narrow tokens, whose norms, sums and
+permutations outweigh its products, takes about three times the estimate.
 quick-kuairand-pure-recipe-paper, made while the machine did other work, took twice the estimate. No GPU
 was measured: there, small models wait for their launches and take longer than this says.
 """

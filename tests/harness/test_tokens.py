@@ -196,11 +196,11 @@ def test_one_token_a_group_is_as_wide_as_the_widest_group_and_one_a_field_as_the
 @pytest.mark.parametrize(
     ("tokenizer", "num_tokens", "token_dim", "message"),
     [
-        ("chunks", 3, 8, "3 of width 8 hold 24 numbers.* are 48 wide; set token_dim to at least 16"),
-        ("groups", 3, 16, "1 of width 16 hold 16 numbers.* are 20 wide; set token_dim to at least 24"),
+        ("chunks", 3, 8, "in 3 tokens of width 8 .* 24 numbers.* are 48 wide; set token_dim to at least 16"),
+        ("groups", 3, 16, "in 1 token of width 16 .* 16 numbers.* are 20 wide; set token_dim to at least 24"),
         ("groups", 2, 64, "2 cannot hold the 3 semantic groups of 'small' apart; set tokens to at least 3"),
         ("fields", 8, 8, "one token a feature, 7 for 'small', not 8; remove tokens or set them to that"),
-        ("fields", 7, 4, "1 of width 4 hold 4 numbers.* are 8 wide; set token_dim to at least 8"),
+        ("fields", 7, 4, "in 1 token of width 4 .* 4 numbers.* are 8 wide; set token_dim to at least 8"),
     ],
 )
 def test_tokens_that_cannot_be_are_refused_with_those_that_can(tokenizer, num_tokens, token_dim, message):
