@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "autoint": "baselines.autoint:AutoInt",
     "transformer": "baselines.transformer:Transformer",
     "rankmixer": "rankmixer.model:RankMixer",
+    "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
 CONTRACT = "baselines/README.md says what a class must have"
 

@@ -1,0 +1,161 @@
+r"""Per-token SwiGLU networks, dense and cut into experts: what TokenMixer-Large computes between its norms.
+
+TokenMixer-Large (https://arxiv.org/abs/2602.06563). README.md says how its open points are read.
+
+Shapes
+    B batch, T tokens, W their width, M hidden width of a token, E experts a token, k active ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import require_positive
+from rankmixer.grouped import grouped_swiglu
+from rankmixer.routers import Router, top_k_gates
+
+
+class PerTokenSwiGLU(nn.Module):
+    r"""A gated network with weights of its own for every token.
+
+    .. math:: v_t = (\mathrm{SiLU}(s_t W^{gate}_t) \odot s_t W^{up}_t) W^{down}_t
+
+    with biases where ``bias`` says so. All start as `PerTokenLinear` does, by the fan-in of one token's
+    slice, but for the last layer, which starts at ``down_scale`` times that.
+
+    Shapes
+        (B, T, W) -> (B, T, W); gate_weight and up_weight (T, W, M), down_weight (T, M, W).
+
+    Cost
+        3*T*W*M parameters, T*(2*M + W) more with biases; 6*T*W*M FLOPs a sample.
+
+    Example
+        >>> PerTokenSwiGLU(num_tokens=2, dim=4, hidden_dim=6)(torch.ones(3, 2, 4)).shape
+        torch.Size([3, 2, 4])
+    """
+
+    def __init__(
+        self, num_tokens: int, dim: int, hidden_dim: int, bias: bool = False, down_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+
+        def uniform(rows: int, columns: int, bound: float) -> nn.Parameter:
+            return nn.Parameter(torch.empty(num_tokens, rows, columns).uniform_(-bound, bound))
+
+        bound, down_bound = dim**-0.5, down_scale * hidden_dim**-0.5
+        self.gate_weight = uniform(dim, hidden_dim, bound)
+        self.up_weight = uniform(dim, hidden_dim, bound)
+        self.down_weight = uniform(hidden_dim, dim, down_bound)
+        self.gate_bias = uniform(1, hidden_dim, bound) if bias else None
+        self.up_bias = uniform(1, hidden_dim, bound) if bias else None
+        self.down_bias = uniform(1, dim, down_bound) if bias else None
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.down(self.hidden(s))
+
+    def hidden(self, s: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, M)."""
+        gate = functional.silu(_per_token(s, self.gate_weight, self.gate_bias))
+        return gate * _per_token(s, self.up_weight, self.up_bias)
+
+    def down(self, hidden: Tensor) -> Tensor:
+        """(B, T, M) -> (B, T, W)."""
+        return _per_token(hidden, self.down_weight, self.down_bias)
+
+
+def _per_token(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(B, T, a) times (T, a, b) -> (B, T, b), tokens first in memory, as `PerTokenLinear` leaves them."""
+    tokens = x.transpose(0, 1)
+    product = torch.bmm(tokens, weight) if bias is None else torch.baddbmm(bias, tokens, weight)
+    return product.transpose(0, 1)
+
+
+class SparseSwiGLU(nn.Module):
+    r"""`PerTokenSwiGLU` cut along its hidden width into E experts, of which a token uses k.
+
+    .. math:: v_t = e_{t0}(s_t) + \alpha \sum_{e=1}^{E-1} G_{te}\, e_{te}(s_t)
+
+    Expert 0 is shared by all rows and always on. Of the others a router opens the k - 1 with the largest
+    logits; their gates G are the softmax of these logits, so that they sum to 1, and the other gates are
+    0. Training and evaluation use the same gates: training computes every expert and multiplies most of
+    them by zero, evaluation computes what is open.
+
+    Raises ValueError where the experts do not share the hidden width evenly, or k is no whole number
+    above 1.
+
+    Shapes
+        (B, T, W) -> (B, T, W), and the gates (B, T, E), of which the shared expert's is 1.
+
+    Cost
+        3*T*W*M + T*(W + 1)*(E - 1) parameters, 6*T*W*M + 2*T*W*(E - 1) FLOPs a sample, of which
+        6*T*W*M * k/E + 2*T*W*(E - 1) are computed in evaluation.
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``active_ratio`` is k/E, with the shared expert in both; ``gate_scale`` is alpha, E/k if None."""
+
+        num_experts: int = 4
+        active_ratio: float = 0.5
+        gate_scale: float | None = None
+
+    def __init__(
+        self, num_tokens: int, dim: int, hidden_dim: int, config: Config, down_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        _check(config, hidden_dim)
+        self.num_experts = config.num_experts
+        self.num_routed = round(config.active_ratio * config.num_experts) - 1
+        self.gate_scale = 1 / config.active_ratio if config.gate_scale is None else config.gate_scale
+        self.expert_flops = 6 * num_tokens * dim * hidden_dim
+        self.experts = PerTokenSwiGLU(num_tokens, dim, hidden_dim, down_scale=down_scale)
+        self.router = Router(num_tokens, dim, config.num_experts - 1)
+
+    def forward(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        routed = top_k_gates(self.router(s), self.num_routed, "top_k_first", self.gate_scale)
+        gates = torch.cat([torch.ones_like(routed[..., :1]), routed], dim=-1)
+        traced = gates.is_meta or torch.compiler.is_compiling()  # neither knows which gates are open
+        is_dense = self.training or traced or torch.is_grad_enabled()
+        return (self._dense if is_dense else self._sparse)(s, gates), gates
+
+    def _dense(self, s: Tensor, gates: Tensor) -> Tensor:
+        slices = self.experts.hidden(s).unflatten(-1, (self.num_experts, -1))  # (B, T, E, M/E)
+        return self.experts.down((slices * gates.unsqueeze(-1)).flatten(-2))
+
+    def _sparse(self, s: Tensor, gates: Tensor) -> Tensor:
+        """The shared expert for all rows, every other one for the rows that open it."""
+        experts = self.experts
+        width = experts.gate_weight.shape[2] // self.num_experts
+        hidden = functional.silu(_per_token(s, experts.gate_weight[:, :, :width]))
+        hidden = hidden * _per_token(s, experts.up_weight[:, :, :width])
+        shared = _per_token(hidden, experts.down_weight[:, :width])
+        routed = (
+            experts.gate_weight[:, :, width:],
+            experts.up_weight[:, :, width:],
+            experts.down_weight[:, width:],
+        )
+        return shared + grouped_swiglu(s, gates[..., 1:], *routed)
+
+
+def _check(config: SparseSwiGLU.Config, hidden_dim: int) -> None:
+    """Raise ValueError where ``config`` is no mixture of experts of this hidden width."""
+    require_positive(config)
+    if not 0 < config.active_ratio <= 1:
+        raise ValueError(f"moe.active_ratio is {config.active_ratio}; set it above 0 and at most 1")
+    active = config.active_ratio * config.num_experts
+    if active < 2 or not float(active).is_integer():
+        raise ValueError(
+            f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
+            "but the shared expert and the routed ones are a whole number, 2 or more; change one of them"
+        )
+    if config.gate_scale is not None and config.gate_scale <= 0:
+        raise ValueError(f"moe.gate_scale is {config.gate_scale}; set it above 0 or leave it out")
+    if hidden_dim % config.num_experts:
+        raise ValueError(
+            f"ffn_dim {hidden_dim} is not shared evenly by {config.num_experts} experts (moe.num_experts); "
+            "set ffn_dim to a multiple of it"
+        )

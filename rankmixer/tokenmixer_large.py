@@ -1,0 +1,219 @@
+r"""TokenMixer-Large: RankMixer's mixing, reverted before the residual, with per-token SwiGLU on both sides.
+
+"TokenMixer-Large: Scaling Up Large Ranking Models in Industrial Recommenders", ByteDance, 2026,
+https://arxiv.org/abs/2602.06563. Written from accounts of the paper; README.md says what is open in
+them, and how it is read here.
+
+What is here: the model from the tokens to the mean over tokens, with its global token, residuals between
+blocks, auxiliary loss and sparse per-token experts. What is not: the cutting of embeddings into tokens,
+which is the same for all architectures, and what the paper does for speed.
+
+Shapes
+    B batch, T tokens, d token width, D model width, H heads of the mixing, M = n * D hidden width of a
+    token, E experts a token, k active ones, L blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import (
+    Knob,
+    Knobs,
+    Output,
+    PerTokenLinear,
+    View,
+    require_divisible,
+    require_positive,
+)
+from rankmixer.mixing import mix_tokens, revert_tokens
+from rankmixer.routers import usage
+from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
+
+EPS = 1e-6  # of RMSNorm, the same at every precision
+
+
+class GlobalProjection(nn.Module):
+    r"""T - 1 tokens projected by weights of their own, and a global token that reads all T.
+
+    .. math:: x_t = u_t W_t + b_t \quad (t < T), \qquad x_T = [u_1, \ldots, u_T] W_G + b_G
+
+    The global token takes the place of the last one's own projection, of which it is capable:
+    W_G may be zero but for the rows of the last token.
+
+    Shapes
+        (B, T, d) -> (B, T, D).
+
+    Cost
+        (2*T - 1)*d*D + T*D parameters, 2*(2*T - 1)*d*D FLOPs a sample.
+    """
+
+    def __init__(self, num_tokens: int, token_dim: int, model_dim: int) -> None:
+        super().__init__()
+        self.own = PerTokenLinear(num_tokens - 1, token_dim, model_dim)
+        self.everything = nn.Linear(num_tokens * token_dim, model_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        global_token = self.everything(tokens.flatten(1)).unsqueeze(1)
+        return torch.cat([self.own(tokens[:, :-1]), global_token], dim=1)
+
+
+class Block(nn.Module):
+    r"""Transform the mixed tokens, put their slices back, then transform the tokens: two pre-norm steps.
+
+    .. math::
+        z = x + \mathrm{Revert}(\mathrm{pSwiGLU}_{mix}(\mathrm{Mix}(\mathrm{RMSNorm}(x)))), \qquad
+        y = z + \mathrm{pSwiGLU}_{token}(\mathrm{RMSNorm}(z))
+
+    Mix turns T tokens of width D into H of width T*D/H; Revert is its inverse, so both sums add slices
+    of one token. With the last layer of either network at zero the block is the identity.
+
+    Shapes
+        (B, T, D) -> (B, T, D), and the gates (B, T, E) of both networks if they have experts.
+
+    Cost
+        3*T*D*M*(T/H + 1) + 2*D parameters and 6*T*D*M*(T/H + 1) FLOPs a sample, where H divides T*M: at
+        H = T these are 6*n*T*D**2 and 12*n*T*D**2.
+    """
+
+    def __init__(self, num_tokens: int, config: TokenMixerLarge.Config) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads or num_tokens
+        mixed_dim = num_tokens * config.model_dim // self.num_heads
+        mixed_hidden_dim = -(-num_tokens * config.ffn_dim // self.num_heads)  # n times its width, rounded up
+        self.mix_norm = nn.RMSNorm(config.model_dim, eps=EPS)
+        self.mix_network = _network(self.num_heads, mixed_dim, mixed_hidden_dim, config)
+        self.token_norm = nn.RMSNorm(config.model_dim, eps=EPS)
+        self.token_network = _network(num_tokens, config.model_dim, config.ffn_dim, config)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        mixed = mix_tokens(self.mix_norm(x), self.num_heads).view(len(x), self.num_heads, -1)
+        step, mix_gates = _transform(self.mix_network, mixed)
+        z = x + revert_tokens(step.reshape(x.shape), self.num_heads)
+        step, token_gates = _transform(self.token_network, self.token_norm(z))
+        return z + step, mix_gates + token_gates
+
+
+def _network(num_tokens: int, dim: int, hidden_dim: int, config: TokenMixerLarge.Config) -> nn.Module:
+    if config.moe is not None:
+        return SparseSwiGLU(num_tokens, dim, hidden_dim, config.moe, config.down_scale)
+    return PerTokenSwiGLU(num_tokens, dim, hidden_dim, config.bias, config.down_scale)
+
+
+def _transform(network: nn.Module, s: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What a network makes of ``s``, and its gates in a list, which is empty for a dense one."""
+    result = network(s)
+    return (result[0], [result[1]]) if isinstance(result, tuple) else (result, [])
+
+
+class TokenMixerLarge(nn.Module):
+    """Projection with a global token, TokenMixer-Large blocks, RMSNorm, mean over tokens.
+
+    With ``auxiliary_loss`` training returns the tokens of the middle block too, normalised and averaged
+    as the last ones are, as the view "lower_layer", which goes through the same towers. With experts the
+    statistic ``active_experts`` is (2*L, T, E): a block's mixing stage, then its token stage; expert 0
+    is the shared one.
+
+    Raises ValueError where the number of tokens (or heads) does not divide ``model_dim``, or where
+    switches exclude each other.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, D); an `Output` with experts, and in training with ``auxiliary_loss``.
+
+    Cost
+        (2*T - 1)*d*D + T*D + L*(6*T*D*M + 2*D) + D parameters,
+        2*(2*T - 1)*d*D + 12*L*T*D*M FLOPs a sample, at H = T. Without the global token T*d*D and
+        2*T*d*D in the place of the first terms. Normalisations, SiLU, products, sums and the mixing are not
+        counted. Experts: `SparseSwiGLU`.
+
+    Example
+        >>> config = TokenMixerLarge.Config(model_dim=8, ffn_dim=16)
+        >>> TokenMixerLarge(num_tokens=4, token_dim=3, config=config)(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 8])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``model_dim`` scales the model to a budget and is divisible by the number of tokens;
+        ``ffn_dim`` is n * ``model_dim`` in the paper's terms and finishes the match.
+
+        ``num_heads`` is H, T where it is None, and divides ``model_dim``. The last layer of every
+        SwiGLU starts at ``down_scale`` times the usual. After every ``inter_residual_every`` blocks, but not
+        after the last of all, their first one's input is added to what comes out; None: never.
+        ``auxiliary_loss`` is the weight of the task loss of the middle block, 0: none. ``moe`` cuts every
+        SwiGLU into experts; it needs H = T and no bias.
+        """
+
+        model_dim: int
+        ffn_dim: int
+        num_layers: int = 2
+        num_heads: int | None = None
+        global_token: bool = True
+        bias: bool = False
+        down_scale: float = 0.01
+        inter_residual_every: int | None = 2
+        auxiliary_loss: float = 0.0
+        moe: SparseSwiGLU.Config | None = None
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        _check(config, num_tokens)
+        projection = GlobalProjection if config.global_token else PerTokenLinear
+        self.projection = projection(num_tokens, token_dim, config.model_dim)
+        self.blocks = nn.ModuleList(Block(num_tokens, config) for _ in range(config.num_layers))
+        self.final_norm = nn.RMSNorm(config.model_dim, eps=EPS)
+        self.output_dim = config.model_dim
+        self.inter_residual_every = config.inter_residual_every or config.num_layers
+        self.auxiliary_loss = config.auxiliary_loss
+        if config.moe is not None:
+            self.active_ratio = config.moe.active_ratio
+            self.expert_flops = sum(m.expert_flops for m in self.modules() if isinstance(m, SparseSwiGLU))
+
+    def forward(self, tokens: Tensor) -> Tensor | Output:
+        x = start = self.projection(tokens)
+        views, gates = {}, []
+        for number, block in enumerate(self.blocks, start=1):
+            x, of_block = block(x)
+            gates += of_block
+            if number % self.inter_residual_every == 0 and number < len(self.blocks):
+                x = start = x + start
+            if number == len(self.blocks) // 2 and self.auxiliary_loss and self.training:
+                views["lower_layer"] = View(self.auxiliary_loss, self._pool(x))
+        statistics = {"active_experts": torch.stack([usage(g).float() for g in gates])} if gates else {}
+        if not views and not statistics:
+            return self._pool(x)
+        return Output(self._pool(x), views, statistics=statistics)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        return self.final_norm(x).mean(dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("model_dim", step=num_tokens, minimum=num_tokens),
+            fine=Knob("ffn_dim"),
+            fine_per_coarse=2.0,
+        )
+
+
+def _check(config: TokenMixerLarge.Config, num_tokens: int) -> None:
+    """Raise ValueError where widths do not divide or switches exclude each other."""
+    heads = "tokens, its mixing's heads" if config.num_heads is None else "heads (num_heads)"
+    require_divisible("model_dim", config.model_dim, config.num_heads or num_tokens, heads)
+    if config.down_scale < 0:
+        raise ValueError(f"down_scale is {config.down_scale}; set it to 0 or more")
+    if config.auxiliary_loss < 0:
+        raise ValueError(f"auxiliary_loss is {config.auxiliary_loss}; set it to 0 or more")
+    if config.auxiliary_loss and config.num_layers < 2:
+        raise ValueError("auxiliary_loss reads a lower block than the last; set num_layers to 2 or more")
+    if config.moe is not None and config.bias:
+        raise ValueError("moe has experts without biases; set bias to false, or leave moe out")
+    if config.moe is not None and config.num_heads not in (None, num_tokens):
+        raise ValueError(
+            f"moe counts experts by token, alike in both stages of a block, and num_heads {config.num_heads} "
+            f"gives the first stage other tokens; set num_heads to {num_tokens} or leave it out"
+        )
