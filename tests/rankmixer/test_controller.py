@@ -68,7 +68,9 @@ def test_looking_ahead_it_turns_before_the_target_is_reached():
     Three times the distance from the average makes 0.6, 0.28, 0.304, 0.4456, 0.57604 of them.
     """
     sequence = [0.6, 0.52, 0.52, 0.55, 0.58]
-    assert after(controller(lead=3.0), sequence) == [2, 1, 0.5, 0.25, 0.5]
+    ahead = controller(lead=3.0)
+    assert after(ahead, sequence) == [2, 1, 0.5, 0.25, 0.5]
+    assert ahead.average.item() == pytest.approx(0.9 * 0.58132 + 0.1 * 0.58)
     assert after(controller(lead=0.0), sequence) == [2, 4, 8, 16, 32]
 
 
