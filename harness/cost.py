@@ -92,22 +92,35 @@ class CostCounter:
             for table, dim in {f.table: f.embedding_dim for f in schema.sparse_features}.items()
         )
         self._counted: dict[tuple, Cost] = {}
+        self._forward: dict[tuple, tuple[int, int]] = {}
 
     def cost(self, architecture: str, config: dict) -> Cost:
         """Cost of one architecture with one config, without allocating it."""
-        key = (architecture, tuple(sorted((name, repr(value)) for name, value in config.items())))
+        key = _key(architecture, config)
         if key not in self._counted:
             self._counted[key] = self._count(architecture, config)
         return self._counted[key]
 
+    def forward(self, architecture: str, config: dict) -> tuple[int, int]:
+        """Forward FLOPs a sample and dense parameters: what a budget may limit."""
+        key = _key(architecture, config)
+        if key not in self._forward:
+            dense = self._build(architecture, config)
+            params = sum(parameter.numel() for parameter in dense.parameters())
+            self._forward[key] = self._flops(architecture, dense.eval()), params
+        return self._forward[key]
+
     def _count(self, architecture: str, config: dict) -> Cost:
-        with torch.device("meta"):
-            dense = DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
-        forward, training = (self._flops(architecture, dense.train(mode)) for mode in (False, True))
-        params = sum(parameter.numel() for parameter in dense.parameters())
+        flops, params = self.forward(architecture, config)
+        dense = self._build(architecture, config)
+        training = self._flops(architecture, dense.train())
         experts = getattr(dense.backbone, "expert_flops", 0)
-        cost = Cost(params, self.sparse_params, forward, forward, 3 * training, experts)
+        cost = Cost(params, self.sparse_params, flops, flops, 3 * training, experts)
         return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
+
+    def _build(self, architecture: str, config: dict) -> DenseSide:
+        with torch.device("meta"):
+            return DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
 
     def _flops(self, architecture: str, dense: DenseSide) -> int:
         looked_up, numbers = fake_inputs(self.schema, self.inputs)
@@ -163,13 +176,12 @@ class _Search:
         best = min(candidates, key=self._rank)
         if abs(self._miss(best)) > MAX_MISS:
             raise InputError(self._out_of_reach(candidates))
-        return Match({**self.config, **best}, self._cost(best), self._miss(best))
-
-    def _cost(self, setting: dict) -> Cost:
-        return self.counter.cost(self.architecture, {**self.config, **setting})
+        config = {**self.config, **best}
+        return Match(config, self.counter.cost(self.architecture, config), self._miss(best))
 
     def _value(self, setting: dict) -> int:
-        return getattr(self._cost(setting), self.kind)
+        flops, params = self.counter.forward(self.architecture, {**self.config, **setting})
+        return flops if self.kind == "flops_per_sample" else params
 
     def _miss(self, setting: dict) -> float:
         return (self._value(setting) - self.target) / self.target
@@ -252,6 +264,10 @@ class _Search:
             f"within {MAX_MISS:.0%}; the nearest it reaches is {nearest}; "
             "choose one of these, or change its config or the tokens"
         )
+
+
+def _key(architecture: str, config: dict) -> tuple:
+    return architecture, tuple(sorted((name, repr(value)) for name, value in config.items()))
 
 
 def _aligned_around(value: int, knob: Any) -> list[int]:
