@@ -8,13 +8,18 @@ import pytest
 
 from rankmixer.model import RankMixer
 from rankmixer.sparse_moe import SparseMoE
+from rankmixer.tokenmixer_large import TokenMixerLarge
 
 README = (Path(__file__).resolve().parents[2] / "rankmixer" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("config", "heading"),
-    [(RankMixer.Config, "## One model, its variants switches"), (SparseMoE.Config, "## Sparse-MoE")],
+    [
+        (RankMixer.Config, "## One model, its variants switches"),
+        (SparseMoE.Config, "## Sparse-MoE"),
+        (TokenMixerLarge.Config, "## TokenMixer-Large"),
+    ],
 )
 def test_the_readme_states_every_switch_with_its_default(config, heading):
     section = README.partition(heading)[2].partition("\n## ")[0]
