@@ -1,7 +1,8 @@
-"""RankMixer, the architecture this benchmark is named after.
+"""RankMixer, the architecture this benchmark is named after, its variants and its descendants.
 
-`rankmixer.model` holds the dense model of Zhu et al. 2025 (https://arxiv.org/abs/2507.15551):
-`mix_tokens` is equations 3 to 5, `PerTokenFFN` equations 6 to 9, `Block` equation 1, `RankMixer`
-the projection of equation 2, the blocks and the mean over tokens. It meets the contract of
-`baselines.layers.Backbone` and shares that file's layers, and no other.
+`rankmixer.model` holds Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), every variant a switch of
+one configuration: the mixings of `rankmixer.mixing`, the networks of `rankmixer.feed_forward`, the
+experts of `rankmixer.sparse_moe` with their routers, their controller and their sparse evaluation.
+`rankmixer.tokenmixer_large` holds its descendant. Both meet the contract of `baselines.layers.Backbone`
+and share that file's layers, and no other of `baselines`.
 """
