@@ -601,8 +601,8 @@ DEAD_FORM = SparseMoE.Config(active_ratio=1 / 4, training="l1_only")
 
 def trained(moe: SparseMoE.Config) -> toy.Trained:
     if moe == DEAD_FORM:
-        return toy.train(moe, steps=600, learning_rate=1e-2, seed=1)
-    return toy.train(moe, steps=400 if moe.coefficient == "fixed" else 1000, seed=1)
+        return toy.train(moe, steps=500, learning_rate=1e-2, seed=1)
+    return toy.train(moe, steps=300 if moe.coefficient == "fixed" else 700, seed=1)
 
 
 def active_ratio(output: Output) -> float:
