@@ -86,7 +86,7 @@ def loss_of(output: Output, tower: nn.Module, labels: Tensor) -> Tensor:
 
 @cache
 def train(moe: SparseMoE.Config, steps: int = 700, learning_rate: float = 1e-3, seed: int = 0) -> Trained:
-    """A training from a seed; each setting is trained once a session. Takes about four seconds."""
+    """A training from a seed; each setting is trained once a process. Takes about four seconds."""
     torch.manual_seed(seed)
     chosen = config(moe)
     model, tower = RankMixer(NUM_TOKENS, TOKEN_DIM, chosen), nn.Linear(chosen.model_dim, 1)
