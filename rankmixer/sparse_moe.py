@@ -179,7 +179,8 @@ class SparseMoE(nn.Module):
         if self.config.capacity is None:
             return gates
         share = self.config.capacity * self.config.active_ratio
-        kept = min(self.config.num_experts, math.ceil(share * self.config.num_experts))
+        most = round(share * self.config.num_experts, 6)  # 15 / 22 * 22 is a little more than 15
+        kept = min(self.config.num_experts, math.ceil(most))
         return gates * torch.zeros_like(gates).scatter(-1, gates.topk(kept, dim=-1).indices, 1.0)
 
     def _routing(self, gates: Tensor, logits: Tensor) -> Routing:
@@ -226,11 +227,13 @@ def _check(config: SparseMoE.Config) -> None:
     if not 0 < config.active_ratio <= 1:
         raise ValueError(f"moe.active_ratio is {config.active_ratio}; set it above 0 and at most 1")
     active = config.active_ratio * config.num_experts
-    if config.routing == "top_k" and (active < 1 or not float(active).is_integer()):
+    if config.routing == "top_k" and (round(active) < 1 or not math.isclose(active, round(active))):
         raise ValueError(
             f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
             "and top-k routing needs a whole number; change one of them"
         )
+    if config.training == "distill" and config.gate_on == "input":
+        raise ValueError("moe.training 'distill' gates outputs; set moe.gate_on to 'output'")
     low, high = config.coefficient_bounds
     if not 0 < low <= config.initial_coefficient <= high:
         raise ValueError(
