@@ -546,7 +546,7 @@ def test_evaluation_compiles_whole_to_the_same_output():
         ({"coefficient_bounds": (1.0, 1e-9)}, r"moe.coefficient_bounds, 1.0 to 1e-09"),
         ({"coefficient_growth": 1.0}, r"moe.coefficient_growth is 1.0; set it above 1"),
         ({"coefficient_lead": -1.0}, r"moe.coefficient_lead is -1.0; set it to 0 or more"),
-        ({"training": "distill", "gate_on": "input"}, r"'distill' gates outputs; set moe.gate_on to 'output'"),
+        ({"training": "distill", "gate_on": "input"}, r"'distill' gates outputs; set moe.gate_on"),
         ({"capacity": 0.0}, r"moe.capacity is 0.0; set it above 0 or leave it out"),
     ],
     ids=str,
