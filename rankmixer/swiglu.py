@@ -8,6 +8,7 @@ Shapes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -147,7 +148,7 @@ def _check(config: SparseSwiGLU.Config, hidden_dim: int) -> None:
     if not 0 < config.active_ratio <= 1:
         raise ValueError(f"moe.active_ratio is {config.active_ratio}; set it above 0 and at most 1")
     active = config.active_ratio * config.num_experts
-    if active < 2 or not float(active).is_integer():
+    if round(active) < 2 or not math.isclose(active, round(active)):
         raise ValueError(
             f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
             "but the shared expert and the routed ones are a whole number, 2 or more; change one of them"

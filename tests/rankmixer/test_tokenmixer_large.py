@@ -472,3 +472,10 @@ def test_a_mapping_with_experts_is_a_model_with_experts():
     model = build_backbone("tokenmixer_large", 4, 3, {"model_dim": 8, "ffn_dim": 16, "moe": moe})
     assert model.active_ratio == 0.25
     assert model(torch.randn(2, 4, 3)).statistics["active_experts"].shape == (4, 4, 8)
+
+
+@pytest.mark.parametrize(("experts", "active"), [(22, 15), (23, 13), (25, 7), (3, 2)])
+def test_every_ratio_that_means_a_whole_number_of_experts_is_taken(experts, active):
+    config = SparseSwiGLU.Config(num_experts=experts, active_ratio=active / experts)
+    _, gates = SparseSwiGLU(1, 2, experts, config)(torch.randn(9, 1, 2))
+    assert set((gates > 0).sum(-1).flatten().tolist()) == {active}
