@@ -1,0 +1,197 @@
+"""HiFormer: a Transformer whose queries, keys and values are functions of all tokens at once.
+
+Gui et al., "Hiformer: Heterogeneous Feature Interactions Learning with Transformers for Recommender
+Systems", 2023, https://arxiv.org/abs/2311.05884; written from accounts of the paper, not from its text.
+
+What is here: the composite layer with low-rank projections and, by a switch, the heterogeneous layer
+it grew from, in which every token has projections of its own; an output projection and a feed-forward
+network for each token. Where accounts leave it open: all three projections are low-rank, their first
+factor is shared by the heads, and layers are normalised after each step. Departures: a token holds
+several features, each with a projection to the model width; the mean over tokens takes the place of
+the task's token. What is not: with no task token there is none to prune the last layer to; dropout.
+
+Shapes
+    B batch, T tokens, d token width, D model width, H heads, r rank of the projections,
+    M hidden width of the feed-forward networks, L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+
+NUM_HEADS = 4
+
+
+class HeterogeneousProjection(nn.Module):
+    r"""Queries, keys and values, each token's from itself alone and by its own weights.
+
+    .. math:: q_i = x_i Q_i, \qquad k_i = x_i K_i, \qquad v_i = x_i V_i
+
+    with biases, heads side by side.
+
+    Shapes
+        (B, T, D) -> (B, 3, T, D): query, key, value.
+
+    Cost
+        3*T*D**2 + 3*T*D parameters, 6*T*D**2 FLOPs a sample.
+
+    Example
+        >>> import torch
+        >>> HeterogeneousProjection(num_tokens=3, model_dim=4)(torch.ones(2, 3, 4)).shape
+        torch.Size([2, 3, 3, 4])
+    """
+
+    def __init__(self, num_tokens: int, model_dim: int) -> None:
+        super().__init__()
+        self.linear = PerTokenLinear(num_tokens, model_dim, 3 * model_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(-1, (3, -1)).transpose(1, 2)
+
+
+class CompositeProjection(nn.Module):
+    r"""Queries, keys and values, each token's from all tokens, by two thin matrices.
+
+    .. math:: [q_1, \ldots, q_T] = [x_1, \ldots, x_T]\, L_q R_q
+
+    with L (T*D, r) and R (r, T*D), and the same for keys and values with matrices of their own. With
+    r = T*D, L = I and R block-diagonal it is `HeterogeneousProjection`.
+
+    Shapes
+        (B, T, D) -> (B, 3, T, D): query, key, value.
+
+    Cost
+        6*T*D*r + 3*T*D parameters, 12*T*D*r FLOPs a sample: two for a weight.
+
+    Example
+        >>> import torch
+        >>> CompositeProjection(num_tokens=3, model_dim=4, rank=2)(torch.ones(2, 3, 4)).shape
+        torch.Size([2, 3, 3, 4])
+    """
+
+    def __init__(self, num_tokens: int, model_dim: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(num_tokens * model_dim, 3 * rank, bias=False)
+        self.up = PerTokenLinear(3, rank, num_tokens * model_dim)  # one for query, key and value
+
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = self.down(x.flatten(1)).unflatten(1, (3, -1))  # (B, 3, r)
+        return self.up(reduced).unflatten(2, x.shape[1:])
+
+
+class HiFormerLayer(nn.Module):
+    r"""Attention, then a feed-forward network for each token.
+
+    .. math:: s_i = \mathrm{LN}\big(x_i + \mathrm{MHA}(x)_i W_i^o\big), \qquad
+        y_i = \mathrm{LN}\big(s_i + \mathrm{GELU}(s_i W_i^1) W_i^2\big)
+
+    with biases. ``pre_norm`` normalises what goes into each step instead of what comes out. With
+    heterogeneous projections and all tokens' weights the same it is a vanilla encoder layer.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+
+    Cost
+        The projections, and T*D**2 + 2*T*D*M + T*(2*D + M) + 4*D parameters;
+        2*T*D**2 + 4*T**2*D + 4*T*D*M FLOPs a sample.
+    """
+
+    def __init__(self, num_tokens: int, config: HiFormer.Config) -> None:
+        super().__init__()
+        D, M = config.model_dim, config.ffn_dim
+        self.num_heads, self.pre_norm = config.num_heads, config.pre_norm
+        self.project = (
+            CompositeProjection(num_tokens, D, config.rank or max(1, D // 2))
+            if config.composite
+            else HeterogeneousProjection(num_tokens, D)
+        )
+        self.output = PerTokenLinear(num_tokens, D, D)
+        self.attention_norm = nn.LayerNorm(D)
+        self.ffn = nn.Sequential(
+            PerTokenLinear(num_tokens, D, M), nn.GELU(), PerTokenLinear(num_tokens, M, D)
+        )
+        self.ffn_norm = nn.LayerNorm(D)
+
+    def attend(self, x: Tensor) -> Tensor:
+        heads = self.project(x).unflatten(-1, (self.num_heads, -1))  # (B, 3, T, H, D/H)
+        query, key, value = heads.permute(1, 0, 3, 2, 4).unbind(0)  # each (B, H, T, D/H)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pre_norm:
+            s = x + self.attend(self.attention_norm(x))
+            return s + self.ffn(self.ffn_norm(s))
+        s = self.attention_norm(x + self.attend(x))
+        return self.ffn_norm(s + self.ffn(s))
+
+
+class HiFormer(nn.Module):
+    """Per-token projection, HiFormer layers, mean over tokens.
+
+    Raises ValueError where ``num_heads`` does not divide ``model_dim``, or where a rank is given to
+    projections that have none.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, D).
+
+    Cost
+        T*(d*D + D) + L*(6*T*D*r + T*D**2 + 2*T*D*M + T*(5*D + M) + 4*D) parameters,
+        2*T*d*D + L*(12*T*D*r + 2*T*D**2 + 4*T**2*D + 4*T*D*M) FLOPs a sample. At r = D/2 composite
+        projections cost what heterogeneous ones do. ``pre_norm`` adds 2*D parameters. Normalisations,
+        activations, softmax and sums are not counted as FLOPs.
+
+    Example
+        >>> import torch
+        >>> config = HiFormer.Config(model_dim=8, ffn_dim=32)
+        >>> HiFormer(num_tokens=4, token_dim=3, config=config)(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 8])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``model_dim`` scales the model to a budget and is divisible by ``num_heads``; ``ffn_dim``,
+        customarily four times as wide, finishes the match.
+
+        ``rank`` is r of the composite projections, half the model width where it is None; without
+        ``composite`` the projections are heterogeneous. ``pre_norm`` normalises before each step, and
+        once more before the mean.
+        """
+
+        model_dim: int
+        ffn_dim: int
+        num_layers: int = 2
+        num_heads: int = NUM_HEADS
+        composite: bool = True
+        rank: int | None = None
+        pre_norm: bool = False
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        require_divisible("model_dim", config.model_dim, config.num_heads, "attention heads (num_heads)")
+        if config.rank is not None and not config.composite:
+            raise ValueError(
+                f"HiFormer.Config: rank is {config.rank}, but heterogeneous projections have none; "
+                "leave it out, or set composite to true"
+            )
+        self.projection = PerTokenLinear(num_tokens, token_dim, config.model_dim)
+        self.layers = nn.Sequential(*(HiFormerLayer(num_tokens, config) for _ in range(config.num_layers)))
+        self.final_norm = nn.LayerNorm(config.model_dim) if config.pre_norm else nn.Identity()
+        self.output_dim = config.model_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.final_norm(self.layers(self.projection(tokens))).mean(dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("model_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+            fine=Knob("ffn_dim"),
+            fine_per_coarse=4.0,
+        )
