@@ -1,0 +1,194 @@
+r"""Wukong: a stack of factorization machines beside linear maps, for interactions of growing order.
+
+Zhang et al., "Wukong: Towards a Scaling Law for Large-Scale Recommendation", ICML 2024,
+https://arxiv.org/abs/2403.02545, sections 3.2 to 3.8.
+
+What is here: layers of a factorization machine block (FMB) and a linear compression block (LCB)
+side by side, with the optimised factorization machine of section 3.6, normalised after the
+residual; i layers hold interactions of order 1 to 2**i. Both blocks of every layer return the same
+number of tokens, and the factorization machine's rank is that number as well unless the config sets
+it: it is how the paper's largest models are built. Tokens keep their width; what grows is their
+number, with the MLPs. The read-out is flattened.
+Where the paper leaves a choice: the FMB ends in a linear map (``relu_output`` gives the ReLU that some
+implementations put there). What is not here: the variant whose projection Y attends to the input,
+and the final MLP, whose place the towers take.
+Departures: a token holds several features. The first layer compresses its residual even where the
+number of tokens happens to stay the same, so that the cost grows with that number everywhere.
+
+Shapes
+    B batch, T tokens, d token width, N tokens of each block's output, k rank, M hidden width of the
+    MLPs, P their hidden layers, L layers; n = T in the first layer and 2*N in all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import MLP, Knob, Knobs, require_positive
+
+
+class LinearCompression(nn.Linear):
+    r"""A linear map over the tokens, the same in every dimension of theirs: LCB of section 3.5.
+
+    .. math:: y = W x
+
+    Shapes
+        (B, in_tokens, d) -> (B, out_tokens, d).
+
+    Cost
+        in_tokens*out_tokens parameters, 2*in_tokens*out_tokens*d FLOPs a sample.
+
+    Example
+        >>> LinearCompression(in_tokens=5, out_tokens=2)(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 2, 4])
+    """
+
+    def __init__(self, in_tokens: int, out_tokens: int) -> None:
+        super().__init__(in_tokens, out_tokens, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class FactorizationMachine(nn.Module):
+    r"""Dot products of all pairs of tokens, projected to k columns without being formed.
+
+    .. math:: (x x^\top) Y = x (x^\top Y)
+
+    (section 3.6). The right-hand side costs O(n*d*k) where the left costs O(n**2*(d + k)).
+
+    Shapes
+        (B, n, d) -> (B, n, k).
+
+    Cost
+        n*k parameters, 4*n*d*k FLOPs a sample.
+
+    Example
+        >>> FactorizationMachine(num_tokens=5, rank=2)(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 5, 2])
+    """
+
+    def __init__(self, num_tokens: int, rank: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(num_tokens, rank, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.project(x.transpose(1, 2))
+
+
+class WukongLayer(nn.Module):
+    r"""FMB and LCB side by side, N tokens each, then the residual and a norm over each token.
+
+    .. math:: y = \mathrm{LN}\big([\mathrm{FMB}(x); \mathrm{LCB}(x)] + \mathrm{R}(x)\big), \qquad
+        \mathrm{FMB}(x) = \mathrm{reshape}\big(\mathrm{MLP}(\mathrm{LN}(\mathrm{vec}(x x^\top Y)))\big)
+
+    (sections 3.3 to 3.5). R is a linear map over the tokens if ``compress_residual``; otherwise it is
+    the identity, which needs n = 2*N.
+
+    Shapes
+        (B, n, d) -> (B, 2*N, d): FMB's tokens, then LCB's.
+
+    Cost
+        3*n*k + n*k*M + (P-1)*M**2 + P*M + (M+1)*N*d + N*n + 2*d parameters and
+        4*n*d*k + 2*(n*k*M + (P-1)*M**2 + M*N*d) + 2*N*n*d FLOPs a sample; ``compress_residual`` adds
+        2*N*n and 4*N*n*d.
+
+    Example
+        >>> layer = WukongLayer(
+        ...     in_tokens=5, token_dim=4, num_embeddings=3, rank=2, hidden_dim=8, num_mlp_layers=2,
+        ...     compress_residual=True,
+        ... )
+        >>> layer(torch.ones(2, 5, 4)).shape
+        torch.Size([2, 6, 4])
+    """
+
+    def __init__(
+        self,
+        in_tokens: int,
+        token_dim: int,
+        num_embeddings: int,
+        rank: int,
+        hidden_dim: int,
+        num_mlp_layers: int,
+        compress_residual: bool,
+        relu_output: bool = False,
+    ) -> None:
+        super().__init__()
+        self.fmb = nn.Sequential(
+            FactorizationMachine(in_tokens, rank),
+            nn.Flatten(),
+            nn.LayerNorm(in_tokens * rank),
+            MLP(in_tokens * rank, hidden_dim, num_mlp_layers),
+            nn.Linear(hidden_dim, num_embeddings * token_dim),
+            nn.ReLU() if relu_output else nn.Identity(),
+            nn.Unflatten(1, (num_embeddings, token_dim)),
+        )
+        self.lcb = LinearCompression(in_tokens, num_embeddings)
+        self.residual = (
+            LinearCompression(in_tokens, 2 * num_embeddings) if compress_residual else nn.Identity()
+        )
+        self.norm = nn.LayerNorm(token_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(torch.cat([self.fmb(x), self.lcb(x)], dim=1) + self.residual(x))
+
+
+class Wukong(nn.Module):
+    """Wukong layers on the tokens, flattened at the end.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, 2*N*d).
+
+    Cost
+        That of L layers, the first with n = T and a compressed residual, the others with n = 2*N.
+
+    Example
+        >>> config = Wukong.Config(num_embeddings=3, hidden_dim=8)
+        >>> Wukong(num_tokens=4, token_dim=5, config=config)(torch.ones(2, 4, 5)).shape
+        torch.Size([2, 30])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``num_embeddings``, the tokens that each of the two blocks of a layer returns, scales the
+        model to a budget; ``hidden_dim``, the width of the MLPs, customarily half the numbers that an
+        MLP returns (num_embeddings * d), finishes the match. ``fm_rank`` is ``num_embeddings``
+        unless set."""
+
+        num_embeddings: int
+        hidden_dim: int
+        num_layers: int = 2
+        num_mlp_layers: int = 2
+        fm_rank: int | None = None
+        relu_output: bool = False
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        out_tokens = 2 * config.num_embeddings
+        self.layers = nn.Sequential(
+            *(
+                WukongLayer(
+                    in_tokens,
+                    token_dim,
+                    config.num_embeddings,
+                    config.fm_rank or config.num_embeddings,
+                    config.hidden_dim,
+                    config.num_mlp_layers,
+                    compress_residual=i == 0,
+                    relu_output=config.relu_output,
+                )
+                for i, in_tokens in enumerate([num_tokens] + [out_tokens] * (config.num_layers - 1))
+            )
+        )
+        self.output_dim = out_tokens * token_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layers(tokens).flatten(start_dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(coarse=Knob("num_embeddings"), fine=Knob("hidden_dim"), fine_per_coarse=token_dim / 2)
