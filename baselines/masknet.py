@@ -1,0 +1,136 @@
+"""MaskNet: blocks that multiply the embeddings with a mask computed from the whole instance.
+
+Wang, She and Zhang, "MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by
+Instance-Guided Mask", DLP-KDD 2021, https://arxiv.org/abs/2102.07619, sections 3.2 to 3.4.
+
+What is here: the parallel model, in which all blocks mask the same normalised embeddings and an
+MLP reads them side by side. Departures: a field is a token of several features, also for the
+normalisation; and the hidden width of the masks is a knob, about twice the width of the blocks.
+The paper makes it a multiple of the flattened width F instead, twice that; such a mask alone costs
+8*F**2 FLOPs, which no small budget pays. What is not: the serial model, whose later blocks mask the
+block before, and dropout.
+
+Shapes
+    B batch, T tokens, d token width, F = T * d flattened tokens, A hidden width of the masks,
+    M hidden width of blocks and MLP, K blocks, L layers of the MLP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import MLP, Knob, Knobs, require_positive
+
+
+class PerTokenLayerNorm(nn.Module):
+    """Layer normalisation of each token by itself, with a scale and a shift of its own.
+
+    Shapes
+        (B, T, d) -> (B, T, d); weight and bias (T, d).
+
+    Cost
+        2*T*d parameters; no counted FLOPs.
+
+    Example
+        >>> PerTokenLayerNorm(num_tokens=1, token_dim=2)(torch.tensor([[[1.0, 5.0]]])).round(decimals=3)
+        tensor([[[-1.,  1.]]], grad_fn=<RoundBackward1>)
+    """
+
+    def __init__(self, num_tokens: int, token_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_tokens, token_dim))
+        self.bias = nn.Parameter(torch.zeros(num_tokens, token_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+
+
+class MaskBlock(nn.Module):
+    r"""Multiply the normalised embeddings with the instance's mask, then project.
+
+    .. math:: m = W_2\,\mathrm{ReLU}(W_1 v + b_1) + b_2, \qquad
+        y = \mathrm{ReLU}(\mathrm{LN}(W (m \odot \mathrm{LN}_{\mathrm{emb}}(v))))
+
+    ``W`` has no bias, the layer norm after it has one. A mask of ones everywhere leaves a linear
+    layer, its norm and its ReLU.
+
+    Shapes
+        raw, normalised: (B, F). Returns (B, M).
+
+    Cost
+        2*F*A + A + F + F*M + 2*M parameters, 2*F*(2*A + M) FLOPs a sample.
+
+    Example
+        >>> block = MaskBlock(in_dim=6, mask_dim=5, hidden_dim=4)
+        >>> block(torch.ones(3, 6), torch.ones(3, 6)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, in_dim: int, mask_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.mask = nn.Sequential(nn.Linear(in_dim, mask_dim), nn.ReLU(), nn.Linear(mask_dim, in_dim))
+        self.hidden = nn.Linear(in_dim, hidden_dim, bias=False)
+        self.norm = nn.LayerNorm(hidden_dim)
+
+    def forward(self, raw: Tensor, normalised: Tensor) -> Tensor:
+        return functional.relu(self.norm(self.hidden(self.mask(raw) * normalised)))
+
+
+class MaskNet(nn.Module):
+    """Parallel mask blocks on the flattened tokens, and an MLP on all of them.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, M).
+
+    Cost
+        2*F + K*(2*F*A + A + F + F*M + 2*M) + K*M**2 + (L-1)*M**2 + L*M parameters,
+        2*K*F*(2*A + M) + 2*(K*M**2 + (L-1)*M**2) FLOPs a sample. Norms and masking are not counted.
+
+    Example
+        >>> config = MaskNet.Config(hidden_dim=8, mask_dim=16)
+        >>> MaskNet(num_tokens=4, token_dim=3, config=config)(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 8])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``hidden_dim``, the width of every block and MLP layer, scales the model to a budget;
+        ``mask_dim``, the hidden width of the masks, customarily twice that, finishes the match."""
+
+        hidden_dim: int
+        mask_dim: int
+        num_blocks: int = 3
+        num_layers: int = 2
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        if config.hidden_dim < 2:
+            raise ValueError(
+                "MaskNet.Config: hidden_dim is 1, and layer normalisation makes one number a constant; "
+                "set it to 2 or more"
+            )
+        in_dim = num_tokens * token_dim
+        self.norm = PerTokenLayerNorm(num_tokens, token_dim)
+        self.blocks = nn.ModuleList(
+            MaskBlock(in_dim, config.mask_dim, config.hidden_dim) for _ in range(config.num_blocks)
+        )
+        self.deep = MLP(config.num_blocks * config.hidden_dim, config.hidden_dim, config.num_layers)
+        self.output_dim = config.hidden_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        raw = tokens.flatten(start_dim=1)  # (B, F)
+        normalised = self.norm(tokens).flatten(start_dim=1)  # (B, F)
+        return self.deep(torch.cat([block(raw, normalised) for block in self.blocks], dim=1))
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("hidden_dim", minimum=2),
+            fine=Knob("mask_dim"),
+            fine_per_coarse=2.0,
+        )
