@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "dcn": "baselines.dcn:DCN",
     "autoint": "baselines.autoint:AutoInt",
     "transformer": "baselines.transformer:Transformer",
+    "hiformer": "baselines.hiformer:HiFormer",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
