@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "autoint": "baselines.autoint:AutoInt",
     "transformer": "baselines.transformer:Transformer",
     "hiformer": "baselines.hiformer:HiFormer",
+    "masknet": "baselines.masknet:MaskNet",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }

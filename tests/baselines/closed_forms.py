@@ -139,6 +139,26 @@ HIFORMER = ClosedForm(
     ),
 )
 
+MASKNET = ClosedForm(
+    params=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: (
+        2 * T * d
+        + num_blocks * (2 * T * d * mask_dim + mask_dim + T * d + T * d * hidden_dim + 2 * hidden_dim)
+        + mlp_weights(num_blocks * hidden_dim, hidden_dim, num_layers)
+        + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: (
+        2 * num_blocks * T * d * (2 * mask_dim + hidden_dim)
+        + 2 * mlp_weights(num_blocks * hidden_dim, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: hidden_dim,
+    configs=(
+        {"hidden_dim": 8, "mask_dim": 12},
+        {"hidden_dim": 24, "mask_dim": 96, "num_blocks": 1, "num_layers": 1},
+        {"hidden_dim": 640, "mask_dim": 500, "num_blocks": 2, "num_layers": 4},
+    ),
+)
+
+
 RANKMIXER = ClosedForm(
     params=lambda T, d, model_dim, ffn_dim, num_layers=2: (
         T * (d * model_dim + model_dim)
@@ -189,6 +209,7 @@ CLOSED_FORMS = {
     "autoint": AUTOINT,
     "transformer": TRANSFORMER,
     "hiformer": HIFORMER,
+    "masknet": MASKNET,
     "rankmixer": RANKMIXER,
     "tokenmixer_large": TOKENMIXER_LARGE,
 }
