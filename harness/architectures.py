@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "transformer": "baselines.transformer:Transformer",
     "hiformer": "baselines.hiformer:HiFormer",
     "masknet": "baselines.masknet:MaskNet",
+    "wukong": "baselines.wukong:Wukong",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
