@@ -1,0 +1,145 @@
+"""HSTU: attention without softmax, its result gated by the token itself, and no feed-forward network.
+
+Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
+Recommendations", ICML 2024, https://arxiv.org/abs/2402.17152.
+
+What is here: the layer that takes the place of both halves of a Transformer's, on T tokens of one row
+rather than on a sequence of a user's actions. So attention sees all tokens, before and after, and its
+sums are divided by T where the paper divides by the greatest length. Scores are divided by the root of
+the head width, as in the authors' code. Departures: a projection for each token takes the place of
+positions, and the mean over tokens that of the last position. What is not: relative biases by position
+and time, which tokens do not have (the authors' code too runs without); dropout; the concatenation of
+three terms that the code puts before the output projection.
+
+Shapes
+    B batch, T tokens, d token width, D model width, V width of values and gates, H heads, L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+
+NUM_HEADS = 2
+# The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.
+EPSILON = 1e-6
+
+
+def pointwise_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    r"""Weigh each value by the SiLU of its own score, whatever the other scores are.
+
+    .. math:: y_i = \frac{1}{N} \sum_j \mathrm{SiLU}\big(q_i \cdot k_j / \sqrt{D/H}\big)\, v_j
+
+    with N the number of keys. Weights may be negative and do not sum to one, so that a value held by
+    two keys counts twice before the division.
+
+    Shapes
+        query: (..., T, D/H), key: (..., N, D/H), value: (..., N, V/H). Returns (..., T, V/H).
+
+    Cost
+        2*T*N*D + 2*T*N*V FLOPs a sample over all heads, no parameters.
+
+    Example
+        >>> import torch
+        >>> pointwise_attention(torch.ones(3, 4), torch.ones(5, 4), torch.ones(5, 2)).shape
+        torch.Size([3, 2])
+    """
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return functional.silu(scores) @ value / key.shape[-2]
+
+
+class HSTULayer(nn.Module):
+    r"""Project, attend, gate, and add.
+
+    .. math:: U, V, Q, K = \mathrm{split}\big(\mathrm{SiLU}(\mathrm{LN}(x) W_1 + b_1)\big), \qquad
+        y = x + \big(\mathrm{LN}(A V) \odot U\big) W_2 + b_2
+
+    with A V as `pointwise_attention` has it, heads side by side under one norm. Permuting the tokens
+    permutes the output. With W_2 = b_2 = 0 the layer is the identity.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+
+    Cost
+        2*D**2 + 3*D*V + 5*D + 4*V parameters, 4*T*D**2 + 6*T*D*V + 2*T**2*(D + V) FLOPs a sample.
+
+    Example
+        >>> import torch
+        >>> HSTULayer(model_dim=8, value_dim=6, num_heads=2)(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, model_dim: int, value_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.widths = [value_dim, value_dim, model_dim, model_dim]  # of U, V, Q, K
+        self.norm = nn.LayerNorm(model_dim, eps=EPSILON)
+        self.project = nn.Linear(model_dim, sum(self.widths))
+        self.attended_norm = nn.LayerNorm(value_dim, eps=EPSILON)
+        self.output = nn.Linear(value_dim, model_dim)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, width/H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value, query, key = functional.silu(self.project(self.norm(x))).split(self.widths, dim=-1)
+        attended = pointwise_attention(self._heads(query), self._heads(key), self._heads(value))
+        attended = attended.transpose(1, 2).flatten(2)  # (B, T, V)
+        return x + self.output(self.attended_norm(attended) * gate)
+
+
+class HSTU(nn.Module):
+    """Per-token projection, HSTU layers, a last norm, mean over tokens.
+
+    Raises ValueError where ``num_heads`` does not divide ``model_dim`` and ``value_dim``.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, D).
+
+    Cost
+        T*(d*D + D) + L*(2*D**2 + 3*D*V + 5*D + 4*V) + 2*D parameters,
+        2*T*d*D + L*(4*T*D**2 + 6*T*D*V + 2*T**2*(D + V)) FLOPs a sample. Normalisations, SiLU, gating
+        and sums are not counted.
+
+    Example
+        >>> import torch
+        >>> config = HSTU.Config(model_dim=8, value_dim=8)
+        >>> HSTU(num_tokens=4, token_dim=3, config=config)(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 8])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``model_dim``, the width of tokens and of all heads' queries and keys, scales the model to a
+        budget; ``value_dim``, the width of all heads' values and gates and customarily the same,
+        finishes the match. ``num_heads`` divides both."""
+
+        model_dim: int
+        value_dim: int
+        num_layers: int = 2
+        num_heads: int = NUM_HEADS
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        D, V, H = config.model_dim, config.value_dim, config.num_heads
+        require_divisible("model_dim", D, H, "attention heads (num_heads)")
+        require_divisible("value_dim", V, H, "attention heads (num_heads)")
+        self.projection = PerTokenLinear(num_tokens, token_dim, D)
+        self.layers = nn.Sequential(*(HSTULayer(D, V, H) for _ in range(config.num_layers)))
+        self.final_norm = nn.LayerNorm(D, eps=EPSILON)
+        self.output_dim = D
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.final_norm(self.layers(self.projection(tokens))).mean(dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("model_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+            fine=Knob("value_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+        )
