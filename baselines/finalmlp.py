@@ -1,0 +1,138 @@
+"""FinalMLP: two MLP streams on differently gated inputs, joined by a bilinear form.
+
+Mao et al., "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023,
+https://arxiv.org/abs/2304.00902, sections "Stream-Specific Feature Selection" and "Stream-Level
+Interaction Aggregation".
+
+What is here: the gates, the two streams, and the multi-head bilinear fusion. Departures: an
+architecture is not told which tokens describe the user and which the item, so that the gates have
+no context features; as in the authors' code without them the context is learned and the same for
+all rows. A gate network's output is then a constant too, and is what is learned here. The paper
+adds the streams' linear terms and the heads' bilinear ones to one logit; here streams and bilinear
+terms stand side by side, so that each task's tower weighs them for itself. What is not: gates that
+differ by row, batch normalisation and dropout.
+
+Shapes
+    B batch, T tokens, d token width, F = T * d flattened tokens, M1 and M2 widths of the streams,
+    L layers of each, H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import MLP, Knob, Knobs, require_divisible, require_positive
+
+NUM_HEADS = 2
+
+
+class FeatureGate(nn.Module):
+    r"""Scale every input by a learned factor between 0 and 2.
+
+    .. math:: y = x \odot 2\sigma(g)
+
+    with g starting at 0, so that the gate starts as the identity.
+
+    Shapes
+        (B, F) -> (B, F).
+
+    Cost
+        F parameters; no counted FLOPs.
+
+    Example
+        >>> FeatureGate(dim=2)(torch.tensor([[3.0, 4.0]])).tolist()
+        [[3.0, 4.0]]
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (2 * torch.sigmoid(self.gate))
+
+
+class BilinearFusion(nn.Module):
+    r"""One bilinear form for each pair of slices of two vectors.
+
+    .. math:: y_h = (o_1^h)^\top W^h o_2^h
+
+    where the heads slice each vector into H equal parts. With one head it is the full form; the
+    more heads, the fewer products.
+
+    Shapes
+        first (B, M1), second (B, M2) -> (B, H); weight (H, M1/H, M2/H).
+
+    Cost
+        M1*M2/H parameters, 2*M1*M2/H FLOPs a sample (the last elementwise product is not counted).
+
+    Example
+        >>> fusion = BilinearFusion(first_dim=4, second_dim=6, num_heads=2)
+        >>> fusion(torch.ones(3, 4), torch.ones(3, 6)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, first_dim: int, second_dim: int, num_heads: int) -> None:
+        super().__init__()
+        require_divisible("first_dim", first_dim, num_heads, "heads (num_heads)")
+        require_divisible("second_dim", second_dim, num_heads, "heads (num_heads)")
+        self.num_heads = num_heads
+        self.weight = nn.Parameter(torch.empty(num_heads, first_dim // num_heads, second_dim // num_heads))
+        bound = (first_dim // num_heads) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        heads = first.unflatten(1, (self.num_heads, -1)).transpose(0, 1)  # (H, B, M1/H)
+        mapped = torch.bmm(heads, self.weight).transpose(0, 1)  # (B, H, M2/H)
+        return (mapped * second.unflatten(1, (self.num_heads, -1))).sum(dim=2)
+
+
+class FinalMLP(nn.Module):
+    """Two gated MLPs on the flattened tokens, and the bilinear terms between them.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, M1 + M2 + H): first stream, second stream, bilinear terms.
+
+    Cost
+        F + F*M + (L-1)*M**2 + L*M parameters and 2*(F*M + (L-1)*M**2) FLOPs a sample for each stream
+        of width M, and M1*M2/H parameters and 2*M1*M2/H FLOPs for the fusion.
+
+    Example
+        >>> config = FinalMLP.Config(first_dim=8, second_dim=6)
+        >>> FinalMLP(num_tokens=4, token_dim=3, config=config)(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 16])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``first_dim``, the width of every layer of the first stream, scales the model to a budget;
+        ``second_dim``, customarily the same, finishes the match. ``num_heads`` divides both."""
+
+        first_dim: int
+        second_dim: int
+        num_layers: int = 3
+        num_heads: int = NUM_HEADS
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        dim = num_tokens * token_dim
+        self.first = nn.Sequential(FeatureGate(dim), MLP(dim, config.first_dim, config.num_layers))
+        self.second = nn.Sequential(FeatureGate(dim), MLP(dim, config.second_dim, config.num_layers))
+        self.fusion = BilinearFusion(config.first_dim, config.second_dim, config.num_heads)
+        self.output_dim = config.first_dim + config.second_dim + config.num_heads
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        flat = tokens.flatten(start_dim=1)  # (B, F)
+        first, second = self.first(flat), self.second(flat)
+        return torch.cat([first, second, self.fusion(first, second)], dim=1)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(
+            coarse=Knob("first_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+            fine=Knob("second_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+        )
