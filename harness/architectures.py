@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "hiformer": "baselines.hiformer:HiFormer",
     "masknet": "baselines.masknet:MaskNet",
     "wukong": "baselines.wukong:Wukong",
+    "hstu": "baselines.hstu:HSTU",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }

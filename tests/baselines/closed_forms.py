@@ -159,6 +159,25 @@ MASKNET = ClosedForm(
 )
 
 
+HSTU = ClosedForm(
+    params=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (2 * model_dim**2 + 3 * model_dim * value_dim + 5 * model_dim + 4 * value_dim)
+        + 2 * model_dim
+    ),
+    flops=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: (
+        2 * T * d * model_dim
+        + num_layers
+        * (4 * T * model_dim**2 + 6 * T * model_dim * value_dim + 2 * T**2 * (model_dim + value_dim))
+    ),
+    output_dim=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: model_dim,
+    configs=(
+        {"model_dim": 8, "value_dim": 6},
+        {"model_dim": 24, "value_dim": 40, "num_layers": 1, "num_heads": 8},
+        {"model_dim": 640, "value_dim": 512, "num_layers": 3},
+    ),
+)
+
 RANKMIXER = ClosedForm(
     params=lambda T, d, model_dim, ffn_dim, num_layers=2: (
         T * (d * model_dim + model_dim)
@@ -244,6 +263,7 @@ CLOSED_FORMS = {
     "hiformer": HIFORMER,
     "masknet": MASKNET,
     "wukong": WUKONG,
+    "hstu": HSTU,
     "rankmixer": RANKMIXER,
     "tokenmixer_large": TOKENMIXER_LARGE,
 }
