@@ -25,6 +25,7 @@ ARCHITECTURES = {
     "masknet": "baselines.masknet:MaskNet",
     "wukong": "baselines.wukong:Wukong",
     "hstu": "baselines.hstu:HSTU",
+    "finalmlp": "baselines.finalmlp:FinalMLP",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }

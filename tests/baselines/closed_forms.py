@@ -178,6 +178,30 @@ HSTU = ClosedForm(
     ),
 )
 
+FINALMLP = ClosedForm(
+    params=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        sum(
+            T * d + mlp_weights(T * d, width, num_layers) + num_layers * width
+            for width in (first_dim, second_dim)
+        )
+        + first_dim * second_dim // num_heads
+    ),
+    flops=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        2 * mlp_weights(T * d, first_dim, num_layers)
+        + 2 * mlp_weights(T * d, second_dim, num_layers)
+        + 2 * first_dim * second_dim // num_heads
+    ),
+    output_dim=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        first_dim + second_dim + num_heads
+    ),
+    configs=(
+        {"first_dim": 8, "second_dim": 6},
+        {"first_dim": 24, "second_dim": 32, "num_layers": 1, "num_heads": 8},
+        {"first_dim": 640, "second_dim": 513, "num_layers": 4, "num_heads": 1},
+    ),
+)
+
+
 RANKMIXER = ClosedForm(
     params=lambda T, d, model_dim, ffn_dim, num_layers=2: (
         T * (d * model_dim + model_dim)
@@ -264,6 +288,7 @@ CLOSED_FORMS = {
     "masknet": MASKNET,
     "wukong": WUKONG,
     "hstu": HSTU,
+    "finalmlp": FINALMLP,
     "rankmixer": RANKMIXER,
     "tokenmixer_large": TOKENMIXER_LARGE,
 }
