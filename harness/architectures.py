@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "dlrm_mlp": "baselines.dlrm_mlp:DLRMMLP",
     "deepfm": "baselines.deepfm:DeepFM",
     "dcn": "baselines.dcn:DCN",
+    "dcnv2": "baselines.dcnv2:DCNv2",
     "autoint": "baselines.autoint:AutoInt",
     "transformer": "baselines.transformer:Transformer",
     "hiformer": "baselines.hiformer:HiFormer",

@@ -67,6 +67,42 @@ DCN = ClosedForm(
     ),
 )
 
+
+def cross_map_weights(dim: int, rank: int | None) -> int:
+    """One full matrix, or two thin ones."""
+    return dim**2 if rank is None else 2 * dim * rank
+
+
+def dcnv2_cross(dim, rank, num_cross_layers, num_experts):
+    """Weights of the cross network, each used once a sample; and those used once a layer."""
+    if num_experts == 1:
+        return num_cross_layers * cross_map_weights(dim, rank), 0
+    return num_cross_layers * num_experts * (2 * dim * rank + rank**2), num_experts * dim
+
+
+def dcnv2_params(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, num_experts=1, stacked=False):
+    weights, shared = dcnv2_cross(T * d, rank, num_cross_layers, num_experts)
+    deep = mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    return weights + shared + num_cross_layers * T * d + deep
+
+
+def dcnv2_flops(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, num_experts=1, stacked=False):
+    weights, shared = dcnv2_cross(T * d, rank, num_cross_layers, num_experts)
+    return 2 * (weights + num_cross_layers * shared + mlp_weights(T * d, hidden_dim, num_layers))
+
+
+DCNV2 = ClosedForm(
+    params=dcnv2_params,
+    flops=dcnv2_flops,
+    output_dim=lambda T, d, hidden_dim, stacked=False, **_: (0 if stacked else T * d) + hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": None, "hidden_dim": 24, "num_layers": 1},
+        {"rank": 6, "hidden_dim": 24, "num_experts": 4, "num_cross_layers": 3},
+        {"rank": 160, "hidden_dim": 640, "num_layers": 2, "stacked": True},
+    ),
+)
+
 AUTOINT = ClosedForm(
     params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
         4 * a * b + 2 * b * layer_norm for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
@@ -282,6 +318,7 @@ CLOSED_FORMS = {
     "dlrm_mlp": DLRM_MLP,
     "deepfm": DEEPFM,
     "dcn": DCN,
+    "dcnv2": DCNV2,
     "autoint": AUTOINT,
     "transformer": TRANSFORMER,
     "hiformer": HIFORMER,
