@@ -27,6 +27,7 @@ ARCHITECTURES = {
     "wukong": "baselines.wukong:Wukong",
     "hstu": "baselines.hstu:HSTU",
     "finalmlp": "baselines.finalmlp:FinalMLP",
+    "xdeepfm": "baselines.xdeepfm:XDeepFM",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
