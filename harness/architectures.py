@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "hstu": "baselines.hstu:HSTU",
     "finalmlp": "baselines.finalmlp:FinalMLP",
     "xdeepfm": "baselines.xdeepfm:XDeepFM",
+    "moe": "baselines.moe:MoE",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }

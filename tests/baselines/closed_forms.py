@@ -339,6 +339,31 @@ WUKONG = ClosedForm(
     ),
 )
 
+
+def expert_weights(in_dim: int, hidden_dim: int, expert_dim: int, num_layers: int) -> int:
+    return mlp_weights(in_dim, hidden_dim, num_layers - 1) + hidden_dim * expert_dim
+
+
+MOE = ClosedForm(
+    params=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        num_experts * expert_weights(T * d, hidden_dim, expert_dim, num_layers)
+        + num_experts * ((num_layers - 1) * hidden_dim + expert_dim)
+        + num_gates * num_experts * (T * d + 1)
+    ),
+    flops=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        2 * num_experts * expert_weights(T * d, hidden_dim, expert_dim, num_layers)
+        + 2 * num_gates * num_experts * (T * d + expert_dim)
+    ),
+    output_dim=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        num_gates * expert_dim
+    ),
+    configs=(
+        {"hidden_dim": 8, "expert_dim": 6},
+        {"hidden_dim": 24, "expert_dim": 30, "num_experts": 3, "num_gates": 1},
+        {"hidden_dim": 300, "expert_dim": 256, "num_experts": 8, "num_gates": 3, "num_layers": 4},
+    ),
+)
+
 CLOSED_FORMS = {
     "dlrm_mlp": DLRM_MLP,
     "deepfm": DEEPFM,
@@ -352,6 +377,7 @@ CLOSED_FORMS = {
     "hstu": HSTU,
     "finalmlp": FINALMLP,
     "xdeepfm": XDEEPFM,
+    "moe": MOE,
     "rankmixer": RANKMIXER,
     "tokenmixer_large": TOKENMIXER_LARGE,
 }
