@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "finalmlp": "baselines.finalmlp:FinalMLP",
     "xdeepfm": "baselines.xdeepfm:XDeepFM",
     "moe": "baselines.moe:MoE",
+    "unimixer": "baselines.unimixer:UniMixer",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
