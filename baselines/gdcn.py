@@ -1,0 +1,106 @@
+"""GDCN: cross layers of DCN V2 behind a gate of their own, beside an MLP.
+
+Wang et al., "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction", CIKM 2023,
+https://arxiv.org/abs/2311.04635.
+
+What is here: the gated cross layer, and the deep network beside it (GDCN-P) or on top of it (GDCN-S).
+Departures: its input is the flattened tokens; both matrices of a layer are products of two thin ones,
+as in DCN V2, unless ``rank`` is None, which gives the paper's; biases start as those of other linear
+maps, where the authors' code draws them from 0 to 1. What is not: the shrinking of single features'
+embeddings that the paper derives from the gates, and dropout.
+
+Shapes
+    B batch, T tokens, d token width, F = T * d flattened tokens, R rank, C cross layers, M hidden
+    width, L deep layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.dcnv2 import cross_map
+from baselines.layers import MLP, Knob, Knobs, require_positive
+
+
+class GatedCrossLayer(nn.Module):
+    r"""A cross layer that weighs each of its new features between 0 and 1 before adding it.
+
+    .. math:: c_{l+1} = c_0 \odot (W_l^{(c)} c_l + b_l) \odot \sigma(W_l^{(g)} c_l) + c_l
+
+    The gate has no bias. A zero gate matrix gives the cross layer of DCN V2 with half its matrix and
+    bias; a zero cross matrix and bias give the identity.
+
+    Shapes
+        x0, x: (B, F). Returns (B, F).
+
+    Cost
+        2*F**2 + F parameters and 4*F**2 FLOPs a sample; of rank R, 4*F*R + F and 8*F*R.
+
+    Example
+        >>> x = torch.ones(2, 4)
+        >>> GatedCrossLayer(dim=4, rank=2)(x, x).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, dim: int, rank: int | None) -> None:
+        super().__init__()
+        self.cross = cross_map(dim, rank)
+        self.gate = cross_map(dim, rank, bias=False)
+
+    def forward(self, x0: Tensor, x: Tensor) -> Tensor:
+        return x0 * self.cross(x) * torch.sigmoid(self.gate(x)) + x
+
+
+class GDCN(nn.Module):
+    """Gated cross layers and MLP on the flattened tokens, side by side or, if ``stacked``, one on the other.
+
+    Shapes
+        tokens: (B, T, d). Returns (B, F + M): cross, deep; stacked, (B, M).
+
+    Cost
+        C gated cross layers, and an MLP of F*M + (L-1)*M**2 + L*M parameters and
+        2*(F*M + (L-1)*M**2) FLOPs a sample. The elementwise products, sums and gates' sigmoids are not
+        counted.
+
+    Example
+        >>> model = GDCN(num_tokens=4, token_dim=3, config=GDCN.Config(rank=2, hidden_dim=8))
+        >>> model(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 20])
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the
+        width of every deep layer, finishes the match: customarily twelve times the rank, where three
+        gated cross layers cost as much as the first deep one. ``rank`` None gives full matrices; the
+        budget is then met by ``hidden_dim`` alone."""
+
+        rank: int | None
+        hidden_dim: int
+        num_layers: int = 3
+        num_cross_layers: int = 3
+        stacked: bool = False
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        require_positive(config)
+        dim = num_tokens * token_dim
+        self.cross = nn.ModuleList(GatedCrossLayer(dim, config.rank) for _ in range(config.num_cross_layers))
+        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
+        self.stacked = config.stacked
+        self.output_dim = config.hidden_dim if config.stacked else dim + config.hidden_dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x0 = x = tokens.flatten(start_dim=1)  # (B, F)
+        for layer in self.cross:
+            x = layer(x0, x)
+        if self.stacked:
+            return self.deep(x)  # (B, M)
+        return torch.cat([x, self.deep(x0)], dim=1)  # (B, F + M)
+
+    @staticmethod
+    def knobs(num_tokens: int, token_dim: int) -> Knobs:
+        return Knobs(coarse=Knob("rank"), fine=Knob("hidden_dim"), fine_per_coarse=12.0)
