@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "deepfm": "baselines.deepfm:DeepFM",
     "dcn": "baselines.dcn:DCN",
     "dcnv2": "baselines.dcnv2:DCNv2",
+    "rdcn": "baselines.rdcn:RDCN",
+    "gdcn": "baselines.gdcn:GDCN",
     "autoint": "baselines.autoint:AutoInt",
     "transformer": "baselines.transformer:Transformer",
     "hiformer": "baselines.hiformer:HiFormer",

@@ -103,6 +103,49 @@ DCNV2 = ClosedForm(
     ),
 )
 
+
+def rdcn_params(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, sub_token_dim=1, plain_branch=True):
+    dim = T * d
+    attention, plain = 4 * dim * rank + dim + 1, (2 * dim * rank + dim) * plain_branch
+    deep = mlp_weights((1 + plain_branch) * dim, hidden_dim, num_layers) + num_layers * hidden_dim
+    return num_cross_layers * (attention + plain) + deep
+
+
+def rdcn_flops(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, sub_token_dim=1, plain_branch=True):
+    dim = T * d
+    attention, plain = 8 * dim * rank + 4 * rank**2 // sub_token_dim, 4 * dim * rank * plain_branch
+    deep = 2 * mlp_weights((1 + plain_branch) * dim, hidden_dim, num_layers)
+    return num_cross_layers * (attention + plain) + deep
+
+
+RDCN = ClosedForm(
+    params=rdcn_params,
+    flops=rdcn_flops,
+    output_dim=lambda T, d, hidden_dim, **_: hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": 24, "hidden_dim": 24, "num_cross_layers": 3, "sub_token_dim": 4},
+        {"rank": 160, "hidden_dim": 640, "num_layers": 2, "plain_branch": False},
+    ),
+)
+
+GDCN = ClosedForm(
+    params=lambda T, d, rank, hidden_dim, num_layers=3, num_cross_layers=3, stacked=False: (
+        num_cross_layers * (2 * cross_map_weights(T * d, rank) + T * d)
+        + mlp_weights(T * d, hidden_dim, num_layers)
+        + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, rank, hidden_dim, num_layers=3, num_cross_layers=3, stacked=False: (
+        4 * num_cross_layers * cross_map_weights(T * d, rank) + 2 * mlp_weights(T * d, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, stacked=False, **_: (0 if stacked else T * d) + hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": None, "hidden_dim": 24, "num_layers": 1},
+        {"rank": 160, "hidden_dim": 640, "num_cross_layers": 2, "stacked": True},
+    ),
+)
+
 AUTOINT = ClosedForm(
     params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
         4 * a * b + 2 * b * layer_norm for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
@@ -394,6 +437,8 @@ CLOSED_FORMS = {
     "deepfm": DEEPFM,
     "dcn": DCN,
     "dcnv2": DCNV2,
+    "rdcn": RDCN,
+    "gdcn": GDCN,
     "autoint": AUTOINT,
     "transformer": TRANSFORMER,
     "hiformer": HIFORMER,
