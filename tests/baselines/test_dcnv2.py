@@ -13,6 +13,12 @@ from tests.baselines.scrambled import random_tokens, scrambled
 RANKS = [None, 2, 5]
 
 
+@pytest.fixture(scope="module")
+def crossnet():
+    """TorchRec's cross networks, written by others."""
+    return pytest.importorskip("torchrec.modules.crossnet", reason="SKIPPED: torchrec is not installed")
+
+
 def matrix_and_bias(layer):
     """W and b of a cross layer, as lists, whether it has one matrix or two."""
     if isinstance(layer.map, nn.Linear):
@@ -65,6 +71,42 @@ def test_equals_the_equations_written_as_loops(config, stacked):
         deep = loops.mlp(x if stacked else x0, deep_weights(model))
         expected.append(deep if stacked else x + deep)
     torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_full_rank_equals_torchrec(crossnet):
+    ours, theirs = scrambled(CrossNetwork(6, None, 3)), crossnet.CrossNet(6, 3).double()
+    with torch.no_grad():
+        for layer, kernel, bias in zip(ours.layers, theirs.kernels, theirs.bias, strict=True):
+            kernel.copy_(layer.map.weight)
+            bias.copy_(layer.map.bias[:, None])
+    x0 = random_tokens(5, 6)
+    torch.testing.assert_close(ours(x0), theirs(x0))
+
+
+def test_low_rank_equals_torchrec(crossnet):
+    ours, theirs = scrambled(CrossNetwork(6, 2, 3)), crossnet.LowRankCrossNet(6, 3, low_rank=2).double()
+    with torch.no_grad():
+        for i, layer in enumerate(ours.layers):
+            theirs.V_kernels[i].copy_(layer.map[0].weight)
+            theirs.W_kernels[i].copy_(layer.map[1].weight)
+            theirs.bias[i].copy_(layer.map[1].bias)
+    x0 = random_tokens(5, 6)
+    torch.testing.assert_close(ours(x0), theirs(x0))
+
+
+def test_mixture_equals_torchrec(crossnet):
+    ours = scrambled(MixtureCrossNetwork(6, 2, 4, num_layers=3))
+    theirs = crossnet.LowRankMixtureCrossNet(6, 3, num_experts=4, low_rank=2, activation=torch.tanh).double()
+    with torch.no_grad():
+        for expert, gate in enumerate(theirs.gates):
+            gate.weight.copy_(ours.gate.weight[expert : expert + 1])
+        for i, layer in enumerate(ours.layers):
+            theirs.V_kernels[i].copy_(layer.down.weight.unflatten(0, (4, 2)))
+            theirs.C_kernels[i].copy_(layer.inner.transpose(1, 2))
+            theirs.U_kernels[i].copy_(layer.up.weight.unflatten(1, (4, 2)).transpose(0, 1))
+            theirs.bias[i].copy_(layer.up.bias[:, None])
+    x0 = random_tokens(5, 6)
+    torch.testing.assert_close(ours(x0), theirs(x0))
 
 
 @pytest.mark.parametrize("rank", RANKS)
