@@ -99,23 +99,24 @@ def train_step(
     clip_norm: float | None,
     precision: AbstractContextManager,
     world: World,
+    share: float | Tensor = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One update on one batch; returns this rank's share of the loss, still on the device, and statistics.
 
     Embedding tables update inside ``backward`` (fused optimizer), dense parameters here. Gradients
     are averaged over ranks, so the loss is scaled by their number to make the average a sum. The
-    architecture's statistics are averaged over ranks, so that one that steers itself by them does
-    so alike on every rank.
+    architecture's penalties and statistics are averaged over all ranks' rows, of which ``share`` are
+    this batch's, so that one that steers itself by them does so alike on every rank.
     """
     optimizer.zero_grad(set_to_none=True)
     with precision:
         prediction = model(batch)
     loss = prediction_loss(prediction, batch.labels, defined)
-    (loss * world.size + sum(prediction.penalties.values())).backward()
+    (world.size * (loss + share * sum(prediction.penalties.values()))).backward()
     if clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(dense_side(model).parameters(), clip_norm)
     optimizer.step()
-    statistics = {name: world.sum(value / world.size) for name, value in prediction.statistics.items()}
+    statistics = {name: world.sum(value * share) for name, value in prediction.statistics.items()}
     backbone: Any = dense_side(model).backbone
     if statistics and hasattr(backbone, "update"):
         backbone.update(statistics)
@@ -272,7 +273,8 @@ def _stretch(
     for _ in range(end - progress.batch):
         batch, is_own = next(batches)
         counts = (~torch.isnan(batch.labels)).sum(0).float()
-        totals = world.sum(torch.cat([counts, counts.new_tensor([len(batch) * is_own])]))
+        own = counts.new_tensor([len(batch) * is_own])
+        totals = world.sum(torch.cat([counts, own]))
         set_learning_rate(optimizer, training, progress.step + len(losses))
         loss, of_step = train_step(
             model,
@@ -282,6 +284,7 @@ def _stretch(
             training.clip_norm,
             autocast(training, world.device),
             world,
+            share=own[0] / totals[-1],
         )
         losses.append(loss)
         statistics.append(of_step)

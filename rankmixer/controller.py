@@ -3,7 +3,7 @@
 Wang et al., "ReMoE", ICLR 2025 (https://arxiv.org/abs/2412.14711), equations 7 and 8. Theirs looks at
 the active share of the step that was. The share follows the coefficient late, since gates close by many
 small steps, so over a few hundred steps their rule swings around the target; looking ahead along the
-share's recent trend damps that (README.md has the figures). With a lead of zero it is theirs.
+share's recent trend damps that. With a lead of zero it is theirs.
 """
 
 from __future__ import annotations

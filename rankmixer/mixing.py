@@ -22,8 +22,8 @@ def mix_tokens(x: Tensor, num_heads: int | None = None) -> Tensor:
     with :math:`x_t^{(h)}` the h-th of the H slices of token t (equations 3 to 5). It is a permutation
     of the T*D numbers without parameters; with H = T, which ``None`` means and the paper uses, it is
     its own inverse. With H != T the H heads, T*D/H wide, are cut again into T tokens of width D, so
-    that the residual can be added: with H < T a token then holds slices of T*H/T = H input tokens
-    alone, with H > T every token holds H/T slices of each.
+    that the residual can be added: where H divides T a token then holds slices of H input tokens alone,
+    where T divides H it holds H/T slices of each.
 
     Shapes
         (B, T, D) -> (B, T, D); H divides D.

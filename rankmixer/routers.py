@@ -68,8 +68,11 @@ def top_k_gates(logits: Tensor, k: int, order: TopKOrder, scale: float) -> Tenso
 
 
 def usage(gates: Tensor) -> Tensor:
-    """Share of the batch for which each expert is active, without gradient: (B, T, E) -> (T, E)."""
-    return (gates.detach() > 0).to(gates.dtype).mean(0)
+    """Share of the batch for which each expert is active, without gradient: (B, T, E) -> (T, E).
+
+    In single precision at least, since bfloat16 cannot tell shares that lie a half of a percent apart.
+    """
+    return (gates.detach() > 0).to(torch.promote_types(gates.dtype, torch.float32)).mean(0)
 
 
 def balance_loss(gates: Tensor, probabilities: Tensor, k: float) -> Tensor:

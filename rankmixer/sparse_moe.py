@@ -105,7 +105,7 @@ class SparseMoE(nn.Module):
         if hidden_dim % config.num_experts:
             raise ValueError(
                 f"ffn_dim {ffn_dim} gives {hidden_dim} hidden units, which {config.num_experts} experts "
-                "(moe.num_experts) do not share evenly; set ffn_dim to a multiple of it"
+                "(moe.num_experts) do not share evenly; set ffn_dim to a multiple of it in the row's config"
             )
         self.config = config
         self.expert_flops = 4 * num_tokens * model_dim * hidden_dim
@@ -184,6 +184,9 @@ class SparseMoE(nn.Module):
         return gates * torch.zeros_like(gates).scatter(-1, gates.topk(kept, dim=-1).indices, 1.0)
 
     def _routing(self, gates: Tensor, logits: Tensor) -> Routing:
+        """The gates, and in training what they cost."""
+        if not self.training:
+            return Routing(gates, gates.new_zeros(()), {})
         k = self.config.active_ratio * self.config.num_experts
         penalties: dict[str, Tensor] = {}
         if self.config.balance_loss:
@@ -232,6 +235,10 @@ def _check(config: SparseMoE.Config) -> None:
             f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
             "and top-k routing needs a whole number; change one of them"
         )
+    if config.training == "l1_only" and config.routing != "relu":
+        raise ValueError(
+            "moe.training 'l1_only' trains by the penalty of ReLU gates; set moe.routing to 'relu'"
+        )
     if config.training == "distill" and config.gate_on == "input":
         raise ValueError("moe.training 'distill' gates outputs; set moe.gate_on to 'output'")
     low, high = config.coefficient_bounds
@@ -244,5 +251,8 @@ def _check(config: SparseMoE.Config) -> None:
         raise ValueError(f"moe.coefficient_growth is {config.coefficient_growth}; set it above 1")
     if config.coefficient_lead < 0:
         raise ValueError(f"moe.coefficient_lead is {config.coefficient_lead}; set it to 0 or more")
-    if config.capacity is not None and config.capacity <= 0:
+    for name in ("balance_loss", "mutual_information_loss"):
+        if not getattr(config, name) >= 0:
+            raise ValueError(f"moe.{name} is {getattr(config, name)}; set it to 0 or more")
+    if config.capacity is not None and not config.capacity > 0:
         raise ValueError(f"moe.capacity is {config.capacity}; set it above 0 or leave it out")

@@ -98,9 +98,12 @@ class SparseSwiGLU(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``active_ratio`` is k/E, with the shared expert in both; ``gate_scale`` is alpha, E/k if None."""
+        """``active_ratio`` is k/E, with the shared expert in both; ``gate_scale`` is alpha, E/k if None.
 
-        num_experts: int = 4
+        With k = 2 one expert is routed, its gate is always alpha, and the router learns nothing.
+        """
+
+        num_experts: int = 8
         active_ratio: float = 0.5
         gate_scale: float | None = None
 

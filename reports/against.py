@@ -82,7 +82,7 @@ def _order_sentence(both: list[dict]) -> str:
     ours, theirs = (
         ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
     )
-    counted = f"{agree} of {len(pairs)} pairs alike"
+    counted = f"{agree} of {len(pairs)} pairs alike, resolved or not"
     if len(both) > MOST_NAMES:
         return f"the order of the means of {len(both)} models against the paper's: {counted}."
     order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"

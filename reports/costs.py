@@ -40,6 +40,7 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("flops_per_sample", "FLOPs/sample", short),
     ("active_flops_per_sample", "active FLOPs/sample", short),
     ("flops_per_batch_512", "FLOPs/batch of 512", short),
+    ("train_flops_per_sample", "train FLOPs/sample", short),
     ("params_vs_base", "params vs base", lambda value: percent(value, 1, sign=True)),
     ("flops_vs_base", "FLOPs vs base", lambda value: percent(value, 1, sign=True)),
     ("active_ratio_target", "active ratio: target", lambda value: fixed(value, 3)),
@@ -148,8 +149,11 @@ def cost_table(section: Section, paper: Paper) -> Table:
 
 
 def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
-    """Whether any model has a value, and active FLOPs only where they are not simply the FLOPs."""
-    if name == "active_flops_per_sample" and numbers[name].equals(numbers["flops_per_sample"]):
+    """Whether any model has a value, and FLOPs of a kind only where the forward FLOPs do not say them."""
+    forward = numbers["flops_per_sample"]
+    if name == "active_flops_per_sample" and numbers[name].equals(forward):
+        return False
+    if name == "train_flops_per_sample" and (numbers[name].isna() | (numbers[name] == 3 * forward)).all():
         return False
     return bool(numbers[name].notna().any())
 
@@ -159,6 +163,7 @@ def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[s
     if numbers["flops_vs_base"].notna().any():
         notes.append("vs base: dense parameters and forward FLOPs over the base's; there is no budget.")
     if numbers["active_ratio"].notna().any():
+        notes.append("Train FLOPs are three times what the training step's forward pass computes.")
         notes.append(
             "Active ratio: mean share of a token's experts that are active on the test split. Dead: active "
             "on less than 0.1% of its rows, among the experts of all layers and tokens. Means over seeds."

@@ -56,6 +56,7 @@ COLUMNS: dict[str, str] = {
     "dead_experts": _COUNT,
     "num_tokens": _COUNT,
     "tokenizer": _TEXT,
+    "train_flops_per_sample": _COUNT,
 }
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
 COSTS = (
@@ -64,6 +65,7 @@ COSTS = (
     "flops_per_sample",
     "active_flops_per_sample",
     "flops_per_batch_512",
+    "train_flops_per_sample",
 )
 SPEEDS = (
     "train_samples",

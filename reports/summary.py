@@ -255,7 +255,8 @@ DEFINITIONS: Bullets = [
     "GAUC: the same mean, each user weighted by their rows.",
     "FLOPs: matrix products of the dense side (target attention, the architecture with its projections, the "
     "towers), forward, a multiply-add as two; look-ups, norms, activations and optimizer are not counted. "
-    "Training is three times forward. Active FLOPs leave out experts that a sample does not use.",
+    "Training is three times the forward pass that it computes, every expert and every view. "
+    "Active FLOPs leave out experts that a sample does not use.",
     "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
     "Interval of a mean: 95%, Student's t over its seeds.",
     "Interval of a difference: 95%, two parts in quadrature. Users: bootstrap of users, the same draw for "

@@ -69,9 +69,12 @@ def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inpu
 
 
 def _match_row(row: Contestant, suite: Suite, counter: CostCounter) -> MatchedRow:
-    if suite.budget is None:
-        cost = counter.cost(row.architecture, row.config)
-        return MatchedRow(row, counter.inputs, row.config, cost, None)
-    match = counter.match(row.architecture, row.config, suite.budget.kind, suite.budget.target)
+    try:
+        if suite.budget is None:
+            cost = counter.cost(row.architecture, row.config)
+            return MatchedRow(row, counter.inputs, row.config, cost, None)
+        match = counter.match(row.architecture, row.config, suite.budget.kind, suite.budget.target)
+    except InputError as error:
+        raise InputError(f"{row.variant}: {error}" if row.variant else str(error)) from None
     budget = Budget(kind=suite.budget.kind, target=suite.budget.target, miss=match.miss)
     return MatchedRow(row, counter.inputs, match.config, match.cost, budget)

@@ -95,7 +95,9 @@ def step_of_stub():
     model = Stub()
     batch = SimpleNamespace(labels=torch.ones(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    result = train.train_step(model, batch, optimizer, torch.tensor([8.0]), None, nullcontext(), TwoRanks())
+    result = train.train_step(
+        model, batch, optimizer, torch.tensor([8.0]), None, nullcontext(), TwoRanks(), 0.5
+    )
     return model, result
 
 

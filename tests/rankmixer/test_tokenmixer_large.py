@@ -448,13 +448,13 @@ def test_a_block_costs_its_formula_and_mixing_in_fewer_heads_more(num_tokens, mo
         ({"inter_residual_every": 0}, "inter_residual_every is 0; set it to 1 or more"),
         ({"moe": Experts(), "bias": True}, "set bias to false, or leave moe out"),
         ({"moe": Experts(), "num_heads": 2}, "num_heads 2 .*; set num_heads to 4 or leave it out"),
-        ({"moe": Experts(), "ffn_dim": 6}, "ffn_dim 6 .* 4 experts .*; set ffn_dim to a multiple"),
+        ({"moe": Experts(), "ffn_dim": 6}, "ffn_dim 6 .* 8 experts .*; set ffn_dim to a multiple"),
         (
-            {"moe": Experts(active_ratio=0.25)},
+            {"moe": Experts(num_experts=4, active_ratio=0.25)},
             "moe.active_ratio 0.25 of 4 experts is 1 .*; change one of them",
         ),
         (
-            {"moe": Experts(active_ratio=0.6)},
+            {"moe": Experts(num_experts=4, active_ratio=0.6)},
             "moe.active_ratio 0.6 of 4 experts is 2.4 .*; change one of them",
         ),
         ({"moe": Experts(active_ratio=1.5)}, "moe.active_ratio is 1.5; set it above 0 and at most 1"),
