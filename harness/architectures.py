@@ -32,6 +32,7 @@ ARCHITECTURES = {
     "xdeepfm": "baselines.xdeepfm:XDeepFM",
     "moe": "baselines.moe:MoE",
     "unimixer": "baselines.unimixer:UniMixer",
+    "dhen": "baselines.dhen:DHEN",
     "rankmixer": "rankmixer.model:RankMixer",
     "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
 }
