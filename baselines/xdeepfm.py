@@ -1,7 +1,7 @@
 """xDeepFM: a compressed interaction network (CIN) beside an MLP on the same embeddings.
 
 Lian et al., "xDeepFM: Combining Explicit and Implicit Feature Interactions for Recommender
-Systems", KDD 2018, https://arxiv.org/abs/1803.05170, section 3, equations 6 to 9.
+Systems", KDD 2018, https://arxiv.org/abs/1803.05170, section 3.
 
 What is here: the CIN without activation or bias, as in the paper's equations, the deep network, and
 a linear term. Departures: a token holds several features, so that a feature map crosses tokens
