@@ -152,14 +152,15 @@ def nearest(cost, knob: Knob, target: float) -> int:
 
 
 def settings_near(target, cost, knobs):
-    """For every value of the coarse knob that is not too dear, the fine one that comes nearest."""
+    """For each value of the coarse knob, unless half the customary fine one is too dear: the nearest fine one."""
     coarse, fine = knobs.coarse, knobs.fine
     if fine is None:
         yield {coarse.field: nearest(lambda value: cost(**{coarse.field: value}), coarse, target)}
         return
     for width in count(coarse.minimum, coarse.step):
         with_width = partial(cost, **{coarse.field: width})
-        if with_width(**{fine.field: fine.minimum}) > target:
+        narrowest = max(fine.minimum, int(knobs.fine_per_coarse * width / 2))  # of the customary ones
+        if with_width(**{fine.field: narrowest}) > target:
             return
         value = nearest(lambda value, cost=with_width: cost(**{fine.field: value}), fine, target)
         yield {coarse.field: width, fine.field: value}
