@@ -22,67 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
-
-
-def cross_map(dim: int, rank: int | None, bias: bool = True) -> nn.Module:
-    """A linear map of (B, F) onto itself: one matrix, or two thin ones with a bias after the second."""
-    if rank is None:
-        return nn.Linear(dim, dim, bias=bias)
-    return nn.Sequential(nn.Linear(dim, rank, bias=False), nn.Linear(rank, dim, bias=bias))
-
-
-class CrossLayer(nn.Module):
-    r"""Multiply the input features by a linear map of the current ones.
-
-    .. math:: x_{l+1} = x_0 \odot (W_l x_l + b_l) + x_l
-
-    (equation 1), with :math:`W_l = U_l V_l^\top` where there is a rank (equation 2). The bias stands
-    inside the product. With W = b = 0 a layer is the identity.
-
-    Shapes
-        x0, x: (B, F). Returns (B, F).
-
-    Cost
-        F**2 + F parameters and 2*F**2 FLOPs a sample; of rank R, 2*F*R + F and 4*F*R.
-
-    Example
-        >>> x = torch.ones(2, 4)
-        >>> CrossLayer(dim=4, rank=2)(x, x).shape
-        torch.Size([2, 4])
-    """
-
-    def __init__(self, dim: int, rank: int | None) -> None:
-        super().__init__()
-        self.map = cross_map(dim, rank)
-
-    def forward(self, x0: Tensor, x: Tensor) -> Tensor:
-        return x0 * self.map(x) + x
-
-
-class CrossNetwork(nn.Module):
-    """A stack of cross layers.
-
-    Shapes
-        (B, F) -> (B, F).
-
-    Cost
-        C times that of a `CrossLayer`.
-
-    Example
-        >>> CrossNetwork(dim=4, rank=None, num_layers=3)(torch.ones(2, 4)).shape
-        torch.Size([2, 4])
-    """
-
-    def __init__(self, dim: int, rank: int | None, num_layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(CrossLayer(dim, rank) for _ in range(num_layers))
-
-    def forward(self, x0: Tensor) -> Tensor:
-        x = x0
-        for layer in self.layers:
-            x = layer(x0, x)
-        return x
+from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_positive
 
 
 class MixtureCrossLayer(nn.Module):

@@ -27,10 +27,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.dcnv2 import cross_map
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
-from baselines.transformer import EncoderLayer
-from baselines.wukong import LinearCompression
+from baselines.layers import (
+    EncoderLayer,
+    Knob,
+    Knobs,
+    LinearCompression,
+    PerTokenLinear,
+    cross_map,
+    require_divisible,
+    require_positive,
+)
 
 NUM_HEADS = 4
 NUM_MODULES = 4

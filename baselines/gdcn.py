@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.dcnv2 import cross_map
-from baselines.layers import MLP, Knob, Knobs, require_positive
+from baselines.layers import MLP, Knob, Knobs, cross_map, require_positive
 
 
 class GatedCrossLayer(nn.Module):

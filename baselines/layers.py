@@ -203,3 +203,121 @@ class MultiHeadSelfAttention(nn.Module):
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, D/H)
         attended = functional.scaled_dot_product_attention(query, key, value)
         return attended.transpose(1, 2).flatten(2)  # (B, T, D)
+
+
+class EncoderLayer(nn.Module):
+    r"""Self-attention, then a feed-forward network shared by the tokens, each normalised after (Transformer).
+
+    .. math:: s = \mathrm{LN}(x + \mathrm{MHA}(x)), \qquad
+        y = \mathrm{LN}(s + W_2\,\mathrm{ReLU}(W_1 s + b_1) + b_2)
+
+    Permuting the tokens permutes the output.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+
+    Cost
+        4*D**2 + 2*D*M + M + 9*D parameters, 8*T*D**2 + 4*T**2*D + 4*T*D*M FLOPs a sample.
+
+    Example
+        >>> EncoderLayer(model_dim=8, ffn_dim=16, num_heads=2)(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, model_dim: int, ffn_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(
+            MultiHeadSelfAttention(model_dim, model_dim, num_heads, bias=True),
+            nn.Linear(model_dim, model_dim),
+        )
+        self.attention_norm = nn.LayerNorm(model_dim)
+        self.ffn = nn.Sequential(nn.Linear(model_dim, ffn_dim), nn.ReLU(), nn.Linear(ffn_dim, model_dim))
+        self.ffn_norm = nn.LayerNorm(model_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.attention_norm(x + self.attention(x))
+        return self.ffn_norm(s + self.ffn(s))
+
+
+def cross_map(dim: int, rank: int | None, bias: bool = True) -> nn.Module:
+    """A linear map of (B, F) onto itself: one matrix, or two thin ones with a bias after the second."""
+    if rank is None:
+        return nn.Linear(dim, dim, bias=bias)
+    return nn.Sequential(nn.Linear(dim, rank, bias=False), nn.Linear(rank, dim, bias=bias))
+
+
+class CrossLayer(nn.Module):
+    r"""Multiply the input features by a linear map of the current ones (DCN V2).
+
+    .. math:: x_{l+1} = x_0 \odot (W_l x_l + b_l) + x_l
+
+    (Wang et al. 2021, https://arxiv.org/abs/2008.13535, equation 1), with :math:`W_l = U_l V_l^\top`
+    where there is a rank (equation 2). The bias stands
+    inside the product. With W = b = 0 a layer is the identity.
+
+    Shapes
+        x0, x: (B, F). Returns (B, F).
+
+    Cost
+        F**2 + F parameters and 2*F**2 FLOPs a sample; of rank R, 2*F*R + F and 4*F*R.
+
+    Example
+        >>> x = torch.ones(2, 4)
+        >>> CrossLayer(dim=4, rank=2)(x, x).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, dim: int, rank: int | None) -> None:
+        super().__init__()
+        self.map = cross_map(dim, rank)
+
+    def forward(self, x0: Tensor, x: Tensor) -> Tensor:
+        return x0 * self.map(x) + x
+
+
+class CrossNetwork(nn.Module):
+    """A stack of cross layers.
+
+    Shapes
+        (B, F) -> (B, F).
+
+    Cost
+        C times that of a `CrossLayer`.
+
+    Example
+        >>> CrossNetwork(dim=4, rank=None, num_layers=3)(torch.ones(2, 4)).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, dim: int, rank: int | None, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CrossLayer(dim, rank) for _ in range(num_layers))
+
+    def forward(self, x0: Tensor) -> Tensor:
+        x = x0
+        for layer in self.layers:
+            x = layer(x0, x)
+        return x
+
+
+class LinearCompression(nn.Linear):
+    r"""A linear map over the tokens, the same in every dimension of theirs (Wukong's LCB).
+
+    .. math:: y = W x
+
+    Shapes
+        (B, in_tokens, d) -> (B, out_tokens, d).
+
+    Cost
+        in_tokens*out_tokens parameters, 2*in_tokens*out_tokens*d FLOPs a sample.
+
+    Example
+        >>> LinearCompression(in_tokens=5, out_tokens=2)(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 2, 4])
+    """
+
+    def __init__(self, in_tokens: int, out_tokens: int) -> None:
+        super().__init__(in_tokens, out_tokens, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)

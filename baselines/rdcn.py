@@ -27,8 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.dcnv2 import CrossNetwork
-from baselines.layers import MLP, Knob, Knobs, require_divisible, require_positive
+from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_divisible, require_positive
 
 
 class AttentionCrossLayer(nn.Module):

@@ -20,44 +20,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, MultiHeadSelfAttention, PerTokenLinear, require_positive
+from baselines.layers import (
+    EncoderLayer,
+    Knob,
+    Knobs,
+    PerTokenLinear,
+    require_positive,
+)
 
 NUM_HEADS = 4
-
-
-class EncoderLayer(nn.Module):
-    r"""Self-attention, then a feed-forward network shared by the tokens, each normalised after.
-
-    .. math:: s = \mathrm{LN}(x + \mathrm{MHA}(x)), \qquad
-        y = \mathrm{LN}(s + W_2\,\mathrm{ReLU}(W_1 s + b_1) + b_2)
-
-    Permuting the tokens permutes the output.
-
-    Shapes
-        (B, T, D) -> (B, T, D).
-
-    Cost
-        4*D**2 + 2*D*M + M + 9*D parameters, 8*T*D**2 + 4*T**2*D + 4*T*D*M FLOPs a sample.
-
-    Example
-        >>> import torch
-        >>> EncoderLayer(model_dim=8, ffn_dim=16, num_heads=2)(torch.ones(3, 5, 8)).shape
-        torch.Size([3, 5, 8])
-    """
-
-    def __init__(self, model_dim: int, ffn_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.attention = nn.Sequential(
-            MultiHeadSelfAttention(model_dim, model_dim, num_heads, bias=True),
-            nn.Linear(model_dim, model_dim),
-        )
-        self.attention_norm = nn.LayerNorm(model_dim)
-        self.ffn = nn.Sequential(nn.Linear(model_dim, ffn_dim), nn.ReLU(), nn.Linear(ffn_dim, model_dim))
-        self.ffn_norm = nn.LayerNorm(model_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.attention_norm(x + self.attention(x))
-        return self.ffn_norm(s + self.ffn(s))
 
 
 class Transformer(nn.Module):

@@ -27,30 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
-
-
-class LinearCompression(nn.Linear):
-    r"""A linear map over the tokens, the same in every dimension of theirs: LCB of section 3.5.
-
-    .. math:: y = W x
-
-    Shapes
-        (B, in_tokens, d) -> (B, out_tokens, d).
-
-    Cost
-        in_tokens*out_tokens parameters, 2*in_tokens*out_tokens*d FLOPs a sample.
-
-    Example
-        >>> LinearCompression(in_tokens=5, out_tokens=2)(torch.ones(3, 5, 4)).shape
-        torch.Size([3, 2, 4])
-    """
-
-    def __init__(self, in_tokens: int, out_tokens: int) -> None:
-        super().__init__(in_tokens, out_tokens, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+from baselines.layers import MLP, Knob, Knobs, LinearCompression, require_positive
 
 
 class FactorizationMachine(nn.Module):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.dcnv2 import CrossLayer, CrossNetwork, DCNv2, MixtureCrossLayer, MixtureCrossNetwork
+from baselines.dcnv2 import DCNv2, MixtureCrossLayer, MixtureCrossNetwork
+from baselines.layers import CrossLayer, CrossNetwork
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 

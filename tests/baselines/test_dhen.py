@@ -6,7 +6,7 @@ from torch import nn
 
 from baselines.deepfm import pairwise_dot_sum
 from baselines.dhen import DHEN, CrossInteraction, DHENLayer, GramInteraction, PairwiseInteraction
-from baselines.wukong import LinearCompression
+from baselines.layers import LinearCompression
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 from tests.baselines.test_transformer import encode, weights

@@ -152,7 +152,7 @@ def nearest(cost, knob: Knob, target: float) -> int:
 
 
 def settings_near(target, cost, knobs):
-    """For each value of the coarse knob, unless half the customary fine one is too dear: the nearest fine one."""
+    """For each width that is affordable at half its customary fine value, the fine value that is nearest."""
     coarse, fine = knobs.coarse, knobs.fine
     if fine is None:
         yield {coarse.field: nearest(lambda value: cost(**{coarse.field: value}), coarse, target)}

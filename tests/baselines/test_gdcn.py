@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.dcnv2 import CrossLayer, DCNv2
+from baselines.dcnv2 import DCNv2
 from baselines.gdcn import GDCN, GatedCrossLayer
+from baselines.layers import CrossLayer
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 

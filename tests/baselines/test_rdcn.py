@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.dcnv2 import CrossLayer
+from baselines.layers import CrossLayer
 from baselines.rdcn import RDCN, AttentionCrossLayer
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled

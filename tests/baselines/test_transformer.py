@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.transformer import EncoderLayer, Transformer
+from baselines.layers import EncoderLayer
+from baselines.transformer import Transformer
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 

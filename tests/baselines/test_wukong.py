@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from baselines.deepfm import pairwise_dot_sum
-from baselines.wukong import FactorizationMachine, LinearCompression, Wukong, WukongLayer
+from baselines.layers import LinearCompression
+from baselines.wukong import FactorizationMachine, Wukong, WukongLayer
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 
