@@ -293,12 +293,13 @@ import sys
 from pathlib import Path
 import torch
 from datasets.prepared import open_prepared
+from harness import train
 from harness.distributed import start_world
 from rankmixer.model import RankMixer
 from tests.harness.runs import carry_out
 from tests.harness.test_routing import two_rank_spec
 
-local, handed, coefficients = [], [], []
+local, handed, coefficients, shares = [], [], [], []
 statistics, update = RankMixer._statistics, RankMixer.update
 
 def seen(self, routings):
@@ -312,11 +313,16 @@ def steered(self, given):
     handed.append(given["active_experts"].clone())
     coefficients.append(self.coefficient.value.clone())
 
+def weighed(*arguments, share):
+    shares.append(share.clone())
+    return step(*arguments, share=share)
+
 RankMixer._statistics, RankMixer.update = seen, steered
+step, train.train_step = train.train_step, weighed
 world = start_world(torch.device("cpu"))
 prepared = open_prepared(Path(sys.argv[1]))
 carry_out(two_rank_spec(prepared), prepared, Path(sys.argv[2]), world=world)
-seen_here = {name: torch.stack(globals()[name]) for name in ("local", "handed", "coefficients")}
+seen_here = {name: torch.stack(globals()[name]) for name in ("local", "handed", "coefficients", "shares")}
 torch.save(seen_here, f"{sys.argv[2]}-{world.rank}.pt")
 """
 
@@ -349,11 +355,23 @@ def two_ranks(prepared, tmp_path_factory):
     return seen, RunFolder(out, two_rank_spec(prepared).folder_name).record()
 
 
+def mean_over_rows(two_ranks) -> torch.Tensor:
+    """Active shares of every step (S, L, T, E), of both ranks' rows together."""
+    (first, second), _ = two_ranks
+    return sum(rank["local"] * rank["shares"].view(-1, 1, 1, 1) for rank in (first, second))
+
+
+def test_a_rank_counts_by_its_rows_and_not_at_all_where_it_has_run_out(two_ranks):
+    (first, second), _ = two_ranks
+    torch.testing.assert_close(first["shares"] + second["shares"], torch.ones(len(first["shares"])))
+    assert set(first["shares"][:50].tolist()) == {0.5}  # whole batches on both
+    assert 0 in torch.cat([first["shares"], second["shares"]])
+
+
 def test_every_rank_is_handed_the_mean_of_all_ranks_shares(two_ranks):
     (first, second), _ = two_ranks
     assert not torch.equal(first["local"], second["local"])  # they saw different rows
-    mean = (first["local"] + second["local"]) / 2
-    torch.testing.assert_close(first["handed"], mean)
+    torch.testing.assert_close(first["handed"], mean_over_rows(two_ranks))
     assert torch.equal(first["handed"], second["handed"])
 
 
@@ -370,7 +388,7 @@ def test_the_coefficient_is_equal_on_both_ranks_and_follows_the_global_ratio(two
             found.append(value)
         return found
 
-    by_the_mean = followed((first["local"] + second["local"]) / 2)
+    by_the_mean = followed(mean_over_rows(two_ranks))
     np.testing.assert_allclose(first["coefficients"].mean(1), by_the_mean, rtol=1e-4)
     for alone in (first, second):  # the ranks by themselves would have gone other ways
         assert not np.allclose(followed(alone["local"]), by_the_mean, rtol=1e-3)

@@ -365,7 +365,7 @@ def test_counts_every_expert_on_the_meta_device_and_one_graph_under_compile():
         model, tokens = TokenMixerLarge(4, 3, config).eval(), torch.empty(8, 4, 3)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(tokens)
-    assert counter.get_total_flops() == 8 * (2 * 7 * 3 * 16 + 4 * 2 * 4 * 16 * 3 + model.expert_flops)
+    assert counter.get_total_flops() == 8 * (2 * 7 * 3 * 16 + 4 * 2 * 4 * 16 * 7 + model.expert_flops)
     real = TokenMixerLarge(4, 3, config).eval()
     compiled = torch.compile(real, fullgraph=True, backend="eager")
     tokens = torch.randn(5, 4, 3)

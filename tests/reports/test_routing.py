@@ -46,7 +46,7 @@ def test_results_hold_the_active_ratio_and_leave_it_empty_without_experts(by_han
     names = ["active_ratio_target", "active_ratio", "dead_experts", "num_tokens", "tokenizer"]
     assert rows.loc[("rankmixer", "finish"), names].tolist() == [0.5, 0.475, 2, 16, "chunks"]
     assert rows.loc[[("dlrm_mlp", "finish"), ("constant", "skip")], names].isna().all(axis=None)
-    assert list(rows.reset_index())[-5:] == names
+    assert list(rows.reset_index())[-6:] == [*names, "train_flops_per_sample"]
 
 
 def test_the_frame_over_training_has_each_layer_token_and_moment_once(by_hand):
