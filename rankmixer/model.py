@@ -176,12 +176,17 @@ class RankMixer(nn.Module):
         return Output(branches[0], views, self._penalties(routings), self._statistics(routings))
 
     def _penalties(self, routings: list[Routing]) -> dict[str, Tensor]:
-        """Means over layers; the sparsity of ReLU gates times the coefficient (equation 11)."""
+        """Means over layers; those of ReLU gates times their coefficients (sparsity: equation 11)."""
         names = routings[0].penalties
         penalties = {name: torch.stack([r.penalties[name] for r in routings]).mean() for name in names}
         if self.moe is not None and self.moe.routing == "relu":
             sparsity = torch.stack([routing.sparsity for routing in routings])
             penalties["sparsity"] = (self.coefficient.value * sparsity).mean()
+            if self.moe.reopening and self.moe.coefficient != "fixed":
+                closure = torch.stack([routing.closure for routing in routings])
+                revival = torch.stack([routing.revival for routing in routings])
+                penalties["closure"] = (self.coefficient.opening * closure).mean()
+                penalties["revival"] = (self.coefficient.value * revival).mean()
         return penalties
 
     def _statistics(self, routings: list[Routing]) -> dict[str, Tensor]:

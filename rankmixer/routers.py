@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from baselines.layers import PerTokenLinear
 
+IDLE = 0.1  # of the share that an expert has where all are used alike
 TopKOrder = Literal["softmax_first", "top_k_first"]
 
 
@@ -100,6 +101,30 @@ def mutual_information_loss(probabilities: Tensor) -> Tensor:
 
 def _entropy(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities).sum(-1)
+
+
+def closure_penalty(logits: Tensor) -> Tensor:
+    """How far the logits of a row's closed gates lie below zero, summed and averaged over the batch.
+
+    The mirror image of `sparsity_penalty`. Its gradient reaches the gates whose ReLU has none, and is zero
+    for open ones: it pulls each up until it opens and no further.
+
+    Shapes
+        (B, T, E) -> a scalar.
+    """
+    return torch.relu(-logits).mean(0).sum()
+
+
+def revival_penalty(logits: Tensor, ratio: float) -> Tensor:
+    """`closure_penalty` of idle experts alone: none from a tenth of ``ratio`` on, whole where nothing opens.
+
+    An expert that is as good as closed has little gradient but this one, while the others have the budget.
+
+    Shapes
+        (B, T, E) -> a scalar.
+    """
+    idleness = (1 - usage(logits) / (IDLE * ratio)).clamp_min(0)  # (T, E)
+    return (torch.relu(-logits).mean(0) * idleness).sum()
 
 
 def sparsity_penalty(gates: Tensor, balanced: bool, k: float) -> Tensor:

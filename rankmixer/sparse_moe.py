@@ -27,7 +27,9 @@ from rankmixer.routers import (
     Router,
     TopKOrder,
     balance_loss,
+    closure_penalty,
     mutual_information_loss,
+    revival_penalty,
     sparsity_penalty,
     top_k_gates,
 )
@@ -36,11 +38,13 @@ from rankmixer.routers import (
 class Routing(NamedTuple):
     """What a layer's routers did with a batch: the inference router's gates (B, T, E), and its penalties.
 
-    ``sparsity`` is still to be multiplied by the coefficient that holds the active ratio.
+    All but ``penalties`` are still to be multiplied by the coefficients that hold the active ratio.
     """
 
     gates: Tensor
     sparsity: Tensor
+    closure: Tensor
+    revival: Tensor
     penalties: dict[str, Tensor]
 
 
@@ -90,6 +94,7 @@ class SparseMoE(nn.Module):
         balance_loss: float = 0.0
         mutual_information_loss: float = 0.0
         penalty: Literal["plain", "load_balanced"] = "plain"
+        reopening: bool = True
         coefficient: Scope = "global"
         initial_coefficient: float = 1e-5
         coefficient_growth: float = 1.05
@@ -186,7 +191,8 @@ class SparseMoE(nn.Module):
     def _routing(self, gates: Tensor, logits: Tensor) -> Routing:
         """The gates, and in training what they cost."""
         if not self.training:
-            return Routing(gates, gates.new_zeros(()), {})
+            none = gates.new_zeros(())
+            return Routing(gates, none, none, none, {})
         k = self.config.active_ratio * self.config.num_experts
         penalties: dict[str, Tensor] = {}
         if self.config.balance_loss:
@@ -196,7 +202,8 @@ class SparseMoE(nn.Module):
             loss = mutual_information_loss(logits.softmax(-1))
             penalties["mutual_information"] = self.config.mutual_information_loss * loss
         sparsity = sparsity_penalty(gates, self.config.penalty == "load_balanced", k)
-        return Routing(gates, sparsity, penalties)
+        revival = revival_penalty(logits, self.config.active_ratio)
+        return Routing(gates, sparsity, closure_penalty(logits), revival, penalties)
 
     def _evaluate(self, s: Tensor, gates: Tensor) -> Tensor:
         """Only the experts that are open; all of them where gradients or a trace are wanted."""

@@ -97,6 +97,29 @@ def test_a_target_out_of_reach_leaves_it_at_its_bound_from_where_it_comes_back_a
     assert after(coefficient, [0.9]) == [0.5]
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.01, 0.99), max_size=40), st.sampled_from([0.0, 5.0]))
+def test_the_opening_coefficient_moves_against_the_closing_one_and_keeps_to_the_same_bounds(sequence, lead):
+    pair = controller(initial=1.0, growth=2.0, lead=lead, bounds=(1 / 4, 8.0))
+    closing = opening = 1.0
+    for share in sequence:
+        before = pair.value.item()
+        pair.update(shares(share))
+        rose = pair.value.item() > before or pair.value.item() == 8
+        closing = min(8.0, closing * 2) if rose else max(1 / 4, closing / 2)
+        opening = max(1 / 4, opening / 2) if rose else min(8.0, opening * 2)
+        assert (pair.value.item(), pair.opening.item()) == (closing, opening)
+
+
+def test_a_share_that_stays_under_the_target_raises_the_opening_coefficient_to_its_bound():
+    pair = controller(bounds=(0.25, 8.0))
+    for share in 9 * [0.1]:
+        pair.update(shares(share))
+    assert (pair.value.item(), pair.opening.item()) == (0.25, 8)
+    pair.update(shares(0.9))
+    assert (pair.value.item(), pair.opening.item()) == (0.5, 4)
+
+
 def test_a_fixed_coefficient_never_moves():
     coefficient = controller(num_layers=2, scope="fixed", initial=0.3)
     before = {name: value.clone() for name, value in coefficient.state_dict().items()}
@@ -119,6 +142,7 @@ def test_its_state_goes_on_from_a_state_dict_as_if_it_had_not_stopped(scope):
     for layers in sequence[2:]:
         second.update(shares(*layers))
     assert torch.equal(whole.value, second.value)
+    assert torch.equal(whole.opening, second.opening)
     assert torch.equal(whole.average, second.average)
 
 

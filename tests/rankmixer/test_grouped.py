@@ -227,14 +227,15 @@ def test_an_expert_that_fails_fails_the_call_and_the_caller_keeps_its_cores(thre
 
     s, gates, _, _ = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=1)
     with pytest.raises(RuntimeError, match="broken expert"):
-        grouped_experts(broken, s, gates)
+        grouped_experts(broken, s, gates, down=torch.ones(4, 3, 6, 6))
     assert torch.get_num_threads() == threads
 
 
 def test_an_expert_of_one_s_own_sees_its_rows_and_its_weights(way, threads):
     s, gates, _, _ = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
     scale = torch.arange(1.0, 13.0, dtype=torch.float64).view(4, 3, 1, 1)
-    result = grouped_experts(lambda x, gate, scale: gate * scale * x, s, gates, scale)
+    down = torch.eye(6, dtype=torch.float64).expand(4, 3, 6, 6)
+    result = grouped_experts(lambda x, gate, scale: gate * scale * x, s, gates, scale, down=down)
     torch.testing.assert_close(result, s * (gates * scale.view(4, 3)).sum(2, keepdim=True))
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from rankmixer.routers import (
     Router,
     balance_loss,
+    closure_penalty,
     mutual_information_loss,
+    revival_penalty,
     sparsity_penalty,
     top_k_gates,
     usage,
@@ -204,6 +206,33 @@ def test_the_plain_penalty_is_the_sum_of_gates_averaged_over_rows():
     gates = uneven_gates()
     expected = math.fsum(gates.flatten().tolist()) / B
     assert sparsity_penalty(gates, balanced=False, k=2).item() == pytest.approx(expected)
+
+
+def test_the_closure_penalty_is_the_depth_of_closed_gates_and_pulls_no_open_one():
+    logits = (uneven_gates() - 0.4).requires_grad_()
+    expected = math.fsum(max(0.0, -value) for value in logits.flatten().tolist()) / B
+    penalty = closure_penalty(logits)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(expected)
+    torch.testing.assert_close(logits.grad, torch.where(logits < 0, -1 / B, 0.0).to(logits.dtype))
+
+
+def test_the_revival_penalty_is_the_closure_of_experts_used_less_than_a_tenth_of_their_share():
+    logits, ratio = torch.full((200, 1, 4), -0.5, dtype=torch.float64), 0.5
+    logits[:1, 0, 1] = 2.0  # used on 0.5%, a tenth of a tenth of the ratio: idle to nine tenths
+    logits[:10, 0, 2] = 2.0  # on 5%: just not idle
+    logits[:, 0, 3] = 2.0
+    expected = 0.5 + 0.9 * 0.5 * 199 / 200
+    assert revival_penalty(logits, ratio).item() == pytest.approx(expected)
+    assert revival_penalty(logits[..., 2:], ratio).item() == 0
+
+
+def test_the_revival_penalty_opens_idle_experts_and_their_usage_is_not_differentiated():
+    logits = torch.full((8, 1, 2), -0.5, dtype=torch.float64)
+    logits[:4, 0, 1] = 1.0
+    revival_penalty(logits.requires_grad_(), 0.5).backward()
+    torch.testing.assert_close(logits.grad[:, 0, 0], torch.full((8,), -1 / 8, dtype=torch.float64))
+    assert (logits.grad[:, 0, 1] == 0).all()
 
 
 def test_a_busy_expert_is_held_back_more_and_its_usage_is_not_differentiated():

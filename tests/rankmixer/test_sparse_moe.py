@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -285,15 +286,48 @@ def test_the_sparsity_penalty_moves_no_training_router(training):
     assert moved(net) == {"inference_router"}
 
 
-def test_the_sparsity_penalty_is_the_coefficient_times_the_mean_over_layers_of_a_row_s_gates():
-    net = model(num_layers=2, coefficient="per_layer")
+@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("penalty", ["closure", "revival"])
+def test_penalties_on_closed_gates_move_these_of_the_inference_router_alone(training, penalty):
+    net = model(num_layers=1, training=training)
+    bias = net.blocks[0].ffn.inference_router.linear.bias
+    with torch.no_grad():
+        bias[0].fill_(1e3)  # token 0's gates are open on every row, token 1's closed
+        bias[1].fill_(-1e3)
+    net(random_tokens(B, T, d)).penalties[penalty].backward()
+    assert moved(net) == {"inference_router"}
+    assert (bias.grad[0] == 0).all()
+    assert (bias.grad[1] < 0).all()  # a step against the gradient opens them
+
+
+def test_penalties_are_the_coefficients_times_the_mean_over_layers_of_a_row_s_open_and_closed_logits():
+    net = model(num_layers=2, coefficient="per_layer", training="plain")
     net.coefficient.value.copy_(torch.tensor([0.3, 0.7]))
-    routings = []
+    net.coefficient.opening.copy_(torch.tensor([0.2, 0.5]))
+    logits = []
     for block in net.blocks:
-        block.ffn.register_forward_hook(lambda module, args, result: routings.append(result[1].gates))
-    output = net(random_tokens(B, T, d))
-    sums = [math.fsum(gates.flatten().tolist()) / B for gates in routings]
-    assert output.penalties["sparsity"].item() == pytest.approx((0.3 * sums[0] + 0.7 * sums[1]) / 2)
+        block.ffn.inference_router.register_forward_hook(lambda module, args, result: logits.append(result))
+    penalties = net(random_tokens(B, T, d)).penalties
+    flat = [layer.flatten().tolist() for layer in logits]
+    opened = [math.fsum(value for value in layer if value > 0) / B for layer in flat]
+    closed = [math.fsum(-value for value in layer if value < 0) / B for layer in flat]
+    assert penalties["sparsity"].item() == pytest.approx((0.3 * opened[0] + 0.7 * opened[1]) / 2)
+    assert penalties["closure"].item() == pytest.approx((0.2 * closed[0] + 0.5 * closed[1]) / 2)
+    assert penalties["revival"].item() == pytest.approx((0.3 * idle(logits[0]) + 0.7 * idle(logits[1])) / 2)
+
+
+def idle(logits: Tensor) -> float:
+    """The mean depth of each expert's closed gates, times how far it is used less than a tenth of 1/4."""
+    total = 0.0
+    for expert in logits.flatten(1).t().tolist():
+        used = sum(value > 0 for value in expert) / B
+        total += max(0.0, 1 - used / (0.1 / 4)) * sum(max(0.0, -value) for value in expert) / B
+    return total
+
+
+@pytest.mark.parametrize("fields", [{"reopening": False}, {"coefficient": "fixed"}, {"routing": "top_k"}])
+def test_nothing_reopens_where_it_is_switched_off_or_no_controller_is_at_work(fields):
+    assert not {"closure", "revival"} & set(model(**fields)(random_tokens(B, T, d)).penalties)
 
 
 @pytest.mark.parametrize(("training", "routing"), WAYS)
@@ -581,11 +615,13 @@ def test_top_k_takes_every_ratio_that_means_a_whole_number():
 
 HALF = SparseMoE.Config(active_ratio=1 / 2)
 QUARTER = SparseMoE.Config(active_ratio=1 / 4)
+EIGHTH = SparseMoE.Config(active_ratio=1 / 8)
+CLOSED = SparseMoE.Config(active_ratio=1 / 2, router_bias=-3.0)  # hardly a gate is open at the start
 WEAK, STRONG = (
     SparseMoE.Config(active_ratio=1 / 4, coefficient="fixed", initial_coefficient=value)
     for value in (1e-4, 1e-1)
 )
-DEAD_FORM = SparseMoE.Config(active_ratio=1 / 4, training="l1_only")
+DEAD_FORM = SparseMoE.Config(active_ratio=1 / 4, training="l1_only", reopening=False)
 
 
 def trained(moe: SparseMoE.Config) -> toy.Trained:
@@ -598,13 +634,20 @@ def active_ratio(output: Output) -> float:
     return output.statistics["active_experts"].mean().item()
 
 
-@pytest.mark.parametrize("moe", [HALF, QUARTER], ids=["half", "quarter"])
+@pytest.mark.parametrize("moe", [HALF, QUARTER, EIGHTH], ids=["half", "quarter", "eighth"])
 def test_the_active_ratio_reaches_its_target_in_training_and_in_evaluation(moe):
     run = trained(moe)
     assert run.late() == pytest.approx(moe.active_ratio, abs=0.02)
     output, right = run.evaluate()
     assert active_ratio(output) == pytest.approx(moe.active_ratio, rel=0.1)
     assert right > 0.75  # chance is 0.5
+
+
+def test_a_share_far_under_the_target_is_brought_back_and_without_reopening_is_not():
+    run = trained(CLOSED)
+    assert run.active[0] < 0.05
+    assert run.late() == pytest.approx(1 / 2, abs=0.05)
+    assert trained(replace(CLOSED, reopening=False)).late() < 0.3
 
 
 def test_an_inference_router_without_task_gradient_dies():
@@ -624,8 +667,9 @@ def test_a_constant_coefficient_misses_the_target_that_the_controller_holds():
     assert held == pytest.approx(1 / 4, rel=0.1)
 
 
-def test_no_expert_is_dead_that_the_budget_would_allow_to_live():
-    output, _ = trained(HALF).evaluate()
+@pytest.mark.parametrize("moe", [HALF, QUARTER, EIGHTH], ids=["half", "quarter", "eighth"])
+def test_no_expert_is_dead_that_the_budget_would_allow_to_live(moe):
+    output, _ = trained(moe).evaluate()
     assert output.statistics["active_experts"].min() >= 0.001
 
 
