@@ -10,7 +10,7 @@ Shapes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -42,6 +42,14 @@ class Knobs:
     coarse: Knob
     fine: Knob | None = None
     fine_per_coarse: float = 1.0
+
+
+def tunable(default: Any, *others: Any) -> Any:
+    """A Config's field that tuning may set to one of ``others`` in place of its default.
+
+    It is for what shapes the architecture, such as its depth; widths that a budget sets are knobs.
+    """
+    return field(default=default, metadata={"choices": (default, *others)})
 
 
 class View(NamedTuple):
@@ -98,10 +106,10 @@ class Backbone(Protocol):
 
 def require_positive(config: Any) -> None:
     """Raise ValueError unless every integer of the dataclass ``config`` is at least 1."""
-    for field in fields(config):
-        value = getattr(config, field.name)
+    for each in fields(config):
+        value = getattr(config, each.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(f"{type(config).__qualname__}: {field.name} is {value}; set it to 1 or more")
+            raise ValueError(f"{type(config).__qualname__}: {each.name} is {value}; set it to 1 or more")
 
 
 def require_divisible(field: str, width: int, parts: int, parts_name: str) -> None:

@@ -35,7 +35,7 @@ def name_of(row: Contestant) -> str:
 
 
 def match_rows(suite: Suite, prepared: PreparedDataset) -> list[MatchedRow]:
-    """Resolve every contestant's inputs on this dataset, and its config at the suite's budget."""
+    """Resolve every contestant's inputs on this dataset, and its config at its own or the suite's budget."""
     num_tasks = len(prepared.schema.chosen_tasks(suite.tasks))
 
     @cache
@@ -69,12 +69,13 @@ def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inpu
 
 
 def _match_row(row: Contestant, suite: Suite, counter: CostCounter) -> MatchedRow:
+    wanted = row.budget or suite.budget
     try:
-        if suite.budget is None:
+        if wanted is None:
             cost = counter.cost(row.architecture, row.config)
             return MatchedRow(row, counter.inputs, row.config, cost, None)
-        match = counter.match(row.architecture, row.config, suite.budget.kind, suite.budget.target)
+        match = counter.match(row.architecture, row.config, wanted.kind, wanted.target)
     except InputError as error:
         raise InputError(f"{row.variant}: {error}" if row.variant else str(error)) from None
-    budget = Budget(kind=suite.budget.kind, target=suite.budget.target, miss=match.miss)
+    budget = Budget(kind=wanted.kind, target=wanted.target, miss=match.miss)
     return MatchedRow(row, counter.inputs, match.config, match.cost, budget)

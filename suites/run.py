@@ -259,6 +259,7 @@ def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
         "seeds": suite.seeds,
         "tasks": suite.tasks,
         "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
+        "sizes": [size.model_dump(exclude_none=True) for size in suite.sizes],
         "spec_hashes": [job.spec.hash for job in jobs],
         "command": options.command,
     }

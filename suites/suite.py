@@ -13,32 +13,11 @@ from harness.data import InputError, first_problem, read_yaml
 from harness.runs import Strict, TokenizerName, Training
 
 SHIPPED = Path(__file__).parent
-
-
-class Contestant(Strict):
-    """One row of the table: an architecture, and what sets this variant of it apart.
-
-    ``tokenizer``, ``tokens`` and ``token_dim`` are this row's alone; None is the suite's. A row that names
-    a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
-    """
-
-    architecture: str
-    variant: str = ""
-    tokenizer: TokenizerName | None = None
-    tokens: int | None = Field(None, ge=1, le=4096)
-    token_dim: int | None = Field(None, ge=1)
-    config: dict[str, Any] = Field(default_factory=dict)
-
-
-class Dataset(Strict):
-    """A dataset by name (or schema YAML by path) and its options."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+PaperTable = Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "figure4"]
 
 
 class SuiteBudget(Strict):
-    """What every architecture is matched to: forward FLOPs a sample, or dense parameters."""
+    """What architectures are matched to: forward FLOPs a sample, or dense parameters."""
 
     flops_per_sample: float | None = Field(None, gt=0)
     dense_params: float | None = Field(None, gt=0)
@@ -58,18 +37,43 @@ class SuiteBudget(Strict):
         return self.flops_per_sample or self.dense_params or 0.0
 
 
+class Contestant(Strict):
+    """One row of the table: an architecture, and what sets this variant of it apart.
+
+    ``tokenizer``, ``tokens``, ``token_dim`` and ``budget`` are this row's alone; None is the suite's. A row
+    that names a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
+    """
+
+    architecture: str
+    variant: str = ""
+    tokenizer: TokenizerName | None = None
+    tokens: int | None = Field(None, ge=1, le=4096)
+    token_dim: int | None = Field(None, ge=1)
+    budget: SuiteBudget | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class Dataset(Strict):
+    """A dataset by name (or schema YAML by path) and its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class Suite(Strict):
-    """A comparison: every contestant on every dataset with every seed, at one budget.
+    """A comparison: every contestant on every dataset with every seed, at one budget or at several.
 
     ``tokens`` x ``token_dim``, made by ``tokenizer``, is what every contestant without its own gets.
     ``tokens`` absent: 16 chunks, one token a semantic group, or one a feature; ``token_dim`` absent: the
     smallest aligned width that holds the dataset's embeddings. ``base`` is the row without a variant that
     differences are taken to; None takes none. Without a ``budget``, each contestant's config must size it.
+    ``sizes`` are several budgets: each contestant without its own becomes a row for every one of them,
+    whose variant ends in the target, such as "0.3M".
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str
-    paper_table: Literal["table1", "table2", "table3", "figure3", "figure4"] | None = None
+    paper_table: PaperTable | None = None
     datasets: list[Dataset] = Field(min_length=1)
     tasks: list[str] = Field(default_factory=list)
     tokenizer: TokenizerName = "chunks"
@@ -78,6 +82,7 @@ class Suite(Strict):
     target_attention: bool = False
     tower_dim: int = Field(32, ge=1)
     budget: SuiteBudget | None = None
+    sizes: list[SuiteBudget] = Field(default_factory=list)
     seeds: int = Field(1, ge=1)
     base: str | None = "dlrm_mlp"
     architectures: list[Contestant] = Field(min_length=1)
@@ -99,6 +104,14 @@ class Suite(Strict):
         return rows
 
     @model_validator(mode="after")
+    def _one_row_a_size(self) -> Suite:
+        if self.sizes and self.budget is not None:
+            raise ValueError("give either budget or sizes")
+        rows = [sized for row in self.architectures for sized in _at_sizes(row, self.sizes)]
+        object.__setattr__(self, "architectures", rows)  # frozen for everyone else
+        return self
+
+    @model_validator(mode="after")
     def _rows_differ(self) -> Suite:
         rows = [(row.architecture, row.variant) for row in self.architectures]
         for row in rows:
@@ -114,6 +127,21 @@ class Suite(Strict):
                 "add it, name another base, or null to compare none"
             )
         return self
+
+
+def _at_sizes(row: Contestant, sizes: list[SuiteBudget]) -> list[Contestant]:
+    """The row for each of the sizes, or the row alone if it has its own budget or there are none."""
+    if row.budget is not None or not sizes:
+        return [row]
+    return [
+        row.model_copy(
+            update={
+                "variant": "-".join(filter(None, [row.variant, f"{size.target / 1e6:g}M"])),
+                "budget": size,
+            }
+        )
+        for size in sizes
+    ]
 
 
 def shipped_suites() -> dict[str, Path]:

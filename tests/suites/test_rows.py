@@ -107,6 +107,19 @@ def test_the_row_of_tokens_with_the_most_tokens_still_meets_the_suites_budget():
     assert row.cost.flops_per_sample == pytest.approx(1e6, rel=0.03)
 
 
+@pytest.mark.parametrize("kind", ["flops_per_sample", "dense_params"])
+def test_a_row_is_matched_to_its_own_budget_or_else_to_the_suites(kind):
+    of_suite, of_row = {"flops_per_sample": 40_000}, {kind: 20_000}
+    asked = suite(
+        "dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "own", "budget": of_row}, budget=of_suite
+    )
+    plain, own = match_rows(asked, SMALL)
+    assert plain.cost.flops_per_sample == pytest.approx(40_000, rel=0.03)
+    assert getattr(own.cost, kind) == pytest.approx(20_000, rel=0.03)
+    assert (own.budget.kind, own.budget.target) == (kind, 20_000)
+    assert own.budget.miss == pytest.approx(getattr(own.cost, kind) / 20_000 - 1)
+
+
 # --------------------------------------------------------------------------------------------- the paper's
 
 

@@ -69,7 +69,7 @@ def test_a_shipped_suite_has_a_budget_or_sizes_every_row(name):
     for row in suite.architectures:
         knobs = architecture_class(row.architecture).knobs(16, 16)
         fields = {knob.field for knob in (knobs.coarse, knobs.fine) if knob}
-        assert suite.budget or fields <= row.config.keys()
+        assert suite.budget or row.budget or fields <= row.config.keys()
 
 
 def test_names_alone_and_whole_rows_say_the_same(tmp_path):
@@ -231,6 +231,30 @@ architectures:
     assert plain == {"hidden_dim": 8, "num_layers": 2}
     assert deep == {"hidden_dim": 8, "num_layers": 4}
     assert nested == {"hidden_dim": 16, "num_layers": 4, "moe": {"num_experts": 4}}
+
+
+def test_sizes_make_a_row_of_every_contestant_without_a_budget_of_its_own_for_each_of_them(tmp_path):
+    sizes = [{"flops_per_sample": 3e5}, {"dense_params": 2e6}]
+    own = {"architecture": "dlrm_mlp", "budget": {"flops_per_sample": 1e6}}
+    deep = {"architecture": "dcn", "variant": "deep", "config": {"num_layers": 4}}
+    suite = load_suite(written(tmp_path, budget=None, sizes=sizes, architectures=[own, "dcn", deep]), [])
+    rows = [
+        (r.architecture, r.variant, r.budget.kind, r.budget.target, r.config) for r in suite.architectures
+    ]
+    assert rows == [
+        ("dlrm_mlp", "", "flops_per_sample", 1e6, {}),
+        ("dcn", "0.3M", "flops_per_sample", 3e5, {}),
+        ("dcn", "2M", "dense_params", 2e6, {}),
+        ("dcn", "deep-0.3M", "flops_per_sample", 3e5, {"num_layers": 4}),
+        ("dcn", "deep-2M", "dense_params", 2e6, {"num_layers": 4}),
+    ]
+
+
+def test_a_budget_and_sizes_exclude_each_other_and_so_do_two_sizes_alike(tmp_path):
+    size = {"flops_per_sample": 3e5}
+    assert "give either budget or sizes" in refusal(written(tmp_path, sizes=[size]))
+    twice = written(tmp_path, budget=None, base=None, sizes=[size, size])
+    assert "'dlrm_mlp' appears twice" in refusal(twice)
 
 
 def test_a_suite_without_a_budget_loads_since_its_configs_may_size_it(tmp_path):
