@@ -265,11 +265,13 @@ def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache
 
 def _report(out: Path) -> None:
     from harness.compare import write_comparisons
+    from harness.tiers import write_tiers
     from reports.records import load_records
     from reports.render import render
 
     load_records(out)  # refuses a damaged or missing record by name, before runs are compared
     write_comparisons(out)
+    write_tiers(out)
     print(f"report: {render(out)}")
 
 

@@ -90,26 +90,58 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     Raises
         InputError: a file is missing, damaged or does not fit the others.
     """
-    suite = _read_json(out / "suite.json", "run the suite again into this folder with --out")
+    rows = []
+    for runs in comparable_runs(out, read_suite(out)):
+        for task in tasks(runs.runs):
+            measured = measure(runs.runs, task, replicates, read_predictions(runs.runs, task))
+            rows += [runs.named(task) | row for row in differences(runs.runs, measured, runs.base)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@dataclass(frozen=True)
+class ComparableRuns:
+    """The finished runs of a suite on one dataset, its base's among them."""
+
+    suite: str
+    dataset: str
+    base: Contestant
+    runs: list[Run]
+
+    def named(self, task: str) -> dict[str, str]:
+        """The cells that all their rows of one task share."""
+        return {
+            "suite": self.suite,
+            "dataset": self.dataset,
+            "task": task,
+            "base": self.base.architecture,
+        }
+
+
+def read_suite(out: Path) -> dict:
+    """``out/suite.json``; InputError if it is not there or damaged."""
+    return _read_json(out / "suite.json", "run the suite again into this folder with --out")
+
+
+def comparable_runs(out: Path, suite: dict) -> Iterator[ComparableRuns]:
+    """The finished runs under ``out`` by dataset, in the order of ``suite``; no dataset without the base."""
     order = [Contestant(row["architecture"], row.get("variant") or "") for row in suite["architectures"]]
     base = Contestant(suite["base"], "")
     runs = _finished_runs(out, suite, order)
-    rows = []
     for dataset in _in_order({run.dataset for run in runs}, suite["datasets"]):
         of_dataset = [run for run in runs if run.dataset == dataset]
-        if not any(run.contestant == base for run in of_dataset):
-            continue
-        for task in _tasks(of_dataset):
-            measured = _measure(of_dataset, task, replicates)
-            fixed = {"suite": suite["name"], "dataset": dataset, "task": task, "base": suite["base"]}
-            rows += [fixed | row for row in _rows(of_dataset, measured, base)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+        if any(run.contestant == base for run in of_dataset):
+            yield ComparableRuns(suite["name"], dataset, base, of_dataset)
 
 
 # ------------------------------------------------------------------------------------------ intervals
 
 
-def _rows(runs: list[Run], measured: UserBootstrap, base: Contestant) -> Iterator[dict]:
+def differences(runs: list[Run], measured: UserBootstrap, base: Contestant) -> Iterator[dict]:
+    """For each metric that the rows define, every contestant's difference to the base with its intervals.
+
+    Args
+        measured: the bootstrap of ``runs``, in their order.
+    """
     contestants = [who for who in dict.fromkeys(run.contestant for run in runs) if who != base]
     for metric in METRICS:
         if np.isnan(measured.point[metric]).any():
@@ -270,7 +302,7 @@ def _in_order(datasets: set[str], order: list[str]) -> list[str]:
     return sorted(datasets, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def _tasks(runs: list[Run]) -> list[str]:
+def tasks(runs: list[Run]) -> list[str]:
     """Tasks that every run predicted, in the first run's order."""
     names = [_open(run).schema.names for run in runs]
     prefix = "score_"
@@ -286,20 +318,46 @@ def _open(run: Run) -> pq.ParquetFile:
         ) from None
 
 
-def _measure(runs: list[Run], task: str, replicates: int) -> UserBootstrap:
-    names = ["user", f"label_{task}", f"score_{task}"]
-    users, labels, first = _columns(runs[0], names)
+class Predicted(NamedTuple):
+    """The test rows of one task and every run's scores of them; N rows, M runs."""
+
+    users: NDArray
+    tiers: NDArray
+    labels: NDArray
+    scores: list[NDArray]
+
+    def of_tier(self, tier: int) -> Predicted:
+        """The rows of one user-activity tier."""
+        rows = self.tiers == tier
+        return Predicted(
+            self.users[rows], self.tiers[rows], self.labels[rows], [scores[rows] for scores in self.scores]
+        )
+
+
+def read_predictions(runs: list[Run], task: str) -> Predicted:
+    """The runs' scores of one task; InputError where they were not made on the same test rows."""
+    names = ["user", "tier", f"label_{task}", f"score_{task}"]
+    *rows, first = _columns(runs[0], names)
     scores = [first]
     for run in runs[1:]:
-        its_users, its_labels, its_scores = _columns(run, names)
-        if not (np.array_equal(users, its_users) and np.array_equal(labels, its_labels, equal_nan=True)):
+        *its_rows, its_scores = _columns(run, names)
+        if not all(
+            np.array_equal(ours, its, equal_nan=True) for ours, its in zip(rows, its_rows, strict=True)
+        ):
             raise InputError(
                 f"{run.predictions} and {runs[0].predictions} hold different test rows of {task!r}: "
                 "delete the older folder and run the suite again"
             )
         scores.append(its_scores)
+    return Predicted(*rows, scores)
+
+
+def measure(
+    runs: list[Run], task: str, replicates: int, predicted: Predicted, seed: int = 0
+) -> UserBootstrap:
+    """The runs' metrics on the predicted rows and on draws of their users, which ``seed`` decides."""
     try:
-        return bootstrap_users(labels, users, scores, replicates)
+        return bootstrap_users(predicted.labels, predicted.users, predicted.scores, replicates, seed)
     except NonFiniteScores as error:
         raise InputError(f"a finished run on {runs[0].dataset} has no usable score_{task}: {error}") from None
 
