@@ -57,7 +57,9 @@ def test_a_shipped_suite_says_all_that_it_says_in_its_own_yaml(name):
         assert suite[field] == content[field]
     assert suite.get("base") == content["base"]
     rows = [{"architecture": row} if isinstance(row, str) else row for row in content["architectures"]]
-    for row, loaded in zip(rows, suite["architectures"], strict=True):
+    sizes = len(content.get("sizes", [0]))
+    said = [row for row in rows for _ in range(1 if "budget" in row else sizes)]
+    for row, loaded in zip(said, suite["architectures"], strict=True):
         assert row.items() <= loaded.items()
     assert content["training"].items() <= suite["training"].items()
     assert content.get("budget", {}).items() <= suite.get("budget", {}).items()
