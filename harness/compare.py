@@ -337,7 +337,8 @@ class Predicted(NamedTuple):
 def read_predictions(runs: list[Run], task: str) -> Predicted:
     """The runs' scores of one task; InputError where they were not made on the same test rows."""
     names = ["user", "tier", f"label_{task}", f"score_{task}"]
-    *rows, first = _columns(runs[0], names)
+    users, tiers, labels, first = _columns(runs[0], names)
+    rows = [users, tiers, labels]
     scores = [first]
     for run in runs[1:]:
         *its_rows, its_scores = _columns(run, names)
@@ -349,7 +350,7 @@ def read_predictions(runs: list[Run], task: str) -> Predicted:
                 "delete the older folder and run the suite again"
             )
         scores.append(its_scores)
-    return Predicted(*rows, scores)
+    return Predicted(users, tiers, labels, scores)
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""The differences to the base in ``comparisons.csv``, which the harness makes from predictions."""
+"""Differences to the base, which the harness makes from predictions: ``comparisons.csv``, ``tiers.csv``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ COMPARISON_COLUMNS = [
     *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
     *("low", "high", "resolved"),
 ]
+TIER_METRIC_COLUMNS = [
+    *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
+    *("auc", "uauc", "users", "rows", "one_class_users"),
+]
 
 
 def load_comparisons(out: Path) -> pd.DataFrame:
@@ -21,18 +25,40 @@ def load_comparisons(out: Path) -> pd.DataFrame:
     Raises:
         RecordError: the file cannot be read or lacks a column.
     """
-    path = out / "comparisons.csv"
+    return _load(out / "comparisons.csv", COMPARISON_COLUMNS)
+
+
+def load_tiers(out: Path) -> pd.DataFrame:
+    """``OUT/tiers.csv``: the same within each user-activity tier, named in ``tier``, and between two of them.
+
+    Raises:
+        RecordError: as ``load_comparisons``.
+    """
+    return _load(out / "tiers.csv", [*COMPARISON_COLUMNS, "tier"])
+
+
+def load_tier_metrics(out: Path) -> pd.DataFrame:
+    """``OUT/tier_metrics.csv``: one row a run, task and tier.
+
+    Raises:
+        RecordError: as ``load_comparisons``.
+    """
+    return _load(out / "tier_metrics.csv", TIER_METRIC_COLUMNS)
+
+
+def _load(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file() or path.stat().st_size == 0:
-        return pd.DataFrame(columns=COMPARISON_COLUMNS)
+        return pd.DataFrame(columns=columns)
     mend = "remove it and run the suite again, which compares the finished runs anew"
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(("suite", "dataset", "task", "metric", "base"), str))
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
-    for name in COMPARISON_COLUMNS:
+    for name in columns:
         if name not in frame:
             raise RecordError(f"{path}: lacks the column {name!r}; {mend}")
     frame["architecture"] = frame["architecture"].astype(str)
     frame["variant"] = frame["variant"].fillna("").astype(str)
-    frame["resolved"] = frame["resolved"].astype(str)
+    if "resolved" in columns:
+        frame["resolved"] = frame["resolved"].astype(str)
     return frame

@@ -43,7 +43,8 @@ class Column(_Strict):
 class Row(_Strict):
     """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one.
 
-    ``base`` marks the row that the table's differences are taken to; its own are zero and not printed.
+    ``tier`` is the user-activity tier that it is of. ``base`` marks the row that the table's differences are
+    taken to; its own are zero and not printed.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row(_Strict):
     base: bool = False
     architecture: str | None = None
     variant: str = ""
+    tier: str | None = None
 
 
 class Table(_Strict):

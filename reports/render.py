@@ -19,6 +19,7 @@ from reports.section_figures import section_figures
 from reports.sections import Section, load_sections
 from reports.style import save_figure
 from reports.tables import quality_numbers, quality_tables
+from reports.tiers import by_user_activity, tier_tables
 
 
 def render(out: Path) -> Path:
@@ -40,6 +41,7 @@ def render(out: Path) -> Path:
     for section in sections:
         numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
         of_section = [table for task in section.tasks for table in quality_tables(section, task, paper)]
+        of_section += tier_tables(section, paper)
         of_section += [cost_table(section, paper)] if section.contestants else []
         figures = section_figures(section, paper)
         for name, (figure, _) in figures.items():
@@ -101,6 +103,7 @@ def _section_page(
         _words("What was found", summary.found(section, numbers)),
         _words("What to keep in mind, and what cannot be concluded", summary.cautions(section, numbers)),
         _words("Against the paper", against_the_paper(section, numbers, paper)),
+        _words("By user activity", by_user_activity(section, paper)),
         _words("Failed runs", summary.failures(section)),
         *map(markdown_table, tables),
         *(

@@ -23,6 +23,7 @@ from reports.records import label
 from reports.results import results_frame
 from reports.sections import Section, slug
 from reports.summary import METRICS
+from reports.tier_figures import lift_by_tier
 from reports.variants import series
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
@@ -46,6 +47,10 @@ def _quality_figures(section: Section, paper: Paper) -> Figures:
     if not differences.empty:
         caption = "Differences to the base, 95% intervals"
         figures[f"differences-{section.name}"] = (forest(differences), caption)
+    if not section.tiers.empty:
+        of_models = rows_among(section.tiers, [(c.architecture, c.variant) for c in section.contestants])
+        caption = "Lift by user-activity tier, 95% intervals over users and seeds"
+        figures[f"tiers-{section.name}"] = (lift_by_tier(_in_suite_order(of_models, section)), caption)
     if len(set(series_rows(shown)["ratio"])) > 1:
         beside = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
         own = "" if beside is None else "; beside it the paper's Figure 3, which is of its own data and sizes"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_comparisons, load_tier_metrics, load_tiers
 from reports.records import Contestant, Record, Suite, load_suite
 
 REFERENCES = ("oracle", "duration_only", "constant")  # their order in tables; others follow
@@ -32,6 +32,9 @@ class Section:
     contestants: list[Contestant]
     base: Contestant | None
     references: list[Contestant]
+    # Within tiers of user activity; empty where the suite has no such comparison.
+    tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def tasks(self) -> list[str]:
@@ -52,18 +55,23 @@ def slug(text: str) -> str:
 def load_sections(records: list[Record], out: Path) -> list[Section]:
     """One section a suite and dataset, in the order in which the datasets were asked for or first run."""
     comparisons = load_comparisons(out)
+    tiers, tier_metrics = load_tiers(out), load_tier_metrics(out)
     keys = list(dict.fromkeys((record.suite, record.dataset) for record in records))
     sections = []
     for suite_name, dataset in keys:
         mine = [record for record in records if (record.suite, record.dataset) == (suite_name, dataset)]
-        mine_compared = comparisons[
-            (comparisons["suite"] == suite_name) & (comparisons["dataset"] == dataset)
-        ].reset_index(drop=True)
+        mine_compared = _of_section(comparisons, suite_name, dataset)
         suite = load_suite(out, suite_name) or _suite_from_records(suite_name, mine, mine_compared)
         one_suite = all(name == suite_name for name, _ in keys)
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
-        sections.append(_section(name, suite, dataset, mine, mine_compared))
+        section = _section(name, suite, dataset, mine, mine_compared)
+        mine_by_tier, mine_tier_metrics = (_of_section(f, suite_name, dataset) for f in (tiers, tier_metrics))
+        sections.append(replace(section, tiers=mine_by_tier, tier_metrics=mine_tier_metrics))
     return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
+
+
+def _of_section(rows: pd.DataFrame, suite: str, dataset: str) -> pd.DataFrame:
+    return rows[(rows["suite"] == suite) & (rows["dataset"] == dataset)].reset_index(drop=True)
 
 
 def _section(
