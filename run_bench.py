@@ -141,6 +141,47 @@ def run(
 
 
 @app.command()
+def tune(
+    suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of every row, the defaults among them.")] = 10,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database that processes share [sqlite:///out/tune/SUITE.db]."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Tune on this dataset instead (name or schema YAML).")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Annotated[Device, typer.Option()] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
+    ] = None,
+    cache: CacheRoot = DEFAULT_CACHE,
+) -> None:
+    """Search each row's training and structure on the validation split, by the same number of trials."""
+    from harness.progress import Terminal
+    from harness.quiet import quiet_libraries
+    from suites.run import Options, choose_device
+    from suites.suite import load_suite
+    from suites.tune import tune_suite
+
+    quiet_libraries()
+    chosen = load_suite(suite, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
+    options = Options(
+        out=Path("out"),
+        cache_root=cache,
+        data_root=data_root,
+        device=choose_device(device),
+        command=_command(),
+    )
+    for path in tune_suite(
+        chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal()
+    ):
+        print(f"settings: {path}")
+
+
+@app.command()
 def cost(
     scale: Annotated[str, typer.Option("--scale", help="A suite's name or YAML.")] = "quick",
     dataset: Annotated[str | None, typer.Option(help="Count on this dataset's tokens instead.")] = None,

@@ -22,7 +22,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, MultiHeadSelfAttention, require_positive
+from baselines.layers import Knob, Knobs, MultiHeadSelfAttention, require_positive, tunable
 
 NUM_HEADS = 2
 
@@ -90,8 +90,8 @@ class AutoInt(nn.Module):
 
         model_dim: int
         last_dim: int
-        num_layers: int = 3
-        num_heads: int = NUM_HEADS
+        num_layers: int = tunable(3, 2)
+        num_heads: int = tunable(NUM_HEADS, 1)
         layer_norm: bool = True
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
+from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
 
 
 class CrossLayer(nn.Module):
@@ -72,8 +72,8 @@ class DCN(nn.Module):
         """``hidden_dim``, the width of every deep layer, scales the model to a budget."""
 
         hidden_dim: int
-        num_layers: int = 3
-        num_cross_layers: int = 3
+        num_layers: int = tunable(3, 2)
+        num_cross_layers: int = tunable(3, 6)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

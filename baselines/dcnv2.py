@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_positive
+from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_positive, tunable
 
 
 class MixtureCrossLayer(nn.Module):
@@ -114,9 +114,9 @@ class DCNv2(nn.Module):
         rank: int | None
         hidden_dim: int
         num_layers: int = 3
-        num_cross_layers: int = 2
+        num_cross_layers: int = tunable(2, 3)
         num_experts: int = 1
-        stacked: bool = False
+        stacked: bool = tunable(False, True)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

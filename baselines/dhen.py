@@ -36,6 +36,7 @@ from baselines.layers import (
     cross_map,
     require_divisible,
     require_positive,
+    tunable,
 )
 
 NUM_HEADS = 4
@@ -192,7 +193,7 @@ class DHEN(nn.Module):
 
         model_dim: int
         hidden_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_heads: int = NUM_HEADS
         ensemble: Ensemble = "sum"
         cross: Cross = "low_rank"

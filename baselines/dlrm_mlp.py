@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
+from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
 
 
 class DLRMMLP(nn.Module):
@@ -41,7 +41,7 @@ class DLRMMLP(nn.Module):
         """``hidden_dim``, the width of every layer, scales the model to a budget."""
 
         hidden_dim: int
-        num_layers: int = 3
+        num_layers: int = tunable(3, 1, 2, 4)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

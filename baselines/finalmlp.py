@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_divisible, require_positive
+from baselines.layers import MLP, Knob, Knobs, require_divisible, require_positive, tunable
 
 NUM_HEADS = 2
 
@@ -113,8 +113,8 @@ class FinalMLP(nn.Module):
 
         first_dim: int
         second_dim: int
-        num_layers: int = 3
-        num_heads: int = NUM_HEADS
+        num_layers: int = tunable(3, 2)
+        num_heads: int = tunable(NUM_HEADS, 1)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

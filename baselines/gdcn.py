@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, cross_map, require_positive
+from baselines.layers import MLP, Knob, Knobs, cross_map, require_positive, tunable
 
 
 class GatedCrossLayer(nn.Module):
@@ -80,8 +80,8 @@ class GDCN(nn.Module):
         rank: int | None
         hidden_dim: int
         num_layers: int = 3
-        num_cross_layers: int = 3
-        stacked: bool = False
+        num_cross_layers: int = tunable(3, 2)
+        stacked: bool = tunable(False, True)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
 
 NUM_HEADS = 4
 
@@ -165,7 +165,7 @@ class HiFormer(nn.Module):
 
         model_dim: int
         ffn_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_heads: int = NUM_HEADS
         composite: bool = True
         rank: int | None = None

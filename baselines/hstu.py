@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
 
 NUM_HEADS = 2
 # The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.
@@ -120,7 +120,7 @@ class HSTU(nn.Module):
 
         model_dim: int
         value_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_heads: int = NUM_HEADS
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
+from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
 
 
 class PerTokenLayerNorm(nn.Module):
@@ -103,8 +103,8 @@ class MaskNet(nn.Module):
 
         hidden_dim: int
         mask_dim: int
-        num_blocks: int = 3
-        num_layers: int = 2
+        num_blocks: int = tunable(3, 5)
+        num_layers: int = tunable(2, 1)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

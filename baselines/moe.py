@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_positive
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_positive, tunable
 
 
 class Experts(nn.Module):
@@ -117,9 +117,9 @@ class MoE(nn.Module):
 
         hidden_dim: int
         expert_dim: int
-        num_experts: int = 4
+        num_experts: int = tunable(4, 8)
         num_gates: int = 2
-        num_layers: int = 2
+        num_layers: int = tunable(2, 3)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

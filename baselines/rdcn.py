@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_divisible, require_positive
+from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_divisible, require_positive, tunable
 
 
 class AttentionCrossLayer(nn.Module):
@@ -123,8 +123,8 @@ class RDCN(nn.Module):
 
         rank: int
         hidden_dim: int
-        num_layers: int = 3
-        num_cross_layers: int = 2
+        num_layers: int = tunable(3, 2)
+        num_cross_layers: int = tunable(2, 3)
         sub_token_dim: int = 1
         plain_branch: bool = True
 

@@ -26,6 +26,7 @@ from baselines.layers import (
     Knobs,
     PerTokenLinear,
     require_positive,
+    tunable,
 )
 
 NUM_HEADS = 4
@@ -55,7 +56,7 @@ class Transformer(nn.Module):
 
         model_dim: int
         ffn_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_heads: int = NUM_HEADS
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:

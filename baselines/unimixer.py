@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive
+from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
 
 
 class LearnedMixing(nn.Module):
@@ -136,7 +136,7 @@ class UniMixer(nn.Module):
 
         model_dim: int
         ffn_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         global_mixing: bool = False
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, LinearCompression, require_positive
+from baselines.layers import MLP, Knob, Knobs, LinearCompression, require_positive, tunable
 
 
 class FactorizationMachine(nn.Module):
@@ -137,7 +137,7 @@ class Wukong(nn.Module):
 
         num_embeddings: int
         hidden_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_mlp_layers: int = 2
         fm_rank: int | None = None
         relu_output: bool = False

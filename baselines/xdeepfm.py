@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive
+from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
 
 
 class CINLayer(nn.Module):
@@ -112,8 +112,8 @@ class XDeepFM(nn.Module):
 
         num_maps: int
         hidden_dim: int
-        num_cin_layers: int = 3
-        num_layers: int = 3
+        num_cin_layers: int = tunable(3, 2)
+        num_layers: int = tunable(3, 2)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()

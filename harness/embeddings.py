@@ -57,6 +57,12 @@ class LookedUp:
     pooled: dict[str, Tensor]
     sequences: dict[str, tuple[Tensor, Tensor]]
 
+    def squared_norm(self) -> Tensor:
+        """A row's squared norms, summed over features and averaged over rows; of a sequence, their mean."""
+        norms = [vectors.square().sum(1) for vectors in self.pooled.values()]
+        norms += [masked_mean(v.square(), lengths).sum(1) for v, lengths in self.sequences.values()]
+        return torch.stack(norms).sum(0).mean()
+
 
 class Embeddings(nn.Module):
     """All embedding tables of a schema.

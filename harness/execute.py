@@ -39,8 +39,9 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
         tower_dim=spec.tower_dim,
     )
     torch.manual_seed(spec.seed)
-    dense = DenseSide(prepared.schema, inputs, spec.architecture, spec.config, len(spec.tasks))
-    dense = dense.to(world.device)
+    dense = DenseSide(
+        prepared.schema, inputs, spec.architecture, spec.config, len(spec.tasks), spec.training.dropout
+    ).to(world.device)
     if spec.training.compile:
         dense.compile()
     embeddings = Embeddings(
@@ -51,7 +52,7 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
         target_attention=spec.target_attention,
         device=world.device,
     )
-    model = shard(RankingModel(embeddings, dense), world)
+    model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
     initialise_tables(model, spec.seed)
     return model
 

@@ -45,16 +45,25 @@ class Prediction(NamedTuple):
 class DenseSide(nn.Module):
     """Everything after the look-ups: tokens, architecture and towers. This is what is cost-matched.
 
+    ``dropout`` is the share of a representation's places that training sets to zero before the towers.
+
     Shapes
         looked_up: see LookedUp. numbers: (B, N). Returns a `Prediction` for B rows and G tasks.
     """
 
     def __init__(
-        self, schema: Schema, inputs: Inputs, architecture: str, config: dict, num_tasks: int
+        self,
+        schema: Schema,
+        inputs: Inputs,
+        architecture: str,
+        config: dict,
+        num_tasks: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.tokenizer = Tokenizer(schema, inputs)
         self.backbone = build_backbone(architecture, inputs.num_tokens, inputs.token_dim, config)
+        self.dropout = nn.Dropout(dropout)
         self.towers = nn.ModuleList(
             Tower(self.backbone.output_dim, inputs.tower_dim) for _ in range(num_tasks)
         )
@@ -66,23 +75,32 @@ class DenseSide(nn.Module):
         return Prediction(self._logits(output.representation), views, output.penalties, output.statistics)
 
     def _logits(self, representation: Tensor) -> Tensor:
-        return torch.cat([tower(representation) for tower in self.towers], dim=1)
+        kept = self.dropout(representation)
+        return torch.cat([tower(kept) for tower in self.towers], dim=1)
 
 
 class RankingModel(nn.Module):
     """Embedding tables and dense side.
 
+    ``embedding_l2`` times the rows' mean squared norm of what they look up is a penalty in training.
+
     Shapes
         batch: B rows. Returns a `Prediction` for them.
     """
 
-    def __init__(self, embeddings: Embeddings, dense: nn.Module) -> None:
+    def __init__(self, embeddings: Embeddings, dense: nn.Module, embedding_l2: float = 0.0) -> None:
         super().__init__()
         self.embeddings = embeddings
         self.dense = dense
+        self.embedding_l2 = embedding_l2
 
     def forward(self, batch: Batch) -> Prediction:
-        return self.dense(self.embeddings(batch.sparse), batch.dense)
+        looked_up = self.embeddings(batch.sparse)
+        prediction = self.dense(looked_up, batch.dense)
+        if not self.training or not self.embedding_l2:
+            return prediction
+        penalty = self.embedding_l2 * looked_up.squared_norm()
+        return prediction._replace(penalties=prediction.penalties | {"embedding_l2": penalty})
 
 
 def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: dict) -> Any:

@@ -276,6 +276,8 @@ def _stretch(
         own = counts.new_tensor([len(batch) * is_own])
         totals = world.sum(torch.cat([counts, own]))
         set_learning_rate(optimizer, training, progress.step + len(losses))
+        # Dropout is then the same whether or not the run was interrupted.
+        torch.manual_seed(step_seed(loop.spec.seed, progress.step + len(losses), world.rank))
         loss, of_step = train_step(
             model,
             batch,
@@ -299,6 +301,11 @@ def _stretch(
     if "active_experts" in statistics[0]:
         progress.routing.append({"samples": progress.samples} | routing_point(statistics))
     progress.batch = end
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """What random numbers within a training step start from."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def routing_point(statistics: list[dict[str, Tensor]]) -> dict[str, Any]:

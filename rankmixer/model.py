@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive
+from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive, tunable
 from rankmixer.controller import PenaltyCoefficient
 from rankmixer.feed_forward import AllConcatMLP, AllShare, PerTokenFFN, SharedFFN
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
@@ -124,7 +124,7 @@ class RankMixer(nn.Module):
 
         model_dim: int
         ffn_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         mixing: Mixing = "multi_head"
         num_heads: int | None = None
         feed_forward: Literal["per_token", "shared"] = "per_token"

@@ -28,6 +28,7 @@ from baselines.layers import (
     View,
     require_divisible,
     require_positive,
+    tunable,
 )
 from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.routers import usage
@@ -149,7 +150,7 @@ class TokenMixerLarge(nn.Module):
 
         model_dim: int
         ffn_dim: int
-        num_layers: int = 2
+        num_layers: int = tunable(2, 1, 3, 4)
         num_heads: int | None = None
         global_token: bool = True
         bias: bool = False

@@ -2,50 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from harness.cost import Cost, CostCounter
 from harness.data import InputError, PreparedDataset
-from harness.runs import Budget
+from harness.runs import Budget, Training
 from harness.tokens import Inputs, check_tokens_hold_embeddings, natural_num_tokens, token_dim_for
 from suites.suite import Contestant, Suite
+from suites.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
 
 DEFAULT_CHUNKS = 16
 
 
 @dataclass(frozen=True)
 class MatchedRow:
-    """A contestant with its inputs, its config resolved at the budget on them, and its cost."""
+    """A contestant with its inputs, its config resolved at the budget on them, its cost and its training.
+
+    ``tuned`` is where the training comes from, if it was tuned.
+    """
 
     contestant: Contestant
     inputs: Inputs
     config: dict
     cost: Cost
     budget: Budget | None
+    training: Training
+    tuned: TunedRow | None = None
 
     @property
     def name(self) -> str:
-        return name_of(self.contestant)
+        return self.contestant.name
 
 
-def name_of(row: Contestant) -> str:
-    """Architecture and variant joined as in the names of run folders."""
-    return "-".join(filter(None, [row.architecture, row.variant]))
+Match = Callable[[Contestant], MatchedRow]
 
 
 def match_rows(suite: Suite, prepared: PreparedDataset) -> list[MatchedRow]:
-    """Resolve every contestant's inputs on this dataset, and its config at its own or the suite's budget."""
+    """Resolve every contestant: inputs, settings, and config at its own or the suite's budget."""
+    match = matcher(suite, prepared)
+    return [match(row) for row in suite.architectures]
+
+
+def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
+    """The function that resolves one contestant of the suite on this dataset.
+
+    It raises InputError that names the row where its tokens, its settings or its budget cannot be had.
+    """
     num_tasks = len(prepared.schema.chosen_tasks(suite.tasks))
+    tuned = read_tuned(suite, prepared)
 
     @cache
     def counter(inputs: Inputs) -> CostCounter:
         return CostCounter(prepared.schema, prepared.table_sizes, inputs, num_tasks)
 
-    inputs = [row_inputs(suite, prepared, row) for row in suite.architectures]
-    return [
-        _match_row(row, suite, counter(fed)) for row, fed in zip(suite.architectures, inputs, strict=True)
-    ]
+    def match(row: Contestant) -> MatchedRow:
+        inputs = row_inputs(suite, prepared, row)
+        settings = tuned_row(tuned, row, inputs)
+        return _match_row(row, suite, counter(inputs), settings)
+
+    return match
+
+
+def tuned_row(tuned: Tuned | None, row: Contestant, inputs: Inputs) -> TunedRow | None:
+    """The row's tuned settings; InputError where there are none, or none for its inputs."""
+    if tuned is None:
+        return None
+    settings = tuned.rows.get(row.tuned_as or row.name)
+    again = f"tune {tuned.suite!r} again with this row in it, or --set tuned=null"
+    if settings is None:
+        raise InputError(
+            f"{row.name}: has no tuned settings in {tuned.suite!r} for {tuned.dataset!r}; {again}"
+        )
+    if settings.inputs != inputs_of(inputs):
+        raise InputError(f"{row.name}: was tuned on other tokens in {tuned.suite!r}; {again}")
+    return settings
 
 
 def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inputs:
@@ -64,18 +96,20 @@ def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inpu
         )
         check_tokens_hold_embeddings(schema, inputs)
     except InputError as error:
-        raise InputError(f"{name_of(row)}: {error}") from None
+        raise InputError(f"{row.name}: {error}") from None
     return inputs
 
 
-def _match_row(row: Contestant, suite: Suite, counter: CostCounter) -> MatchedRow:
+def _match_row(row: Contestant, suite: Suite, counter: CostCounter, settings: TunedRow | None) -> MatchedRow:
     wanted = row.budget or suite.budget
+    config = row.config if settings is None else settings.config | row.config
+    training = tuned_training(suite, settings)
     try:
         if wanted is None:
-            cost = counter.cost(row.architecture, row.config)
-            return MatchedRow(row, counter.inputs, row.config, cost, None)
-        match = counter.match(row.architecture, row.config, wanted.kind, wanted.target)
+            cost = counter.cost(row.architecture, config)
+            return MatchedRow(row, counter.inputs, config, cost, None, training, settings)
+        match = counter.match(row.architecture, config, wanted.kind, wanted.target)
     except InputError as error:
         raise InputError(f"{row.variant}: {error}" if row.variant else str(error)) from None
     budget = Budget(kind=wanted.kind, target=wanted.target, miss=match.miss)
-    return MatchedRow(row, counter.inputs, match.config, match.cost, budget)
+    return MatchedRow(row, counter.inputs, match.config, match.cost, budget, training, settings)

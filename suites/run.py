@@ -10,19 +10,19 @@ from pathlib import Path
 
 import torch
 
-from harness.architectures import source_hash
 from harness.data import InputError, is_full_disk, prepared_for_ranks
 from harness.distributed import World, start_world
 from harness.execute import run_model
 from harness.peaks import peak
 from harness.progress import Silent, Watcher
 from harness.references import available_references, run_reference
-from harness.runs import Budget, RunFolder, RunSpec, write_atomically
-from harness.tokens import Inputs
+from harness.runs import RunFolder, RunSpec, write_atomically
 from harness.train import title_of
 from suites.estimate import Workload, announcement
-from suites.rows import MatchedRow, match_rows, row_inputs
-from suites.suite import Contestant, Dataset, Suite
+from suites.rows import MatchedRow, match_rows
+from suites.setting import Setting
+from suites.suite import Dataset, Suite
+from suites.tuned import TunedRow
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Job:
 
     title: str
     workload: Workload | None  # None of a reference, which trains nothing
+    tuned: TunedRow | None
     spec: RunSpec
     folder: RunFolder
     carry_out: Callable[[], dict]
@@ -179,47 +180,15 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, world
     )
     rows = match_rows(suite, prepared)
-    tasks = prepared.schema.chosen_tasks(suite.tasks)
-    unused_inputs = row_inputs(suite, prepared, Contestant(architecture="reference"))
-
-    def spec(
-        architecture: str,
-        source: str,
-        variant: str,
-        config: dict,
-        inputs: Inputs,
-        budget: Budget | None,
-        seed: int,
-    ) -> RunSpec:
-        return RunSpec(
-            suite=suite.name,
-            architecture=architecture,
-            architecture_source=source,
-            variant=variant,
-            config=config,
-            dataset=prepared.schema.name,
-            dataset_options=dataset.options,
-            dataset_fingerprint=prepared.fingerprint,
-            tasks=tasks,
-            tokenizer=inputs.tokenizer,
-            num_tokens=inputs.num_tokens,
-            token_dim=inputs.token_dim,
-            target_attention=inputs.target_attention,
-            tower_dim=inputs.tower_dim,
-            budget=budget,
-            training=suite.training,
-            device=world.device.type,
-            world_size=world.size,
-            seed=seed,
-        )
+    setting = Setting(suite, dataset, prepared, world)
 
     def model_job(row: MatchedRow, seed: int) -> Job:
-        name, variant = row.contestant.architecture, row.contestant.variant
-        run = spec(name, source_hash(name), variant, row.config, row.inputs, row.budget, seed)
+        run = setting.spec(row, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=title_of(run),
-            workload=Workload.of(suite.training, row.cost, prepared),
+            workload=Workload.of(row.training, row.cost, prepared),
+            tuned=row.tuned,
             spec=run,
             folder=folder,
             carry_out=lambda: run_model(
@@ -228,20 +197,33 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         )
 
     def reference_job(name: str) -> Job:
-        run = spec(name, "", "", {}, unused_inputs, None, 0)
+        run = setting.reference_spec(name)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
             title=f"{run.dataset} {name}",
             workload=None,
+            tuned=None,
             spec=run,
             folder=folder,
             carry_out=lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
         )
 
-    references = available_references(prepared, tasks) if suite.references else []
+    references = available_references(prepared, setting.tasks) if suite.references else []
     return [
         *(reference_job(name) for name in references),
         *(model_job(row, seed) for seed in range(suite.seeds) for row in rows),
+    ]
+
+
+def _as_tuned(jobs: list[Job]) -> list[dict]:
+    """What tuning found for each row, once a dataset."""
+    found = {
+        (job.spec.dataset, job.spec.architecture, job.spec.variant): job.tuned for job in jobs if job.tuned
+    }
+    return [
+        {"dataset": dataset, "architecture": architecture, "variant": variant}
+        | row.model_dump(mode="json", include={"default", "best", "trained", "pruned", "training", "config"})
+        for (dataset, architecture, variant), row in found.items()
     ]
 
 
@@ -260,6 +242,7 @@ def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
         "tasks": suite.tasks,
         "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
         "sizes": [size.model_dump(exclude_none=True) for size in suite.sizes],
+        "tuned": _as_tuned(jobs),
         "spec_hashes": [job.spec.hash for job in jobs],
         "command": options.command,
     }

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.architectures import architecture_class
 from harness.data import InputError, first_problem, read_yaml
 from harness.runs import Strict, TokenizerName, Training
+from suites.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
 PaperTable = Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "figure4"]
@@ -42,6 +43,7 @@ class Contestant(Strict):
 
     ``tokenizer``, ``tokens``, ``token_dim`` and ``budget`` are this row's alone; None is the suite's. A row
     that names a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
+    ``tuned_as`` is the row whose tuned settings it takes, its own where empty.
     """
 
     architecture: str
@@ -50,7 +52,13 @@ class Contestant(Strict):
     tokens: int | None = Field(None, ge=1, le=4096)
     token_dim: int | None = Field(None, ge=1)
     budget: SuiteBudget | None = None
+    tuned_as: str = ""
     config: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Architecture and variant joined as in the names of run folders."""
+        return "-".join(filter(None, [self.architecture, self.variant]))
 
 
 class Dataset(Strict):
@@ -68,7 +76,8 @@ class Suite(Strict):
     smallest aligned width that holds the dataset's embeddings. ``base`` is the row without a variant that
     differences are taken to; None takes none. Without a ``budget``, each contestant's config must size it.
     ``sizes`` are several budgets: each contestant without its own becomes a row for every one of them,
-    whose variant ends in the target, such as "0.3M".
+    whose variant ends in the target, such as "0.3M". ``tuned`` names the suite beside this one, or this
+    one, whose tuned settings every row takes; ``search`` is what tuning chooses from.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -88,6 +97,19 @@ class Suite(Strict):
     architectures: list[Contestant] = Field(min_length=1)
     references: bool = True
     training: Training = Training()
+    tuned: str | None = None
+    search: Search = Field(default_factory=lambda: dict(DEFAULT_SEARCH))
+    _folder: Path = PrivateAttr(default=SHIPPED)
+
+    @property
+    def folder(self) -> Path:
+        """Where its YAML lies."""
+        return self._folder
+
+    @field_validator("search")
+    @classmethod
+    def _settings_of_training(cls, search: Search) -> Search:
+        return check_search(search)
 
     @field_validator("architectures", mode="before")
     @classmethod
@@ -138,6 +160,7 @@ def _at_sizes(row: Contestant, sizes: list[SuiteBudget]) -> list[Contestant]:
             update={
                 "variant": "-".join(filter(None, [row.variant, f"{size.target / 1e6:g}M"])),
                 "budget": size,
+                "tuned_as": row.tuned_as or row.name,
             }
         )
         for size in sizes
@@ -176,6 +199,7 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
         ) from None
     for row in suite.architectures:
         architecture_class(row.architecture)
+    suite._folder = path.parent
     return suite
 
 

@@ -1,0 +1,63 @@
+"""What tuning may choose from: the same ranges of training settings for all, and each architecture's own."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import product
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from harness.architectures import architecture_class
+from harness.runs import Strict, Training
+
+
+class Range(Strict):
+    """Real numbers from ``low`` to ``high``, drawn evenly in their logarithms."""
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}; swap or widen them")
+        return self
+
+
+Search = dict[str, Range | list[Any]]
+
+# Regularisers may be off, which is where they start.
+DEFAULT_SEARCH: Search = {
+    "dense_lr": Range(low=3e-4, high=1e-2),
+    "sparse_lr": Range(low=0.01, high=0.2),
+    "weight_decay": [0.0, 1e-6, 1e-5, 1e-4],
+    "dropout": [0.0, 0.1, 0.2],
+    "embedding_l2": [0.0, 1e-6, 1e-5, 1e-4],
+}
+
+
+def check_search(search: Search) -> Search:
+    """Raise ValueError unless every key is a field of `Training` that tuning may set."""
+    for name, choices in search.items():
+        if name not in Training.model_fields or name == "recipe":
+            known = ", ".join(sorted(set(Training.model_fields) - {"recipe"}))
+            raise ValueError(f"search: {name!r} is no setting of training; choose from {known}")
+        if isinstance(choices, list) and not choices:
+            raise ValueError(f"search: {name!r} has nothing to choose from; list values or remove it")
+    return search
+
+
+def structural_choices(architecture: str, config: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Fields that the architecture's Config declares tunable and ``config`` does not settle, with choices."""
+    declared = {field.name: field.metadata for field in fields(architecture_class(architecture).Config)}
+    return {
+        name: metadata["choices"]
+        for name, metadata in declared.items()
+        if "choices" in metadata and name not in config
+    }
+
+
+def structures(choices: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Every combination of structural choices; the defaults, which stand first in each, come first."""
+    return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]

@@ -1,0 +1,70 @@
+"""A suite on one prepared dataset: what all its runs there have in common, and the spec of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.architectures import source_hash
+from harness.data import PreparedDataset
+from harness.distributed import World
+from harness.runs import Budget, RunSpec, Training
+from harness.tokens import Inputs
+from suites.rows import MatchedRow, row_inputs
+from suites.suite import Contestant, Dataset, Suite
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where runs take place."""
+
+    suite: Suite
+    dataset: Dataset
+    prepared: PreparedDataset
+    world: World
+    tasks: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", self.prepared.schema.chosen_tasks(self.suite.tasks))
+
+    def spec(self, row: MatchedRow, seed: int) -> RunSpec:
+        """The run of a matched row from a seed."""
+        source = source_hash(row.contestant.architecture)
+        return self._spec(row.contestant, source, row.config, row.inputs, row.budget, row.training, seed)
+
+    def reference_spec(self, name: str) -> RunSpec:
+        """The run of a reference, which has no model: its inputs and training are the suite's, unused."""
+        contestant = Contestant(architecture=name)
+        inputs = row_inputs(self.suite, self.prepared, contestant)
+        return self._spec(contestant, "", {}, inputs, None, self.suite.training, 0)
+
+    def _spec(
+        self,
+        row: Contestant,
+        source: str,
+        config: dict,
+        inputs: Inputs,
+        budget: Budget | None,
+        training: Training,
+        seed: int,
+    ) -> RunSpec:
+        return RunSpec(
+            suite=self.suite.name,
+            architecture=row.architecture,
+            architecture_source=source,
+            variant=row.variant,
+            config=config,
+            dataset=self.prepared.schema.name,
+            dataset_options=self.dataset.options,
+            dataset_fingerprint=self.prepared.fingerprint,
+            tasks=self.tasks,
+            tokenizer=inputs.tokenizer,
+            num_tokens=inputs.num_tokens,
+            token_dim=inputs.token_dim,
+            target_attention=inputs.target_attention,
+            tower_dim=inputs.tower_dim,
+            budget=budget,
+            training=training,
+            device=self.world.device.type,
+            world_size=self.world.size,
+            seed=seed,
+        )

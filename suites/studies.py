@@ -1,0 +1,221 @@
+"""The study of one row on one dataset: trials that settle its training and its structure.
+
+Trials live in a database that several processes may share. Of what a killed process left, its one running
+trial is told from its heartbeat, given up, and made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import PercentilePruner
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.data import InputError
+from harness.progress import Watcher
+from harness.runs import RunSpec, Training
+from harness.train import DivergenceError
+from harness.tuning import validation_score
+from suites.rows import Match, MatchedRow
+from suites.search import Range, structural_choices
+from suites.setting import Setting
+from suites.suite import Contestant
+from suites.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
+
+SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
+VALIDATIONS = 3  # an epoch; after each but the last a trial may be given up
+KEPT_PERCENT = 75.0  # a trial outside the best of these, at the same validation, is hopeless
+UNJUDGED_TRIALS = 3  # of a study, before any is given up
+RANDOM_TRIALS = 5  # of a study, before the sampler learns from them
+HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
+POLL_SECONDS = 2.0
+MOST_OUT_OF_REACH = 5  # structures a wanted trial that miss the budget, before the study is given up
+
+
+def open_storage(url: str) -> RDBStorage:
+    """The database of studies; InputError if it cannot be opened."""
+    optuna.logging.set_verbosity(logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+    is_file = url.startswith("sqlite:///")
+    if is_file:
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": 60}} if is_file else None,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
+    except Exception as error:
+        raise InputError(
+            f"--storage {url}: cannot be opened ({type(error).__name__}); "
+            "give a URL such as sqlite:///tune.db or postgresql://user@host/name"
+        ) from error
+
+
+class OutOfReachError(Exception):
+    """A structure that does not meet the row's budget."""
+
+
+@dataclass(frozen=True)
+class RowStudy:
+    """Trials of one row; ``match`` resolves it with a trial's structure."""
+
+    setting: Setting
+    row: Contestant
+    match: Match
+    study: optuna.Study
+    watcher: Watcher
+
+    @classmethod
+    def open(
+        cls, setting: Setting, row: Contestant, match: Match, storage: RDBStorage, watcher: Watcher
+    ) -> RowStudy:
+        """The row's study, begun or gone on with: its name holds a fingerprint of all that it depends on.
+
+        Raises InputError where the row misses its budget with its defaults.
+        """
+        suite, dataset = setting.suite, setting.prepared.schema.name
+        matched = match(row)
+        fingerprint = fingerprint_of(
+            {
+                "identity": identity_of(suite, setting.prepared),
+                "search": suite.model_dump(mode="json", include={"search"}),
+                "structure": structural_choices(row.architecture, row.config),
+                "inputs": inputs_of(matched.inputs),
+                "budget": [matched.budget.kind, matched.budget.target] if matched.budget else None,
+                "config": row.config,
+                "select_metric": suite.training.select_metric,
+                "rules": [SEED, VALIDATIONS, KEPT_PERCENT, UNJUDGED_TRIALS, RANDOM_TRIALS],
+            }
+        )
+        study = optuna.create_study(
+            study_name=f"{suite.name}/{dataset}/{row.name}/{fingerprint}",
+            storage=storage,
+            direction="maximize",
+            pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNJUDGED_TRIALS),
+            load_if_exists=True,
+        )
+        return cls(setting, row, match, study, watcher)
+
+    def judged(self) -> list[FrozenTrial]:
+        """Trials that were trained, to the end or until they were hopeless, in the order they began."""
+        return self._trials(TrialState.COMPLETE, TrialState.PRUNED)
+
+    def has_room(self, wanted: int, patient: bool) -> bool:
+        """Whether a trial is wanting that no process makes; ``patient`` waits until that is certain."""
+        while True:
+            fail_stale_trials(self.study)
+            judged = len(self.judged())
+            if judged + len(self._trials(TrialState.RUNNING)) < wanted:
+                return True
+            if judged >= wanted or not patient:
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def make_one(self, wanted: int) -> str:
+        """Make a trial; returns what it found in words, nothing where its structure was out of reach.
+
+        Raises InputError where hardly any structure meets the budget.
+        """
+        if not any(trial.state != TrialState.FAIL for trial in self._defaults_tried()):
+            self.study.enqueue_trial(self._defaults(), user_attrs={"default": True})
+        made: list[FrozenTrial] = []
+        self.study.optimize(
+            self._objective,
+            n_trials=1,
+            catch=(OutOfReachError,),
+            callbacks=[lambda _, trial: made.append(trial)],
+        )
+        if made[0].state == TrialState.FAIL:
+            if len(self._trials(TrialState.FAIL)) > MOST_OUT_OF_REACH * wanted:
+                raise InputError(f"{self.row.name}: hardly any structure that it may choose meets the budget")
+            return ""
+        outcome = f"{made[0].value:.4f}" if made[0].state == TrialState.COMPLETE else "given up"
+        return f"{self.setting.prepared.schema.name} {self.row.name} trial {made[0].number}: {outcome}"
+
+    def found(self, wanted: int) -> TunedRow:
+        """The best of the first ``wanted`` trials, so that every row's best is of as many.
+
+        Raises InputError where none of them reached its end.
+        """
+        judged = self.judged()[:wanted]
+        complete = [trial for trial in judged if trial.state == TrialState.COMPLETE]
+        if not complete:
+            raise InputError(f"{self.row.name}: every trial diverged; narrow the learning rates in search")
+        best = max(complete, key=lambda trial: trial.value or 0.0)
+        default = [trial for trial in self._defaults_tried() if trial.state == TrialState.COMPLETE]
+        matched = self._matched(best.user_attrs["config"])
+        return TunedRow(
+            study=self.study.study_name,
+            inputs=inputs_of(matched.inputs),
+            budget=matched.budget,
+            trained=len(judged),
+            pruned=len(judged) - len(complete),
+            default=default[0].value if default else None,
+            best=best.value or 0.0,
+            training=best.user_attrs["training"],
+            config=best.user_attrs["config"],
+        )
+
+    def _matched(self, structure: dict[str, Any]) -> MatchedRow:
+        return self.match(self.row.model_copy(update={"config": self.row.config | structure}))
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def _defaults_tried(self) -> list[FrozenTrial]:
+        return [trial for trial in self._trials() if "default" in trial.user_attrs]
+
+    def _defaults(self) -> dict[str, Any]:
+        training = self.setting.suite.training
+        settings = {name: getattr(training, name) for name in self.setting.suite.search}
+        structure = structural_choices(self.row.architecture, self.row.config)
+        return settings | {f"config.{name}": values[0] for name, values in structure.items()}
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        # Its own sampler, so that a process that goes on later does not draw the same numbers again.
+        self.study.sampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + trial.number)
+        spec = self._spec(trial)
+
+        def judge(number: int, score: float) -> None:
+            trial.report(score, number)
+            if number < VALIDATIONS * spec.training.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            return validation_score(spec, self.setting.prepared, self.setting.world, self.watcher, judge)
+        except DivergenceError as error:
+            trial.set_user_attr("diverged", str(error))
+            raise optuna.TrialPruned from None
+
+    def _spec(self, trial: optuna.Trial) -> RunSpec:
+        suite = self.setting.suite
+        settings = {name: _suggest(trial, name, choices) for name, choices in suite.search.items()}
+        choices = structural_choices(self.row.architecture, self.row.config)
+        structure = {
+            name: trial.suggest_categorical(f"config.{name}", values) for name, values in choices.items()
+        }
+        trial.set_user_attr("training", settings)
+        trial.set_user_attr("config", structure)
+        try:
+            matched = self._matched(structure)
+        except InputError as error:
+            raise OutOfReachError(str(error)) from None
+        training = suite.training.model_dump() | settings | {"validations_per_epoch": VALIDATIONS}
+        spec = self.setting.spec(matched, SEED)
+        return spec.model_copy(update={"training": Training.model_validate(training)})
+
+
+def _suggest(trial: optuna.Trial, name: str, choices: Range | list[Any]) -> Any:
+    if isinstance(choices, Range):
+        return trial.suggest_float(name, choices.low, choices.high, log=True)
+    return trial.suggest_categorical(name, choices)

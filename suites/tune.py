@@ -1,0 +1,89 @@
+"""Tuning a suite: one study a row and dataset, the same number of trials and the same ranges for all.
+
+A trial trains a row at its budget and is judged by the validation split; the test split is not read. Trials
+have a seed of their own, so that no seed of a later comparison has been tuned for.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from harness.data import InputError, prepare_dataset
+from harness.distributed import start_world
+from harness.progress import Watcher
+from suites.rows import matcher
+from suites.run import Options
+from suites.setting import Setting
+from suites.studies import SEED, RowStudy, open_storage
+from suites.suite import Suite
+from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
+
+
+def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watcher: Watcher) -> list[Path]:
+    """Make every study of the suite whole, and write what each dataset's found beside it; returns the files.
+
+    Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
+    for those that others do.
+
+    Raises InputError where the storage cannot be opened or a row misses its budget.
+    """
+    suite = suite.model_copy(update={"tuned": None})
+    by_dataset = _studies(suite, options, storage, watcher)
+    studies = [study for of_dataset in by_dataset for study in of_dataset]
+    total = trials * len(studies)
+    to_do = total - _judged(studies, trials)
+    began = time.monotonic()
+    watcher.note(f"{len(studies)} studies of {trials} trials, {to_do} trials left")
+    for patient in (False, True):
+        for study in studies:
+            while study.has_room(trials, patient):
+                told = study.make_one(trials)
+                left = total - _judged(studies, trials)
+                minutes = (time.monotonic() - began) / 60 / max(to_do - left, 1) * left
+                if told:
+                    watcher.note(f"[{total - left}/{total}, {minutes:.0f} min left] {told}")
+    return [_write(suite, of_dataset, trials, options.command) for of_dataset in by_dataset]
+
+
+def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> list[list[RowStudy]]:
+    world = start_world(options.device)
+    if world.size > 1:
+        raise InputError(
+            "tune: works on one process; start it several times on one --storage, not by torchrun"
+        )
+    database = open_storage(storage)
+    by_dataset = []
+    for dataset in suite.datasets:
+        watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
+        prepared = prepare_dataset(
+            dataset.name, dataset.options, options.data_root, options.cache_root, rebuild=options.rebuild
+        )
+        setting, match = Setting(suite, dataset, prepared, world), matcher(suite, prepared)
+        by_dataset.append(
+            [RowStudy.open(setting, row, match, database, watcher) for row in suite.architectures]
+        )
+    return by_dataset
+
+
+def _judged(studies: list[RowStudy], wanted: int) -> int:
+    return sum(min(wanted, len(study.judged())) for study in studies)
+
+
+def _write(suite: Suite, studies: list[RowStudy], trials: int, command: str) -> Path:
+    prepared = studies[0].setting.prepared
+    rows = {study.row.name: study.found(trials) for study in studies}
+    path = tuned_path(suite.folder, suite.name, prepared.schema.name)
+    tuned = Tuned(
+        suite=suite.name,
+        dataset=prepared.schema.name,
+        fingerprint=fingerprint_of({name: row.study for name, row in rows.items()} | {"trials": trials}),
+        command=command,
+        metric=suite.training.select_metric,
+        trials=trials,
+        seed=SEED,
+        identity=identity_of(suite, prepared),
+        rows=rows,
+    )
+    write_tuned(path, tuned)
+    return path
