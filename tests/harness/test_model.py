@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from baselines.layers import Output, View
 from datasets.errors import InputError
 from harness.cost import fake_inputs
 from harness.embeddings import LookedUp
-from harness.model import DenseSide, build_backbone
+from harness.model import DenseSide, RankingModel, build_backbone
 from harness.tokens import Inputs
 from tests.harness.schemas import small_schema
 
@@ -54,6 +55,56 @@ def test_a_users_own_architecture_runs_by_path_and_its_views_and_penalties_are_r
     torch.testing.assert_close(logits, torch.cat([tower(backwards) for tower in dense.towers], 1))
     size = float(prediction.penalties["size"].detach())
     assert size == pytest.approx(float((4 * tokens.square()).mean().detach()))
+
+
+def test_dropout_takes_its_share_of_the_representation_in_training_and_nothing_in_evaluation():
+    dense = DenseSide(small_schema(), INPUTS, f"{__name__}:Passthrough", {}, num_tasks=1, dropout=0.3)
+    representations: list[Tensor] = []
+    dense.towers[0].register_forward_hook(lambda module, args, result: representations.append(args[0]))
+    looked_up, numbers = random_inputs(rows=4000)
+    whole = dense.tokenizer(looked_up, numbers).flatten(1)
+    dense(looked_up, numbers)
+    kept = representations[-1]
+    alive = whole != 0
+    assert float((kept == 0)[alive].float().mean()) == pytest.approx(0.3, abs=0.01)
+    torch.testing.assert_close(kept[kept != 0], (whole / 0.7)[kept != 0])
+    dense.eval()
+    dense(looked_up, numbers)
+    torch.testing.assert_close(representations[-1], whole)  # the views come first
+
+
+def test_embedding_regularisation_is_the_mean_squared_norm_of_a_row_s_look_ups_in_training_alone():
+    pooled = {"a": torch.randn(3, 4), "b": torch.randn(3, 2)}
+    sequences = {"c": (torch.randn(3, 5, 2), torch.tensor([0, 2, 5]))}
+    looked_up = LookedUp(pooled, sequences)
+    expected = 0.0
+    for row in range(3):
+        expected += sum(float(x) ** 2 for name in "ab" for x in pooled[name][row]) / 3
+        vectors, lengths = sequences["c"]
+        present = vectors[row, : lengths[row]]
+        expected += sum(float(x) ** 2 for x in present.flatten()) / max(1, len(present)) / 3
+    assert float(looked_up.squared_norm()) == pytest.approx(expected, rel=1e-5)
+
+
+class FixedLookUps(nn.Module):
+    def __init__(self, looked_up: LookedUp) -> None:
+        super().__init__()
+        self.looked_up = looked_up
+
+    def forward(self, sparse: object) -> LookedUp:
+        return self.looked_up
+
+
+def test_the_penalty_on_embeddings_joins_those_of_the_architecture_in_training():
+    looked_up, numbers = random_inputs()
+    dense = DenseSide(small_schema(), INPUTS, f"{__name__}:Passthrough", {}, num_tasks=1)
+    model = RankingModel(FixedLookUps(looked_up), dense, embedding_l2=0.25)  # type: ignore[arg-type]
+    batch = SimpleNamespace(sparse=None, dense=numbers)
+    penalties = model(batch).penalties
+    assert set(penalties) == {"size", "embedding_l2"}
+    assert float(penalties["embedding_l2"]) == pytest.approx(0.25 * float(looked_up.squared_norm()))
+    assert set(model.eval()(batch).penalties) == {"size"}
+    assert set(RankingModel(FixedLookUps(looked_up), dense).train()(batch).penalties) == {"size"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ RECIPES = {
         "dense_optimizer": "rmsprop",
         "warmup_steps": 90,
     },
+    "dropout, embedding regularisation": {"dropout": 0.3, "embedding_l2": 1e-3},
     "early stopping": {"epochs": 4, "patience": 4, "validations_per_epoch": 3, "sparse_lr": 0.2},
 }
 

@@ -1,0 +1,222 @@
+"""``tune`` as a user meets it: equal searches, workers that share them and die, and runs that use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from harness.runs import Training
+from suites.search import DEFAULT_SEARCH, Range
+from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
+
+TRIALS = 3
+ROWS = ["dlrm_mlp", "own_models:Shallow"]
+DATABASE = "sqlite:///tune.db"
+# A worker whose heartbeat is quick, so that its death is noticed within seconds.
+WORKER = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import suites.studies as studies
+studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS, studies.POLL_SECONDS = 1, 3, 0.2
+{{extra}}
+import run_bench
+sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
+            "--cache", "cache"]
+run_bench.main()
+"""
+STUCK = """
+import os, time, harness.train
+def stuck(*_, original=harness.train._look):
+    open("reached", "w").close()
+    time.sleep(600)
+harness.train._look = stuck
+"""
+
+
+def two_rows(folder: Path, **changes: object) -> Path:
+    suite = yaml.safe_load((folder / "tiny.yaml").read_text())
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(suite | {"architectures": ROWS, "seeds": 1} | changes))
+    return folder
+
+
+def worker(folder: Path, extra: str = "") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER.format(extra=extra)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def settings(folder: Path) -> dict:
+    return yaml.safe_load((folder / "tuned/tiny-mine.yaml").read_text())
+
+
+def studies(folder: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
+    storage = f"sqlite:///{folder}/tune.db"
+    return {
+        name.split("/")[2]: optuna.load_study(study_name=name, storage=storage).trials
+        for name in optuna.get_all_study_names(storage)
+    }
+
+
+def judged(trials: list) -> list:
+    return [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> Path:
+    """The folder after ``tune tiny.yaml`` in one process."""
+    folder = two_rows(own_folder(tmp_path_factory.mktemp("tuned")))
+    outcome = ended(worker(folder))
+    assert outcome.code == 0, outcome.err
+    assert "settings: tuned/tiny-mine.yaml" in outcome.out
+    return folder
+
+
+def test_every_row_has_as_many_trials_the_defaults_first(tuned):
+    found = studies(tuned)
+    assert set(found) == set(ROWS)
+    for trials in found.values():
+        assert len(judged(trials)) == TRIALS
+        first = trials[0].params
+        for name in DEFAULT_SEARCH:
+            assert first[name] == Training.model_fields[name].default
+        for trial in trials[1:]:
+            for name, choices in DEFAULT_SEARCH.items():
+                value = trial.params[name]
+                inside = (
+                    choices.low <= value <= choices.high if isinstance(choices, Range) else value in choices
+                )
+                assert inside, name
+
+
+def test_the_file_has_the_best_trial_of_each_row_and_what_the_defaults_reached(tuned):
+    found = studies(tuned)
+    for name, row in settings(tuned)["rows"].items():
+        values = {t.number: t.value for t in found[name] if t.state == TrialState.COMPLETE}
+        best = max(values, key=values.get)
+        assert (row["best"], row["default"]) == (values[best], values[0])
+        assert row["trained"] == TRIALS
+        of_training = {key: v for key, v in found[name][best].params.items() if "config." not in key}
+        assert row["training"] == of_training
+        chosen = {
+            key.removeprefix("config."): v for key, v in found[name][best].params.items() if "config." in key
+        }
+        assert row["config"] == chosen
+    assert settings(tuned)["rows"]["own_models:Shallow"]["config"] == {}  # it declares no choices
+
+
+def test_trials_have_a_seed_that_no_compared_run_has(tuned):
+    assert settings(tuned)["seed"] > 100
+
+
+def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tuned)
+    outcome = bench("run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--out", "with")
+    assert outcome.code == 0, outcome.err
+    rows = settings(tuned)["rows"]
+    records = [json.loads(path.read_text()) for path in (tuned / "with").glob("runs/*/record.json")]
+    for record in (record for record in records if record["kind"] == "model"):
+        row = rows[record["architecture"]]
+        assert row["training"].items() <= record["spec"]["training"].items()
+        assert row["config"].items() <= record["spec"]["config"].items()
+        assert record["spec"]["training"]["validations_per_epoch"] == 1
+    written = json.loads((tuned / "with/suite.json").read_text())["tuned"]
+    assert {row["architecture"]: row["best"] for row in written} == {n: r["best"] for n, r in rows.items()}
+
+
+def test_what_a_row_settles_itself_outlasts_tuning(tuned, bench, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tuned)
+    rows = "[{architecture: dlrm_mlp, config: {num_layers: 5}}]"
+    command = ["cost", "--scale", "tiny.yaml", "--set", "tuned=tiny", "--set", f"architectures={rows}"]
+    outcome = bench(*command, "--cache", "cache")
+    assert outcome.code == 0, outcome.err
+    assert "num_layers=5" in outcome.out
+
+
+def test_a_second_call_makes_no_trial_and_a_larger_number_only_the_missing_ones(tuned, bench, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tuned)
+    before = {name: len(trials) for name, trials in studies(tuned).items()}
+    again = ["tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials"]
+    assert bench(*again, str(TRIALS)).code == 0
+    assert {name: len(trials) for name, trials in studies(tuned).items()} == before
+    assert bench(*again, str(TRIALS + 1)).code == 0
+    assert {name: len(judged(trials)) for name, trials in studies(tuned).items()} == dict.fromkeys(
+        before, TRIALS + 1
+    )
+
+
+def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    first = worker(folder, extra=STUCK)
+    deadline = time.monotonic() + 120
+    while not (folder / "reached").exists():
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    outcome = ended(worker(folder))
+    assert outcome.code == 0, outcome.err
+    for trials in studies(folder).values():
+        assert len(judged(trials)) == TRIALS
+    lost = [t for trials in studies(folder).values() for t in trials if t.state == TrialState.FAIL]
+    assert len(lost) == 1
+    assert all(row["default"] is not None for row in settings(folder)["rows"].values())
+
+
+def test_two_workers_share_the_trials_and_write_one_file(tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    outcomes: list[Outcome] = [ended(process) for process in [worker(folder), worker(folder)]]
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
+    for name, trials in studies(folder).items():
+        assert TRIALS <= len(judged(trials)) <= TRIALS + 1  # both may begin the last one at once
+        assert settings(folder)["rows"][name]["trained"] == TRIALS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "tiny.yaml", "--set", "tuned=tiny"], ["tuned/tiny-mine.yaml", "is not there", "tune tiny"]),
+        (["tune", "tiny.yaml", "--storage", "nonsense"], ["--storage nonsense", "sqlite:///tune.db"]),
+        (["tune", "tiny.yaml", "--set", "search.dense_rate=[1]"], ["'dense_rate' is no setting of training"]),
+        (["tune", "tiny.yaml", "--trials", "0"], ["--trials", "greater than or equal to 1"]),
+        (["tune", "tiny.yaml", "--set", "budget.flops_per_sample=100"], ["dlrm_mlp cannot meet", "308"]),
+    ],
+)
+def test_what_cannot_be_tuned_or_used_is_refused_in_one_sentence(own, bench, arguments, words):  # noqa: F811
+    two_rows(own)
+    outcome = bench(*arguments, "--cache", "cache")
+    assert outcome.code == 2
+    for word in words:
+        assert word in " ".join(outcome.err.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.batch_size=32", ["another training (batch size, epochs, optimizers)"]),
+        ("tasks=[click]", ["another choice of tasks"]),
+        ("tokens=4", ["dlrm_mlp", "other tokens"]),
+        ("architectures=[dlrm_mlp, dcn]", ["dcn: has no tuned settings in 'tiny' for 'mine'"]),
+    ],
+)
+def test_settings_that_were_found_for_something_else_are_refused(tuned, bench, monkeypatch, setting, words):  # noqa: F811
+    monkeypatch.chdir(tuned)
+    outcome = bench("run", "tiny.yaml", "--set", "tuned=tiny", "--set", setting, "--cache", "cache")
+    assert outcome.code == 2
+    for word in words:
+        assert word in " ".join(outcome.err.split())
