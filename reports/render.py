@@ -12,9 +12,11 @@ from reports.beside import printed_table
 from reports.costs import cost_table
 from reports.files import write_text
 from reports.markup import Table, code_block, latex_document, markdown, markdown_table, write_table
+from reports.ordering import ordering_tables, ordering_words
 from reports.paper import Paper, load_paper
 from reports.records import load_records
 from reports.results import results_frame, write_results
+from reports.scaling_page import scaling_tables, scaling_words
 from reports.section_figures import section_figures
 from reports.sections import Section, load_sections
 from reports.style import save_figure
@@ -42,6 +44,7 @@ def render(out: Path) -> Path:
         numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
         of_section = [table for task in section.tasks for table in quality_tables(section, task, paper)]
         of_section += tier_tables(section, paper)
+        of_section += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
         of_section += [cost_table(section, paper)] if section.contestants else []
         figures = section_figures(section, paper)
         for name, (figure, _) in figures.items():
@@ -102,7 +105,11 @@ def _section_page(
         _words("What was compared", summary.compared(section)),
         _words("What was found", summary.found(section, numbers)),
         _words("What to keep in mind, and what cannot be concluded", summary.cautions(section, numbers)),
-        _words("Against the paper", against_the_paper(section, numbers, paper)),
+        _words("How quality grows with size", scaling_words(section, paper)),
+        _words(
+            "Against the paper",
+            [*against_the_paper(section, numbers, paper), *ordering_words(section, paper)],
+        ),
         _words("By user activity", by_user_activity(section, paper)),
         _words("Failed runs", summary.failures(section)),
         *map(markdown_table, tables),

@@ -21,10 +21,12 @@ from reports.paper import Paper
 from reports.ratio_figures import quality_against_active_ratio, series_rows
 from reports.records import label
 from reports.results import results_frame
+from reports.scaling import paper_points, paper_slopes, scaling_fits, size_means, sized_runs
+from reports.scaling_figures import paper_scaling, quality_against_size
 from reports.sections import Section, slug
 from reports.summary import METRICS
 from reports.tier_figures import lift_by_tier
-from reports.variants import series
+from reports.variants import series, sized
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
@@ -34,6 +36,7 @@ Figures = dict[str, tuple[Figure, str]]
 def section_figures(section: Section, paper: Paper) -> Figures:
     """The figures that a section has data for, by file stem, each with its caption."""
     figures = _quality_figures(section, paper)
+    figures |= _scaling_figures(section, paper)
     figures |= _curve_figures(section)
     figures |= _expert_figures(section)
     return figures
@@ -56,9 +59,25 @@ def _quality_figures(section: Section, paper: Paper) -> Figures:
         own = "" if beside is None else "; beside it the paper's Figure 3, which is of its own data and sizes"
         caption = f"Quality against the active ratio, 95% intervals over seeds{own}"
         figures[f"active-ratio-{section.name}"] = (quality_against_active_ratio(shown, beside), caption)
-    if shown["flops_per_sample"].notna().any():
+    if shown["flops_per_sample"].notna().any() and sized_runs(section).empty:
         caption = "Quality against forward FLOPs per sample"
         figures[f"quality-cost-{section.name}"] = (quality_against_cost(shown), caption)
+    return figures
+
+
+def _scaling_figures(section: Section, paper: Paper) -> Figures:
+    """Quality against size where a model has three sizes or more, and the paper's own figure of it."""
+    runs = sized_runs(section)
+    means, fits = size_means(runs), scaling_fits(runs)
+    figures: Figures = {}
+    for task in dict.fromkeys(means["task"]):
+        caption = f"{task} against size: means, 95% intervals over seeds, lines of points a decade"
+        drawn = quality_against_size(means[means["task"] == task], fits[fits["task"] == task])
+        figures[f"scaling-{section.name}-{slug(task)}"] = (drawn, caption)
+    if figures and section.suite.paper_table == "figure2":
+        drawn = paper_scaling(paper_points(paper), paper_slopes(paper))
+        caption = "The paper's Figure 2 with the same lines: its own data, sizes and base; no axis is shared"
+        figures[f"scaling-paper-{section.name}"] = (drawn, caption)
     return figures
 
 
@@ -84,11 +103,17 @@ def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     models = contestants(curves)
     if len(models) <= MOST_CURVES:
         return curves, ""
-    last = {(architecture, series(variant)[0]): (architecture, variant) for architecture, variant in models}
+    last = {(architecture, _stem(variant)): (architecture, variant) for architecture, variant in models}
     kept = list(last.values())
     hidden = len(models) - len(kept)
     said = f"; of each series only its last row, {hidden} models left out" if hidden else ""
     return rows_among(curves, kept), said
+
+
+def _stem(variant: str) -> str:
+    """The variant without its ratio or size."""
+    stem, size = sized(variant)
+    return stem if size else series(variant)[0]
 
 
 def _expert_figures(section: Section) -> Figures:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.files import replacing
-from reports.variants import is_plain, series
+from reports.variants import is_plain, series, sized
 
 INK, FAINT, BAND = "#222222", "#8A8A8A", "#E9E9E9"
 PAPER_COLOR = "#6E6E6E"
@@ -96,6 +96,9 @@ def look(architecture: str, variant: str = "") -> Look:
     plain = LOOKS.get(architecture) or _free_look(architecture, "")
     if is_plain(architecture, variant):
         return plain
+    stem, size = sized(variant)
+    if size:
+        return look(architecture, stem)
     stem, ratio = series(variant)
     shared = VARIANT_LOOKS.get(stem)
     if shared is None or shared.color == plain.color:

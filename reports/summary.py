@@ -51,7 +51,8 @@ def _budget_sentence(section: Section) -> str:
     sizes = ", ".join(f"{short(target)} {words[kind]}" for kind, target in targets)
     misses = [abs(budget.miss) for budget in budgets if budget.miss is not None]
     largest = f"; largest miss {percent(max(misses))}" if misses else ""
-    return f"Budget: {sizes}, the same for every model{largest}."
+    whose = "the same for every model" if len(targets) == 1 else "a row each"
+    return f"Budget: {sizes}, {whose}{largest}."
 
 
 def _no_budget_sentence(section: Section) -> str:

@@ -1,4 +1,4 @@
-"""What a variant's name says: ``smoe-1/4`` is the series ``smoe`` at the ratio 1/4."""
+"""What a variant's name says: ``smoe-1/4`` is the series ``smoe`` at the ratio 1/4, ``3M`` a size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 _RATIO = re.compile(r"(?P<series>.+)-(?P<ratio>1(?:/[1-9]\d*)?)")
+_SIZE = re.compile(r"(?:(?P<series>.+)-)?(?P<size>\d+(?:\.\d+)?(?:e[+-]\d+)?M)")
 
 
 def series(variant: str) -> tuple[str, Fraction | None]:
@@ -16,6 +17,16 @@ def series(variant: str) -> tuple[str, Fraction | None]:
     """
     match = _RATIO.fullmatch(variant)
     return (match["series"], Fraction(match["ratio"])) if match else (variant, None)
+
+
+def sized(variant: str) -> tuple[str, str]:
+    """The variant without its size, and the size where its name ends in one, as a suite's ``sizes`` make it.
+
+    >>> sized("0.3M"), sized("shared-ffn-3M"), sized("shared-ffn")
+    (('', '0.3M'), ('shared-ffn', '3M'), ('shared-ffn', ''))
+    """
+    match = _SIZE.fullmatch(variant)
+    return (match["series"] or "", match["size"]) if match else (variant, "")
 
 
 def is_plain(architecture: str, variant: str) -> bool:

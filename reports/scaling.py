@@ -1,0 +1,279 @@
+r"""How quality grows with size: fits over an architecture's sizes, their intervals, their order.
+
+Two descriptions of an architecture's runs, against forward FLOPs a sample or dense parameters :math:`x`:
+
+- ``points``: :math:`100 \cdot \text{AUC} = a + b \log_{10} x`; the slope :math:`b` is points x 100 a decade.
+- ``exponent``: :math:`1 - \text{AUC} = c \, x^{-\alpha}`, a straight line in logarithms; the slope is
+  :math:`\alpha`. It has no floor, so it says that quality would grow for ever, which no data let it.
+
+Both are least squares **seed by seed**: seed s of architecture a has a slope :math:`b_{as}`, and their mean
+over seeds is the least-squares slope of all runs together. A bootstrap over three seeds would draw from ten
+distinct samples, so the intervals are Student's t, with the spread pooled over architectures as
+``harness/compare.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s + \varepsilon_{as}`, where
+:math:`\varepsilon` is assumed to vary equally in every architecture, and :math:`\beta_s` is what a seed does
+to all of them alike.
+
+- **A slope** varies by both: its variance is :math:`SS_w / df_w`, squares of the deviations from each
+  architecture's mean. As those of one seed are not independent, the degrees of freedom are Satterthwaite's:
+  :math:`SS_w^2 / (SS_\beta^2 / df_\beta + SS_\varepsilon^2 / df_\varepsilon)`, with
+  :math:`SS_\beta = SS_w - SS_\varepsilon`. With one architecture this is its own t interval.
+- **A difference of two slopes** loses :math:`\beta_s`: variance :math:`2 \, SS_\varepsilon / df_\varepsilon`.
+
+The intervals are over seeds: test users are the same throughout, and whether a straight line fits is another
+matter (``off_line``). They are not widened for the number of pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from reports.paper import Paper
+from reports.sections import Section
+from reports.tables import POINTS, mean_interval
+from reports.variants import sized
+
+METRICS = ("auc", "uauc")
+AXES = {"flops_per_sample": "FLOPs", "dense_params": "parameters"}
+LAWS = ("points", "exponent")
+MIN_SIZES = 3
+LEVEL = 0.95
+
+Key = tuple[str, str]  # architecture, and its variant without the size
+
+
+# --- Runs by size ---------------------------------------------------------------------------------------
+
+
+def sized_runs(section: Section) -> pd.DataFrame:
+    """Finished runs of architectures with at least three sizes: one row a run, task and metric.
+
+    A size is a row whose variant ends in its own budget, as a suite's ``sizes`` make them; all else that a
+    row asks for is in the rest of its name. Columns: architecture, variant (without the size), size, seed,
+    task, metric (auc, uauc), value, flops_per_sample, dense_params.
+    """
+    rows = []
+    for contestant in section.contestants:
+        stem, size = sized(contestant.variant)
+        for run in section.finished(contestant) if size else []:
+            if run.budget and run.cost and f"{run.budget.target / 1e6:g}M" == size:
+                costs = [getattr(run.cost, axis) for axis in AXES]
+                rows += [
+                    (run.architecture, stem, size, run.seed, task, metric, value, *costs)
+                    for task, metrics in run.metrics.items()
+                    for metric in METRICS
+                    if (value := getattr(metrics, metric)) is not None
+                ]
+    names = ["architecture", "variant", "size", "seed", "task", "metric", "value", *AXES]
+    runs = pd.DataFrame(rows, columns=names)
+    sizes = runs.groupby(["architecture", "variant"])["size"].transform("nunique")
+    return runs[sizes >= MIN_SIZES].reset_index(drop=True)
+
+
+def size_means(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean of the seeds of each size with its 95% t interval: columns mean, low, high, seeds."""
+    keys = ["task", "metric", "architecture", "variant", "size"]
+    rows = []
+    for key, of_size in runs.groupby(keys, sort=False):
+        mean, low, high = mean_interval(of_size["value"].tolist())
+        costs = [of_size[axis].mean() for axis in AXES]
+        rows.append((*key, *costs, mean, low, high, len(of_size)))
+    return pd.DataFrame(rows, columns=[*keys, *AXES, "mean", "low", "high", "seeds"])
+
+
+# --- Lines ----------------------------------------------------------------------------------------------
+
+
+def line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slopes and intercepts of y on log10(x) by least squares.
+
+    Args:
+        x: (N,), positive.
+        y: (S, N): one line a row.
+
+    >>> line(np.array([1.0, 10.0, 100.0]), np.array([[1.0, 3.0, 5.0]]))
+    (array([2.]), array([1.]))
+    """
+    decades = np.log10(x)
+    centred = decades - decades.mean()
+    slopes = y @ centred / (centred @ centred)
+    return slopes, y.mean(axis=1) - slopes * decades.mean()
+
+
+def _transformed(values: NDArray[np.float64], law: str) -> NDArray[np.float64]:
+    return POINTS * values if law == "points" else -np.log10(1 - values)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One architecture's sizes: x (N,), and a metric by seed and size, (S, N)."""
+
+    seeds: list[int]
+    x: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def _series(rows: pd.DataFrame, axis: str) -> _Series | None:
+    """The seeds that finished every size; None with fewer than three sizes or without such a seed."""
+    by_size = rows.groupby("size")[axis].mean()
+    values = rows.pivot_table(index="seed", columns="size", values="value").dropna()
+    x = by_size[values.columns].to_numpy(float)
+    if values.empty or len(set(x)) < MIN_SIZES:
+        return None
+    return _Series(values.index.tolist(), x, values.to_numpy(float))
+
+
+def scaling_fits(runs: pd.DataFrame) -> pd.DataFrame:
+    """Both laws for every architecture, task, metric and axis, the steepest first.
+
+    Args:
+        runs: :func:`sized_runs`.
+
+    Returns:
+        Columns task, metric, axis, law, architecture, variant, sizes, seeds (that finished every size), slope
+        (points x 100 a decade, or the exponent) with low and high (95%; NaN with one seed), intercept,
+        off_line (largest distance of a size's mean from the line, in points x 100 or log10 units), and
+        next_diff, next_low, next_high: how much steeper than the next row, NaN in the last.
+    """
+    rows: list[dict] = []
+    for (task, metric), of_metric in runs.groupby(["task", "metric"], sort=False):
+        for axis in AXES:
+            found = {
+                (str(architecture), str(variant)): series
+                for (architecture, variant), mine in of_metric.groupby(
+                    ["architecture", "variant"], sort=False
+                )
+                if (series := _series(mine, axis)) is not None
+            }
+            for law in LAWS:
+                head = {"task": task, "metric": metric, "axis": axis, "law": law}
+                rows += [head | row for row in _fitted(found, law)]
+    return pd.DataFrame(rows, columns=FIT_COLUMNS)
+
+
+FIT_COLUMNS = [
+    *("task", "metric", "axis", "law", "architecture", "variant", "sizes", "seeds"),
+    *("slope", "low", "high", "intercept", "off_line", "next_diff", "next_low", "next_high"),
+]
+
+
+def _fitted(found: dict[Key, _Series], law: str) -> list[dict]:
+    slopes: dict[Key, dict[int, float]] = {}
+    rows: dict[Key, dict[str, Any]] = {}
+    for key, series in found.items():
+        y = _transformed(series.values, law)
+        by_seed, intercepts = line(series.x, y)
+        slopes[key] = dict(zip(series.seeds, by_seed.tolist(), strict=True))
+        slope, intercept = float(by_seed.mean()), float(intercepts.mean())
+        off = np.abs(y.mean(axis=0) - intercept - slope * np.log10(series.x)).max()
+        rows[key] = {"architecture": key[0], "variant": key[1], "sizes": len(series.x)}
+        rows[key] |= {"seeds": len(series.seeds), "slope": slope, "intercept": intercept, "off_line": off}
+    spread = pooled_spread(slopes)
+    for row in rows.values():
+        half = spread.half_width(row["seeds"])
+        row |= {"low": row["slope"] - half, "high": row["slope"] + half}
+    order = sorted(rows, key=lambda key: -rows[key]["slope"])
+    for key, after in pairwise(order):
+        shared = [seed for seed in slopes[key] if seed in slopes[after]]
+        diff = float(np.mean([slopes[key][s] - slopes[after][s] for s in shared])) if shared else math.nan
+        half = spread.half_width_of_difference(len(shared))
+        rows[key] |= {"next_diff": diff, "next_low": diff - half, "next_high": diff + half}
+    return [rows[key] for key in order]
+
+
+# --- Spread over seeds ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances of one run's slope, and of its part that is no seed's alone; their degrees of freedom."""
+
+    variance: float
+    df: float
+    own_variance: float
+    own_df: int
+
+    def half_width(self, seeds: int) -> float:
+        """Of a mean slope over ``seeds``; NaN with one seed."""
+        return _half_width(self.variance, self.df, seeds)
+
+    def half_width_of_difference(self, seeds: int) -> float:
+        """Of the mean difference of two slopes over the ``seeds`` they share; NaN with one seed."""
+        return _half_width(2 * self.own_variance, self.own_df, seeds)
+
+
+def _half_width(variance: float, df: float, seeds: int) -> float:
+    if seeds < 2 or not df > 0:
+        return math.nan
+    return float(stdtrit(df, (1 + LEVEL) / 2)) * math.sqrt(variance / seeds)
+
+
+def pooled_spread(slopes: dict[Key, dict[int, float]]) -> Spread:
+    """From the slopes of all architectures by seed, of which some may be missing: see the module."""
+    entries = [(key, seed, slope) for key, of in slopes.items() for seed, slope in of.items()]
+    if not entries:
+        return Spread(math.nan, 0, math.nan, 0)
+    y = np.array([slope for *_, slope in entries])
+    who = _one_hot([key for key, *_ in entries])
+    when = _one_hot([seed for _, seed, _ in entries])
+    within, within_df = _residual(who, y)
+    own, own_df = _residual(np.concatenate([who, when], axis=1), y)
+    blocks, blocks_df = max(within - own, 0.0), within_df - own_df
+    parts = sum(part**2 / df for part, df in ((blocks, blocks_df), (own, own_df)) if df > 0)
+    df = within**2 / parts if parts > 0 else float(within_df)
+    return Spread(
+        variance=within / within_df if within_df else math.nan,
+        df=df,
+        own_variance=own / own_df if own_df else math.nan,
+        own_df=own_df,
+    )
+
+
+def _one_hot(values: list) -> NDArray[np.float64]:
+    """(N, distinct values)"""
+    levels = list(dict.fromkeys(values))
+    return np.eye(len(levels))[[levels.index(value) for value in values]]
+
+
+def _residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, int]:
+    """Sum of squares that the design leaves, and its degrees of freedom."""
+    effects, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    return float(np.sum((y - design @ effects) ** 2)), len(y) - int(rank)
+
+
+# --- The paper's figure ---------------------------------------------------------------------------------
+
+PAPER_AXES = {"flops_per_sample": "flops_per_batch_512", "dense_params": "dense_params"}
+
+
+def paper_points(paper: Paper) -> pd.DataFrame:
+    """The digitised Figure 2: architecture, gain (points x 100) and both costs, in the paper's own units."""
+    return pd.DataFrame(
+        [
+            {"architecture": row.architecture, "gain": row.numbers["finish_auc"]}
+            | {axis: row.numbers[name] for axis, name in PAPER_AXES.items()}
+            for row in paper.tables["figure2"].rows
+        ]
+    )
+
+
+def paper_slopes(paper: Paper) -> pd.DataFrame:
+    """Points x 100 a decade of each architecture with three points or more, by the same least squares.
+
+    Columns axis, architecture, slope, intercept. No interval: the paper has one run a point.
+    """
+    rows = []
+    for axis in AXES:
+        for architecture, points in paper_points(paper).groupby("architecture", sort=False):
+            if len(points) >= MIN_SIZES:
+                gains = points["gain"].to_numpy(float)[None]
+                [slope], [intercept] = line(points[axis].to_numpy(float), gains)
+                rows.append((axis, architecture, slope, intercept))
+    return pd.DataFrame(rows, columns=["axis", "architecture", "slope", "intercept"])

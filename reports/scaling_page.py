@@ -1,0 +1,157 @@
+"""What a section says of scaling: a table a task and metric, and the order of the slopes in words."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pandas as pd
+
+from reports.beside import paper_table
+from reports.cells import MISSING, fixed, interval, is_missing, short, signed
+from reports.markup import Table
+from reports.paper import Paper
+from reports.records import label
+from reports.scaling import AXES, paper_slopes, scaling_fits, sized_runs
+from reports.sections import Section, slug
+from reports.tables import NO_DIFFERENCE
+
+NOTES = [
+    "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
+    "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
+    "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; test "
+    "users are the same throughout. Steeper than the next row: the interval of that difference leaves out "
+    "zero; not corrected for the number of rows.",
+    "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
+]
+
+
+def scaling_tables(section: Section, paper: Paper) -> list[Table]:
+    """Slopes by task and metric, the steepest over FLOPs first; none without three sizes of a model."""
+    fits = scaling_fits(sized_runs(section))
+    return [
+        _table(section, str(task), str(metric), rows, paper)
+        for (task, metric), rows in fits.groupby(["task", "metric"], sort=False)
+    ]
+
+
+def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> Table:
+    numbers = fits.assign(paper_slope=_paper_column(section, task, metric, fits, paper))
+    cells = {(row["axis"], row["law"], _name(row)): row for row in numbers.to_dict("records")}
+    header = ["model", "sizes", "seeds", "points a decade of FLOPs", "steeper than the next", "off the line"]
+    header += ["exponent of FLOPs", "points a decade of parameters", "exponent of parameters"]
+    papers = numbers["paper_slope"].notna().any()
+    header += [f"paper: points a decade of {axis}" for axis in AXES.values()] if papers else []
+    rows = []
+    for row in _ranked(numbers, "flops_per_sample"):
+        name = _name(row)
+        exponent, params, params_exponent = (
+            cells[key]
+            for key in (
+                ("flops_per_sample", "exponent", name),
+                ("dense_params", "points", name),
+                ("dense_params", "exponent", name),
+            )
+        )
+        shown = [name, str(row["sizes"]), str(row["seeds"]), _slope(row, 2), _steeper(row)]
+        shown += [fixed(row["off_line"], 2), _slope(exponent, 4), _slope(params, 2)]
+        shown += [_slope(params_exponent, 4)]
+        shown += [signed(cell["paper_slope"], 2) for cell in (row, params)] if papers else []
+        rows.append(shown)
+    notes = NOTES + (
+        [
+            "Paper: the same fit to the digitised points of its Figure 2, one run a point and so without an "
+            "interval; its FLOPs are its own count of training, its data and sizes its own."
+        ]
+        if papers
+        else []
+    )
+    return Table(
+        name=f"scaling-{section.name}-{slug(task)}-{metric}",
+        caption=f"{task}, {metric.upper()}: growth with size on {section.dataset}, the steepest first",
+        numbers=numbers,
+        header=header,
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _ranked(fits: pd.DataFrame, axis: str) -> list[dict]:
+    """The rows of points a decade over ``axis``, the steepest first."""
+    return fits[(fits["axis"] == axis) & (fits["law"] == "points")].to_dict("records")
+
+
+def _name(row: dict) -> str:
+    return label(row["architecture"], row["variant"])
+
+
+def _slope(row: dict, digits: int) -> str:
+    return interval(row["slope"], row["low"], row["high"], digits)
+
+
+def _steeper(row: dict) -> str:
+    if is_missing(row["next_diff"]):
+        return MISSING
+    if is_missing(row["next_low"]):
+        return "untested"
+    return "yes" if row["next_low"] > 0 else NO_DIFFERENCE
+
+
+def _paper_column(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.Series:
+    """The paper's slope of each row of points, where the suite stands beside its Figure 2."""
+    printed = paper_table(section, paper)
+    if section.suite.paper_table != "figure2" or printed is None or not printed.column(task, metric):
+        return pd.Series(math.nan, fits.index)
+    slopes = {
+        (row["axis"], row["architecture"]): row["slope"] for row in paper_slopes(paper).to_dict("records")
+    }
+    beside = [
+        slopes.get((row["axis"], row["architecture"]), math.nan)
+        if row["law"] == "points" and not row["variant"]
+        else math.nan
+        for row in fits.to_dict("records")
+    ]
+    return pd.Series(beside, fits.index)
+
+
+# --- In words -------------------------------------------------------------------------------------------
+
+
+def scaling_words(section: Section, paper: Paper) -> list[str]:
+    """The slopes ranked, which neighbours are resolved, the paper's slopes, and what this cannot show."""
+    runs = sized_runs(section)
+    fits = scaling_fits(runs)
+    if fits.empty:
+        return []
+    said = []
+    for (task, metric), rows in fits.groupby(["task", "metric"], sort=False):
+        for axis, unit in AXES.items():
+            said.append(f"{task}, {str(metric).upper()}, {_ranking(_ranked(rows, axis), unit)}")
+        numbers = rows.assign(paper_slope=_paper_column(section, str(task), str(metric), rows, paper))
+        said += _beside_the_paper(_ranked(numbers, "dense_params"))
+    sizes = [short(runs["flops_per_sample"].agg(end)) for end in ("min", "max")]
+    return [
+        *said,
+        f"This shows how fast quality grew from {sizes[0]} to {sizes[1]} FLOPs a sample with these data and "
+        "this recipe. It cannot show where growth ends, nor that the order holds at the paper's sizes, which "
+        "are hundreds of times larger; a recipe that suits some sizes better bends the lines.",
+    ]
+
+
+def _ranking(rows: list[dict], unit: str) -> str:
+    order = ", ".join(f"{_name(row)} {signed(row['slope'], 2)}" for row in rows)
+    said = f"points a decade of {unit}, steepest first: {order}"
+    if len(rows) < 2:
+        return f"{said}."
+    steps = [f"{_name(row)} over {_name(after)}" for row, after in pairwise(rows) if _steeper(row) == "yes"]
+    return f"{said}. Resolved between neighbours: {', '.join(steps) or 'none'}."
+
+
+def _beside_the_paper(rows: list[dict]) -> list[str]:
+    both = [row for row in rows if not is_missing(row["paper_slope"])]
+    if not both:
+        return []
+    pairs = ", ".join(
+        f"{_name(row)} {_slope(row, 2)} here, {signed(row['paper_slope'], 2)} there" for row in both
+    )
+    return [f"The same line through the paper's digitised Figure 2, points a decade of parameters: {pairs}."]

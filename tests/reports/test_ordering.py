@@ -1,0 +1,172 @@
+"""Agreement of orders with the paper: tau against scipy, its interval, resolved pairs, what the page says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports.ordering import (
+    agreement,
+    kendall_tau_b,
+    models_in_both,
+    ordered_pairs,
+    ordering_tables,
+    ordering_words,
+)
+from reports.paper import load_paper
+from reports.records import load_records
+from reports.render import render
+from reports.sections import load_sections
+from tests.reports.made_up import record, write_out
+
+PAPER = {
+    "dlrm_mlp": 0.0,
+    "dcnv2": 0.13,
+    "moe": 0.09,
+    "wukong": 0.29,
+    "rankmixer": 0.64,
+}  # Table 1, Finish AUC
+
+
+def section_of(out):
+    [section] = load_sections(load_records(out), out)
+    return section
+
+
+def compared_row(architecture, diff, half, variant="", metric="auc", task="finish"):
+    low, high = ("", "") if half is None else (diff - half, diff + half)
+    resolved = "one seed" if half is None else "yes" if abs(diff) > half else "no"
+    return {
+        **{"suite": "quick", "dataset": "shortvideo", "task": task, "metric": metric},
+        **{"architecture": architecture, "variant": variant, "base": "dlrm_mlp", "seeds": 3, "users": 1180},
+        **{"diff": diff, "low": low, "high": high, "users_low": low, "users_high": high},
+        "resolved": resolved,
+    }
+
+
+def table1(out, diffs, half=0.0004, **changes):
+    """A section of the base and these differences to it, in points x 100."""
+    records = [record(name, 0) for name in ["dlrm_mlp", *diffs]]
+    rows = [compared_row(name, diff / 100, half) for name, diff in diffs.items()]
+    return section_of(write_out(out, records, rows, **changes))
+
+
+def of_finish(section):
+    both = models_in_both(section, load_paper())
+    return both, agreement(both), ordered_pairs(both)
+
+
+COARSE = st.integers(-3, 3).map(float)  # few values, so that ties come
+
+
+@given(st.lists(st.tuples(COARSE, COARSE), min_size=2, max_size=12))
+def test_tau_is_scipys_ties_and_all(pairs):
+    ours, paper = np.array(pairs).T
+    expected = stats.kendalltau(ours, paper).statistic
+    assert float(kendall_tau_b(ours, paper)) == pytest.approx(expected, nan_ok=True, abs=1e-12)
+
+
+def test_tau_of_models_in_both_is_scipys_over_differences_and_printed_gains(tmp_path):
+    diffs = {"dcnv2": 0.3, "moe": -0.2, "wukong": 0.1, "rankmixer": 0.5, "masknet": 0.9}
+    both, [*_], _ = of_finish(table1(tmp_path, diffs))
+    assert dict(zip(both["name"], both["paper"], strict=True)) == PAPER  # masknet is not in the paper
+    tau = agreement(both)["tau"].item()
+    ours = [0.0, *(diffs[name] for name in list(PAPER)[1:])]
+    assert tau == pytest.approx(stats.kendalltau(ours, list(PAPER.values())).statistic)
+
+
+def test_a_tau_without_doubt_has_a_narrow_interval_and_one_of_noise_a_wide_one(tmp_path):
+    _, sure, _ = of_finish(
+        table1(tmp_path / "a", {name: 10 * g for name, g in list(PAPER.items())[1:]}, 1e-6)
+    )
+    assert sure[["tau", "low", "high"]].iloc[0].tolist() == pytest.approx([1, 1, 1])
+    _, noise, _ = of_finish(table1(tmp_path / "b", dict.fromkeys(list(PAPER)[1:], 0.001), 0.5))
+    assert noise["low"].item() < -0.3
+    assert noise["high"].item() > 0.3
+
+
+def test_the_interval_is_that_of_independent_draws_made_another_way(tmp_path):
+    diffs = {"dcnv2": 0.12, "moe": 0.10, "wukong": 0.05, "rankmixer": 0.20}
+    _, agreed, _ = of_finish(table1(tmp_path, diffs, half=0.001))
+    # Every mean errs alike and independently, the base too: differences then have 0.1 / 1.96 as their error.
+    rng = np.random.default_rng(11)
+    errors = 0.1 / 1.959964 / math.sqrt(2) * rng.standard_normal((4000, 5))
+    means = np.array([0.0, *diffs.values()]) + errors
+    taus = [stats.kendalltau(drawn - drawn[0], list(PAPER.values())).statistic for drawn in means]
+    low, high = np.quantile(taus, [0.025, 0.975])
+    assert agreed[["low", "high"]].iloc[0].tolist() == pytest.approx([low, high], abs=0.11)
+    again = agreement(models_in_both(table1(tmp_path, diffs, half=0.001), load_paper()))
+    assert again.equals(agreed)
+
+
+def test_pairs_are_resolved_by_a_difference_whose_error_does_not_count_the_base_twice(tmp_path):
+    # With half-widths of 0.1 to the base, two other models also differ by 0.1 give or take.
+    diffs = {"dcnv2": 0.105, "moe": 0.0, "wukong": 0.02, "rankmixer": -0.2}
+    _, _, pairs = of_finish(table1(tmp_path, diffs, half=0.001))
+    verdicts = {
+        (row["higher"], row["lower"]): (row["resolved"], row["order"]) for row in pairs.to_dict("records")
+    }
+    assert verdicts["dcnv2", "moe"] == ("yes", "agrees")
+    assert verdicts["dcnv2", "wukong"] == ("no", "differs")
+    assert verdicts["dcnv2", "dlrm_mlp"] == ("yes", "agrees")
+    assert verdicts["dlrm_mlp", "rankmixer"] == ("yes", "differs")
+    assert len(pairs) == 10
+
+
+def test_a_pair_that_the_paper_ties_is_neither_alike_nor_different(tmp_path):
+    _, _, pairs = of_finish(table1(tmp_path, {"moe": 0.1, "rdcn": 0.2, "dcnv2": 0.3}))
+    assert ("rdcn", "moe") not in set(zip(pairs["higher"], pairs["lower"], strict=True))  # both +0.09
+
+
+def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
+    section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5}, half=None)
+    _, agreed, pairs = of_finish(section)
+    assert agreed["tau"].notna().all()
+    assert agreed[["low", "high"]].isna().all(axis=None)
+    assert set(pairs["resolved"]) == {"no"}
+    assert "no interval" in ordering_words(section, load_paper())[0]
+
+
+def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp_path):
+    names, sizes = ["dlrm_mlp", "wukong", "rankmixer"], ["3M", "0.3M"]
+    records = [record("dlrm_mlp", 0)] + [record(name, 0, variant=size) for size in sizes for name in names]
+    diffs = {"3M": (0.1, 0.2, 0.3), "0.3M": (-0.1, -0.3, -0.2)}
+    rows = [
+        compared_row(name, diff / 100, 0.0004, size)
+        for size in sizes
+        for name, diff in zip(names, diffs[size], strict=True)
+    ]
+    section = section_of(write_out(tmp_path, records, rows, paper_table="figure2"))
+    _, agreed, _ = of_finish(section)
+    assert agreed["size"].tolist() == ["0.3M", "3M"]
+    assert agreed["models"].tolist() == [3, 3]
+    assert agreed["tau"].tolist() == pytest.approx([-1 / 3, 1])
+
+
+def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
+    diffs = {"dcnv2": 0.5, "moe": -0.2, "wukong": 0.1, "rankmixer": 0.3}
+    records = [record(name, 0) for name in ["dlrm_mlp", *diffs]]
+    rows = [compared_row(name, diff / 100, 0.0004) for name, diff in diffs.items()]
+    out = write_out(tmp_path, records, rows)
+    render(out)
+    page = (out / "report.md").read_text()
+    [said] = [line for line in page.splitlines() if "Orderings resolved here" in line]
+    agree, differ = said.partition("that agree:")[2].split("that do not:")
+    assert "rankmixer over wukong" in agree
+    assert "dcnv2 over rankmixer" in differ
+    assert "dlrm\\_mlp over moe" in differ or "dlrm_mlp over moe" in differ
+    [table] = ordering_tables(section_of(out), load_paper())
+    assert table.rows[0][-3:] == [str(agree.count(" over ")), str(differ.count(" over ")), "0"]
+    assert len(table.numbers) == 10
+
+
+@pytest.mark.parametrize("table", ["table2", None])
+def test_suites_beside_other_tables_say_nothing_of_order(tmp_path, table):
+    section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5}, paper_table=table)
+    assert ordering_tables(section, load_paper()) == []
+    assert ordering_words(section, load_paper()) == []

@@ -1,0 +1,309 @@
+"""Growth with size: slopes against numpy and scipy, intervals against their own formulas, figures, words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports.paper import load_paper
+from reports.records import load_records
+from reports.render import render
+from reports.scaling import (
+    line,
+    paper_points,
+    paper_slopes,
+    pooled_spread,
+    scaling_fits,
+    size_means,
+    sized_runs,
+)
+from reports.scaling_figures import paper_scaling, quality_against_size
+from reports.scaling_page import scaling_tables, scaling_words
+from reports.sections import load_sections
+from reports.style import look
+from reports.variants import sized
+from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
+
+SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)
+SLOPES = {"dlrm_mlp": 0.0010, "wukong": 0.0040, "rankmixer": 0.0060}  # AUC a decade of FLOPs
+PARAMS_EXPONENT = 0.8  # parameters grow with this power of FLOPs
+
+
+def sized_record(architecture: str, target: float, seed: int, noise: float = 2e-4, **changes) -> dict:
+    """A run whose AUC is on its architecture's line over log10 FLOPs but for ``noise``."""
+    made = record(architecture, seed, variant=f"{target / 1e6:g}M", **changes)
+    flops = target * 1.01
+    made["cost"] |= {"flops_per_sample": flops, "dense_params": flops**PARAMS_EXPONENT}
+    made["budget"] = {"kind": "flops_per_sample", "target": target, "miss": 0.01}
+    made["suite"] = "figure2"
+    for task in made["metrics"]:
+        auc = 0.70 + SLOPES[architecture] * math.log10(flops / 1e6)
+        auc += noise * wobble(architecture, target, seed, task)
+        made["metrics"][task] = metrics(auc, auc - 0.05, auc - 0.04)
+    return made
+
+
+def sized_records(seeds: int = 3, noise: float = 2e-4) -> list[dict]:
+    base = sized_record("dlrm_mlp", 1e6, 0, noise) | {"variant": ""}
+    made = [base | {"seed": seed} for seed in range(seeds)]
+    made += [
+        sized_record(architecture, target, seed, noise)
+        for architecture in SLOPES
+        for target in SIZES
+        for seed in range(seeds)
+    ]
+    return [*made, reference("oracle") | {"suite": "figure2"}]
+
+
+def write_figure2(out, records=None):
+    made = sized_records() if records is None else records
+    changes = {"name": "figure2", "paper_table": "figure2", "base": "dlrm_mlp", "budget": None}
+    return write_out(out, made, comparison_rows(made, half_width=0.0004), **changes)
+
+
+def section_of(out):
+    [section] = load_sections(load_records(out), out)
+    return section
+
+
+def runs_of(tmp_path, records=None) -> pd.DataFrame:
+    return sized_runs(section_of(write_figure2(tmp_path, records)))
+
+
+@pytest.fixture(scope="module")
+def figure2_out(tmp_path_factory):
+    """Three architectures at five sizes, three seeds, and a base without a size; rendered."""
+    out = write_figure2(tmp_path_factory.mktemp("figure2"))
+    render(out)
+    return out
+
+
+def of(fits, task="finish", metric="auc", axis="flops_per_sample", law="points"):
+    return fits[
+        (fits["task"] == task) & (fits["metric"] == metric) & (fits["axis"] == axis) & (fits["law"] == law)
+    ]
+
+
+# --- What has a size ------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e3, 1e13), st.sampled_from(["", "deep", "no-mixing"]))
+def test_a_size_is_told_from_the_name_that_a_suite_gives_it(target, stem):
+    size = f"{target / 1e6:g}M"
+    assert sized("-".join(filter(None, [stem, size]))) == (stem, size)
+
+
+def test_rows_without_a_size_of_their_own_budget_and_series_of_two_sizes_are_no_scaling(tmp_path):
+    records = [sized_record("rankmixer", target, seed) for target in SIZES[:3] for seed in (0, 1)]
+    records += [sized_record("wukong", target, 0) for target in SIZES[:2]]
+    records += [sized_record("dlrm_mlp", target, 0) | {"variant": f"{target / 5e5:g}M"} for target in SIZES]
+    records += [sized_record("dlrm_mlp", 1e6, 0) | {"variant": ""}]
+    runs = runs_of(tmp_path, records)
+    assert set(runs["architecture"]) == {"rankmixer"}
+    assert set(runs["size"]) == {"0.3M", "0.55M", "1M"}
+    assert len(runs) == 3 * 2 * 2 * 2  # sizes, seeds, tasks, metrics
+
+
+# --- Slopes ---------------------------------------------------------------------------------------------
+
+VALUES = st.floats(0.5, 0.95).map(lambda value: round(value, 6))
+
+
+@given(st.lists(st.lists(VALUES, min_size=5, max_size=5), min_size=1, max_size=4))
+def test_a_line_is_numpys_and_the_mean_of_seeds_lines_is_the_line_of_all_runs(values):
+    x, y = np.array(SIZES), np.array(values)
+    slopes, intercepts = line(x, y)
+    for seed, row in enumerate(y):
+        assert np.polyfit(np.log10(x), row, 1) == pytest.approx([slopes[seed], intercepts[seed]], abs=1e-9)
+    together = stats.linregress(np.tile(np.log10(x), len(y)), y.ravel())
+    assert slopes.mean() == pytest.approx(together.slope, abs=1e-9)
+    assert intercepts.mean() == pytest.approx(together.intercept, abs=1e-9)
+
+
+def test_slopes_that_were_put_in_come_out_over_flops_and_over_parameters(tmp_path):
+    fits = scaling_fits(runs_of(tmp_path, sized_records(noise=0)))
+    for axis, power in (("flops_per_sample", 1), ("dense_params", PARAMS_EXPONENT)):
+        rows = of(fits, axis=axis).set_index("architecture")
+        for architecture, slope in SLOPES.items():
+            assert rows.loc[architecture, "slope"] == pytest.approx(100 * slope / power)
+            assert rows.loc[architecture, "off_line"] == pytest.approx(0, abs=1e-9)
+        assert rows.index.tolist() == ["rankmixer", "wukong", "dlrm_mlp"]
+    assert set(fits["sizes"]) == {5}
+
+
+def test_a_power_law_that_was_put_in_comes_out(tmp_path):
+    records = sized_records(noise=0)
+    for made in records:
+        if made["kind"] == "model":
+            for task in made["metrics"]:
+                auc = 1 - 2.0 * made["cost"]["dense_params"] ** -0.17
+                made["metrics"][task] |= {"auc": auc, "uauc": auc}
+    fits = scaling_fits(runs_of(tmp_path, records))
+    assert of(fits, axis="dense_params", law="exponent")["slope"].tolist() == pytest.approx([0.17] * 3)
+    flops = of(fits, axis="flops_per_sample", law="exponent")["slope"].tolist()
+    assert flops == pytest.approx([0.17 * PARAMS_EXPONENT] * 3)
+
+
+def test_a_seed_that_lacks_a_size_is_left_out_and_a_size_that_none_finished_too(tmp_path):
+    records = [r for r in sized_records() if r["architecture"] != "rankmixer"]
+    for target in SIZES:
+        for seed in range(3):
+            lost = target == SIZES[4] or (target == SIZES[0] and seed == 2)
+            made = sized_record("rankmixer", target, seed)
+            gone = {"variant": made["variant"], "budget": made["budget"], "suite": "figure2"}
+            records.append(failed("rankmixer", seed) | gone if lost else made)
+    fits = of(scaling_fits(runs_of(tmp_path, records))).set_index("architecture")
+    assert fits.loc["rankmixer", ["sizes", "seeds"]].tolist() == [4, 2]
+    assert fits.loc["wukong", ["sizes", "seeds"]].tolist() == [5, 3]
+
+
+# --- Intervals ------------------------------------------------------------------------------------------
+
+SLOPE = st.floats(-1, 1).map(lambda value: round(value, 4))
+
+
+@given(st.lists(SLOPE, min_size=2, max_size=6, unique=True))
+def test_with_one_architecture_the_interval_is_the_t_interval_of_its_slopes(slopes):
+    half = pooled_spread({("a", ""): dict(enumerate(slopes))}).half_width(len(slopes))
+    low, high = stats.t.interval(0.95, len(slopes) - 1, np.mean(slopes), stats.sem(slopes))
+    assert half == pytest.approx((high - low) / 2, rel=1e-6)
+
+
+@given(st.lists(st.tuples(SLOPE, SLOPE), min_size=2, max_size=6, unique=True))
+def test_with_two_architectures_the_difference_has_the_paired_t_interval(pairs):
+    first, second = zip(*pairs, strict=True)
+    spread = pooled_spread({("a", ""): dict(enumerate(first)), ("b", ""): dict(enumerate(second))})
+    gaps = np.subtract(first, second)
+    expected = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
+    assert spread.half_width_of_difference(len(gaps)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@given(st.floats(-100, 100), st.integers(0, 2))
+def test_what_a_seed_does_to_all_alike_widens_slopes_and_leaves_differences(shift, which):
+    slopes = {(name, ""): {seed: wobble(name, seed) for seed in range(3)} for name in "abcd"}
+    moved = {key: {s: v + shift * (s == which) for s, v in of.items()} for key, of in slopes.items()}
+    before, after = pooled_spread(slopes), pooled_spread(moved)
+    assert after.half_width_of_difference(3) == pytest.approx(before.half_width_of_difference(3), rel=1e-6)
+    assert 2 - 1e-9 <= after.df <= 8 + 1e-9  # of the seeds alone, of all deviations
+
+
+def test_the_interval_of_a_slope_holds_the_truth_in_95_of_100_worlds_however_seeds_vary():
+    rng = np.random.default_rng(3)
+    for shared in (0.0, 1.0, 4.0):
+        held = 0
+        for _ in range(600):
+            of_seed = shared * rng.standard_normal(3)
+            slopes = rng.standard_normal((6, 3)) + of_seed
+            made = {(str(i), ""): dict(enumerate(row)) for i, row in enumerate(slopes)}
+            held += abs(slopes[0].mean()) <= pooled_spread(made).half_width(3)
+        assert 0.92 <= held / 600 <= 0.99
+
+
+def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):
+    section = section_of(write_figure2(tmp_path, sized_records(seeds=1)))
+    fits = of(scaling_fits(sized_runs(section)))
+    assert fits["slope"].notna().all()
+    assert fits[["low", "high", "next_low", "next_high"]].isna().all(axis=None)
+    table = scaling_tables(section, load_paper())[0]
+    assert [row[4] for row in table.rows] == ["untested", "untested", "\N{EN DASH}"]
+
+
+# --- The paper ------------------------------------------------------------------------------------------
+
+
+def test_rankmixer_gains_028_points_a_decade_of_parameters_in_the_papers_figure():
+    slopes = paper_slopes(load_paper()).set_index(["axis", "architecture"])["slope"]
+    assert round(slopes["dense_params", "rankmixer"], 2) == 0.28
+    rows = [(25, 0.49), (51, 0.55), (100, 0.64), (240, 0.75), (500, 0.83), (1000, 0.94)]
+    params, gains = np.array(rows).T
+    assert slopes["dense_params", "rankmixer"] == pytest.approx(np.polyfit(np.log10(params), gains, 1)[0])
+    assert ("dense_params", "moe") not in slopes  # two points
+
+
+def test_no_row_of_the_papers_figure_stands_beside_one_of_ours():
+    printed = load_paper().tables["figure2"]
+    assert all(printed.row(row.architecture or "", "") is None for row in printed.rows)
+    assert not any(sized(row.variant)[1] for row in printed.rows)
+
+
+# --- On the page ----------------------------------------------------------------------------------------
+
+
+def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alone(figure2_out):
+    tables = {table.name: table for table in scaling_tables(section_of(figure2_out), load_paper())}
+    assert set(tables) == {f"scaling-shortvideo-{t}-{m}" for t in ("finish", "skip") for m in ("auc", "uauc")}
+    finish = tables["scaling-shortvideo-finish-auc"]
+    assert [row[0] for row in finish.rows] == ["rankmixer", "wukong", "dlrm_mlp"]
+    assert [row[finish.header.index("paper: points a decade of parameters")] for row in finish.rows] == [
+        "+0.28",
+        "+0.15",
+        "+0.12",
+    ]
+    assert not any("paper" in name for name in tables["scaling-shortvideo-skip-auc"].header)
+    assert (figure2_out / "tables" / "scaling-shortvideo-finish-auc.tex").is_file()
+
+
+def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
+    said = scaling_words(section_of(figure2_out), load_paper())
+    [flops] = [line for line in said if line.startswith("finish, AUC, points a decade of FLOPs")]
+    names = [name for name in flops.replace(",", " ").split() if name in SLOPES]
+    assert names[:3] == ["rankmixer", "wukong", "dlrm_mlp"]
+    assert "rankmixer over wukong" in flops
+    assert sum("+0.28 there" in line for line in said) == 1
+    assert any("cannot show" in line for line in said)
+    page = (figure2_out / "report.md").read_text()
+    assert "How quality grows with size" in page
+    assert "figures/scaling-shortvideo-finish.png" in page
+    assert "figures/scaling-paper-shortvideo.png" in page
+
+
+def test_a_folder_without_sizes_says_nothing_of_scaling(quick_out):
+    section = section_of(quick_out)
+    assert scaling_tables(section, load_paper()) == []
+    assert scaling_words(section, load_paper()) == []
+    assert not list((quick_out / "figures").glob("scaling*"))
+
+
+def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
+    runs = sized_runs(section_of(figure2_out))
+    means, fits = size_means(runs), scaling_fits(runs)
+    means, fits = means[means["task"] == "finish"], fits[fits["task"] == "finish"]
+    figure = quality_against_size(means, fits)
+    params, flops, *_ = figure.axes
+    assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 4
+    for axes, axis in ((params, "dense_params"), (flops, "flops_per_sample")):
+        points = {drawn.get_label(): drawn for drawn in axes.lines if drawn.get_label() in SLOPES}
+        for name, slope in SLOPES.items():
+            mine = runs[
+                (runs["architecture"] == name) & (runs["task"] == "finish") & (runs["metric"] == "auc")
+            ]
+            expected = mine.groupby("size")["value"].mean()
+            assert sorted(points[name].get_ydata()) == pytest.approx(sorted(expected))
+            [fitted] = [
+                d for d in axes.lines if d.get_color() == look(name).color and len(d.get_xdata()) == 2
+            ]
+            (x0, x1), (y0, y1) = fitted.get_xdata(), fitted.get_ydata()
+            of_axis = of(fits, axis=axis).set_index("architecture").loc[name, "slope"]
+            assert 100 * (y1 - y0) / math.log10(x1 / x0) == pytest.approx(of_axis)
+            assert slope > 0
+
+
+def test_the_papers_figure_is_its_own_and_says_whose_data_it_shows():
+    paper = load_paper()
+    figure = paper_scaling(paper_points(paper), paper_slopes(paper))
+    for axes in figure.axes:
+        assert "the paper's" in axes.get_title(loc="left")
+        marks = sum(len(d.get_xdata()) for d in axes.lines if d.get_marker() != "None")
+        assert marks == len(paper.tables["figure2"].rows)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(SLOPES)), st.sampled_from(["0.3M", "3M", "17M"]))
+def test_a_size_looks_as_its_architecture(name, size):
+    assert look(name, size) == look(name)
