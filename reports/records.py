@@ -225,6 +225,21 @@ class Contestant(_Part):
         return label(self.architecture, self.variant)
 
 
+class Tuned(_Part):
+    """What tuning found for one row on one dataset; ``default`` and ``best`` are of the validation split."""
+
+    dataset: str
+    architecture: str
+    variant: str = ""
+    metric: str
+    trained: int
+    pruned: int
+    default: Number = None
+    best: float
+    training: dict[str, Any]
+    config: dict[str, Any]
+
+
 class Suite(_Part):
     """A suite as it was last run.
 
@@ -240,6 +255,7 @@ class Suite(_Part):
     datasets: list[str] = Field(default_factory=list)
     seeds: int | None = None
     spec_hashes: list[str] = Field(default_factory=list)
+    tuned: list[Tuned] = Field(default_factory=list)
     command: str = ""
 
 

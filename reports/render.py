@@ -22,6 +22,7 @@ from reports.sections import Section, load_sections
 from reports.style import save_figure
 from reports.tables import quality_numbers, quality_tables
 from reports.tiers import by_user_activity, tier_tables
+from reports.tuning import tuning_tables
 
 
 def render(out: Path) -> Path:
@@ -45,6 +46,7 @@ def render(out: Path) -> Path:
         of_section = [table for task in section.tasks for table in quality_tables(section, task, paper)]
         of_section += tier_tables(section, paper)
         of_section += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
+        of_section += tuning_tables(section)
         of_section += [cost_table(section, paper)] if section.contestants else []
         figures = section_figures(section, paper)
         for name, (figure, _) in figures.items():

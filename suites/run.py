@@ -217,14 +217,17 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
 
 def _as_tuned(jobs: list[Job]) -> list[dict]:
     """What tuning found for each row, once a dataset."""
-    found = {
-        (job.spec.dataset, job.spec.architecture, job.spec.variant): job.tuned for job in jobs if job.tuned
-    }
-    return [
-        {"dataset": dataset, "architecture": architecture, "variant": variant}
-        | row.model_dump(mode="json", include={"default", "best", "trained", "pruned", "training", "config"})
-        for (dataset, architecture, variant), row in found.items()
-    ]
+    found = {}
+    for job in jobs:
+        if job.tuned is not None:
+            key = {name: getattr(job.spec, name) for name in ("dataset", "architecture", "variant")}
+            kept = {"default", "best", "trained", "pruned", "training", "config"}
+            found[tuple(key.values())] = (
+                key
+                | {"metric": job.spec.training.select_metric}
+                | job.tuned.model_dump(mode="json", include=kept)
+            )
+    return list(found.values())
 
 
 def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -136,6 +137,13 @@ def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):
         assert record["spec"]["training"]["validations_per_epoch"] == 1
     written = json.loads((tuned / "with/suite.json").read_text())["tuned"]
     assert {row["architecture"]: row["best"] for row in written} == {n: r["best"] for n, r in rows.items()}
+    shown = pd.read_csv(tuned / "with/tables/tuning-mine.csv").set_index("architecture")
+    for name, row in rows.items():
+        assert shown.loc[name, ["default", "best", "dense_lr"]].tolist() == pytest.approx(
+            [row["default"], row["best"], row["training"]["dense_lr"]]
+        )
+    page = (tuned / "with/report.md").read_text()
+    assert f"{rows['dlrm_mlp']['default']:.4f} | {rows['dlrm_mlp']['best']:.4f}" in page
 
 
 def test_what_a_row_settles_itself_outlasts_tuning(tuned, bench, monkeypatch):  # noqa: F811
