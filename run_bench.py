@@ -196,7 +196,19 @@ def cost(
 
     quiet_libraries()
     chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
-    print(cost_table(chosen, data_root, cache))
+    print(cost_table(chosen, data_root, cache, _published_costs()))
+
+
+def _published_costs() -> dict[str, tuple[float, float]]:
+    """Dense parameters and FLOPs per batch of 512 of the paper's Table 1, by the names of rows here."""
+    from reports.paper import load_paper
+
+    return {
+        name: (row.numbers["dense_params"], row.numbers["flops_per_batch_512"])
+        for row in load_paper().tables["table1"].rows
+        for name in (row.variant or row.architecture, row.name.lower())
+        if name is not None
+    }
 
 
 @app.command()

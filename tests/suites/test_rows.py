@@ -12,7 +12,7 @@ from datasets.errors import InputError
 from datasets.kuairand_schema import kuairand_schema
 from datasets.shortvideo import shortvideo_schema
 from suites.costs import cost_table
-from suites.rows import match_rows, row_inputs
+from suites.rows import MatchedRow, match_rows, row_inputs
 from suites.suite import Suite, load_suite
 from tests.harness.schemas import small_schema
 from tests.suites.shapes import shape_of
@@ -123,19 +123,71 @@ def test_a_row_is_matched_to_its_own_budget_or_else_to_the_suites(kind):
 # --------------------------------------------------------------------------------------------- the paper's
 
 
-def test_the_papers_two_sizes_have_its_parameters_and_are_counted_without_being_allocated():
+TABLE_1 = {  # dense parameters in millions, FLOPs per batch of 512 in units of 1e9
+    "dlrm_mlp": (8.7, 52),
+    "dlrm_mlp-100m": (95, 185),
+    "dcnv2": (22, 170),
+    "rdcn": (22.6, 172),
+    "moe": (47.6, 158),
+    "autoint": (19.2, 307),
+    "dhen": (22, 158),
+    "hiformer": (116, 326),
+    "wukong": (122, 442),
+    "rankmixer-100m": (107, 233),
+    "rankmixer-1b": (1100, 2100),
+}
+
+
+@pytest.fixture(scope="module")
+def of_the_paper() -> tuple[dict[str, MatchedRow], int]:
+    """The rows of ``paper`` by name, and by how many kilobytes the process grew while they were counted."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    small, large = match_rows(load_suite("paper", []), SHAPES["shortvideo"])
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # kilobytes, on Linux
-    assert (small.name, large.name) == ("rankmixer-100m", "rankmixer-1b")
-    assert small.cost.dense_params == pytest.approx(107e6, rel=0.02)  # Table 1
-    assert large.cost.dense_params == pytest.approx(1.1e9, rel=0.02)
+    rows = match_rows(load_suite("paper", []), SHAPES["shortvideo"])
+    return {row.name: row for row in rows}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+def test_every_row_of_the_papers_table_1_has_its_parameters_and_none_is_allocated(of_the_paper):
+    rows, grown = of_the_paper
+    assert rows.keys() == TABLE_1.keys()
+    for name, (millions, _) in TABLE_1.items():
+        assert rows[name].cost.dense_params == pytest.approx(millions * 1e6, rel=0.02), name
+    if sys.platform == "linux":
+        assert grown < 200_000  # of the 6 million that the weights would take
+
+
+def test_rankmixer_has_the_papers_tokens_width_and_layers(of_the_paper):
+    rows, _ = of_the_paper
+    small, large = rows["rankmixer-100m"], rows["rankmixer-1b"]
     assert [(r.inputs.num_tokens, r.config["model_dim"], r.config["num_layers"]) for r in (small, large)] == [
         (16, 768, 2),  # section 4.3
         (32, 1536, 2),
     ]
-    if sys.platform == "linux":
-        assert grown < 200_000  # of the 4.4 million that the weights would take
+
+
+def test_rows_of_the_papers_size_stand_beside_its_own_columns(monkeypatch, of_the_paper):
+    rows, _ = of_the_paper
+    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SHAPES["shortvideo"])
+    monkeypatch.setattr(suites.costs, "match_rows", lambda *_: list(rows.values()))
+    published = {name: (millions * 1e6, giga * 1e9) for name, (millions, giga) in TABLE_1.items()}
+    text = cost_table(load_suite("paper", []), None, None, published)  # type: ignore[arg-type]
+    beside = {line.split()[0]: line.split()[1:] for line in text.split("\n\n")[1].splitlines()[1:]}
+    for name, (millions, giga) in TABLE_1.items():
+        ours, papers, _, forward, training, paper_flops, ratio, paper_ratio = (
+            float(cell.replace(",", "").rstrip("%")) for cell in beside[name]
+        )
+        assert (papers, paper_flops) == (pytest.approx(millions, abs=0.05), giga)
+        assert ours == pytest.approx(millions, rel=0.02)
+        assert training == pytest.approx(3 * forward, rel=0.02)
+        assert ratio == pytest.approx(training * 1e9 / 512 / (ours * 1e6), rel=0.02)
+        assert paper_ratio == pytest.approx(giga * 1e9 / 512 / (millions * 1e6), abs=0.06)
+    assert "cannot be had with its parameters" in text
+
+
+def test_a_suite_of_other_sizes_has_no_such_block(monkeypatch):
+    published = {"dlrm_mlp": (8.7e6, 52e9)}
+    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SMALL)
+    asked = suite({"architecture": "dlrm_mlp", "config": {"hidden_dim": 8}}, tokens=3)
+    assert "paper" not in cost_table(asked, None, None, published)  # type: ignore[arg-type]
 
 
 # ----------------------------------------------------------------------------------------------- the table
