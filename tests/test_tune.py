@@ -28,7 +28,7 @@ WORKER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import suites.studies as studies
-studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS, studies.POLL_SECONDS = 1, 3, 0.2
+studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
 {{extra}}
 import run_bench
 sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
@@ -41,6 +41,24 @@ def stuck(*_, original=harness.train._look):
     open("reached", "w").close()
     time.sleep(600)
 harness.train._look = stuck
+"""
+
+
+GIVEN_UP = f"""
+import optuna
+from optuna.trial import TrialState
+real = studies.validation_score
+def once(*arguments):
+    studies.validation_score = real
+    [running] = [
+        (study, trial)
+        for name in optuna.get_all_study_names("{DATABASE}")
+        for study in [optuna.load_study(study_name=name, storage="{DATABASE}")]
+        for trial in study.get_trials(states=(TrialState.RUNNING,))
+    ]
+    running[0]._storage.set_trial_state_values(running[1]._trial_id, TrialState.FAIL)
+    return real(*arguments)
+studies.validation_score = once
 """
 
 
@@ -183,6 +201,15 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
         assert len(judged(trials)) == TRIALS
     lost = [t for trials in studies(folder).values() for t in trials if t.state == TrialState.FAIL]
     assert len(lost) == 1
+    assert all(row["default"] is not None for row in settings(folder)["rows"].values())
+
+
+def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    outcome = ended(worker(folder, extra=GIVEN_UP))
+    assert outcome.code == 0, outcome.err
+    for trials in studies(folder).values():
+        assert len(judged(trials)) == TRIALS
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
 
 
