@@ -87,8 +87,14 @@ def _recipe_sentence(section: Section) -> Bullets:
     for run in section.records:
         asked = run.spec.get("training")
         if run.kind == "model" and isinstance(asked, dict):
-            recipes.append(", ".join(f"{name} {asked[name]}" for name in RECIPE if name in asked))
-    return [f"Training: {'; or '.join(dict.fromkeys(recipes))}."] if any(recipes) else []
+            recipes.append({name: asked[name] for name in RECIPE if name in asked})
+    also = ""
+    if section.suite.tuned and recipes:
+        tuned = [name for name in recipes[0] if any(r.get(name) != recipes[0][name] for r in recipes)]
+        recipes = [{name: value for name, value in recipes[0].items() if name not in tuned}]
+        also = f"; tuned for each model, as its table shows: {', '.join(tuned)} and more" if tuned else ""
+    said = [", ".join(f"{name} {value}" for name, value in recipe.items()) for recipe in recipes]
+    return [f"Training: {'; or '.join(dict.fromkeys(said))}{also}."] if any(said) else []
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
