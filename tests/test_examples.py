@@ -27,6 +27,7 @@ from harness.cost import CostCounter
 from harness.runs import Training
 from harness.tokens import Inputs
 from suites import suite
+from suites.search import DEFAULT_SEARCH
 from tests.harness.schemas import TABLE_SIZES, small_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,8 +170,27 @@ def test_the_readme_states_every_field_with_its_default(readme, of, default_colu
             assert cell == "required", name
         elif default is None:
             assert cell in ("none", "the name"), name
+        elif name == "search":
+            assert cell == "see [below](#tuning)"  # held to the code by the next test
         elif not isinstance(default, Training):
             assert cell == f"`{default}`".replace("``", '`""`'), name
+
+
+def test_the_readme_states_what_tuning_chooses_from():
+    text = README["suites"].partition("## Tuning")[2]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*) \|$", text, re.MULTILINE)
+    stated: dict[str, list[float]] = {}
+    for names, said in rows:
+        numbers = [float(number) for number in re.findall(r"\d[\d.e-]*", said)]
+        own = re.findall(r"\w+", names)
+        is_range = "evenly in the logarithm" in said
+        for position, name in enumerate(own):
+            stated[name] = numbers[2 * position : 2 * position + 2] if is_range else numbers
+    expected = {
+        name: choices if isinstance(choices, list) else [choices.low, choices.high]
+        for name, choices in DEFAULT_SEARCH.items()
+    }
+    assert stated == expected
 
 
 @pytest.mark.parametrize(
