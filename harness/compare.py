@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -74,9 +74,19 @@ class Run:
 
 
 def write_comparisons(out: Path) -> Path:
-    """Compare the runs under ``out`` and write ``out/comparisons.csv``, whole or not at all. Its path."""
+    """Compare the runs under ``out`` and write ``out/comparisons.csv``, whole or not at all. Its path.
+
+    Beside it ``variants.csv``, where variants stand beside the plain row of an architecture that is not the
+    base: their differences to that row.
+    """
+    measured = list(_measured_tasks(out, REPLICATES))
     path = out / "comparisons.csv"
-    write_atomically(path, compare(out).to_csv(index=False).encode())
+    write_atomically(path, _to_base(measured).to_csv(index=False).encode())
+    variants = _to_plain_rows(measured)
+    if len(variants):
+        write_atomically(out / "variants.csv", variants.to_csv(index=False).encode())
+    else:
+        (out / "variants.csv").unlink(missing_ok=True)
     return path
 
 
@@ -90,12 +100,50 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     Raises
         InputError: a file is missing, damaged or does not fit the others.
     """
-    rows = []
+    return _to_base(_measured_tasks(out, replicates))
+
+
+def compare_variants(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
+    """Every variant's difference to the plain row of its own architecture: the columns of `compare`.
+
+    Variants of the base are left to `compare`. Raises InputError as `compare` does.
+    """
+    return _to_plain_rows(_measured_tasks(out, replicates))
+
+
+def _to_base(measured: Iterable[MeasuredTask]) -> pd.DataFrame:
+    rows = [
+        of.runs.named(of.task) | row
+        for of in measured
+        for row in differences(of.runs.runs, of.measured, of.runs.base)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _to_plain_rows(measured: Iterable[MeasuredTask]) -> pd.DataFrame:
+    rows = [
+        of.runs.named(of.task) | row | {"base": plain.architecture}
+        for of in measured
+        for plain in of.runs.plain_rows_with_variants()
+        for row in differences(of.runs.runs, of.measured, plain)
+        if row["architecture"] == plain.architecture
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+class MeasuredTask(NamedTuple):
+    """The runs of one dataset, and one task's metrics of them on draws of users."""
+
+    runs: ComparableRuns
+    task: str
+    measured: UserBootstrap
+
+
+def _measured_tasks(out: Path, replicates: int) -> Iterator[MeasuredTask]:
     for runs in comparable_runs(out, read_suite(out)):
         for task in tasks(runs.runs):
-            measured = measure(runs.runs, task, replicates, read_predictions(runs.runs, task))
-            rows += [runs.named(task) | row for row in differences(runs.runs, measured, runs.base)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+            predicted = read_predictions(runs.runs, task)
+            yield MeasuredTask(runs, task, measure(runs.runs, task, replicates, predicted))
 
 
 @dataclass(frozen=True)
@@ -106,6 +154,12 @@ class ComparableRuns:
     dataset: str
     base: Contestant
     runs: list[Run]
+
+    def plain_rows_with_variants(self) -> list[Contestant]:
+        """The plain rows, other than the base, of architectures that have variants too."""
+        rows = dict.fromkeys(run.contestant for run in self.runs)
+        varied = {row.architecture for row in rows if row.variant}
+        return [row for row in rows if not row.variant and row != self.base and row.architecture in varied]
 
     def named(self, task: str) -> dict[str, str]:
         """The cells that all their rows of one task share."""

@@ -16,6 +16,7 @@ Shapes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +73,18 @@ class Block(nn.Module):
     Mix turns T tokens of width D into H of width T*D/H; Revert is its inverse, so both sums add slices
     of one token. With the last layer of either network at zero the block is the identity.
 
+    With ``residuals="mixed"``, another reading of the paper, the mixed tokens have a residual of their own:
+
+    .. math::
+        h = \mathrm{Mix}(x), \qquad h' = h + \mathrm{pSwiGLU}_{mix}(\mathrm{RMSNorm}(h)), \qquad
+        y = x + \mathrm{pSwiGLU}_{token}(\mathrm{RMSNorm}(\mathrm{Revert}(h')))
+
     Shapes
         (B, T, D) -> (B, T, D), and the gates (B, T, E) of both networks if they have experts.
 
     Cost
         3*T*D*M*(T/H + 1) + 2*D parameters and 6*T*D*M*(T/H + 1) FLOPs a sample, where H divides T*M: at
-        H = T these are 6*n*T*D**2 and 12*n*T*D**2.
+        H = T these are 6*n*T*D**2 and 12*n*T*D**2. With mixed residuals one of the D is T*D/H.
     """
 
     def __init__(self, num_tokens: int, config: TokenMixerLarge.Config) -> None:
@@ -85,17 +92,28 @@ class Block(nn.Module):
         self.num_heads = config.num_heads or num_tokens
         mixed_dim = num_tokens * config.model_dim // self.num_heads
         mixed_hidden_dim = -(-num_tokens * config.ffn_dim // self.num_heads)  # n times its width, rounded up
-        self.mix_norm = nn.RMSNorm(config.model_dim, eps=EPS)
+        self.has_mixed_residual = config.residuals == "mixed"
+        self.mix_norm = nn.RMSNorm(mixed_dim if self.has_mixed_residual else config.model_dim, eps=EPS)
         self.mix_network = _network(self.num_heads, mixed_dim, mixed_hidden_dim, config)
         self.token_norm = nn.RMSNorm(config.model_dim, eps=EPS)
         self.token_network = _network(num_tokens, config.model_dim, config.ffn_dim, config)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        mixed = mix_tokens(self.mix_norm(x), self.num_heads).view(len(x), self.num_heads, -1)
-        step, mix_gates = _transform(self.mix_network, mixed)
-        z = x + revert_tokens(step.reshape(x.shape), self.num_heads)
+        if self.has_mixed_residual:
+            h = self._mix(x)
+            step, mix_gates = _transform(self.mix_network, self.mix_norm(h))
+            start, z = x, self._revert(h + step, x)
+        else:
+            step, mix_gates = _transform(self.mix_network, self._mix(self.mix_norm(x)))
+            start = z = x + self._revert(step, x)
         step, token_gates = _transform(self.token_network, self.token_norm(z))
-        return z + step, mix_gates + token_gates
+        return start + step, mix_gates + token_gates
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return mix_tokens(x, self.num_heads).view(len(x), self.num_heads, -1)
+
+    def _revert(self, mixed: Tensor, like: Tensor) -> Tensor:
+        return revert_tokens(mixed.reshape(like.shape), self.num_heads)
 
 
 def _network(num_tokens: int, dim: int, hidden_dim: int, config: TokenMixerLarge.Config) -> nn.Module:
@@ -144,7 +162,8 @@ class TokenMixerLarge(nn.Module):
         ``num_heads`` is H, T where it is None, and divides ``model_dim``. The last layer of every
         SwiGLU starts at ``down_scale`` times the usual. After every ``inter_residual_every`` blocks, but not
         after the last of all, their first one's input is added to what comes out; None: never.
-        ``auxiliary_loss`` is the weight of the task loss of the middle block, 0: none. ``moe`` cuts every
+        ``auxiliary_loss`` is the weight of the task loss of the middle block, 0: none. ``residuals`` are
+        those of `Block`'s two readings. ``moe`` cuts every
         SwiGLU into experts; it needs H = T and no bias.
         """
 
@@ -157,6 +176,7 @@ class TokenMixerLarge(nn.Module):
         down_scale: float = 0.01
         inter_residual_every: int | None = 2
         auxiliary_loss: float = 0.0
+        residuals: Literal["original", "mixed"] = "original"
         moe: SparseSwiGLU.Config | None = None
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:

@@ -80,3 +80,9 @@ def percent(value: Value, digits: int = 1, sign: bool = False) -> str:
     if is_missing(value):
         return MISSING
     return (signed if sign else fixed)(100 * value, digits) + "%"  # type: ignore[operator]
+
+
+def settings(values: dict[str, object]) -> str:
+    """``num_layers 2, dense_lr 0.0012``: floats with two significant digits."""
+    shown = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())

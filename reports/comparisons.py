@@ -1,4 +1,4 @@
-"""Differences to the base, which the harness makes from predictions: ``comparisons.csv``, ``tiers.csv``."""
+"""Differences that the harness made of predictions: ``comparisons.csv``, ``variants.csv``, ``tiers.csv``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def load_comparisons(out: Path) -> pd.DataFrame:
         RecordError: the file cannot be read or lacks a column.
     """
     return _load(out / "comparisons.csv", COMPARISON_COLUMNS)
+
+
+def load_variants(out: Path) -> pd.DataFrame:
+    """``OUT/variants.csv``: variants' differences to their own architecture's plain row, the ``base``.
+
+    Raises:
+        RecordError: as ``load_comparisons``.
+    """
+    return _load(out / "variants.csv", COMPARISON_COLUMNS)
 
 
 def load_tiers(out: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from reports.files import write_text
 from reports.markup import Table, code_block, latex_document, markdown, markdown_table, write_table
 from reports.ordering import ordering_tables, ordering_words
 from reports.paper import Paper, load_paper
+from reports.readings import reading_tables
 from reports.records import load_records
 from reports.results import results_frame, write_results
 from reports.scaling_page import scaling_tables, scaling_words
@@ -44,6 +45,7 @@ def render(out: Path) -> Path:
     for section in sections:
         numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
         of_section = [table for task in section.tasks for table in quality_tables(section, task, paper)]
+        of_section += reading_tables(section)
         of_section += tier_tables(section, paper)
         of_section += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
         of_section += tuning_tables(section)

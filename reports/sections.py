@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.comparisons import load_comparisons, load_tier_metrics, load_tiers
+from reports.comparisons import load_comparisons, load_tier_metrics, load_tiers, load_variants
 from reports.records import Contestant, Record, Suite, load_suite
 
 REFERENCES = ("oracle", "duration_only", "constant")  # their order in tables; others follow
@@ -32,6 +32,8 @@ class Section:
     contestants: list[Contestant]
     base: Contestant | None
     references: list[Contestant]
+    # Variants' differences to the plain row of their own architecture, where that is not the base.
+    variants: pd.DataFrame = field(default_factory=pd.DataFrame)
     # Within tiers of user activity; empty where the suite has no such comparison.
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -55,7 +57,7 @@ def slug(text: str) -> str:
 def load_sections(records: list[Record], out: Path) -> list[Section]:
     """One section a suite and dataset, in the order in which the datasets were asked for or first run."""
     comparisons = load_comparisons(out)
-    tiers, tier_metrics = load_tiers(out), load_tier_metrics(out)
+    variants, tiers, tier_metrics = load_variants(out), load_tiers(out), load_tier_metrics(out)
     keys = list(dict.fromkeys((record.suite, record.dataset) for record in records))
     sections = []
     for suite_name, dataset in keys:
@@ -65,8 +67,14 @@ def load_sections(records: list[Record], out: Path) -> list[Section]:
         one_suite = all(name == suite_name for name, _ in keys)
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
         section = _section(name, suite, dataset, mine, mine_compared)
-        mine_by_tier, mine_tier_metrics = (_of_section(f, suite_name, dataset) for f in (tiers, tier_metrics))
-        sections.append(replace(section, tiers=mine_by_tier, tier_metrics=mine_tier_metrics))
+        sections.append(
+            replace(
+                section,
+                variants=_of_section(variants, suite_name, dataset),
+                tiers=_of_section(tiers, suite_name, dataset),
+                tier_metrics=_of_section(tier_metrics, suite_name, dataset),
+            )
+        )
     return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
 
 

@@ -98,7 +98,7 @@ def _quality_row(
         row[metric] = mean_interval(_values(measured, metric))[0]
     for metric in QUALITIES:
         row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean_interval(_values(measured, metric))
-        row |= _difference(section, task, metric, contestant)
+        row |= difference(section.comparisons, task, metric, contestant)
         column = printed.column(task, metric) if printed else None
         row[f"{metric}_paper"] = beside.numbers.get(column, math.nan) if beside and column else math.nan
         can_compare = stands_on_its_base(section, printed) and not row["is_base"]
@@ -114,8 +114,8 @@ def _values(measured: list, metric: str) -> list[float]:
     return [value for m in measured if (value := getattr(m, metric)) is not None]
 
 
-def _difference(section: Section, task: str, metric: str, contestant: Contestant) -> dict[str, object]:
-    compared = section.comparisons
+def difference(compared: pd.DataFrame, task: str, metric: str, contestant: Contestant) -> dict[str, object]:
+    """A contestant's difference out of a table of comparisons, as the cells that `quality_numbers` names."""
     match = compared[
         (compared["task"] == task)
         & (compared["metric"] == metric)

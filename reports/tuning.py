@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.cells import fixed, grouped, signed
+from reports.cells import fixed, grouped, settings, signed
 from reports.markup import Table
 from reports.records import Tuned, label
 from reports.sections import Section
@@ -58,13 +58,5 @@ def _cells(row: Tuned) -> list[str]:
         fixed(row.default, 4),
         fixed(row.best, 4),
         signed(gain, 2),
-        _settings(row.config | row.training),
+        settings(row.config | row.training),
     ]
-
-
-def _settings(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
-
-
-def _value(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

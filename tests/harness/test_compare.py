@@ -13,7 +13,15 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.errors import InputError
 from harness.bootstrap import bootstrap_users
-from harness.compare import COLUMNS, Contestant, Run, compare, pooled_seed_spread, write_comparisons
+from harness.compare import (
+    COLUMNS,
+    Contestant,
+    Run,
+    compare,
+    compare_variants,
+    pooled_seed_spread,
+    write_comparisons,
+)
 
 USERS, ROWS, REPLICATES = 50, 600, 100
 BASE = "dlrm_mlp"
@@ -339,3 +347,31 @@ def test_a_finished_run_with_nan_scores_is_an_error(made_up):
     made_up.run("dcn", 0, scores=np.full(ROWS, np.nan, np.float32))
     with pytest.raises(InputError, match="no usable score_finish"):
         compare(made_up.out, REPLICATES)
+
+
+def test_a_variant_is_compared_with_the_plain_row_of_its_own_architecture(made_up):
+    made_up.suite["architectures"].append({"architecture": "dcn", "variant": "deep"})
+    made_up.suite["architectures"].append({"architecture": BASE, "variant": "deep"})
+    made_up.write_suite()
+    for seed in range(3):
+        made_up.run(BASE, seed, 1.0)
+        made_up.run(BASE, seed, 1.1, variant="deep")
+        made_up.run("rankmixer", seed, 1.3)
+    plain = [made_up.run("dcn", seed, 1.2) for seed in range(3)]
+    deep = [made_up.run("dcn", seed, 1.5, variant="deep") for seed in range(3)]
+    found = compare_variants(made_up.out, REPLICATES)
+    # Neither the plain row, nor other architectures, nor the base's own variants.
+    assert set(zip(found.architecture, found.variant, found.base, strict=True)) == {("dcn", "deep", "dcn")}
+    got = row(found, "dcn", variant="deep")
+    expected = np.mean([made_up.auc(s) for s in deep]) - np.mean([made_up.auc(s) for s in plain])
+    assert got["diff"] == pytest.approx(expected, abs=1e-12)
+    assert got.base_mean == pytest.approx(np.mean([made_up.auc(s) for s in plain]), abs=1e-12)
+    write_comparisons(made_up.out)
+    assert len(pd.read_csv(made_up.out / "variants.csv")) == len(found)
+
+
+def test_variants_of_an_earlier_suite_do_not_stay_behind(made_up):
+    made_up.run(BASE, 0)
+    (made_up.out / "variants.csv").write_text("old")
+    write_comparisons(made_up.out)
+    assert not (made_up.out / "variants.csv").exists()

@@ -94,6 +94,14 @@ def block_loop(x, block, network=swiglu):
     return added(z, [network(token, t, block.token_network) for t, token in enumerate(normed)])
 
 
+def block_loop_with_mixed_residuals(x, block):
+    heads = mixed(x, block.num_heads)
+    normed = [rms_norm(head, block.mix_norm) for head in heads]
+    heads = added(heads, [swiglu(head, h, block.mix_network) for h, head in enumerate(normed)])
+    normed = [rms_norm(token, block.token_norm) for token in reverted(heads, len(x))]
+    return added(x, [swiglu(token, t, block.token_network) for t, token in enumerate(normed)])
+
+
 def pooled(x, model):
     return loops.mean_of([rms_norm(token, model.final_norm) for token in x])
 
@@ -120,6 +128,14 @@ def outputs_of_loop(tokens, model, network=swiglu):
 def test_equals_the_equations_written_as_loops(num_heads, bias):
     model, tokens = model_of(num_heads=num_heads, bias=bias), random_tokens(3, 4, 3)
     torch.testing.assert_close(model(tokens), outputs_of_loop(tokens, model))
+
+
+@pytest.mark.parametrize("num_heads", [None, 2, 8])
+def test_mixed_residuals_equal_the_other_reading_written_as_loops(num_heads):
+    config = Config(model_dim=8, ffn_dim=6, num_heads=num_heads, residuals="mixed")
+    block, x = scrambled(Block(4, config)), random_tokens(3, 4, 8)
+    expected = [block_loop_with_mixed_residuals(row, block) for row in x.tolist()]
+    torch.testing.assert_close(block(x)[0], torch.tensor(expected, dtype=torch.float64))
 
 
 def test_with_experts_equals_loops_over_tokens_and_experts_in_training_and_evaluation():
