@@ -76,8 +76,8 @@ class Run:
 def write_comparisons(out: Path) -> Path:
     """Compare the runs under ``out`` and write ``out/comparisons.csv``, whole or not at all. Its path.
 
-    Beside it ``variants.csv``, where variants stand beside the plain row of an architecture that is not the
-    base: their differences to that row.
+    Beside it ``variants.csv``, where other architectures than the base have variants: each variant's
+    difference to the plain row of its own architecture.
     """
     measured = list(_measured_tasks(out, REPLICATES))
     path = out / "comparisons.csv"
@@ -106,7 +106,7 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
 def compare_variants(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     """Every variant's difference to the plain row of its own architecture: the columns of `compare`.
 
-    Variants of the base are left to `compare`. Raises InputError as `compare` does.
+    Empty where only the base has variants, which `compare` holds. Raises InputError as `compare` does.
     """
     return _to_plain_rows(_measured_tasks(out, replicates))
 
@@ -156,10 +156,11 @@ class ComparableRuns:
     runs: list[Run]
 
     def plain_rows_with_variants(self) -> list[Contestant]:
-        """The plain rows, other than the base, of architectures that have variants too."""
+        """The plain rows of architectures that have variants too; none where that is the base alone."""
         rows = dict.fromkeys(run.contestant for run in self.runs)
         varied = {row.architecture for row in rows if row.variant}
-        return [row for row in rows if not row.variant and row != self.base and row.architecture in varied]
+        plain = [row for row in rows if not row.variant and row.architecture in varied]
+        return [] if plain == [self.base] else plain
 
     def named(self, task: str) -> dict[str, str]:
         """The cells that all their rows of one task share."""

@@ -29,18 +29,23 @@ from harness.tokens import Inputs
 from harness.train import DivergenceError, Loop, Predictions, Progress, predict, train
 
 
-def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Module:
-    """The ranking model of a spec, initialised from its seed alone, sharded if there are ranks."""
-    inputs = Inputs(
+def inputs_of(spec: RunSpec) -> Inputs:
+    """The tokens that a run's architecture is given."""
+    return Inputs(
         tokenizer=spec.tokenizer,
         num_tokens=spec.num_tokens,
         token_dim=spec.token_dim,
         target_attention=spec.target_attention,
         tower_dim=spec.tower_dim,
     )
+
+
+def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Module:
+    """The ranking model of a spec, initialised from its seed alone, sharded if there are ranks."""
     torch.manual_seed(spec.seed)
+    inputs, num_tasks = inputs_of(spec), len(spec.tasks)
     dense = DenseSide(
-        prepared.schema, inputs, spec.architecture, spec.config, len(spec.tasks), spec.training.dropout
+        prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout
     ).to(world.device)
     if spec.training.compile:
         dense.compile()

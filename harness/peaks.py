@@ -14,16 +14,19 @@ import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-# Dense peaks in TFLOP/s at boost clocks, from the vendor's datasheets (sparsity not counted).
+# Dense peaks in TFLOP/s at boost clocks, from the vendor's datasheets: no sparsity, bf16 products summed in
+# fp32, fp32 on the CUDA cores (TF32 is off here). Those of bf16 are SMs x FLOPs a clock and SM x clock.
 DATASHEETS: dict[str, dict[str, float]] = {
+    "V100": {"fp32": 15.7},
+    "T4": {"fp32": 8.1},
+    "A10": {"fp32": 31.2, "bf16": 125.0},
     "A100": {"fp32": 19.5, "bf16": 312.0},
     "H100 PCIe": {"fp32": 51.2, "bf16": 756.0},
     "H100 NVL": {"bf16": 835.0},
     "H100": {"fp32": 66.9, "bf16": 989.4},
     "H200": {"fp32": 66.9, "bf16": 989.4},
+    "B200": {"fp32": 75.0, "bf16": 2250.0},
     "L40S": {"fp32": 91.6, "bf16": 362.0},
-    "A10": {"fp32": 31.2, "bf16": 125.0},
-    "T4": {"fp32": 8.1},
     "RTX 4090": {"fp32": 82.6, "bf16": 165.2},
 }
 
@@ -38,14 +41,19 @@ class Peak:
 
 def peak(device: torch.device, precision: str) -> Peak:
     """A known GPU's datasheet figure, else a GEMM measured on this machine."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for card in sorted(DATASHEETS, key=len, reverse=True):
-            if set(card.split()) <= set(name.replace("-", " ").split()):
-                if precision not in DATASHEETS[card]:
-                    break
-                return Peak(DATASHEETS[card][precision] * 1e12, f"datasheet of {name}, dense {precision}")
-    return measured_peak(device, precision)
+    return datasheet_peak(device, precision) or measured_peak(device, precision)
+
+
+def datasheet_peak(device: torch.device, precision: str) -> Peak | None:
+    """What the vendor of a known GPU states; None of a CPU and of what is not in `DATASHEETS`."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    for card in sorted(DATASHEETS, key=len, reverse=True):
+        if set(card.split()) <= set(name.replace("-", " ").split()):
+            teraflops = DATASHEETS[card].get(precision)
+            return Peak(teraflops * 1e12, f"datasheet of {name}, dense {precision}") if teraflops else None
+    return None
 
 
 @cache

@@ -32,7 +32,7 @@ class Section:
     contestants: list[Contestant]
     base: Contestant | None
     references: list[Contestant]
-    # Variants' differences to the plain row of their own architecture, where that is not the base.
+    # Variants' differences to the plain row of their own architecture.
     variants: pd.DataFrame = field(default_factory=pd.DataFrame)
     # Within tiers of user activity; empty where the suite has no such comparison.
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -66,8 +66,8 @@ def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
 
 
 def tuned_row(tuned: Tuned | None, row: Contestant, inputs: Inputs) -> TunedRow | None:
-    """The row's tuned settings; InputError where there are none, or none for its inputs."""
-    if tuned is None:
+    """The row's tuned settings, None where it wants none; InputError where there are none for its inputs."""
+    if tuned is None or row.tuned_as is None:
         return None
     settings = tuned.rows.get(row.tuned_as or row.name)
     again = f"tune {tuned.suite!r} again with this row in it, or --set tuned=null"

@@ -43,7 +43,7 @@ class Contestant(Strict):
 
     ``tokenizer``, ``tokens``, ``token_dim`` and ``budget`` are this row's alone; None is the suite's. A row
     that names a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
-    ``tuned_as`` is the row whose tuned settings it takes, its own where empty.
+    ``tuned_as`` is the row whose tuned settings it takes, its own where empty; None takes the defaults.
     """
 
     architecture: str
@@ -52,7 +52,7 @@ class Contestant(Strict):
     tokens: int | None = Field(None, ge=1, le=4096)
     token_dim: int | None = Field(None, ge=1)
     budget: SuiteBudget | None = None
-    tuned_as: str = ""
+    tuned_as: str | None = ""
     config: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -160,7 +160,7 @@ def _at_sizes(row: Contestant, sizes: list[SuiteBudget]) -> list[Contestant]:
             update={
                 "variant": "-".join(filter(None, [row.variant, f"{size.target / 1e6:g}M"])),
                 "budget": size,
-                "tuned_as": row.tuned_as or row.name,
+                "tuned_as": None if row.tuned_as is None else row.tuned_as or row.name,
             }
         )
         for size in sizes

@@ -164,6 +164,23 @@ def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):
     assert f"{rows['dlrm_mlp']['default']:.4f} | {rows['dlrm_mlp']['best']:.4f}" in page
 
 
+def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tuned)
+    rows = "[dlrm_mlp, {architecture: dlrm_mlp, variant: defaults, tuned_as: null}]"
+    command = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
+    outcome = bench(*command, "--set", f"architectures={rows}", "--out", "defaults")
+    assert outcome.code == 0, outcome.err
+    records = [json.loads(path.read_text()) for path in (tuned / "defaults").glob("runs/*/record.json")]
+    training = {r["variant"]: r["spec"]["training"] for r in records if r["kind"] == "model"}
+    for name in DEFAULT_SEARCH:
+        assert training["defaults"][name] == Training.model_fields[name].default
+    assert settings(tuned)["rows"]["dlrm_mlp"]["training"].items() <= training[""].items()
+    assert (
+        training[""] != training["defaults"]
+        or settings(tuned)["rows"]["dlrm_mlp"]["best"] == (settings(tuned)["rows"]["dlrm_mlp"]["default"])
+    )
+
+
 def test_what_a_row_settles_itself_outlasts_tuning(tuned, bench, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tuned)
     rows = "[{architecture: dlrm_mlp, config: {num_layers: 5}}]"

@@ -360,14 +360,25 @@ def test_a_variant_is_compared_with_the_plain_row_of_its_own_architecture(made_u
     plain = [made_up.run("dcn", seed, 1.2) for seed in range(3)]
     deep = [made_up.run("dcn", seed, 1.5, variant="deep") for seed in range(3)]
     found = compare_variants(made_up.out, REPLICATES)
-    # Neither the plain row, nor other architectures, nor the base's own variants.
-    assert set(zip(found.architecture, found.variant, found.base, strict=True)) == {("dcn", "deep", "dcn")}
+    # Neither plain rows nor other architectures.
+    pairs = set(zip(found.architecture, found.variant, found.base, strict=True))
+    assert pairs == {("dcn", "deep", "dcn"), (BASE, "deep", BASE)}
     got = row(found, "dcn", variant="deep")
     expected = np.mean([made_up.auc(s) for s in deep]) - np.mean([made_up.auc(s) for s in plain])
     assert got["diff"] == pytest.approx(expected, abs=1e-12)
     assert got.base_mean == pytest.approx(np.mean([made_up.auc(s) for s in plain]), abs=1e-12)
     write_comparisons(made_up.out)
     assert len(pd.read_csv(made_up.out / "variants.csv")) == len(found)
+
+
+def test_where_the_base_alone_has_variants_the_comparisons_hold_them(made_up):
+    made_up.suite["architectures"].append({"architecture": BASE, "variant": "deep"})
+    made_up.write_suite()
+    for variant in ("", "deep"):
+        made_up.run(BASE, 0, variant=variant)
+    made_up.run("dcn", 0)
+    assert compare_variants(made_up.out, REPLICATES).empty
+    assert row(compare(made_up.out, REPLICATES), BASE, variant="deep").base == BASE
 
 
 def test_variants_of_an_earlier_suite_do_not_stay_behind(made_up):

@@ -1,0 +1,88 @@
+"""The speed of a suite's rows: matched as a run would, then timed instead of trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.data import InputError, prepare_dataset
+from harness.distributed import World
+from harness.environment import environment
+from harness.execute import now
+from harness.profile_models import Machine, profile_model
+from harness.runs import write_atomically
+from suites.rows import match_rows
+from suites.setting import Setting
+from suites.suite import Suite
+
+PROFILE_FILE = "profile.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Where and at which batches and precisions to measure; ``out`` holds what an earlier call measured."""
+
+    out: Path
+    cache_root: Path
+    data_root: Path | None
+    device: torch.device
+    batch_sizes: list[int]
+    precisions: list[str]
+    compile: bool = False
+    command: str = ""
+
+
+def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure every row at every precision and batch, and write ``out/profile.json`` after each.
+
+    Returns all records: a row, precision, batch, part and mode each (`harness.profile_models`).
+    """
+    if len(suite.datasets) > 1:
+        raise InputError("profile measures on one dataset; name it with --dataset")
+    dataset = suite.datasets[0]
+    prepared = prepare_dataset(dataset.name, dataset.options, options.data_root, options.cache_root)
+    setting = Setting(suite, dataset, prepared, World(0, 1, options.device))
+    rows = match_rows(suite, prepared)
+    records: list[dict[str, Any]] = []
+    for precision in options.precisions:
+        machine = Machine.of(options.device, precision)
+        for row in rows:
+            training = row.training.model_copy(update={"precision": precision, "compile": options.compile})
+            spec = setting.spec(row, seed=0).model_copy(update={"training": training})
+            for batch_size in options.batch_sizes:
+                found = profile_model(spec, row.cost, prepared, machine, batch_size)
+                records += [{**record, "cost": row.cost.as_dict(), "config": row.config} for record in found]
+                say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
+                _write(suite, options, records)
+    return records
+
+
+def _outcome(records: list[dict[str, Any]]) -> str:
+    said = []
+    for record in records:
+        latency, mfu = record["latency_ms_p50"], record["mfu"]
+        speed = "too unsteady to say" if latency is None else f"{latency:,.2f} ms"
+        share = "" if mfu is None else f" {mfu:.0%}"
+        said.append(f"{record['part']} {record['mode']} {speed}{share}")
+    return ", ".join(said)
+
+
+def _write(suite: Suite, options: ProfileOptions, records: list[dict[str, Any]]) -> None:
+    content = {
+        "format": FORMAT,
+        "suite": suite.name,
+        "description": suite.description,
+        "paper_table": suite.paper_table,
+        "command": options.command,
+        "measured_at": now(),
+        "environment": environment(),
+        "records": records,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out / PROFILE_FILE, json.dumps(content, indent=1).encode())
