@@ -213,10 +213,33 @@ def _published_costs() -> dict[str, tuple[float, float]]:
 
 @app.command()
 def profile(
-    what: Annotated[Literal["metrics", "data", "sparse"], typer.Argument()],
+    what: Annotated[Literal["models", "sparse", "metrics", "data"], typer.Argument()],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
+    scale: Annotated[
+        str, typer.Option(metavar="<str>", help="models: a suite's name or YAML, or paper.")
+    ] = "quick",
+    batch_sizes: Annotated[
+        list[int] | None,
+        typer.Option("--batch-size", min=1, help="models: repeatable. [default: 512]"),
+    ] = None,
+    precisions: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="models: fp32 or bf16; repeatable. [default: fp32]"),
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="models: under torch.compile.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="models: on this dataset's tokens instead.")] = None,
+    data_root: DataRoot = None,
+    device: Annotated[Device, typer.Option(help="models.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="models: override a field.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="models: where to. [default: out/profile-SUITE]"),
+    ] = None,
+    cache: CacheRoot = DEFAULT_CACHE,
 ) -> None:
     """Measure speed, each against its reference in the same run."""
     import json
@@ -224,7 +247,28 @@ def profile(
     from harness.quiet import quiet_libraries
 
     quiet_libraries()
-    if what == "metrics":
+    if what == "models":
+        from suites.profile import ProfileOptions, profile_figures, profile_suite
+        from suites.run import choose_device
+        from suites.suite import load_suite
+
+        chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
+        folder = out or Path("out") / f"profile-{chosen.name}"
+        options = ProfileOptions(
+            out=folder,
+            cache_root=cache,
+            data_root=data_root,
+            device=choose_device(device),
+            batch_sizes=batch_sizes or [512],
+            precisions=precisions or ["fp32"],
+            compile=compiled,
+            command=_command(),
+        )
+        figures = profile_figures(profile_suite(chosen, options, print), options.command)
+        from reports.speed import render_profile
+
+        print(f"page: {render_profile(folder)}")
+    elif what == "metrics":
         from harness.profile_metrics import profile_metrics
 
         figures = profile_metrics()
@@ -237,9 +281,10 @@ def profile(
 
         figures = profile_data()
     for figure in figures:
+        digits = 3 if abs(figure["value"]) < 10 else 1
         print(
-            f"{figure['name']:<32}{figure['value']:>16,.1f} {figure['unit']}"
-            f"   (median of {figure['median_of']}, spread {figure['spread']:,.1f})"
+            f"{figure['name']:<32}{figure['value']:>16,.{digits}f} {figure['unit']}"
+            f"   (median of {figure['median_of']}, spread {figure['spread']:,.{digits}f})"
         )
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1))

@@ -260,6 +260,8 @@ def speeds(
         "peak_flops": max(timing.gemm_flops_per_second),
         "spread": timing.spread,
         "mfu_spread": mfu_spread,
+        "seconds_rounds": timing.seconds,
+        "mfu_rounds": shares,
     }
 
 

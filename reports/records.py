@@ -269,7 +269,7 @@ def label(architecture: str, variant: str) -> str:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
+def read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
     """``path`` as a ``kind``; RecordError naming the file, its fault and the mend."""
     try:
         return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -297,7 +297,7 @@ def load_records(out: Path) -> list[Record]:
             f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out"
         )
     mend = "remove its folder and run the suite again, or leave the folder out"
-    records = [_read_json(path, Record, "run record", mend) for path in paths]
+    records = [read_json(path, Record, "run record", mend) for path in paths]
     return sorted(records, key=lambda record: (record.started_at, record.contestant.label, record.seed))
 
 
@@ -306,5 +306,5 @@ def load_suite(out: Path, name: str) -> Suite | None:
     path = out / "suite.json"
     if not path.is_file():
         return None
-    suite = _read_json(path, Suite, "suite description", "remove it or run the suite again")
+    suite = read_json(path, Suite, "suite description", "remove it or run the suite again")
     return suite if suite.name == name else None

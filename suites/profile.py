@@ -14,6 +14,8 @@ from harness.data import InputError, prepare_dataset
 from harness.distributed import World
 from harness.environment import environment
 from harness.execute import now
+from harness.figures import figure
+from harness.peaks import DTYPES
 from harness.profile_models import Machine, profile_model
 from harness.runs import write_atomically
 from suites.rows import match_rows
@@ -43,6 +45,9 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
 
     Returns all records: a row, precision, batch, part and mode each (`harness.profile_models`).
     """
+    for precision in options.precisions:
+        if precision not in DTYPES:
+            raise InputError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
     if len(suite.datasets) > 1:
         raise InputError("profile measures on one dataset; name it with --dataset")
     dataset = suite.datasets[0]
@@ -61,6 +66,27 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
                 say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
                 _write(suite, options, records)
     return records
+
+
+def profile_figures(records: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
+    """The dense part's MFU and samples a second as ``profile`` prints them, but for what was too unsteady.
+
+    ``<row>.inference_mfu`` and ``<row>.train_mfu`` are of the first precision and batch; others have theirs
+    in the name.
+    """
+    figures = []
+    dense = [record for record in records if record["part"] == "dense"]
+    for record in dense:
+        conditions = record["precision"], record["batch_size"]
+        first = conditions == (dense[0]["precision"], dense[0]["batch_size"])
+        row = "-".join(filter(None, [record["architecture"], record["variant"]]))
+        name = f"{row}{'' if first else '@{}-{}'.format(*conditions)}.{record['mode']}"
+        rates = [record["batch_size"] / seconds for seconds in record["seconds_rounds"]]
+        if record["mfu"] is not None:
+            figures.append(figure(f"{name}_mfu", record["mfu_rounds"], "of the GEMM peak", command))
+        if record["samples_per_second"] is not None:
+            figures.append(figure(f"{name}_samples_per_second", rates, "samples/s", command))
+    return figures
 
 
 def _outcome(records: list[dict[str, Any]]) -> str:

@@ -482,6 +482,53 @@ def test_a_wrong_dataset_or_option_is_refused_with_what_there_is(own, bench, arg
     check_refusal(bench("data", "prepare", *arguments, "--cache", "cache"), words)
 
 
+# --------------------------------------------------------------------------------------------- profile models
+
+
+def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, monkeypatch):
+    from functools import partial
+
+    import suites.profile
+    from harness.profile_models import profile_model
+    from harness.timing import Gemm
+
+    monkeypatch.setattr(suites.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3))
+    monkeypatch.setattr("harness.profile_models.Gemm", lambda device, precision: Gemm(device, precision, 64))
+    monkeypatch.setattr("harness.profile_models.measured_bandwidth", lambda device: 1e10)
+    command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--json", "figures.json"]
+    outcome = bench(*command, "--batch-size", "64", "--batch-size", "32", "--precision", "bf16")
+    assert outcome.code == 0, outcome.err
+    assert "page: out/profile-tiny/profile.md" in outcome.out
+    records = json.loads((own / "out/profile-tiny/profile.json").read_text())["records"]
+    found = {(r["architecture"], r["batch_size"], r["part"], r["mode"]) for r in records}
+    assert len(found) == len(records) == 3 * 2 * 2 * 2
+    assert {r["precision"] for r in records} == {"bf16"}
+    named = {
+        figure["name"].rpartition("_mfu")[0] for figure in json.loads((own / "figures.json").read_text())
+    }
+    steady = {
+        f"{r['architecture']}{'@bf16-32' if r['batch_size'] == 32 else ''}.{r['mode']}"
+        for r in records
+        if r["part"] == "dense" and r["mfu"] is not None
+    }
+    assert steady <= named
+    assert "own_models:Shallow" in (own / "out/profile-tiny/profile.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--precision", "fp64"], ["--precision fp64: choose from fp32, bf16"]),
+        (["--batch-size", "5000"], ["--batch-size 5000", "1400 rows", "smaller batch"]),
+        (["--set", "datasets=[data/schema.yaml, shortvideo]"], ["one dataset", "--dataset"]),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, words):
+    outcome = bench("profile", "models", "--scale", "tiny.yaml", "--cache", "cache", *arguments)
+    check_refusal(outcome, words)
+    assert not (own / "out").exists()
+
+
 # ------------------------------------------------------------------------------- mistakes in suites and flags
 
 

@@ -1,0 +1,217 @@
+"""The page of measured speeds: ``OUT/profile.json`` to tables, figures and ``OUT/profile.md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from reports import cells
+from reports.beside import printed_table
+from reports.figures import contestants, rows_of
+from reports.files import replacing, write_text
+from reports.markup import Table, code_block, markdown, markdown_table, write_table
+from reports.paper import load_paper
+from reports.records import label, read_json
+from reports.speed_figures import latency_against_batch, roofline
+from reports.style import save_figure
+
+PROFILE_FILE = "profile.json"
+COLUMNS = [
+    *("suite", "dataset", "architecture", "variant", "part", "mode", "batch_size", "precision", "compiled"),
+    *("device", "dense_params", "flops", "latency_ms_p50", "latency_ms_p99", "samples_per_second"),
+    *("flops_per_second", "mfu", "mfu_datasheet", "peak_flops", "spread", "mfu_spread", "calls", "rounds"),
+    *("least_bytes", "operator_bytes", "intensity", "bandwidth", "floor_ms", "unfused_ms"),
+    "peak_memory_bytes",
+]
+MODES = {"inference": "inference", "train": "a training step"}
+NOTES = [
+    "dense: tokens, architecture and towers. with look-ups: the tables too, and in training their update.",
+    "MFU: FLOPs a second over those of a large matrix product of the same precision, timed beside each round "
+    "on the same threads; the median over rounds. Training FLOPs are three times the forward pass.",
+    "floor: FLOPs at that peak, or each weight, input and output once at the measured bandwidth, the "
+    "longer. unfused: every operator by itself at the peak or the bandwidth; caches and fusion go below it.",
+    "A dash: not measured, too few calls for the percentile, or the rounds differed too much to report "
+    "(quartiles further apart than a quarter of the median).",
+]
+
+
+class Profile(BaseModel):
+    """What ``profile models`` wrote."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    suite: str
+    description: str = ""
+    paper_table: str | None = None
+    command: str = ""
+    measured_at: str = ""
+    environment: dict[str, Any]
+    records: list[dict[str, Any]]
+
+
+def load_profile(out: Path) -> Profile:
+    """``out/profile.json``; RecordError naming the file and the mend if it is not there or damaged."""
+    mend = "measure again with `run_bench.py profile models`"
+    return read_json(out / PROFILE_FILE, Profile, "profile", mend)
+
+
+def speed_frame(profile: Profile) -> pd.DataFrame:
+    """One row a model, part, mode, batch and precision: the columns of ``profile.csv``."""
+    rows = [
+        record | {"dense_params": (record.get("cost") or {}).get("dense_params")}
+        for record in profile.records
+    ]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def operator_frame(profile: Profile) -> pd.DataFrame:
+    """One row a measurement and operator: where the time goes."""
+    names = ["architecture", "variant", "part", "mode", "batch_size", "precision"]
+    rows = [
+        {name: record[name] for name in names} | operator
+        for record in profile.records
+        for operator in record.get("operators", [])
+    ]
+    return pd.DataFrame(rows, columns=[*names, "operator", "calls", "milliseconds", "share"])
+
+
+def render_profile(out: Path) -> Path:
+    """Write ``profile.csv``, ``operators.csv``, ``tables/``, ``figures/``, ``profile.md``; the page's path.
+
+    Raises RecordError where ``out/profile.json`` is not there or damaged.
+    """
+    profile = load_profile(out)
+    frame, operators = speed_frame(profile), operator_frame(profile)
+    for name, rows in (("profile.csv", frame), ("operators.csv", operators)):
+        with replacing(out / name) as temporary:
+            rows.to_csv(temporary, index=False)
+    tables = [*_speed_tables(frame), *_operator_tables(operators)]
+    paper = load_paper()
+    if profile.paper_table in paper.tables:
+        tables.append(printed_table(str(profile.paper_table), paper))
+    for table in tables:
+        write_table(table, out / "tables")
+    figures = _figures(frame)
+    for name, (figure, _) in figures.items():
+        save_figure(figure, out / "figures" / name)
+    page = out / "profile.md"
+    write_text(page, _page(profile, tables, {name: caption for name, (_, caption) in figures.items()}))
+    return page
+
+
+def _figures(frame: pd.DataFrame) -> dict[str, tuple[Any, str]]:
+    drawn = {}
+    steady = frame[frame["flops_per_second"].notna()]
+    dense = steady[steady["part"] == "dense"]
+    for (precision, batch), rows in dense.groupby(["precision", "batch_size"], sort=False):
+        caption = f"Roofline, {precision}, batch {batch}: FLOPs a second against FLOPs a byte of all operands"
+        drawn[f"roofline-{precision}-{batch}"] = roofline(rows), caption
+    for precision, rows in steady.groupby("precision", sort=False):
+        if len(set(rows["batch_size"])) > 1:
+            caption = f"Time of a batch against its size, {precision!s}, dense part"
+            drawn[f"latency-{precision!s}"] = latency_against_batch(rows[rows["part"] == "dense"]), caption
+    return drawn
+
+
+# --- Tables -----------------------------------------------------------------------------------------------
+
+
+def _speed_tables(frame: pd.DataFrame) -> list[Table]:
+    """One table a mode, precision and batch: a row a model, the dense part beside the whole."""
+    tables = []
+    for (mode, precision, batch), rows in frame.groupby(["mode", "precision", "batch_size"], sort=False):
+        cells_of = [
+            _speed_cells(label(*model), rows_of(rows, model).set_index("part").to_dict("index"))
+            for model in contestants(rows)
+        ]
+        tables.append(
+            Table(
+                name=f"speed-{mode}-{precision}-{batch}",
+                caption=f"Speed of {MODES[str(mode)]}, {precision}, batch {batch}",
+                numbers=rows,
+                header=list(cells_of[0]),
+                rows=[list(row.values()) for row in cells_of],
+                notes=NOTES,
+            )
+        )
+    return tables
+
+
+def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
+    dense, whole = parts.get("dense", {}), parts.get("whole", {})
+    cellular = {
+        "model": name,
+        "params": cells.params(dense.get("dense_params")),
+        "FLOPs": cells.short(dense.get("flops")),
+        "p50, ms": cells.fixed(dense.get("latency_ms_p50"), 2),
+        "p99, ms": cells.fixed(dense.get("latency_ms_p99"), 2),
+        "samples/s": cells.grouped(dense.get("samples_per_second")),
+        "FLOP/s": cells.short(dense.get("flops_per_second")),
+        "MFU": cells.percent(dense.get("mfu"), 0),
+        "MFU, datasheet": cells.percent(dense.get("mfu_datasheet"), 0),
+        "floor, ms": cells.fixed(dense.get("floor_ms"), 2),
+        "unfused, ms": cells.fixed(dense.get("unfused_ms"), 2),
+        "FLOPs/byte": cells.fixed(dense.get("intensity"), 1),
+        "memory, MB": cells.grouped(_megabytes(dense.get("peak_memory_bytes"))),
+        "with look-ups: p50, ms": cells.fixed(whole.get("latency_ms_p50"), 2),
+        "samples/s with look-ups": cells.grouped(whole.get("samples_per_second")),
+        "MFU with look-ups": cells.percent(whole.get("mfu"), 0),
+    }
+    return cellular if dense.get("device") == "cuda" else _without(cellular, "MFU, datasheet")
+
+
+def _without(row: dict[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in row.items() if key != name}
+
+
+def _megabytes(value: float | None) -> float | None:
+    return None if cells.is_missing(value) else float(value or 0) / 1e6
+
+
+def _operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
+    """For each mode the operators that take most of a dense part's time, of the first batch and precision."""
+    tables = []
+    for mode in dict.fromkeys(operators["mode"]):
+        rows = operators[(operators["mode"] == mode) & (operators["part"] == "dense")]
+        first = rows[["batch_size", "precision"]].head(1).itertuples(index=False)
+        for batch, precision in first:
+            mine = rows[(rows["batch_size"] == batch) & (rows["precision"] == precision)]
+            of_models = [[label(*model), *_top(rows_of(mine, model), shown)] for model in contestants(mine)]
+            tables.append(
+                Table(
+                    name=f"operators-{mode}",
+                    caption=f"Where the time of {MODES[mode]} goes: dense part, {precision}, batch {batch}",
+                    numbers=mine,
+                    header=["model", *(f"operator {n + 1}" for n in range(shown))],
+                    rows=of_models,
+                    notes=["Share of the operators' own time, under the profiler; operators.csv has more."],
+                )
+            )
+    return tables
+
+
+def _top(rows: pd.DataFrame, shown: int) -> list[str]:
+    top = rows.nlargest(shown, "share").to_dict("records")
+    said = [f"{row['operator'].removeprefix('aten::')} {cells.percent(row['share'], 0)}" for row in top]
+    return said + [cells.MISSING] * (shown - len(said))
+
+
+def _page(profile: Profile, tables: list[Table], figures: dict[str, str]) -> str:
+    machine = ", ".join(f"{name} {value}" for name, value in profile.environment.items() if value is not None)
+    drawn = [
+        f"![{caption}](figures/{name}.png)\n\n*{caption}* ([vector](figures/{name}.svg))"
+        for name, caption in figures.items()
+    ]
+    parts = [
+        f"# Speed: {markdown(profile.suite)}",
+        markdown(profile.description),
+        *map(markdown_table, tables),
+        *drawn,
+        f"Machine: {markdown(machine)}. Measured {markdown(profile.measured_at)}.",
+        code_block(profile.command) if profile.command else "",
+        "Every number: [profile.csv](profile.csv), [operators.csv](operators.csv).",
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"

@@ -1,0 +1,106 @@
+"""Measured speeds as figures: the roofline with every model on it, and latency against batch size.
+
+As in :mod:`reports.figures`, a figure's function takes a DataFrame and returns a matplotlib figure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.cells import short, short_tick
+from reports.figures import contestants, rows_of
+from reports.records import label
+from reports.style import INK, canvas, look, styled
+
+MODES = {"inference": "inference", "train": "training step"}
+
+
+@styled
+def roofline(rows: pd.DataFrame) -> Figure:
+    """FLOPs a second against FLOPs a byte, under the peak and the bandwidth measured in the same run.
+
+    Args:
+        rows: of ``profile.csv``, part ``dense``, one precision and batch; rows without
+            ``flops_per_second`` are left out.
+    """
+    rows = rows[rows["flops_per_second"].notna()]
+    modes = [mode for mode in MODES if (rows["mode"] == mode).any()]
+    models = contestants(rows)
+    figure, [panels] = canvas(1, len(modes), 4.8, 4.0, sharey=True)
+    for mode, axes in zip(modes, panels, strict=True):
+        mine = rows[rows["mode"] == mode]
+        _roof(axes, mine)
+        for model in models:
+            style, points = look(*model), rows_of(mine, model)
+            axes.plot(
+                points["intensity"],
+                points["flops_per_second"],
+                style.marker,
+                color=style.color,
+                markersize=7,
+                label=label(*model),
+            )
+        axes.set_title(MODES[mode], loc="left")
+        axes.set_xlabel("FLOPs a byte of all operators' operands")
+        axes.xaxis.set_major_formatter(short_tick)
+        axes.yaxis.set_major_formatter(short_tick)
+    panels[0].set_ylabel("FLOPs a second")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    return figure
+
+
+def _roof(axes: Axes, rows: pd.DataFrame) -> None:
+    """The two limits, from a third of the least intensity to three times the greatest."""
+    peak, bandwidth = float(rows["peak_flops"].max()), float(rows["bandwidth"].max())
+    ridge = peak / bandwidth
+    low = min(rows["intensity"].min() / 3, ridge / 3)
+    high = max(rows["intensity"].max() * 3, ridge * 3)
+    ends = np.array([low, ridge, high])
+    axes.loglog(ends, np.minimum(ends * bandwidth, peak), color=INK, linewidth=1.2)
+    axes.annotate(
+        f"peak {short(peak)}FLOP/s",
+        (high, peak),
+        ha="right",
+        va="bottom",
+        xytext=(0, 2),
+        textcoords="offset points",
+    )
+    axes.annotate(
+        f"{short(bandwidth)}B/s",
+        (low, low * bandwidth),
+        ha="left",
+        va="bottom",
+        rotation=0,
+        xytext=(2, 6),
+        textcoords="offset points",
+    )
+
+
+@styled
+def latency_against_batch(rows: pd.DataFrame) -> Figure:
+    """Median time of a batch against its size, a line a model; rows of ``profile.csv`` of one precision."""
+    modes = [mode for mode in MODES if (rows["mode"] == mode).any()]
+    figure, [panels] = canvas(1, len(modes), 4.6, 4.0)
+    for mode, axes in zip(modes, panels, strict=True):
+        for model in contestants(rows):
+            mine = rows_of(rows[rows["mode"] == mode], model).sort_values("batch_size")
+            style = look(*model)
+            axes.loglog(
+                mine["batch_size"],
+                mine["latency_ms_p50"],
+                marker=style.marker,
+                color=style.color,
+                label=label(*model),
+            )
+        axes.set_title(MODES[mode], loc="left")
+        axes.set_xlabel("batch size")
+        axes.xaxis.set_major_formatter(short_tick)
+        axes.yaxis.set_major_formatter(short_tick)
+    panels[0].set_ylabel("milliseconds, median")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper")
+    return figure

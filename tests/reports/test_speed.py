@@ -1,0 +1,150 @@
+"""The page of measured speeds, from a profile written by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.records import RecordError
+from reports.speed import COLUMNS, load_profile, render_profile, speed_frame
+from reports.speed_figures import latency_against_batch, roofline
+from reports.style import look
+
+DASH = "\N{EN DASH}"
+LATENCY = {"dlrm_mlp": 2.0, "rankmixer": 4.0}
+
+
+def measured(architecture, part="dense", mode="inference", batch=512, **changes):
+    latency = LATENCY[architecture] * (3 if mode == "train" else 1) * batch / 512
+    flops = 512_000_000 * (3 if mode == "train" else 1) * batch // 512
+    record = {
+        **{"suite": "quick", "architecture": architecture, "variant": "", "dataset": "shortvideo"},
+        **{"part": part, "mode": mode, "batch_size": batch, "precision": "fp32", "compiled": False},
+        **{"device": "cpu", "flops": flops, "calls": 200, "rounds": 15, "latency_ms_p50": latency},
+        **{"latency_ms_p99": 2 * latency, "samples_per_second": 1e3 * batch / latency},
+        **{"flops_per_second": 1e3 * flops / latency, "mfu": 0.8 / LATENCY[architecture]},
+        **{"mfu_datasheet": None, "peak_flops": 4e11, "spread": 0.02, "mfu_spread": 0.01},
+        "cost": {"dense_params": 523_000},
+        "operators": [
+            {"operator": "aten::addmm", "calls": 7, "milliseconds": 1.5, "share": 0.75},
+            {"operator": "aten::relu", "calls": 5, "milliseconds": 0.5, "share": 0.25},
+        ],
+    }
+    if part == "dense":
+        record |= {"least_bytes": 2e6, "operator_bytes": 2e7, "intensity": 25.6, "bandwidth": 2e10}
+        record |= {"floor_ms": 1.28, "unfused_ms": 1.5, "peak_memory_bytes": 12_000_000}
+    return record | changes
+
+
+def all_records(**changes):
+    return [
+        measured(architecture, part, mode, batch, **changes)
+        for architecture in LATENCY
+        for batch in (512, 64)
+        for mode in ("inference", "train")
+        for part in ("dense", "whole")
+    ]
+
+
+@pytest.fixture
+def out(tmp_path):
+    write(tmp_path, all_records())
+    return tmp_path
+
+
+def write(out, records, **changes):
+    profile = {
+        **{"suite": "quick", "description": "Two.", "paper_table": None, "command": "python run_bench.py x"},
+        **{"measured_at": "2026-01-01T00:00:00", "environment": {"threads": 1}, "records": records},
+    }
+    (out / "profile.json").write_text(json.dumps(profile | changes))
+
+
+def row_of(page, model, caption):
+    table = page.split(caption)[1]
+    line = next(line for line in table.splitlines() if line.startswith(f"| {model} "))
+    header = next(line for line in table.splitlines() if line.startswith("| model"))
+    names, values = ([c.strip() for c in text.strip("|").split(" | ")] for text in (header, line))
+    return dict(zip(names, values, strict=True))
+
+
+def test_the_page_has_a_row_a_model_with_both_parts_in_it(out):
+    page = render_profile(out).read_text()
+    row = row_of(page, "rankmixer", "Speed of a training step, fp32, batch 512")
+    assert row["p50, ms"] == "12.00"
+    assert row["p99, ms"] == "24.00"
+    assert row["samples/s"] == "42,667"
+    assert row["MFU"] == "20%"
+    assert row["floor, ms"] == "1.28"
+    assert row["memory, MB"] == "12"
+    assert row["with look-ups: p50, ms"] == "12.00"
+    assert "MFU, datasheet" not in row  # there is none of a CPU
+    assert "addmm 75%" in page
+    assert "python run_bench.py x" in page
+
+
+def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
+    records = all_records()
+    unsteady = dict.fromkeys(
+        ("latency_ms_p50", "latency_ms_p99", "samples_per_second", "flops_per_second", "mfu")
+    )
+    records[0] |= unsteady
+    write(tmp_path, records)
+    page = render_profile(tmp_path).read_text()
+    row = row_of(page, "dlrm_mlp", "Speed of inference, fp32, batch 512")
+    assert row["p50, ms"] == row["MFU"] == DASH
+    assert row["floor, ms"] == "1.28"
+    rows = speed_frame(load_profile(tmp_path)).query("part == 'dense' and batch_size == 512")
+    inference = roofline(rows).axes[0]
+    shown = {line.get_label() for line in inference.lines if len(line.get_xdata())}
+    assert "rankmixer" in shown
+    assert "dlrm_mlp" not in shown
+
+
+def test_the_csv_has_every_column_and_measurement(out):
+    render_profile(out)
+    frame = pd.read_csv(out / "profile.csv")
+    assert list(frame.columns) == COLUMNS
+    assert len(frame) == len(all_records())
+    assert frame["dense_params"].eq(523_000).all()
+    operators = pd.read_csv(out / "operators.csv")
+    assert len(operators) == 2 * len(all_records())
+
+
+def test_the_roof_is_the_bandwidth_up_to_the_ridge_and_the_peak_beyond(out):
+    rows = speed_frame(load_profile(out)).query("part == 'dense' and batch_size == 512")
+    axes = roofline(rows).axes[0]
+    roof = axes.lines[0]
+    x, y = np.asarray(roof.get_xdata()), np.asarray(roof.get_ydata())
+    np.testing.assert_allclose(y, np.minimum(x * 2e10, 4e11))
+    assert x[1] == pytest.approx(4e11 / 2e10)
+    (point,) = [line for line in axes.lines if line.get_label() == "rankmixer"]
+    assert point.get_xdata() == [25.6]
+    assert point.get_ydata()[0] == pytest.approx(512e6 / 4e-3)
+    assert point.get_color() == look("rankmixer").color
+
+
+def test_latency_is_drawn_against_batch_in_its_order(out):
+    rows = speed_frame(load_profile(out)).query("part == 'dense'")
+    training = latency_against_batch(rows).axes[1]
+    (line,) = [line for line in training.lines if line.get_label() == "dlrm_mlp"]
+    assert list(line.get_xdata()) == [64, 512]
+    assert list(line.get_ydata()) == pytest.approx([0.75, 6.0])
+
+
+def test_the_papers_table_stands_on_the_page_of_its_suite(tmp_path):
+    write(tmp_path, all_records(), paper_table="table6")
+    assert "44.57" in render_profile(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"suite": "x"}'])
+def test_a_damaged_file_is_named_with_the_mend(tmp_path, text):
+    (tmp_path / "profile.json").write_text(text)
+    with pytest.raises(RecordError) as error:
+        render_profile(tmp_path)
+    assert "profile.json: " in str(error.value)
+    assert str(error.value).endswith("; measure again with `run_bench.py profile models`")
+    assert "\n" not in str(error.value)
