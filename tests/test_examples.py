@@ -213,7 +213,7 @@ def test_every_dataset_and_every_shipped_suite_has_its_place_in_a_readme():
     for name in DATASETS:
         assert f"\n## {name}\n" in README["datasets"]
     for name in suite.shipped_suites():
-        command = f"`python run_bench.py (run|cost --scale) {name}`"
+        command = f"`python run_bench.py (run|cost --scale|profile models --scale) {name}[` ]"
         assert re.search(rf"^\| `{name}` \|.*{command}", README["suites"], re.MULTILINE)
 
 

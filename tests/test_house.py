@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "datasets", "harness", "rankmixer", "reports", "suites")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SHARED = {"__init__", "layers"}  # of baselines: what is no architecture
-COUNTED = {"paper"}  # suites whose question is what they cost
+TIMED = ["profile", "models", "--scale"]
+NOT_RUN = {"paper": ["cost", "--scale"], "table6": TIMED, "table6-small": TIMED}
 HEADINGS = ("Question", "Paper", "Command", "Time", "Data")  # of a shipped suite's opening comment
 
 
@@ -90,8 +91,8 @@ def test_a_shipped_suite_opens_with_its_question_and_a_command_that_runs_it(path
     assert tuple(comment) == HEADINGS
     assert comment["Question"].endswith("?")
     words = shlex.split(re.sub(r"[\[(].*", "", comment["Command"]))  # without what is optional
-    counted = ["cost", "--scale"] if path.stem in COUNTED else ["run"]
-    assert words[: 3 + len(counted)] == ["python", "run_bench.py", *counted, path.stem]
+    command = NOT_RUN.get(path.stem, ["run"])
+    assert words[: 3 + len(command)] == ["python", "run_bench.py", *command, path.stem]
     parse_command(words[2:])
 
 
