@@ -213,12 +213,12 @@ def _published_costs() -> dict[str, tuple[float, float]]:
 
 @app.command()
 def profile(
-    what: Annotated[Literal["models", "sparse", "metrics", "data"], typer.Argument()],
+    what: Annotated[Literal["models", "pipeline", "sparse", "metrics", "data"], typer.Argument()],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(metavar="<str>", help="models: a suite's name or YAML, or paper.")
+        str, typer.Option(metavar="<str>", help="models, pipeline: a suite's name or YAML.")
     ] = "quick",
     batch_sizes: Annotated[
         list[int] | None,
@@ -229,11 +229,12 @@ def profile(
         typer.Option("--precision", help="models: fp32 or bf16; repeatable. [default: fp32]"),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="models: under torch.compile.")] = False,
-    dataset: Annotated[str | None, typer.Option(help="models: on this dataset's tokens instead.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="models, pipeline: on this dataset instead.")] = None,
     data_root: DataRoot = None,
     device: Annotated[Device, typer.Option(help="models.")] = "auto",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="models: override a field.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="models, pipeline: a field."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -247,8 +248,8 @@ def profile(
     from harness.quiet import quiet_libraries
 
     quiet_libraries()
-    if what == "models":
-        from suites.profile import ProfileOptions, profile_figures, profile_suite
+    if what in ("models", "pipeline"):
+        from suites.profile import ProfileOptions, profile_figures, profile_pipelines, profile_suite
         from suites.run import choose_device
         from suites.suite import load_suite
 
@@ -264,10 +265,13 @@ def profile(
             compile=compiled,
             command=_command(),
         )
-        figures = profile_figures(profile_suite(chosen, options, print), options.command)
-        from reports.speed import render_profile
+        if what == "models":
+            from reports.speed import render_profile
 
-        print(f"page: {render_profile(folder)}")
+            figures = profile_figures(profile_suite(chosen, options, print), options.command)
+            print(f"page: {render_profile(folder)}")
+        else:
+            figures = profile_pipelines(chosen, options, print)
     elif what == "metrics":
         from harness.profile_metrics import profile_metrics
 
@@ -283,7 +287,7 @@ def profile(
     for figure in figures:
         digits = 3 if abs(figure["value"]) < 10 else 1
         print(
-            f"{figure['name']:<32}{figure['value']:>16,.{digits}f} {figure['unit']}"
+            f"{figure['name']:<40}{figure['value']:>16,.{digits}f} {figure['unit']}"
             f"   (median of {figure['median_of']}, spread {figure['spread']:,.{digits}f})"
         )
     if json_file is not None:

@@ -17,8 +17,9 @@ from harness.execute import now
 from harness.figures import figure
 from harness.peaks import DTYPES
 from harness.profile_models import Machine, profile_model
+from harness.profile_pipeline import profile_pipeline
 from harness.runs import write_atomically
-from suites.rows import match_rows
+from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
 from suites.suite import Suite
 
@@ -48,12 +49,7 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
     for precision in options.precisions:
         if precision not in DTYPES:
             raise InputError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
-    if len(suite.datasets) > 1:
-        raise InputError("profile measures on one dataset; name it with --dataset")
-    dataset = suite.datasets[0]
-    prepared = prepare_dataset(dataset.name, dataset.options, options.data_root, options.cache_root)
-    setting = Setting(suite, dataset, prepared, World(0, 1, options.device))
-    rows = match_rows(suite, prepared)
+    setting, rows = _matched(suite, options)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
         machine = Machine.of(options.device, precision)
@@ -61,11 +57,36 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
             training = row.training.model_copy(update={"precision": precision, "compile": options.compile})
             spec = setting.spec(row, seed=0).model_copy(update={"training": training})
             for batch_size in options.batch_sizes:
-                found = profile_model(spec, row.cost, prepared, machine, batch_size)
+                found = profile_model(spec, row.cost, setting.prepared, machine, batch_size)
                 records += [{**record, "cost": row.cost.as_dict(), "config": row.config} for record in found]
                 say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
                 _write(suite, options, records)
     return records
+
+
+def profile_pipelines(
+    suite: Suite, options: ProfileOptions, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Figures of every row's whole training step beside plain PyTorch (`harness.profile_pipeline`).
+
+    The first row's have no prefix, the others' their row's name. On the CPU, at the suite's batch size.
+    """
+    setting, rows = _matched(suite, options)
+    figures: list[dict[str, Any]] = []
+    for row in rows:
+        prefix = f"{row.name}." if figures else ""
+        say(f"{row.name}: {'' if prefix else 'the figures without a prefix; '}measuring")
+        figures += profile_pipeline(setting.spec(row, seed=0), setting.prepared, prefix, options.command)
+    return figures
+
+
+def _matched(suite: Suite, options: ProfileOptions) -> tuple[Setting, list[MatchedRow]]:
+    if len(suite.datasets) > 1:
+        raise InputError("profile measures on one dataset; name it with --dataset")
+    dataset = suite.datasets[0]
+    prepared = prepare_dataset(dataset.name, dataset.options, options.data_root, options.cache_root)
+    setting = Setting(suite, dataset, prepared, World(0, 1, options.device))
+    return setting, match_rows(suite, prepared)
 
 
 def profile_figures(records: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
