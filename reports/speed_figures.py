@@ -43,14 +43,8 @@ def roofline(rows: pd.DataFrame) -> Figure:
                 markersize=7,
                 label=label(*model),
             )
-        axes.set_title(MODES[mode], loc="left")
-        axes.set_xlabel("FLOPs a byte of all operators' operands")
-        axes.xaxis.set_major_formatter(short_tick)
-        axes.yaxis.set_major_formatter(short_tick)
-    panels[0].set_ylabel("FLOPs a second")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper")
-    return figure
+        _title(axes, mode, "FLOPs a byte of all operators' operands")
+    return _labelled(figure, panels, "FLOPs a second")
 
 
 def _roof(axes: Axes, rows: pd.DataFrame) -> None:
@@ -96,11 +90,19 @@ def latency_against_batch(rows: pd.DataFrame) -> Figure:
                 color=style.color,
                 label=label(*model),
             )
-        axes.set_title(MODES[mode], loc="left")
-        axes.set_xlabel("batch size")
-        axes.xaxis.set_major_formatter(short_tick)
-        axes.yaxis.set_major_formatter(short_tick)
-    panels[0].set_ylabel("milliseconds, median")
+        _title(axes, mode, "batch size")
+    return _labelled(figure, panels, "milliseconds, median")
+
+
+def _title(axes: Axes, mode: str, across: str) -> None:
+    axes.set_title(MODES[mode], loc="left")
+    axes.set_xlabel(across)
+    axes.xaxis.set_major_formatter(short_tick)
+    axes.yaxis.set_major_formatter(short_tick)
+
+
+def _labelled(figure: Figure, panels: list[Axes], up: str) -> Figure:
+    panels[0].set_ylabel(up)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper")
     return figure
