@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator
 
 from reports.cells import short, short_tick
 from reports.figures import contestants, rows_of
@@ -67,9 +68,8 @@ def _roof(axes: Axes, rows: pd.DataFrame) -> None:
         f"{short(bandwidth)}B/s",
         (low, low * bandwidth),
         ha="left",
-        va="bottom",
-        rotation=0,
-        xytext=(2, 6),
+        va="center",
+        xytext=(8, 0),
         textcoords="offset points",
     )
 
@@ -91,14 +91,17 @@ def latency_against_batch(rows: pd.DataFrame) -> Figure:
                 label=label(*model),
             )
         _title(axes, mode, "batch size")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
     return _labelled(figure, panels, "milliseconds, median")
 
 
 def _title(axes: Axes, mode: str, across: str) -> None:
     axes.set_title(MODES[mode], loc="left")
     axes.set_xlabel(across)
-    axes.xaxis.set_major_formatter(short_tick)
-    axes.yaxis.set_major_formatter(short_tick)
+    for one in (axes.xaxis, axes.yaxis):
+        one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.set_major_formatter(short_tick)
+        one.set_minor_formatter(lambda value, _: "")
 
 
 def _labelled(figure: Figure, panels: list[Axes], up: str) -> Figure:
