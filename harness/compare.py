@@ -21,8 +21,8 @@ two sources of chance, and an interval that names one of them promises too much:
 if that 95% interval leaves out zero, "no" if it holds zero, "one seed" or "few users" where a part is
 unknown. The intervals are not widened for the number of comparisons: of twenty rows without a difference,
 one is expected to be "resolved". ``p_value`` is the level at which the interval would just touch zero,
-``p_holm`` the same after Holm's correction over the models of the dataset, task and metric, ``effect_size`` the
-difference in standard deviations of one run over seeds (``harness/significance.py``).
+``p_holm`` the same after Holm's correction over the models of the dataset, task and metric, ``effect_size``
+the difference in standard deviations of one run over seeds (``harness/significance.py``).
 
 Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
 base, the seed part is the base's own (its paired t interval), and they are not pooled with the architectures.

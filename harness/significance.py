@@ -1,4 +1,4 @@
-r"""p-values of differences to the base, corrected for how many were looked at, and how large the differences are.
+r"""p-values of differences to the base, Holm's correction for how many were looked at, and effect sizes.
 
 **p-value**: the level at which the interval of ``harness/compare.py`` would just touch zero. That interval at
 confidence :math:`1 - p` reaches from the difference towards zero by
@@ -9,10 +9,10 @@ with :math:`s_s = sd / \sqrt n` of the seeds, and :math:`s_u` the users' half-wi
 :math:`z_{0.975}`: beyond the 95% that the bootstrap measured, users are taken as normal. At :math:`p = 0.05`
 it is the interval in the file, so p < 0.05 exactly where a difference is resolved.
 
-**Holm**: the family is all models of one suite, dataset, task and metric (in ``tiers.csv``: and tier), each held
-against the same base. Holm's step-down procedure keeps the chance of any false finding within a family below
-the level, whatever the dependence, which differences to one base have. Across tasks, metrics and datasets
-nothing is corrected. Reference rows are no contestants and in no family.
+**Holm**: the family is all models of one suite, dataset, task and metric (in ``tiers.csv``: and tier), each
+held against the same base. Holm's step-down procedure keeps the chance of any false finding within a family
+below the level, whatever the dependence, which differences to one base have. Across tasks, metrics and
+datasets nothing is corrected. Reference rows are no contestants and in no family.
 
 **Effect size**: the difference in standard deviations of one run's metric over seeds, pooled over the
 dataset's models after what a seed does to all of them alike is taken out. It says how many runs show the

@@ -75,7 +75,7 @@ def test_what_is_not_known_is_no_p_value_and_zero_is_no_difference():
     assert p_value(0.5, 0.0, 0.0, 3, 3, 0.95) == SMALLEST_P
 
 
-def test_null_differences_are_rejected_no_oftener_than_the_level_says_and_families_no_oftener_than_holm_says():
+def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_family_in_twenty_by_holm():
     """Six models of the base's own quality: differences share the base's seeds and the same test users."""
     generator = np.random.default_rng(0)
     models, seeds, folders = 7, 5, 2000
@@ -130,9 +130,10 @@ def test_the_family_is_the_models_of_a_metric_and_references_are_in_none(tmp_pat
 
 
 def test_columns_are_added_at_the_end_of_both_files():
-    before = (
-        "suite dataset task metric architecture variant base seeds users mean base_mean diff users_low "
-        "users_high seeds_low seeds_high low high resolved"
-    ).split()
+    before = [
+        *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
+        *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
+        *("low", "high", "resolved"),
+    ]
     assert [*before, "p_value", "p_holm", "effect_size"] == COLUMNS
     assert [*before, "tier", "p_value", "p_holm", "effect_size"] == DIFFERENCE_COLUMNS
