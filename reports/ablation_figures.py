@@ -55,7 +55,7 @@ def _waterfall_panel(axes: Axes, rows: pd.DataFrame) -> None:
         names.append(drawn_name((row["variant"] or row["architecture"], "")))
         _bar(axes, row, position)
         if pd.notna(row.get("paper_gain")):
-            axes.plot([row["paper_gain"]], [position], **PAPER_MARK)
+            axes.plot([row["paper_gain"]], [position + 0.34], **PAPER_MARK)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -68,7 +68,7 @@ def _bar(axes: Axes, row: dict, position: int) -> None:
     known = pd.notna(row["low"])
     low, high = (POINTS * row[end] for end in (("low", "high") if known else ("users_low", "users_high")))
     [bar] = axes.barh(
-        [position], [diff], 0.62, color=color if resolved else "white", edgecolor=color, linewidth=1.4
+        [position], [diff], 0.46, color=color if resolved else "white", edgecolor=color, linewidth=1.4
     )
     hover(bar, f"{label(row['architecture'], row['variant'])}: {interval(diff, low, high, 2)}")
     axes.plot([low, high], [position] * 2, "|-" if known else "|:", color=INK, linewidth=1.2, markersize=6)

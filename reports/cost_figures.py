@@ -5,6 +5,7 @@ As in :mod:`reports.figures`, a figure's function takes a DataFrame and returns 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from reports.cells import short, short_tick
-from reports.figures import METRICS, contestants, legend_beside, legend_height, rows_of
+from reports.figures import METRICS, contestants, drawn_name, legend_beside, legend_height, rows_of
 from reports.records import label
 from reports.style import BAND, FAINT, INK, SMALL_INK, canvas, hover, look, styled
 
 BUDGET_BAND = 0.03
+ROOM_FOR_A_NAME = 0.45  # of the width of a panel
 ONE_BUDGET = 1.5  # costs within this factor are drawn on a linear axis, and have no front
 
 
@@ -117,13 +119,19 @@ def pareto_front(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _front_line(axes: Axes, front: pd.DataFrame) -> None:
-    """Steps: what the best model within a cost reaches; each step's model is named on it."""
+    """Steps: what the best model within a cost reaches, its name at the step where there is room for it."""
     flops, values = front["flops"].astype(float), front.iloc[:, -1].astype(float)
     axes.plot(flops, values, drawstyle="steps-post", color=FAINT, linewidth=1.2, zorder=1, label="_front")
+    low, high = axes.get_xlim()
+    named = -ROOM_FOR_A_NAME
     for row, x, y in zip(front.to_dict("records"), flops, values, strict=True):
-        name = label(row["architecture"], row["variant"])
-        place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 7.5, "color": INK}
-        axes.annotate(name, (x, y), (0, 6), textcoords="offset points", **place)
+        across = math.log(x / low) / math.log(high / low)
+        if across - named >= ROOM_FOR_A_NAME:
+            side = "left" if across < 0.5 else "right"
+            place: dict[str, Any] = {"ha": side, "va": "bottom", "fontsize": 7.5, "color": INK}
+            name = drawn_name((row["architecture"], row["variant"]))
+            axes.annotate(name, (x, y), (0, 6), textcoords="offset points", **place)
+            named = across
     axes.margins(y=0.12)
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from reports.cells import grouped, short_tick
 
 WIDTH, HEIGHT = 420, 190
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 62, 28, 10, 38
 MOST_POINTS = 60  # that can be pointed at; the line is drawn through all
 Point = tuple[float, float]
 

@@ -36,7 +36,7 @@ class RunView:
     failure: str
     record: str
     metrics: TableView | None
-    charts: list[Markup]
+    charts: list[tuple[str, Markup]]
     details: list[Details]
 
 
@@ -79,25 +79,36 @@ def _metrics(record: Record) -> TableView | None:
     )
 
 
-def _charts(record: Record) -> list[Markup]:
-    color = look(record.architecture, record.variant).color
-    losses = [(samples, loss) for samples, loss in record.curve if loss is not None]
-    charts = [line_chart(losses, "training loss", color)] if losses else []
+def _charts(record: Record) -> list[tuple[str, Markup]]:
+    """Training loss, and validation metrics where they were measured more than once; each with its title."""
+    curves = {"training loss": [(samples, loss) for samples, loss in record.curve if loss is not None]}
     for task in dict.fromkeys(task for point in record.validation for task in point.metrics):
         for metric in METRICS:
-            points = [
+            curves[f"{task}: validation {metric.upper()}"] = [
                 (float(point.samples), value)
                 for point in record.validation
                 if task in point.metrics and (value := getattr(point.metrics[task], metric)) is not None
             ]
-            charts += [line_chart(points, f"{task}: validation {metric.upper()}", color)] if points else []
-    return charts
+    color = look(record.architecture, record.variant).color
+    return [(title, line_chart(points, title, color)) for title, points in curves.items() if len(points) > 1]
+
+
+def _last_validation(record: Record) -> list[tuple[str, str]]:
+    if not record.validation:
+        return []
+    last = record.validation[-1]
+    pairs = [("after samples", str(grouped(last.samples)))]
+    for task, measured in last.metrics.items():
+        cells = [(f"{task}: {name.upper()}", fixed(getattr(measured, name), 4)) for name in METRICS]
+        pairs += _known(cells)
+    return pairs
 
 
 def _details(record: Record) -> list[Details]:
     info = record.dataset_info
     data = {"fingerprint": info.fingerprint, "users": info.users, "rows": info.rows, "notes": info.notes}
     return [
+        Details("Validation split, when training ended", _last_validation(record)),
         Details("Settings", flattened(record.spec)),
         Details("Cost", _cost(record)),
         Details("Training", _training(record)),

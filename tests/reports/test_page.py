@@ -19,7 +19,7 @@ from reports.page.intervals import MARGIN, WIDTH, Scale, draw
 from reports.page.run_pages import flattened
 from reports.page.tables import table_view
 from reports.render import render
-from tests.reports.made_up import ARCHITECTURES, record, write_out
+from tests.reports.made_up import ARCHITECTURES, quick_records, record, write_out
 
 
 def attribute(svg, element, name):
@@ -148,3 +148,15 @@ def test_a_page_holds_no_address_of_another_machine(quick_out):
     for path in (quick_out / "report").rglob("*.html"):
         text = re.sub(r'xmlns(:\w+)?="[^"]*"', "", path.read_text())
         assert not re.search(r"(src|href|url\(|@import)\W*https?:", text), path
+
+
+def test_a_run_is_drawn_over_training_and_ends_where_its_record_does(quick_out):
+    made = quick_records()[0]
+    page = (quick_out / "report" / "runs" / "run-000.html").read_text()
+    titles = re.findall(r'<svg class="chart"[^>]* aria-label="([^"]*)"', page)
+    tasks = [f"{task}: validation {metric}" for task in ("finish", "skip") for metric in ("AUC", "UAUC")]
+    assert titles == ["training loss", *tasks]
+    last = made["validation"][-1]["metrics"]["skip"]["auc"]
+    assert f"<dt>skip: AUC</dt><dd>{last:.4f}</dd>" in page
+    assert f"skip: validation AUC: {last:.4f} after 4,096 samples" in page
+    assert '<a href="../../runs/run-000/record.json">' in page
