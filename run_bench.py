@@ -375,6 +375,7 @@ def _report(out: Path) -> None:
     write_comparisons(out)
     write_tiers(out)
     print(f"report: {render(out)}")
+    print(f"page: {out / 'report' / 'index.html'}")
 
 
 def _report_what_is_finished(out: Path) -> None:

@@ -20,10 +20,13 @@ two sources of chance, and an interval that names one of them promises too much:
 ``low`` and ``high`` put both together: half-widths in quadrature, each side for itself. ``resolved`` is "yes"
 if that 95% interval leaves out zero, "no" if it holds zero, "one seed" or "few users" where a part is
 unknown. The intervals are not widened for the number of comparisons: of twenty rows without a difference,
-one is expected to be "resolved".
+one is expected to be "resolved". ``p_value`` is the level at which the interval would just touch zero,
+``p_holm`` the same after Holm's correction over the models of the dataset, task and metric, ``effect_size``
+the difference in standard deviations of one run over seeds (``harness/significance.py``).
 
 Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
 base, the seed part is the base's own (its paired t interval), and they are not pooled with the architectures.
+They have a p-value, but are in no family, and have no effect size.
 """
 
 from __future__ import annotations
@@ -46,12 +49,15 @@ from datasets.errors import InputError
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_users
 from harness.metrics import NonFiniteScores
 from harness.runs import RECORD_FILE, write_atomically
+from harness.significance import effect_size, holm, p_value
 
-COLUMNS = [
+INTERVAL_COLUMNS = [
     *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
     *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
     *("low", "high", "resolved"),
 ]
+TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]
+COLUMNS = [*INTERVAL_COLUMNS, *TEST_COLUMNS]
 LEVEL = 0.95
 
 
@@ -202,15 +208,18 @@ def differences(runs: list[Run], measured: UserBootstrap, base: Contestant) -> I
         if np.isnan(measured.point[metric]).any():
             continue  # the test rows do not define it
         pooled = pooled_seed_spread(runs, measured.point[metric])
-        for who in contestants:
-            pairs = _pairs(runs, who, base)
-            if pairs:
-                yield {
-                    "metric": metric,
-                    "architecture": who.architecture,
-                    "variant": who.variant,
-                    **_compared(runs, measured, metric, pairs, pooled),
-                }
+        named = {who: pairs for who in contestants if (pairs := _pairs(runs, who, base))}
+        rows = [_compared(runs, measured, metric, pairs, pooled) for pairs in named.values()]
+        in_family = [not runs[pairs[0][0]].is_reference for pairs in named.values()]
+        family = [row["p_value"] if is_in else math.nan for row, is_in in zip(rows, in_family, strict=True)]
+        for who, row, p_holm in zip(named, rows, holm(np.array(family)), strict=True):
+            yield {
+                "metric": metric,
+                "architecture": who.architecture,
+                "variant": who.variant,
+                **row,
+                "p_holm": float(p_holm),
+            }
 
 
 def _pairs(runs: list[Run], who: Contestant, base: Contestant) -> list[tuple[int, int]]:
@@ -272,6 +281,7 @@ def _compared(
     diff = measured.difference(metric, ours, bases)
     users_low, users_high = measured.interval(metric, ours, bases, LEVEL)
     half = pooled.half_width(len(pairs))
+    towards_zero = diff - users_low if diff > 0 else users_high - diff
     low = diff - math.hypot(diff - users_low, half)
     high = diff + math.hypot(users_high - diff, half)
     return {
@@ -287,6 +297,8 @@ def _compared(
         "low": low,
         "high": high,
         "resolved": _resolved(users_low, half, low, high),
+        "p_value": p_value(diff, towards_zero, pooled.sd, len(pairs), pooled.df, LEVEL),
+        "effect_size": math.nan if is_reference else effect_size(diff, pooled.sd),
     }
 
 

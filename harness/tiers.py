@@ -26,7 +26,8 @@ import pandas as pd
 
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap
 from harness.compare import (
-    COLUMNS,
+    INTERVAL_COLUMNS,
+    TEST_COLUMNS,
     ComparableRuns,
     Predicted,
     comparable_runs,
@@ -41,7 +42,7 @@ from harness.runs import write_atomically
 
 TIERS = ("low", "middle", "high")  # the numbers 0, 1 and 2 of datasets.batch.Batch
 PAPER_TABLE = "table4"
-DIFFERENCE_COLUMNS = [*COLUMNS, "tier"]
+DIFFERENCE_COLUMNS = [*INTERVAL_COLUMNS, "tier", *TEST_COLUMNS]
 METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
     *("auc", "uauc", "users", "rows", "one_class_users"),

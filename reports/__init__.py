@@ -2,6 +2,7 @@
 
 ``records`` reads ``OUT/runs/*/record.json``; ``results`` makes the rows of ``results.csv``, ``frames`` those
 over time; ``paper`` holds the paper's numbers as data, each with its table and row; ``tables``, ``costs``,
-``summary``, ``against`` and the figures are functions of those rows alone; ``render`` puts them together as
-``report.md``. A notebook may call any of them: each figure's function takes a DataFrame and returns a figure.
+``summary``, ``against`` and the figures are functions of those rows alone; ``contents`` puts them together,
+and ``render`` writes them as ``report.md`` and, with ``page``, as a web page. A notebook may call any of
+them: each figure's function takes a DataFrame and returns a figure.
 """

@@ -11,56 +11,94 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 Value = float | int | None
 
 
+class Shown(str):
+    """A printed number that remembers the raw one, for sorting, and its interval, for drawing.
+
+    Text in every other way. ``value`` is None where nothing was measured; ``low`` and ``high`` where no
+    interval is known. ``claimed`` is False of an interval that lacks a part, from which nothing follows.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    claimed: bool
+
+    def __new__(
+        cls, text: str, value: Value, low: Value = None, high: Value = None, claimed: bool = True
+    ) -> Shown:
+        """``text`` as it is printed, with what it was printed from."""
+        shown = super().__new__(cls, text)
+        shown.value, shown.low, shown.high = map(_known, (value, low, high))
+        shown.claimed = claimed
+        return shown
+
+
+def _known(value: Value) -> float | None:
+    return None if is_missing(value) else float(value)  # type: ignore[arg-type]
+
+
 def is_missing(value: object) -> bool:
     """None, NaN and pandas' NA."""
     return value is None or value != value or str(value) == "<NA>"
 
 
-def fixed(value: Value, digits: int) -> str:
+def fixed(value: Value, digits: int) -> Shown:
     """``0.7312``; the minus sign is a real one."""
-    return MISSING if is_missing(value) else f"{value:.{digits}f}".replace("-", _MINUS)
+    text = MISSING if is_missing(value) else f"{value:.{digits}f}".replace("-", _MINUS)
+    return Shown(text, value)
 
 
-def signed(value: Value, digits: int) -> str:
+def signed(value: Value, digits: int) -> Shown:
     """``+0.64`` or ``−0.64``; zero has a plus."""
     if is_missing(value):
-        return MISSING
+        return Shown(MISSING, None)
     text = f"{value:+.{digits}f}"
-    return (f"+{text[1:]}" if float(text) == 0 else text).replace("-", _MINUS)
+    return Shown((f"+{text[1:]}" if float(text) == 0 else text).replace("-", _MINUS), value)
 
 
-def spread(value: Value, low: Value, high: Value, digits: int) -> str:
+def spread(value: Value, low: Value, high: Value, digits: int) -> Shown:
     """``0.7312 ± 0.0010``; without an interval the value alone."""
     if is_missing(value) or is_missing(low) or is_missing(high):
         return fixed(value, digits)
-    return f"{fixed(value, digits)} ± {fixed((high - low) / 2, digits)}"  # type: ignore[operator]
+    half = (high - low) / 2  # type: ignore[operator]
+    return Shown(f"{fixed(value, digits)} ± {fixed(half, digits)}", value)
 
 
-def interval(value: Value, low: Value, high: Value, digits: int) -> str:
-    """``+0.64 (+0.51 to +0.77)``; without an interval the value alone."""
-    if is_missing(value) or is_missing(low) or is_missing(high):
-        return signed(value, digits)
-    return f"{signed(value, digits)} ({signed(low, digits)} to {signed(high, digits)})"
+def interval(
+    value: Value, low: Value, high: Value, digits: int, word: str = "", claimed: bool = True
+) -> Shown:
+    """``+0.64 (+0.51 to +0.77)``, a word after it; without an interval the value alone."""
+    text = str(signed(value, digits))
+    if not any(map(is_missing, (value, low, high))):
+        text += f" ({signed(low, digits)} to {signed(high, digits)})"
+    return Shown(f"{text} {word}".rstrip(), value, low, high, claimed)
 
 
-def short(value: Value) -> str:
+def short(value: Value) -> Shown:
     """Three significant digits with a prefix: ``8.70 M``, ``523 M``, ``2.10 T``."""
     if is_missing(value):
-        return MISSING
+        return Shown(MISSING, None)
     number = float(value)  # type: ignore[arg-type]
     if abs(number) < 999.5:
-        return f"{number:.3g}"
+        return Shown(f"{number:.3g}", number)
     for scale, prefix in _PREFIXES:
         scaled = number / scale
         if abs(scaled) >= 0.9995:
             digits = max(0, 2 - math.floor(math.log10(abs(scaled) * 1.0005)))
-            return f"{scaled:.{digits}f} {prefix}"
+            return Shown(f"{scaled:.{digits}f} {prefix}", number)
     raise AssertionError("every number of four digits has a prefix")
 
 
-def params(value: Value) -> str:
+def params(value: Value) -> Shown:
     """As ``short``, a billion parameters being B: ``1.10 B``."""
-    return short(value).replace("G", "B")
+    return Shown(short(value).replace("G", "B"), value)
+
+
+def p_value(value: Value) -> Shown:
+    """``0.034``, ``< 0.0001``."""
+    if is_missing(value):
+        return Shown(MISSING, None)
+    return Shown("< 0.0001" if value < 1e-4 else f"{value:.2g}", value)  # type: ignore[operator,str-format]
 
 
 def short_tick(value: float, _position: object = None) -> str:
@@ -70,16 +108,17 @@ def short_tick(value: float, _position: object = None) -> str:
     return f"{shown} {prefix}".rstrip()
 
 
-def grouped(value: Value) -> str:
+def grouped(value: Value) -> Shown:
     """``120,000``."""
-    return MISSING if is_missing(value) else f"{round(value):,}"  # type: ignore[arg-type]
+    text = MISSING if is_missing(value) else f"{round(value):,}"  # type: ignore[arg-type]
+    return Shown(text, value)
 
 
-def percent(value: Value, digits: int = 1, sign: bool = False) -> str:
+def percent(value: Value, digits: int = 1, sign: bool = False) -> Shown:
     """A fraction as ``12.3%``."""
     if is_missing(value):
-        return MISSING
-    return (signed if sign else fixed)(100 * value, digits) + "%"  # type: ignore[operator]
+        return Shown(MISSING, None)
+    return Shown((signed if sign else fixed)(100 * value, digits) + "%", value)  # type: ignore[operator]
 
 
 def settings(values: dict[str, object]) -> str:

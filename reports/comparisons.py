@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ COMPARISON_COLUMNS = [
     *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
     *("low", "high", "resolved"),
 ]
+TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]  # older files lack them, and show nothing for them
 TIER_METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
     *("auc", "uauc", "users", "rows", "one_class_users"),
@@ -21,6 +23,8 @@ TIER_METRIC_COLUMNS = [
 
 def load_comparisons(out: Path) -> pd.DataFrame:
     """``OUT/comparisons.csv``: one row a contestant, task and metric. Empty if there is no such file.
+
+    ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
         RecordError: the file cannot be read or lacks a column.
@@ -57,7 +61,7 @@ def load_tier_metrics(out: Path) -> pd.DataFrame:
 
 def _load(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file() or path.stat().st_size == 0:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=[*columns, *(TEST_COLUMNS if "resolved" in columns else [])])
     mend = "remove it and run the suite again, which compares the finished runs anew"
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(("suite", "dataset", "task", "metric", "base"), str))
@@ -70,4 +74,5 @@ def _load(path: Path, columns: list[str]) -> pd.DataFrame:
     frame["variant"] = frame["variant"].fillna("").astype(str)
     if "resolved" in columns:
         frame["resolved"] = frame["resolved"].astype(str)
+        frame = frame.assign(**{name: math.nan for name in TEST_COLUMNS if name not in frame})
     return frame

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reports.beside import paper_note, paper_row, paper_table
-from reports.cells import MISSING, fixed, grouped, is_missing, params, percent, short, signed
+from reports.cells import MISSING, Shown, fixed, grouped, is_missing, params, percent, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
@@ -67,7 +67,7 @@ _PAPER_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 
 
 def _percent_of_paper(value: float | None) -> str:
-    return MISSING if is_missing(value) else f"{signed(value, 1)}%"
+    return MISSING if is_missing(value) else Shown(f"{signed(value, 1)}%", value)
 
 
 def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:

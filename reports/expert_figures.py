@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.cells import short_tick
-from reports.figures import contestants, rows_of
+from reports.figures import contestants, drawn_name, rows_of
 from reports.records import DEAD_SHARE, label
-from reports.style import FAINT, INK, canvas, look, styled
+from reports.style import INK, SMALL_INK, canvas, hover, hover_line, look, styled
 
 PANELS_PER_ROW = 8
-DEAD_COLOR = "#D55E00"
+DEAD_COLOR, DEAD_INK = "#D55E00", "#A84A00"  # the words darker, to be read
 
 
 # --- Active experts over training, as the paper's Figure 4 ------------------------------------------------
@@ -62,6 +62,8 @@ def _active_panel(axes: Axes, rows: pd.DataFrame, target: float, color: str) -> 
         axes.plot(of_seed["samples"], of_seed["active"], color=color, alpha=0.35, linewidth=0.8)
     mean = rows.groupby("samples")["active"].mean()
     axes.plot(mean.index, mean, color=color, linewidth=1.6, label="mean")
+    place = f"layer {rows['layer'].iloc[0]}, token {rows['token'].iloc[0]}"
+    hover_line(axes, mean.index, mean, f"{place}: {mean.iloc[-1]:.3f} active at the end")
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
     axes.locator_params(axis="x", nbins=2)
@@ -107,14 +109,24 @@ def active_heat_map(experts: pd.DataFrame) -> Figure:
 
 
 def _heat_panel(axes: Axes, cells: pd.DataFrame) -> None:
-    axes.imshow(cells.to_numpy(), cmap=_even_blues(), vmin=0, vmax=1, aspect="auto")
+    blues = _even_blues()
+    axes.imshow(cells.to_numpy(), cmap=blues, vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
     axes.set_xticks(range(cells.shape[1]), [str(token) for token in cells.columns])
     axes.set_yticks(range(cells.shape[0]), [str(layer) for layer in cells.index])
     axes.tick_params(length=0, labelsize=7.5)
     for (y, x), value in np.ndenumerate(cells.to_numpy()):
         shown = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1"
-        axes.text(x, y, shown, ha="center", va="center", fontsize=7.5, color="white" if value > 0.6 else INK)
+        color = readable_on(blues(float(value)))
+        text = axes.text(x, y, shown, ha="center", va="center", fontsize=7.5, color=color)
+        hover(text, f"layer {cells.index[y]}, token {cells.columns[x]}: {value:.3f} active")
+
+
+def readable_on(background: tuple[float, ...]) -> str:
+    """Black or white, whichever stands out more; one of them always reaches a contrast of 4.5:1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def _even_blues() -> Colormap:
@@ -141,7 +153,7 @@ def expert_histogram(experts: pd.DataFrame) -> Figure:
         axes.set_visible(False)
     for axes, model in zip(every, models, strict=False):
         _expert_panel(axes, rows_of(experts, model), look(*model).color)
-        axes.set_title(label(*model), loc="left", fontsize=9)
+        axes.set_title(drawn_name(model), loc="left", fontsize=9)
     figure.supxlabel("share of test rows on which an expert is active (dotted: target)", fontsize="medium")
     figure.supylabel("share of experts", fontsize="medium")
     return figure
@@ -151,14 +163,17 @@ def _expert_panel(axes: Axes, rows: pd.DataFrame, color: str) -> None:
     shares = rows["share"].to_numpy()
     alive, dead = shares[shares >= DEAD_SHARE], int((shares < DEAD_SHARE).sum())
     counts, edges = np.histogram(alive, bins=20, range=(0, 1))
-    axes.bar(edges[:-1], counts / len(shares), width=0.05, align="edge", color=color, edgecolor="white")
+    heights = counts / len(shares)
+    bars = axes.bar(edges[:-1], heights, width=0.05, align="edge", color=color, edgecolor="white")
+    for bar, left, count in zip(bars, edges, counts, strict=False):
+        hover(bar, f"active on {left:.2f} to {left + 0.05:.2f} of rows: {count:,} experts")
     axes.bar([-0.155], [dead / len(shares)], width=0.05, color=DEAD_COLOR, hatch="////", edgecolor="white")
     axes.axvline(float(rows["target"].iloc[0]), color=INK, linestyle=":", linewidth=1)
     axes.set_xticks([-0.13, 0, 0.5, 1], ["dead", "0", "½", "1"])
-    axes.get_xticklabels()[0].set(color=DEAD_COLOR)
+    axes.get_xticklabels()[0].set(color=DEAD_INK)
     axes.set_xlim(-0.22, 1.02)
     axes.set_ylim(top=1.2 * max(axes.dataLim.y1, axes.get_ylim()[1] / 1.2))  # room for the words
-    color = DEAD_COLOR if dead else FAINT
+    color = DEAD_INK if dead else SMALL_INK
     words = f"dead: {dead:,} of {len(shares):,}"
     axes.annotate(
         words, (0.98, 0.99), xycoords="axes fraction", ha="right", va="top", color=color, fontsize=8.5

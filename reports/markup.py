@@ -98,6 +98,7 @@ _LATEX = {
     "\N{EN DASH}": r"\textendash{}",
     "\N{MINUS SIGN}": "$-$",
     "±": r"$\pm$",
+    "†": r"$\dagger$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
 }
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.cells import is_missing, signed
+from reports.cells import Shown, grouped, interval, is_missing
 from reports.markup import Table
 from reports.paper import Paper
 from reports.records import Contestant, label
@@ -162,9 +162,10 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
     for row in agreement(both).to_dict("records"):
         mine = _of(pairs, row)
         counts = [_resolved(mine, order) for order in ("agrees", "differs")]
-        shown = [row["task"], row["metric"].upper(), row["size"] or "one", str(row["models"])]
-        shown += [_tau(row), str(len(mine)), *(str(len(names)) for names in counts)]
-        rows.append([*shown, str(len(mine) - sum(map(len, counts)))])
+        size = Shown(row["size"], float(row["size"].removesuffix("M"))) if row["size"] else "one"
+        shown = [row["task"], row["metric"].upper(), size, grouped(row["models"])]
+        shown += [_tau(row), grouped(len(mine)), *(grouped(len(names)) for names in counts)]
+        rows.append([*shown, grouped(len(mine) - sum(map(len, counts)))])
     header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "pairs"]
     notes = [
         f"Against {paper.tables['table1'].label}, models in both; pairs that it ties are not counted. "
@@ -220,7 +221,6 @@ def _resolved(pairs: pd.DataFrame, order: str) -> list[str]:
     return [f"{a} over {b}" for a, b in zip(mine["higher"], mine["lower"], strict=True)]
 
 
-def _tau(row: dict) -> str:
-    if is_missing(row["low"]):
-        return f"{signed(row['tau'], 2)} (no interval: seeds or users too few)"
-    return f"{signed(row['tau'], 2)} ({signed(row['low'], 2)} to {signed(row['high'], 2)})"
+def _tau(row: dict) -> Shown:
+    unknown = "(no interval: seeds or users too few)" if is_missing(row["low"]) else ""
+    return interval(row["tau"], row["low"], row["high"], 2, unknown)

@@ -197,6 +197,7 @@ class Record(_Part):
     environment: dict[str, Any] = Field(default_factory=dict)
     started_at: str = ""
     finished_at: str = ""
+    folder: str = ""  # the name of its folder in OUT/runs
 
     @property
     def tasks(self) -> list[str]:
@@ -297,7 +298,10 @@ def load_records(out: Path) -> list[Record]:
             f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out"
         )
     mend = "remove its folder and run the suite again, or leave the folder out"
-    records = [read_json(path, Record, "run record", mend) for path in paths]
+    records = [
+        read_json(path, Record, "run record", mend).model_copy(update={"folder": path.parent.name})
+        for path in paths
+    ]
     return sorted(records, key=lambda record: (record.started_at, record.contestant.label, record.seed))
 
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from reports.cells import short_tick
-from reports.figures import contestants, rows_of
+from reports.cells import short, short_tick
+from reports.figures import contestants, drawn_name, rows_of
 from reports.records import label
-from reports.style import canvas, look, styled
+from reports.style import canvas, hover, look, styled
 from reports.tables import POINTS
 
 PANELS = {"dense_params": "dense parameters", "flops_per_sample": "forward FLOPs per sample"}
@@ -64,6 +64,7 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
         for model in models:
             mine, style = rows_of(points, model), look(*model)
             axes.plot(mine[axis], mine["gain"], style.marker, color=style.color, label=label(*model))
+            _hovers(axes, mine[axis], mine["gain"], model, "{:+.2f}")
             _line(axes, rows_of(slopes[slopes["axis"] == axis], model), mine[axis], 1.0, model, models)
         axes.set_facecolor("#F6F6F6")
         axes.set_title("the paper's Figure 2: its own data", loc="left")
@@ -76,7 +77,15 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
 def _points(axes: Axes, rows: pd.DataFrame, axis: str, model: tuple[str, str]) -> None:
     style = look(*model)
     axes.plot(rows[axis], rows["mean"], style.marker, color=style.color, markersize=6, label=label(*model))
+    _hovers(axes, rows[axis], rows["mean"], model, "{:.4f}")
     axes.vlines(rows[axis], rows["low"], rows["high"], color=style.color, linewidth=1.0, alpha=0.6)
+
+
+def _hovers(axes: Axes, sizes: pd.Series, values: pd.Series, model: tuple[str, str], how: str) -> None:
+    """Each point's value and size where it is pointed at."""
+    for size, value in zip(sizes, values, strict=True):
+        (point,) = axes.plot([size], [value], "o", alpha=0, markersize=9, label="_hover")
+        hover(point, f"{label(*model)}: {how.format(value)} at {short(size)}")
 
 
 def _line(
@@ -116,7 +125,7 @@ def _legend(models: list[tuple[str, str]]) -> list[Line2D]:
             color=look(*model).color,
             marker=look(*model).marker,
             linestyle=_dashes(model, models),  # type: ignore[arg-type]
-            label=label(*model),
+            label=drawn_name(model),
         )
         for model in models
     ]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from reports.beside import paper_table
-from reports.cells import MISSING, fixed, interval, is_missing, short, signed
+from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.records import label
@@ -53,7 +53,7 @@ def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: 
                 ("dense_params", "exponent", name),
             )
         )
-        shown = [name, str(row["sizes"]), str(row["seeds"]), _slope(row, 2), _steeper(row)]
+        shown = [name, grouped(row["sizes"]), grouped(row["seeds"]), _slope(row, 2), _steeper(row)]
         shown += [fixed(row["off_line"], 2), _slope(exponent, 4), _slope(params, 2)]
         shown += [_slope(params_exponent, 4)]
         shown += [signed(cell["paper_slope"], 2) for cell in (row, params)] if papers else []

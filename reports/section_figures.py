@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.ablation_figures import ablation_waterfall
 from reports.beside import active_ratio_curves, paper_row, paper_table
+from reports.cost_figures import quality_against_cost
+from reports.curve_figures import loss_curves, validation_curves
 from reports.expert_figures import active_heat_map, active_over_training, expert_histogram
-from reports.figures import (
-    contestants,
-    forest,
-    loss_curves,
-    quality_against_cost,
-    rows_among,
-    rows_of,
-    validation_curves,
-)
+from reports.figures import contestants, forest, rows_among, rows_of
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
 from reports.paper import Paper
 from reports.ratio_figures import quality_against_active_ratio, series_rows
@@ -30,11 +27,21 @@ from reports.variants import series, sized
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
-Figures = dict[str, tuple[Figure, str]]
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, its caption, and the rows that it was drawn from."""
+
+    figure: Figure
+    caption: str
+    data: pd.DataFrame
+
+
+Figures = dict[str, Drawing]
 
 
 def section_figures(section: Section, paper: Paper) -> Figures:
-    """The figures that a section has data for, by file stem, each with its caption."""
+    """The figures that a section has data for, by file stem."""
     figures = _quality_figures(section, paper)
     figures |= _scaling_figures(section, paper)
     figures |= _curve_figures(section)
@@ -49,20 +56,38 @@ def _quality_figures(section: Section, paper: Paper) -> Figures:
     differences = differences_frame(section, paper)
     if not differences.empty:
         caption = "Differences to the base, 95% intervals"
-        figures[f"differences-{section.name}"] = (forest(differences), caption)
+        figures[f"differences-{section.name}"] = Drawing(forest(differences), caption, differences)
+    if takes_one_model_apart(section) and not differences.empty:
+        caption = "What each change to the one model costs or gains, 95% intervals"
+        drawn = ablation_waterfall(differences)
+        figures[f"ablations-{section.name}"] = Drawing(drawn, caption, differences)
     if not section.tiers.empty:
         of_models = rows_among(section.tiers, [(c.architecture, c.variant) for c in section.contestants])
+        of_models = _in_suite_order(of_models, section)
         caption = "Lift by user-activity tier, 95% intervals over users and seeds"
-        figures[f"tiers-{section.name}"] = (lift_by_tier(_in_suite_order(of_models, section)), caption)
+        figures[f"tiers-{section.name}"] = Drawing(lift_by_tier(of_models), caption, of_models)
     if len(set(series_rows(shown)["ratio"])) > 1:
         beside = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
         own = "" if beside is None else "; beside it the paper's Figure 3, which is of its own data and sizes"
         caption = f"Quality against the active ratio, 95% intervals over seeds{own}"
-        figures[f"active-ratio-{section.name}"] = (quality_against_active_ratio(shown, beside), caption)
+        drawn = quality_against_active_ratio(shown, beside)
+        figures[f"active-ratio-{section.name}"] = Drawing(drawn, caption, shown)
     if shown["flops_per_sample"].notna().any() and sized_runs(section).empty:
         caption = "Quality against forward FLOPs per sample"
-        figures[f"quality-cost-{section.name}"] = (quality_against_cost(shown), caption)
+        figures[f"quality-cost-{section.name}"] = Drawing(quality_against_cost(shown), caption, shown)
     return figures
+
+
+def takes_one_model_apart(section: Section) -> bool:
+    """Whether the rows are changes to the base, at no common budget: no series of ratios and no sizes."""
+    changes = [contestant for contestant in section.contestants if contestant != section.base]
+    return (
+        section.base is not None
+        and len(changes) > 1
+        and all(c.architecture == section.base.architecture for c in changes)
+        and not any(series(c.variant)[1] or sized(c.variant)[1] for c in changes)
+        and not any(record.budget for record in section.records)
+    )
 
 
 def _scaling_figures(section: Section, paper: Paper) -> Figures:
@@ -72,12 +97,14 @@ def _scaling_figures(section: Section, paper: Paper) -> Figures:
     figures: Figures = {}
     for task in dict.fromkeys(means["task"]):
         caption = f"{task} against size: means, 95% intervals over seeds, lines of points a decade"
-        drawn = quality_against_size(means[means["task"] == task], fits[fits["task"] == task])
-        figures[f"scaling-{section.name}-{slug(task)}"] = (drawn, caption)
+        of_task = means[means["task"] == task]
+        drawn = quality_against_size(of_task, fits[fits["task"] == task])
+        figures[f"scaling-{section.name}-{slug(task)}"] = Drawing(drawn, caption, of_task)
     if figures and section.suite.paper_table == "figure2":
-        drawn = paper_scaling(paper_points(paper), paper_slopes(paper))
+        points = paper_points(paper)
+        drawn = paper_scaling(points, paper_slopes(paper))
         caption = "The paper's Figure 2 with the same lines: its own data, sizes and base; no axis is shared"
-        figures[f"scaling-paper-{section.name}"] = (drawn, caption)
+        figures[f"scaling-paper-{section.name}"] = Drawing(drawn, caption, points)
     return figures
 
 
@@ -87,11 +114,11 @@ def _curve_figures(section: Section) -> Figures:
     validation, left_out = few_enough(_in_suite_order(validation_frame(models), section))
     if validation.groupby(["architecture", "variant"])["samples"].nunique().max() > 1:
         caption = f"Validation over training samples{left_out}"
-        figures[f"validation-{section.name}"] = (validation_curves(validation), caption)
+        figures[f"validation-{section.name}"] = Drawing(validation_curves(validation), caption, validation)
     losses, left_out = few_enough(_in_suite_order(loss_frame(models), section))
     if not losses.empty:
         caption = f"Training loss (running mean){left_out}"
-        figures[f"loss-{section.name}"] = (loss_curves(losses), caption)
+        figures[f"loss-{section.name}"] = Drawing(loss_curves(losses), caption, losses)
     return figures
 
 
@@ -128,7 +155,8 @@ def _expert_figures(section: Section) -> Figures:
         mine = rows_of(routing, model)
         if len(set(mine["samples"])) > 1 and _differs(mine["active"]):
             caption = f"Active experts over training: {label(*model)}"
-            figures[f"active-{section.name}-{slug(label(*model))}"] = (active_over_training(mine), caption)
+            stem = f"active-{section.name}-{slug(label(*model))}"
+            figures[stem] = Drawing(active_over_training(mine), caption, mine)
     experts = _in_suite_order(active_experts_frame(section.records), section)
     if experts.empty:
         return figures
@@ -137,11 +165,13 @@ def _expert_figures(section: Section) -> Figures:
     free = [model for model in contestants(ratios) if _differs(rows_of(ratios, model)["share"])]
     if free:
         caption = "Active ratio on the test split by layer and token, mean over seeds"
-        figures[f"active-map-{section.name}"] = (active_heat_map(rows_among(experts, free)), caption)
+        mine = rows_among(experts, free)
+        figures[f"active-map-{section.name}"] = Drawing(active_heat_map(mine), caption, mine)
     routed = [model for model in contestants(experts) if rows_of(experts, model)["share"].min() < 1]
     if routed:
         caption = "How often each expert is active on the test split; dead: on less than 0.1% of its rows"
-        figures[f"experts-{section.name}"] = (expert_histogram(rows_among(experts, routed)), caption)
+        mine = rows_among(experts, routed)
+        figures[f"experts-{section.name}"] = Drawing(expert_histogram(mine), caption, mine)
     return figures
 
 

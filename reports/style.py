@@ -8,6 +8,8 @@ variants of one series (``smoe-1``, ``smoe-1/2``) share a colour and differ in m
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -15,13 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.files import replacing
+from reports.files import replacing, write_text
 from reports.variants import is_plain, series, sized
 
 INK, FAINT, BAND = "#222222", "#8A8A8A", "#E9E9E9"
+SMALL_INK = "#666666"  # words that step back, still 4.5:1 on white
 PAPER_COLOR = "#6E6E6E"
 
 _BLACK, _BLUE, _ORANGE, _GREEN, _PINK, _VERMILLION = (
@@ -164,6 +168,28 @@ def canvas(
     return figure, panels.tolist()
 
 
+# --- What a figure shows when it is pointed at ---------------------------------------------------------
+
+_HOVER = "value: "
+_HOVER_GROUP = re.compile(rf"""<g id=(?:"{_HOVER}([^"]*)"|'{_HOVER}([^']*)')>""")
+
+
+def hover(artist: Artist, text: str) -> None:
+    """Have the SVG of the figure show ``text`` where this artist is pointed at."""
+    artist.set_gid(_HOVER + " ".join(text.split()))
+
+
+def hover_line(axes: Axes, x: Any, y: Any, text: str) -> None:
+    """The same along a line, which alone would be too thin to be hit."""
+    (line,) = axes.plot(x, y, linewidth=9, alpha=0, label="_hover")
+    hover(line, text)
+
+
+def _with_titles(svg: str) -> str:
+    """The SVG with each hover text as its group's title, which browsers show."""
+    return _HOVER_GROUP.sub(lambda match: f'<g class="value"><title>{match[1] or match[2]}</title>', svg)
+
+
 @styled
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write ``<stem>.png`` and ``<stem>.svg``, the same bytes for the same figure."""
@@ -171,5 +197,6 @@ def save_figure(figure: Figure, stem: Path) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the figure; tables have the letter
         with replacing(stem.with_name(f"{stem.name}.png")) as temporary:
             figure.savefig(temporary, metadata={"Software": None})
-        with replacing(stem.with_name(f"{stem.name}.svg")) as temporary:
-            figure.savefig(temporary, metadata={"Date": None})
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    write_text(stem.with_name(f"{stem.name}.svg"), _with_titles(svg.getvalue()))

@@ -8,6 +8,7 @@ from reports.cells import fixed, grouped, interval, is_missing, percent, short
 from reports.markup import markdown
 from reports.records import Contestant, Record, label
 from reports.sections import Section
+from reports.significance import HOLM_MARK, holds_after_holm, holm_sentence
 from reports.tables import NO_DIFFERENCE, POINTS, verdict
 
 METRICS = ("auc", "uauc")
@@ -149,7 +150,8 @@ def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
         if row["kind"] == "model" and not row["is_base"] and not is_missing(row[f"{metric}_diff"]):
             word = verdict(row, metric)
             diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
-            shown = f" {interval(diff, low, high, 2)}" if word in ("higher", "lower") else ""
+            mark = HOLM_MARK if holds_after_holm(row, metric) else ""
+            shown = f" {interval(diff, low, high, 2, mark)}" if word in ("higher", "lower") else ""
             groups.setdefault(word, []).append(label(row["architecture"], row["variant"]) + shown)
     return {word: names for word, names in groups.items() if names}
 
@@ -168,16 +170,8 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             f"With {min(finished)} seeds the spread over seeds is itself poorly known; "
             f"{FEW_SEEDS} or more resolve smaller differences."
         )
-    tests = sum(
-        int(numbers.loc[numbers["kind"] == "model", f"{metric}_diff_low"].notna().sum())
-        for numbers in tables.values()
-        for metric in METRICS
-    )
-    if tests > 1:
-        said.append(
-            f"{tests} AUC and UAUC differences were looked at, each at 95% and without correction: "
-            f"about {tests / 20:.1f} would look resolved by chance if none were real."
-        )
+    if looked_at := holm_sentence(tables, METRICS):
+        said.append(looked_at)
     if len(section.contestants) > 2:
         base = section.base.label if section.base else "the base"
         said.append(f"Only differences to {base} were tested; the order among the others is untested.")
@@ -270,6 +264,11 @@ DEFINITIONS: Bullets = [
     "both models. Seeds: t interval of paired differences, their spread pooled over the dataset's models.",
     "Resolved (higher, lower): that interval leaves out zero. Else no difference is seen, which does not "
     "show that there is none. With one seed or too few users nothing is claimed.",
+    "p-value: the level at which that interval would just touch zero (users normal, seeds Student's t). "
+    f"{HOLM_MARK}: resolved after Holm's correction too, over all models of one dataset, task and metric; "
+    "across datasets, tasks and metrics nothing is corrected.",
+    "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "
+    "models.",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The quality tables of a dataset, two a task, the paper's own numbers beside ours.
+"""The quality tables of a dataset, by task, the paper's own numbers beside ours.
 
 ``quality_numbers`` returns raw numbers; ``quality_tables`` puts them into the words and digits that people
 read.
@@ -13,20 +13,14 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
-from reports.cells import (
-    MISSING,
-    fixed,
-    grouped,
-    interval,
-    is_missing,
-    signed,
-    spread,
-)
+from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
+from reports.comparisons import TEST_COLUMNS
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
 from reports.records import Contestant, label
 from reports.sections import Section, slug
+from reports.significance import HOLM_MARK, HOLM_NOTE, has_p_values, holds_after_holm, significance_table
 
 QUALITIES = ("auc", "uauc", "gauc")
 PROBABILITY_METRICS = {
@@ -67,7 +61,8 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     For each of auc, uauc and gauc: ``<metric>`` (mean over seeds) with ``_low`` and ``_high`` (95%
     interval over seeds), ``_diff`` to the base with ``_diff_low``, ``_diff_high`` (95% interval),
     ``_diff_users_low``, ``_diff_users_high`` (its part from users) and ``_resolved`` (yes, no, one seed,
-    few users), ``_paper``, the paper's printed value (points x 100, or the AUC in its base row), and
+    few users), ``_p_value``, ``_p_holm`` and ``_effect_size`` of it, ``_paper``, the paper's
+    printed value (points x 100, or the AUC in its base row), and
     ``_sign``, whether the difference goes the paper's way (:func:`reports.beside.sign`).
     """
     printed = paper_table(section, paper)
@@ -124,15 +119,16 @@ def difference(compared: pd.DataFrame, task: str, metric: str, contestant: Conte
     ]
     names = {"diff": "diff", "low": "diff_low", "high": "diff_high", "resolved": "resolved"}
     names |= {"users_low": "diff_users_low", "users_high": "diff_users_high"}
+    names |= {name: name for name in TEST_COLUMNS}
     if match.empty:
         return {f"{metric}_{ours}": None if ours == "resolved" else math.nan for ours in names.values()}
     return {f"{metric}_{ours}": match.iloc[-1][theirs] for theirs, ours in names.items()}
 
 
 def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
-    """Two tables of one task: AUC and UAUC, the paper's gains beside ours; then GAUC and the others.
+    """The tables of one task: AUC and UAUC, the paper's gains beside ours; p-values; GAUC and the others.
 
-    The CSV of both holds all of :func:`quality_numbers`.
+    The CSV of each holds all of :func:`quality_numbers`.
     """
     numbers = quality_numbers(section, task, paper)
     rows, printed = numbers.to_dict("records"), paper_table(section, paper)
@@ -143,11 +139,12 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     for metric, title in PROBABILITY_METRICS.items():
         more[title] = [fixed(row[metric], 4) for row in rows]
     where = f"on {section.dataset}, task {task}, test split"
-    notes = [*_measure_notes(numbers), _difference_note(section)]
+    notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
     beside = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     return [
         _from_columns(f"quality-{stem}", f"Quality {where}", numbers, models | main, notes + beside),
+        *significance_table(section, task, numbers, QUALITIES),
         _from_columns(f"more-{stem}", f"More metrics {where}", numbers, models | more, notes),
     ]
 
@@ -171,7 +168,8 @@ def _seeds_cell(row: dict) -> str:
     if row["kind"] == "reference":
         return MISSING
     failed = row["failed_seeds"]
-    return f"{row['seeds']} of {row['seeds'] + failed}" if failed else str(row["seeds"])
+    of = f" of {row['seeds'] + failed}" if failed else ""
+    return Shown(f"{row['seeds']}{of}", row["seeds"])
 
 
 def _metric_columns(
@@ -202,16 +200,22 @@ def _mean_cell(row: dict, metric: str) -> str:
 def difference_cell(row: dict, metric: str) -> str:
     """``+0.64 (+0.51 to +0.77) higher``, or ``no difference seen`` after the interval.
 
-    Where it is untested the interval is the users' alone.
+    A dagger where it holds after Holm's correction; where it is untested the interval is the users' alone.
     """
     if row["is_base"]:
-        return "base"
+        return Shown("base", 0.0)
     if is_missing(row[f"{metric}_diff"]):
         return MISSING
     diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
-    if is_missing(low) and not is_missing(row[f"{metric}_diff_users_low"]):
+    claimed = not is_missing(low)
+    if not claimed and not is_missing(row[f"{metric}_diff_users_low"]):
         low, high = (POINTS * row[f"{metric}_diff_users_{end}"] for end in ("low", "high"))
-    return f"{interval(diff, low, high, 2)} {verdict(row, metric)}"
+    return interval(diff, low, high, 2, marked_verdict(row, metric), claimed)
+
+
+def marked_verdict(row: dict, metric: str) -> str:
+    """:func:`verdict`, with a dagger where it holds after Holm's correction."""
+    return verdict(row, metric) + (f" {HOLM_MARK}" if holds_after_holm(row, metric) else "")
 
 
 def verdict(row: dict, metric: str) -> str:
@@ -226,7 +230,7 @@ def _paper_cell(row: dict, metric: str, printed: PaperTable) -> str:
     value = row[f"{metric}_paper"]
     if not any(r.base and r.name == row["paper_row"] for r in printed.rows):
         return signed(value, 2)
-    return "its base" if is_missing(value) else f"{fixed(value, 4)} (its base)"
+    return Shown("its base" if is_missing(value) else f"{fixed(value, 4)} (its base)", 0.0)
 
 
 def _measure_notes(numbers: pd.DataFrame) -> list[str]:
@@ -240,11 +244,12 @@ def _measure_notes(numbers: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _difference_note(section: Section) -> str:
+def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.comparisons.empty:
-        return "The folder holds no comparisons, so differences to the base are not shown."
-    return (
+        return ["The folder holds no comparisons, so differences to the base are not shown."]
+    note = (
         f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, with "
         f'its 95% interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}. '
         "Untested: the interval is over users alone, and nothing is claimed."
     )
+    return [note, HOLM_NOTE] if has_p_values(numbers) else [note]

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.figures import METRICS, POINTS, contestants, rows_of
+from reports.cells import interval
+from reports.figures import METRICS, POINTS, contestants, drawn_name, rows_of
 from reports.records import label
-from reports.style import INK, canvas, look, styled
+from reports.style import INK, canvas, hover, look, styled
 from reports.tiers import TIERS
 
 
@@ -37,7 +38,7 @@ def lift_by_tier(tiers: pd.DataFrame) -> Figure:
     bases = ", ".join(dict.fromkeys(within["base"].astype(str)))
     figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)", fontsize="medium")
     handles = [
-        Line2D([], [], color=look(*model).color, marker=look(*model).marker, label=label(*model))
+        Line2D([], [], color=look(*model).color, marker=look(*model).marker, label=drawn_name(model))
         for model in models
     ]
     handles.append(Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="not resolved"))
@@ -62,3 +63,5 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[tuple[str, str]]) -> Non
             (point,) = axes.plot([x], [POINTS * row["diff"]], style.marker, color=style.color, markersize=6)
             fill = style.color if row["resolved"] == "yes" else "white"
             point.set(markerfacecolor=fill, label=label(*model))
+            shown = interval(POINTS * row["diff"], POINTS * low, POINTS * high, 2)
+            hover(point, f"{label(*model)}, {row['tier']}: {shown}")

@@ -12,12 +12,14 @@ import pandas as pd
 
 from reports.beside import SIGNS, paper_table, sign
 from reports.cells import fixed, grouped, interval, is_missing, signed
+from reports.comparisons import TEST_COLUMNS
 from reports.figures import contestants, rows_of
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
 from reports.records import Contestant, label
 from reports.sections import Section, slug
+from reports.significance import HOLM_MARK, has_p_values
 from reports.summary import METRICS
 from reports.tables import POINTS, difference_cell
 
@@ -37,8 +39,8 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
 
     ``users`` and ``rows`` of the tier's test rows, ``seeds``, and for auc and uauc the mean over seeds, the
     difference to the base as ``_diff``, ``_diff_low``, ``_diff_high``, ``_diff_users_low``,
-    ``_diff_users_high`` and ``_resolved``; ``paper_<app>`` is the paper's online lift in percent, which
-    stands beside a RankMixer.
+    ``_diff_users_high``, ``_resolved``, ``_p_value``, ``_p_holm`` and ``_effect_size``; ``paper_<app>`` is
+    the paper's online lift in percent, which stands beside a RankMixer.
     """
     pairs = [tier for tier in dict.fromkeys(section.tiers["tier"]) if tier not in TIERS]
     everyone = [(who, "model") for who in section.contestants]
@@ -97,6 +99,7 @@ def _lift(section: Section, task: str, tier: str, metric: str, who: Contestant) 
     found = rows.iloc[-1].to_dict() if len(rows) else {}
     ends = ("low", "high", "users_low", "users_high")
     lift: dict[str, object] = {f"{metric}_diff_{end}": found.get(end, math.nan) for end in ends}
+    lift |= {f"{metric}_{name}": found.get(name, math.nan) for name in TEST_COLUMNS}
     return lift | {f"{metric}_diff": found.get("diff", math.nan), f"{metric}_resolved": found.get("resolved")}
 
 
@@ -129,6 +132,8 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
         "vs base: the lift, in AUC points x 100 with its 95% interval over users and seeds; in a row such as "
         f"{FIRST_LESS_LAST!r} the lift in the first tier less that in the second.",
     ]
+    if has_p_values(numbers):
+        notes.append(f"{HOLM_MARK}: after Holm's correction over the models of a tier, task and metric too.")
     if apps and printed:
         unit = printed.columns[task].unit
         notes.append(f"paper: {printed.label} of {paper.citation}, RankMixer-1B, {unit}; {ONLINE}.")

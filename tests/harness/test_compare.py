@@ -307,7 +307,7 @@ def test_the_file_holds_the_frame_and_leaves_unknown_cells_empty(made_up):
     assert {p.name for p in made_up.out.iterdir()} == {"suite.json", "runs", "comparisons.csv"}
     header, first, *_ = path.read_text().splitlines()
     assert header.split(",") == COLUMNS
-    assert first.endswith(",,,,,one seed")
+    assert first.endswith(",,,,,one seed,,,")
     read = pd.read_csv(path, dtype={"variant": str}).fillna({"variant": ""})
     pd.testing.assert_frame_equal(read, compare(made_up.out), check_dtype=False, rtol=0, atol=0)
 

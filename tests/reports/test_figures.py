@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from reports.comparisons import load_comparisons
-from reports.figures import forest, loss_curves, quality_against_cost, validation_curves
+from reports.cost_figures import quality_against_cost
+from reports.curve_figures import loss_curves, validation_curves
+from reports.figures import forest
 from reports.frames import loss_frame, validation_frame
 from reports.records import load_records
 from reports.results import results_frame

@@ -1,0 +1,134 @@
+"""All that a report says, before any page is made: words, tables and figures by section.
+
+``report.md`` and the web page are two ways of showing the same :class:`Contents`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports import summary
+from reports.against import against_the_paper
+from reports.beside import printed_table
+from reports.costs import cost_table
+from reports.markup import Table
+from reports.ordering import ordering_tables, ordering_words
+from reports.paper import Paper, load_paper
+from reports.readings import reading_tables
+from reports.records import Record, load_records
+from reports.scaling_page import scaling_tables, scaling_words
+from reports.section_figures import Figures, section_figures
+from reports.sections import Section, load_sections
+from reports.tables import quality_numbers, quality_tables
+from reports.tiers import by_user_activity, tier_tables
+from reports.tuning import tuning_tables
+
+
+@dataclass(frozen=True)
+class Words:
+    """Sentences under a title."""
+
+    title: str
+    bullets: list[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is said of one section: one dataset of one suite.
+
+    ``overview`` is what was compared, found, and cannot be concluded; ``more`` are the details. Words
+    without a bullet are left out.
+    """
+
+    section: Section
+    title: str
+    in_short: str
+    overview: list[Words]
+    more: list[Words]
+    tables: list[Table]
+    figures: Figures
+    environment: list[str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A whole report."""
+
+    title: str
+    descriptions: list[str]
+    citation: str
+    commands: list[str]
+    parts: list[Part]
+    printed: list[Table]  # the paper's own tables
+    records: list[Record]
+
+    @property
+    def tables(self) -> list[Table]:
+        return [*(table for part in self.parts for table in part.tables), *self.printed]
+
+
+NOT_THE_PAPERS_DATA = (
+    "The data here are not the paper's",
+    "its logs, model sizes and training are its own, and its numbers stand beside ours as context.",
+)
+WHAT_TO_KEEP_IN_MIND = "What to keep in mind, and what cannot be concluded"
+
+
+def gather(out: Path) -> Contents:
+    """The contents of the report on ``out``.
+
+    Raises:
+        RecordError: there are no records, or a file is damaged; the message names it and the mend.
+    """
+    records = load_records(out)
+    sections = load_sections(records, out)
+    paper = load_paper()
+    suites = [section.suite for section in sections]
+    keys = dict.fromkeys(suite.paper_table for suite in suites)
+    return Contents(
+        title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
+        descriptions=list(dict.fromkeys(suite.description for suite in suites if suite.description)),
+        citation=str(paper.citation),
+        commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
+        parts=[_part(section, paper) for section in sections],
+        printed=[printed_table(key, paper) for key in keys if key in paper.tables],
+        records=records,
+    )
+
+
+def _part(section: Section, paper: Paper) -> Part:
+    numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
+    against = [*against_the_paper(section, numbers, paper), *ordering_words(section, paper)]
+    return Part(
+        section=section,
+        title=f"{section.dataset} ({section.suite.name})",
+        in_short=summary.in_short(section, numbers),
+        overview=_said(
+            Words("What was compared", summary.compared(section)),
+            Words("What was found", summary.found(section, numbers)),
+            Words(WHAT_TO_KEEP_IN_MIND, summary.cautions(section, numbers)),
+        ),
+        more=_said(
+            Words("How quality grows with size", scaling_words(section, paper)),
+            Words("Against the paper", against),
+            Words("By user activity", by_user_activity(section, paper)),
+            Words("Failed runs", summary.failures(section)),
+        ),
+        tables=_tables(section, paper),
+        figures=section_figures(section, paper),
+        environment=summary.environments(section),
+    )
+
+
+def _said(*words: Words) -> list[Words]:
+    return [of_title for of_title in words if of_title.bullets]
+
+
+def _tables(section: Section, paper: Paper) -> list[Table]:
+    tables = [table for task in section.tasks for table in quality_tables(section, task, paper)]
+    tables += reading_tables(section)
+    tables += tier_tables(section, paper)
+    tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
+    tables += tuning_tables(section)
+    return tables + ([cost_table(section, paper)] if section.contestants else [])

@@ -1,0 +1,117 @@
+"""``OUT/report/``: ``index.html``, and ``runs/<folder of the run>.html`` for each run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.cells import fixed, grouped
+from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part
+from reports.files import write_text
+from reports.page.figures import FigureView, figure_view
+from reports.page.run_pages import page_name, run_view
+from reports.page.tables import Cell, Column, TableView, cell_view, table_view
+from reports.records import Record
+from reports.summary import DEFINITIONS, METRICS
+
+HERE = Path(__file__).parent
+
+
+def write_pages(contents: Contents, out: Path) -> Path:
+    """Write the index and a page a run into ``out/report``, from figures saved before. The index's path.
+
+    Pages of runs that are no longer in ``out/runs`` are removed.
+    """
+    report = out / "report"
+    run_template = _environment().get_template("run.html")
+    for record in contents.records:
+        write_text(report / "runs" / page_name(record), run_template.render(run=run_view(record)))
+    for stale in set(report.glob("runs/*.html")) - {
+        report / "runs" / page_name(record) for record in contents.records
+    }:
+        stale.unlink()
+    write_text(report / "index.html", index_page(contents, out / "figures"))
+    return report / "index.html"
+
+
+def index_page(contents: Contents, figures: Path) -> str:
+    """The HTML of the report; ``figures`` holds the saved SVGs."""
+    return (
+        _environment()
+        .get_template("index.html")
+        .render(
+            contents=contents,
+            not_the_papers_data=NOT_THE_PAPERS_DATA,
+            tables=[list(map(table_view, part.tables)) for part in contents.parts],
+            figures=[_figures(part, figures) for part in contents.parts],
+            printed=[table_view(table) for table in contents.printed],
+            runs=runs_table(contents.records),
+            definitions=DEFINITIONS,
+        )
+    )
+
+
+def _figures(part: Part, folder: Path) -> list[FigureView]:
+    return [
+        figure_view(name, drawing, (folder / f"{name}.svg").read_text(encoding="utf-8"))
+        for name, drawing in part.figures.items()
+    ]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Ours, and so not escaped; the digest lets this script run and no other.
+    environment.globals |= {
+        "script": Markup(script),
+        "script_digest": digest,
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+    }
+    return environment
+
+
+# --- The table of runs ------------------------------------------------------------------------------------
+
+
+def runs_table(records: list[Record]) -> TableView:
+    """One row a run, linked to its page: status, mean test metrics of each task, seconds, when it began."""
+    tasks = list(dict.fromkeys(task for record in records for task in record.metrics))
+    titles = ["run", "status", "dataset", "seed"]
+    titles += [f"{task}: {metric.upper()}" for task in tasks for metric in METRICS]
+    titles += ["training s", "began"]
+    text = {"run", "status", "dataset", "began"}
+    return TableView(
+        anchor="runs",
+        caption=f"All {len(records)} runs, each with its own page",
+        columns=[Column(title, title not in text) for title in titles],
+        rows=[_run_row(record, tasks) for record in records],
+        references=[],
+        notes=[],
+    )
+
+
+def _run_row(record: Record, tasks: list[str]) -> list[Cell]:
+    name = record.contestant.label
+    link = Cell(name, name, href=f"runs/{quote(page_name(record))}")
+    measured = [
+        fixed(getattr(record.metrics[task], metric) if task in record.metrics else None, 4)
+        for task in tasks
+        for metric in METRICS
+    ]
+    seconds = record.training.train_seconds if record.training else None
+    rest = [record.status, record.dataset, grouped(record.seed), *measured, fixed(seconds, 1)]
+    return [link, *map(cell_view, [*rest, record.started_at])]

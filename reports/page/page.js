@@ -1,0 +1,95 @@
+"use strict";
+
+// Tables: each heading sorts by the raw numbers; what is missing stays last, reference rows stay below.
+for (const table of document.querySelectorAll("table")) {
+  const rows = [...table.tBodies[0].rows];
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, column) => {
+    const numeric = heading.classList.contains("number");
+    const cycle = numeric ? ["descending", "ascending", "none"] : ["ascending", "descending", "none"];
+    const key = (row) => {
+      const value = row.cells[column].dataset.value;
+      return value === "" ? null : numeric ? Number(value) : value;
+    };
+    const compare = (a, b) => (numeric ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+    heading.querySelector("button").addEventListener("click", () => {
+      const order = cycle[(cycle.indexOf(heading.ariaSort) + 1) % 3] ;
+      const sign = order === "descending" ? -1 : 1;
+      const known = (row) => key(row) !== null && !Number.isNaN(key(row));
+      const sorted = order === "none" ? rows : [
+        ...rows.filter(known).sort((a, b) => sign * compare(key(a), key(b))),
+        ...rows.filter((row) => !known(row)),
+      ];
+      headings.forEach((other) => { other.ariaSort = other === heading ? order : "none"; });
+      table.tBodies[0].append(...sorted);
+    });
+  });
+}
+
+// Figures: a mark's title is shown beside it when it is pointed at, tapped or reached by keyboard.
+const tip = document.getElementById("tip");
+
+function show(mark) {
+  const box = mark.getBoundingClientRect();
+  tip.textContent = mark.dataset.value;
+  tip.hidden = false;
+  const left = box.left + box.width / 2 - tip.offsetWidth / 2;
+  const above = box.top - tip.offsetHeight - 8;
+  tip.style.left = `${Math.max(4, Math.min(left, document.documentElement.clientWidth - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${above > 4 ? above : Math.min(box.bottom + 8, innerHeight - tip.offsetHeight - 4)}px`;
+}
+
+for (const svg of document.querySelectorAll("svg")) {
+  const marks = [...svg.querySelectorAll(".value")];
+  marks.forEach((mark, i) => {
+    const title = mark.querySelector("title");
+    mark.dataset.value = title.textContent;
+    mark.setAttribute("aria-label", title.textContent);
+    mark.setAttribute("role", "img");
+    mark.setAttribute("tabindex", i === 0 ? "0" : "-1");
+    title.remove();
+    mark.addEventListener("pointerenter", () => show(mark));
+    mark.addEventListener("pointerleave", () => { tip.hidden = true; });
+    mark.addEventListener("click", () => show(mark));
+    mark.addEventListener("focus", () => show(mark));
+    mark.addEventListener("blur", () => { tip.hidden = true; });
+    mark.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const next = marks[(i + step + marks.length) % marks.length];
+      mark.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+    });
+  });
+}
+
+addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+addEventListener("scroll", () => { tip.hidden = true; }, { capture: true, passive: true });
+
+// Light or dark: what the system asks for, until the button says otherwise.
+const root = document.documentElement;
+const button = document.getElementById("theme");
+const remembered = { get: () => null, set: () => {} };
+try {
+  localStorage.getItem("theme");
+  remembered.get = () => localStorage.getItem("theme");
+  remembered.set = (theme) => localStorage.setItem("theme", theme);
+} catch { /* a browser that keeps nothing for files */ }
+
+function setTheme(theme) {
+  if (theme) root.dataset.theme = theme;
+  const isDark = (theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  button.textContent = isDark ? "Light" : "Dark";
+  button.setAttribute("aria-label", `Show the page ${isDark ? "light" : "dark"}`);
+  return isDark;
+}
+
+button.hidden = false;
+let isDark = setTheme(remembered.get());
+button.addEventListener("click", () => {
+  const theme = isDark ? "light" : "dark";
+  remembered.set(theme);
+  isDark = setTheme(theme);
+});

@@ -1,0 +1,169 @@
+"""A page a run: what was asked for, how training went, what came out, and where it ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from reports.cells import Shown, fixed, grouped, params, percent, short
+from reports.page.curves import line_chart
+from reports.page.tables import Column, TableView, cell_view
+from reports.records import Record
+from reports.style import look
+from reports.summary import METRICS
+
+_QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
+_COUNTS = ("users", "rows", "one_class_users", "one_class_rows")
+
+
+@dataclass(frozen=True)
+class Details:
+    """Names and values under a title; values are text as it is shown."""
+
+    title: str
+    pairs: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its template takes it; ``record`` is the link to its ``record.json``."""
+
+    title: str
+    status: str
+    failure: str
+    record: str
+    metrics: TableView | None
+    charts: list[tuple[str, Markup]]
+    details: list[Details]
+
+
+def run_view(record: Record) -> RunView:
+    """The view of one run."""
+    failure = record.failure
+    step = f" at step {failure.step}" if failure and failure.step is not None else ""
+    return RunView(
+        title=f"{record.contestant.label} on {record.dataset}, seed {record.seed}",
+        status=record.status,
+        failure=f"failed{step}: {failure.reason}" if failure else "",
+        record=f"../../runs/{quote(record.folder)}/record.json",
+        metrics=_metrics(record),
+        charts=_charts(record),
+        details=[details for details in _details(record) if details.pairs],
+    )
+
+
+def page_name(record: Record) -> str:
+    """The file name of the run's page."""
+    return f"{record.folder}.html"
+
+
+def _metrics(record: Record) -> TableView | None:
+    if not record.metrics:
+        return None
+    titles = ["task", *(name.replace("_", " ") for name in (*_QUALITIES, *_COUNTS))]
+    rows = [
+        [task, *(fixed(getattr(m, name), 4) for name in _QUALITIES)]
+        + [grouped(getattr(m, name)) for name in _COUNTS]
+        for task, m in record.metrics.items()
+    ]
+    return TableView(
+        anchor="metrics",
+        caption="Test split",
+        columns=[Column(title, title != "task") for title in titles],
+        rows=[[cell_view(cell) for cell in row] for row in rows],
+        references=[],
+        notes=["Users and rows: those that bear on UAUC; one-class users have no AUC of their own."],
+    )
+
+
+def _charts(record: Record) -> list[tuple[str, Markup]]:
+    """Training loss, and validation metrics where they were measured more than once; each with its title."""
+    curves = {"training loss": [(samples, loss) for samples, loss in record.curve if loss is not None]}
+    for task in dict.fromkeys(task for point in record.validation for task in point.metrics):
+        for metric in METRICS:
+            curves[f"{task}: validation {metric.upper()}"] = [
+                (float(point.samples), value)
+                for point in record.validation
+                if task in point.metrics and (value := getattr(point.metrics[task], metric)) is not None
+            ]
+    color = look(record.architecture, record.variant).color
+    return [(title, line_chart(points, title, color)) for title, points in curves.items() if len(points) > 1]
+
+
+def _last_validation(record: Record) -> list[tuple[str, str]]:
+    if not record.validation:
+        return []
+    last = record.validation[-1]
+    pairs = [("after samples", str(grouped(last.samples)))]
+    for task, measured in last.metrics.items():
+        cells = [(f"{task}: {name.upper()}", fixed(getattr(measured, name), 4)) for name in METRICS]
+        pairs += _known(cells)
+    return pairs
+
+
+def _details(record: Record) -> list[Details]:
+    info = record.dataset_info
+    data = {"fingerprint": info.fingerprint, "users": info.users, "rows": info.rows, "notes": info.notes}
+    return [
+        Details("Validation split, when training ended", _last_validation(record)),
+        Details("Settings", flattened(record.spec)),
+        Details("Cost", _cost(record)),
+        Details("Training", _training(record)),
+        Details("Data", flattened(data)),
+        Details("Environment", flattened(record.environment)),
+        Details("Time", flattened({"started": record.started_at, "finished": record.finished_at})),
+    ]
+
+
+def flattened(values: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as dotted names with their values as text; what is None or empty is left out.
+
+    >>> flattened({"training": {"epochs": 1, "patience": None}, "tasks": ["finish", "skip"]})
+    [('training.epochs', '1'), ('tasks', 'finish, skip')]
+    """
+    pairs = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            pairs += flattened(value, f"{before}{name}.")
+        elif value is not None and value != "":
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            pairs.append((f"{before}{name}", text))
+    return pairs
+
+
+def _cost(record: Record) -> list[tuple[str, str]]:
+    if record.cost is None:
+        return []
+    cost, budget = record.cost, record.budget
+    shown: list[tuple[str, Shown]] = [
+        ("dense parameters", params(cost.dense_params)),
+        ("sparse parameters", params(cost.sparse_params)),
+        ("forward FLOPs per sample", short(cost.flops_per_sample)),
+        ("active forward FLOPs per sample", short(cost.active_flops_per_sample)),
+        ("training FLOPs per sample", short(cost.train_flops_per_sample)),
+        ("budget miss", percent(budget.miss if budget else None, 1, sign=True)),
+    ]
+    return _known(shown)
+
+
+def _training(record: Record) -> list[tuple[str, str]]:
+    training = record.training
+    if training is None:
+        return []
+    shown = [
+        ("samples", grouped(training.train_samples)),
+        ("seconds", fixed(training.train_seconds, 1)),
+        ("training samples/s", short(training.train_samples_per_second)),
+        ("evaluation samples/s", short(training.eval_samples_per_second)),
+        ("training MFU", percent(training.mfu_train)),
+        ("peak, FLOP/s", short(training.peak_flops)),
+    ]
+    named = {"peak from": training.peak_source, "device": training.device, "precision": training.precision}
+    return _known(shown) + flattened(named)
+
+
+def _known(shown: list[tuple[str, Shown]]) -> list[tuple[str, str]]:
+    return [(name, str(cell)) for name, cell in shown if cell.value is not None]

@@ -1,0 +1,92 @@
+"""What the page shows of a table: its cells with the raw numbers that sorting goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from reports.cells import MISSING, Shown
+from reports.markup import NO_CONTESTANTS, Table
+from reports.page.intervals import Scale, draw, has_interval
+
+NOTHING = Markup("")
+PAPERS = "paper"  # how the titles of the paper's columns begin
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``value`` is what the cell is sorted by, empty where nothing is known; ``href`` makes it a link."""
+
+    text: str
+    value: str
+    drawing: Markup = NOTHING
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading; ``numeric`` columns are sorted by number, ``papers`` ones hold the paper's own values.
+
+    In ``drawn`` columns intervals stand before the numbers.
+    """
+
+    title: str
+    numeric: bool
+    papers: bool = False
+    drawn: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The classes of its cells."""
+        names = {"number": self.numeric, "papers": self.papers, "drawn": self.drawn}
+        return " ".join(name for name, is_so in names.items() if is_so)
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as the template takes it; ``stem`` names its files in ``tables/``, empty where it has none."""
+
+    anchor: str
+    caption: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    references: list[list[Cell]]
+    notes: list[str]
+    stem: str = ""
+    apart: str = NO_CONTESTANTS
+
+
+def table_view(table: Table) -> TableView:
+    """The view of one of the report's tables."""
+    shown = [*table.rows, *table.references]
+    scales = [Scale.of(row[i] for row in table.rows) for i in range(len(table.header))]
+    columns = [
+        Column(title, _is_numeric([row[i] for row in shown]), title.startswith(PAPERS), scales[i] is not None)
+        for i, title in enumerate(table.header)
+    ]
+    return TableView(
+        anchor=f"table-{table.name}",
+        caption=table.caption,
+        columns=columns,
+        rows=[_cells(row, scales) for row in table.rows],
+        references=[_cells(row, scales) for row in table.references],
+        notes=table.notes,
+        stem=table.name,
+    )
+
+
+def _is_numeric(cells: list[str]) -> bool:
+    return any(isinstance(cell, Shown) and cell.value is not None for cell in cells)
+
+
+def _cells(row: list[str], scales: list[Scale | None]) -> list[Cell]:
+    return [cell_view(cell, scale) for cell, scale in zip(row, scales, strict=True)]
+
+
+def cell_view(cell: str, scale: Scale | None = None) -> Cell:
+    """The cell with its raw number, where it has one, and its interval, where it is to be drawn."""
+    if not isinstance(cell, Shown):
+        return Cell(cell, "" if cell == MISSING else cell)
+    value = "" if cell.value is None else repr(cell.value)
+    return Cell(str(cell), value, draw(cell, scale) if scale and has_interval(cell) else NOTHING)

@@ -1,0 +1,322 @@
+"""The page as a browser shows it: sorting, values, themes, narrow screens, print, unkind names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+import pytest
+
+from reports.render import render
+from tests.reports.made_up import (
+    ARCHITECTURES,
+    comparison_rows,
+    failed,
+    quick_records,
+    record,
+    reference,
+    write_out,
+)
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = (
+    """<script>document.title='taken'</script>" onmouseover='x' <img src=x onerror=alert(1)> & {{ 7 * 7 }}"""
+)
+SHORT_HOSTILE = """"><svg/onload=alert(2)>'"""
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed: THE PAGE WAS NOT TESTED IN A BROWSER"
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    """Models with a failed run, a long curve, p-values and names meant to break out of their place."""
+    records = [
+        *quick_records(seeds=2),
+        *(record("rankmixer", seed, variant=HOSTILE) for seed in range(2)),
+        record("dcn", 0, dataset="kuairand-pure", tasks=(SHORT_HOSTILE,)),
+        record("dlrm_mlp", 0, dataset="kuairand-pure", tasks=(SHORT_HOSTILE,)),
+        failed("autoint", 0, dataset="kuairand-pure"),
+        reference("duration_only", "kuairand-pure", tasks=(SHORT_HOSTILE,)),
+    ]
+    records[0]["environment"]["processor"] = HOSTILE
+    rows = comparison_rows(records)
+    for row in rows:
+        row |= {"p_value": 0.001, "p_holm": 0.004 if row["architecture"] == "rankmixer" else 0.2}
+        row["effect_size"] = 1.5
+    out = write_out(tmp_path_factory.mktemp("page"), records, rows, command=f"run {HOSTILE}")
+    render(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        # As root, as in a container, Chromium has no sandbox to run in.
+        yield (chromium := playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]))
+        chromium.close()
+
+
+class Seen:
+    """A page that was opened, with what it said and asked for."""
+
+    def __init__(self, browser, path: Path, width: int = 1200, theme: str = "light"):
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+
+@pytest.fixture
+def open_page(browser):
+    opened = []
+
+    def open_it(path: Path, **options) -> Seen:
+        opened.append(Seen(browser, path, **options))
+        return opened[-1]
+
+    yield open_it
+    for seen in opened:
+        seen.context.close()
+
+
+def index(out: Path) -> Path:
+    return out / "report" / "index.html"
+
+
+def run_pages(out: Path) -> list[Path]:
+    return sorted((out / "report" / "runs").glob("*.html"))
+
+
+QUALITY = "#table-quality-shortvideo-finish"
+
+
+def names(page, body: int = 0) -> list[str]:
+    rows = f"{QUALITY} tbody >> nth={body} >> tr:not(.apart) > :first-child"
+    return page.locator(rows).all_inner_texts()
+
+
+def heading(page, title: str):
+    return page.locator(f"{QUALITY} thead th").filter(has_text=re.compile(f"^{re.escape(title)}"))
+
+
+def means(out: Path, metric: str) -> pd.Series:
+    results = pd.read_csv(out / "results.csv", keep_default_na=False, na_values=[""])
+    chosen = results[(results["dataset"] == "shortvideo") & (results["task"] == "finish")]
+    chosen = chosen[~chosen["architecture"].isin(["oracle", "constant"])]
+    return chosen.groupby(["architecture", "variant"], dropna=False)[metric].mean()
+
+
+def test_a_heading_sorts_by_the_raw_number_both_ways_and_back(out, open_page):
+    page = open_page(index(out)).page
+    before = names(page)
+    expected = [key[0] for key in means(out, "auc").sort_values().index]
+    auc = heading(page, "AUC").first
+    auc.locator("button").click()
+    assert auc.get_attribute("aria-sort") == "descending"
+    assert [name.split(" ")[0] for name in names(page)] == expected[::-1]
+    auc.locator("button").click()
+    assert auc.get_attribute("aria-sort") == "ascending"
+    assert [name.split(" ")[0] for name in names(page)] == expected
+    auc.locator("button").click()
+    assert auc.get_attribute("aria-sort") == "none"
+    assert names(page) == before
+
+
+def test_sorting_works_by_keyboard_on_every_heading_and_leaves_references_below(out, open_page):
+    page = open_page(index(out)).page
+    references = names(page, body=1)
+    assert references == ["oracle", "constant"]
+    for button in page.locator(f"{QUALITY} thead button").all():
+        button.focus()
+        page.keyboard.press("Enter")
+        sort = button.evaluate("button => button.closest('th').ariaSort")
+        assert sort in ("ascending", "descending")
+        assert page.locator(f"{QUALITY} thead th[aria-sort]:not([aria-sort=none])").count() == 1
+        values = page.locator(f"{QUALITY} tbody >> nth=0").evaluate(
+            "(body, i) => [...body.rows].map(row => row.cells[i].dataset.value)",
+            button.evaluate("button => button.closest('th').cellIndex"),
+        )
+        known = [value for value in values if value]
+        assert values == known + [""] * (len(values) - len(known)), "missing values are last"
+        if button.evaluate("button => button.closest('th').classList.contains('number')"):
+            assert [float(v) for v in known] == sorted(map(float, known), reverse=sort == "descending")
+        assert names(page, body=1) == references
+
+
+def test_numbers_sort_as_numbers_where_their_text_would_not(out, open_page):
+    """FLOPs a sample are printed with prefixes: 998 k is less than 1.02 M."""
+    page = open_page(index(out)).page
+    buttons = page.locator("#table-cost-shortvideo thead button")
+    buttons.filter(has_text=re.compile("^FLOPs/sample")).click()
+    shown = page.locator("#table-cost-shortvideo tbody tr > :first-child").all_inner_texts()
+    flops = pd.read_csv(out / "tables" / "cost-shortvideo.csv").set_index("architecture")
+    flops = flops["flops_per_sample"][lambda column: ~column.index.duplicated()]
+    assert [flops[name.split(" ")[0]] for name in shown] == sorted(
+        (flops[name.split(" ")[0]] for name in shown), reverse=True
+    )
+
+
+def test_a_mark_shows_its_value_when_pointed_at_focused_or_tapped(out, open_page):
+    page = open_page(index(out)).page
+    figure = page.locator("#figure-differences-shortvideo svg")
+    figure.scroll_into_view_if_needed()
+    marks = figure.locator(".value")
+    assert marks.count() == 4 * (len(ARCHITECTURES) - 1 + 1)
+    tip = page.locator("#tip")
+    assert tip.is_hidden()
+    comparisons = pd.read_csv(out / "comparisons.csv")
+    first = comparisons[(comparisons["metric"] == "auc") & (comparisons["architecture"] == "deepfm")].iloc[0]
+    marks.nth(0).hover()
+    assert tip.inner_text().startswith(f"deepfm: {100 * first['diff']:+.2f}".replace("-", "\N{MINUS SIGN}"))
+    page.mouse.move(1, 1)
+    assert tip.is_hidden()
+    marks.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    assert tip.inner_text().startswith("dcn: ")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    marks.nth(2).dispatch_event("click")
+    assert tip.inner_text().startswith("autoint: ")
+
+
+def test_every_link_leads_to_a_file_or_a_place_on_the_page(out, open_page):
+    for path in [index(out), *run_pages(out)]:
+        page = open_page(path).page
+        links = page.locator("a").evaluate_all("links => links.map(link => link.href)")
+        assert len(links) > 1
+        for link in links:
+            file, _, anchor = link.partition("#")
+            target = Path(path_of(file))
+            assert target.is_file(), link
+            if anchor and target == path:
+                assert page.locator(f"[id='{anchor}']").count() == 1, link
+
+
+def path_of(url: str) -> str:
+    parsed = urlparse(url)
+    assert parsed.scheme == "file", url
+    return unquote(parsed.path)
+
+
+def test_nothing_is_asked_for_and_nothing_complained_of(out, open_page):
+    for path in [index(out), *run_pages(out)]:
+        seen = open_page(path)
+        assert seen.complaints == [], path
+        assert [url for url in seen.requests if not url.startswith("data:")] == [path.as_uri()]
+
+
+def test_unkind_names_are_shown_and_do_nothing(out, open_page):
+    for path in [index(out), *run_pages(out)]:
+        seen = open_page(path)
+        assert seen.page.locator("script").count() == 1
+        assert seen.page.locator("img, [onmouseover], [onload], [onerror]").count() == 0
+        assert "taken" not in seen.page.title().replace(HOSTILE, "")
+    page = open_page(index(out)).page
+    assert HOSTILE in page.locator("pre").first.inner_text()
+    assert f"rankmixer ({HOSTILE})" in names(page)
+    assert SHORT_HOSTILE in page.locator("#summary").inner_text()
+    marks = page.locator(".value").evaluate_all("marks => marks.map(mark => mark.dataset.value)")
+    assert any(mark.startswith(f"rankmixer ({HOSTILE}): ") for mark in marks)
+
+
+def test_no_id_is_given_twice(out, open_page):
+    page = open_page(index(out)).page
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("width", [320, 400, 900, 1440])
+def test_the_page_never_scrolls_sideways(out, open_page, width):
+    for path in [index(out), run_pages(out)[0]]:
+        page = open_page(path, width=width).page
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_first_column_stays_when_a_wide_table_is_scrolled(out, open_page):
+    page = open_page(index(out), width=400).page
+    box = page.locator(f"{QUALITY} .scroll")
+    box.scroll_into_view_if_needed()
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    first = page.locator(f"{QUALITY} tbody tr").first.locator("th")
+    before = first.bounding_box()["x"]
+    box.evaluate("box => { box.scrollLeft = 200 }")
+    assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
+
+
+# Contrast as WCAG 2 defines it, of each piece of text against the nearest background behind it. Text on
+# the coloured cells of a heat map is held to the same in test_expert_figures.py.
+CONTRAST = """() => {
+  const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const rgba = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const color = rgba(getComputedStyle(element).backgroundColor);
+      if (color.length === 3 || color[3] === 1) return color;
+    }
+    throw new Error("no background");
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || element.closest("script, style, title, [hidden], .skip")) continue;
+    if (element.closest("[id^='figure-active-map']")) continue;
+    const style = getComputedStyle(element);
+    const fore = luminance(rgba(element instanceof SVGElement ? style.fill : style.color));
+    const back = luminance(behind(element));
+    const ratio = (Math.max(fore, back) + 0.05) / (Math.min(fore, back) + 0.05);
+    if (ratio < 4.5) found.push([ratio.toFixed(2), node.textContent.trim().slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_can_be_read_in_both_themes(out, open_page, theme):
+    for path in [index(out), run_pages(out)[0]]:
+        page = open_page(path, theme=theme).page
+        assert page.evaluate(CONTRAST) == []
+        page.locator("#theme").click()
+        assert page.evaluate(CONTRAST) == []
+
+
+def test_the_button_changes_the_theme_and_is_remembered(out, open_page):
+    page = open_page(index(out), theme="light").page
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.locator("#theme").click()
+    dark = page.evaluate(ground)
+    assert dark != light
+    assert page.locator("#theme").inner_text() == "Light"
+    page.reload()
+    assert page.evaluate(ground) == dark
+
+
+def test_print_is_light_and_whole(out, open_page):
+    page = open_page(index(out), theme="dark").page
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("nav").is_hidden()
+    assert page.locator("#theme").is_hidden()
+    assert page.locator(f"{QUALITY} .scroll").evaluate("box => getComputedStyle(box).overflowX") == "visible"
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_every_run_has_a_page_linked_from_the_table_of_runs(out, open_page):
+    page = open_page(index(out)).page
+    links = page.locator("#runs tbody a").evaluate_all("links => links.map(link => link.href)")
+    assert sorted(links) == sorted(path.as_uri() for path in run_pages(out))
+    assert len(links) == len(list((out / "runs").iterdir()))
+    assert page.locator("#runs tbody td").filter(has_text=re.compile("^failed$")).count() == 1
