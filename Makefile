@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FBGEMM_VERSION := $(shell sed -n 's/^\# fbgemm==//p' requirements/torchrec.txt)
 
+READY_FOR_TESTS := $(VENV)/.ready-for-tests
+EXTRAS := requirements/watch.txt
+
 .PHONY: setup bench test lint clean gpu-check
 
 setup: $(READY)
@@ -19,10 +22,14 @@ $(READY): requirements/torch.txt requirements/torchrec.txt requirements/base.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
 	touch $(READY)
 
+$(READY_FOR_TESTS): $(READY) $(EXTRAS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS:%=-r %)
+	touch $(READY_FOR_TESTS)
+
 bench: $(READY)
 	$(BIN)/python run_bench.py run quick
 
-test: $(READY)
+test: $(READY_FOR_TESTS)
 	$(BIN)/python -m pytest
 
 lint: $(READY)
