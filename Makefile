@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FBGEMM_VERSION := $(shell sed -n 's/^\# fbgemm==//p' requirements/torchrec.txt)
 
-.PHONY: setup bench test lint clean gpu-check
+READY_FOR_TESTS := $(VENV)/.ready-for-tests
+EXTRAS := requirements/docs.txt requirements/notebooks.txt requirements/watch.txt
+
+.PHONY: setup bench test lint docs clean gpu-check
 
 setup: $(READY)
 
@@ -19,10 +22,14 @@ $(READY): requirements/torch.txt requirements/torchrec.txt requirements/base.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
 	touch $(READY)
 
+$(READY_FOR_TESTS): $(READY) $(EXTRAS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS:%=-r %)
+	touch $(READY_FOR_TESTS)
+
 bench: $(READY)
 	$(BIN)/python run_bench.py run quick
 
-test: $(READY)
+test: $(READY_FOR_TESTS)
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -31,9 +38,14 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY_FOR_TESTS)
+	$(BIN)/python docs/write_command_line.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 gpu-check: $(READY)
 	$(BIN)/python run_bench.py doctor
 
 clean:
-	rm -rf $(VENV) cache out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) cache out site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,6 +50,7 @@ CacheRoot = Annotated[
         help="Where prepared data are kept for reuse.",
     ),
 ]
+WatcherName = StrEnum("WatcherName", ["tensorboard", "mlflow"])  # typer takes no list of a Literal
 Rebuild = Annotated[
     bool, typer.Option("--rebuild", help="Prepare the data anew even if a prepared copy exists.")
 ]
@@ -102,6 +104,10 @@ def run(
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="How often a run saves where it stands.")
     ] = 60.0,
+    watch: Annotated[
+        list[WatcherName] | None,
+        typer.Option("--watch", metavar="tensorboard|mlflow", help="Also write curves for it; repeatable."),
+    ] = None,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
     from suites.suite import load_suite
@@ -114,11 +120,13 @@ def run(
     chosen = load_suite(suite, settings or [], replaced)
     out = out or Path("out") / chosen.name
 
-    from harness.progress import Terminal
+    from harness.progress import Silent, Terminal
     from harness.quiet import quiet_libraries
+    from harness.watching import Several, watchers
     from suites.run import Options, choose_device, run_suite
 
     quiet_libraries()
+    watcher = Several([Terminal(), *watchers(watch or [], out)]) if _is_first_process() else Silent()
     options = Options(
         out=out,
         cache_root=cache,
@@ -129,7 +137,7 @@ def run(
         command=_command(),
     )
     try:
-        records = run_suite(chosen, options, Terminal())
+        records = run_suite(chosen, options, watcher)
     except (KeyboardInterrupt, RuntimeError):
         _report_what_is_finished(out)
         raise

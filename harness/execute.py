@@ -116,6 +116,7 @@ def run_model(
     if world.is_first:
         checkpoint.remove(folder.partial)
         folder.finish(record)
+    watcher.ended(record)
     world.barrier()
     return record
 

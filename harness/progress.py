@@ -9,17 +9,28 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.runs import RunSpec
+
 PLAIN_INTERVAL_SECONDS = 20.0
 
 
 class Watcher(Protocol):
-    """Who is told of progress."""
+    """Who is told of progress.
 
-    def start(self, title: str, total_samples: int) -> None: ...
+    ``samples`` are those trained on since the run's first start, so a resumed run starts above zero.
+    ``validated`` is told the metrics of each task, ``ended`` the whole record; between them ``finish``
+    says that training is over, or was broken off.
+    """
+
+    def start(self, spec: RunSpec, samples: int, total_samples: int) -> None: ...
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None: ...
 
+    def validated(self, samples: int, metrics: dict[str, dict]) -> None: ...
+
     def finish(self) -> None: ...
+
+    def ended(self, record: dict) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -27,20 +38,26 @@ class Watcher(Protocol):
 class Silent:
     """Tells nobody: tests, and every rank but the first."""
 
-    def start(self, title: str, total_samples: int) -> None:
+    def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
         pass
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
         pass
 
+    def validated(self, samples: int, metrics: dict[str, dict]) -> None:
+        pass
+
     def finish(self) -> None:
+        pass
+
+    def ended(self, record: dict) -> None:
         pass
 
     def note(self, text: str) -> None:
         pass
 
 
-class Terminal:
+class Terminal(Silent):
     """A bar on a terminal; a line now and then where the output is a file."""
 
     def __init__(self) -> None:
@@ -48,8 +65,8 @@ class Terminal:
         self._bar: Progress | None = None
         self._title, self._total, self._began, self._spoke = "", 0, 0.0, 0.0
 
-    def start(self, title: str, total_samples: int) -> None:
-        self._title, self._total = title, total_samples
+    def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
+        self._title, self._total = spec.title, total_samples
         self._began = self._spoke = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
@@ -61,7 +78,9 @@ class Terminal:
                 console=self._console,
                 transient=True,
             )
-            self._bar.add_task(title, total=total_samples, loss=float("nan"), rate=0.0)
+            self._bar.add_task(
+                self._title, completed=samples, total=total_samples, loss=float("nan"), rate=0.0
+            )
             self._bar.start()
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None:

@@ -119,6 +119,12 @@ class RunSpec(Strict):
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property
+    def title(self) -> str:
+        """What a person calls the run."""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.dataset} {self.architecture}{variant} seed {self.seed}"
+
+    @property
     def folder_name(self) -> str:
         parts = [self.dataset, self.architecture.rpartition(":")[2], self.variant, f"s{self.seed}", self.hash]
         return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts if part)

@@ -210,7 +210,8 @@ def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
     optimizer = dense_optimizer(model, loop.spec.training)
     saved = checkpoint.load(loop.folder, loop.world, model, optimizer)
     progress = Progress(**saved) if saved else Progress()
-    loop.watcher.start(title_of(loop.spec), loop.spec.training.epochs * loop.prepared.rows["train"])
+    total = loop.spec.training.epochs * loop.prepared.rows["train"]
+    loop.watcher.start(loop.spec, progress.samples, total)
     try:
         while progress.epoch < loop.spec.training.epochs and not progress.stopped:
             _train_epoch(model, optimizer, loop, progress, validate)
@@ -340,6 +341,7 @@ def _validate(model: nn.Module, loop: Loop, progress: Progress, validate: Valida
     except NonFiniteScores:
         raise DivergenceError(progress.step, "a score") from None
     progress.validation.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
+    loop.watcher.validated(progress.samples, metrics)
     if training.patience is None:
         return
     values = [metrics[task][training.select_metric] for task in metrics]
@@ -360,12 +362,6 @@ def _validate(model: nn.Module, loop: Loop, progress: Progress, validate: Valida
 def validation_points(num_batches: int, per_epoch: int) -> set[int]:
     """After which batches of an epoch to validate: evenly spread, the last one included."""
     return {round(num_batches * (number + 1) / per_epoch) for number in range(per_epoch)} - {0}
-
-
-def title_of(spec: RunSpec) -> str:
-    """What a person calls the run."""
-    variant = f" ({spec.variant})" if spec.variant else ""
-    return f"{spec.dataset} {spec.architecture}{variant} seed {spec.seed}"
 
 
 # ---------------------------------------------------------------------------------------------

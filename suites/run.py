@@ -17,7 +17,6 @@ from harness.peaks import peak
 from harness.progress import Silent, Watcher
 from harness.references import available_references, run_reference
 from harness.runs import RunFolder, RunSpec, write_atomically
-from harness.train import title_of
 from suites.estimate import Workload, announcement
 from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
@@ -186,7 +185,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
         run = setting.spec(row, seed)
         folder = RunFolder(options.out, run.folder_name)
         return Job(
-            title=title_of(run),
+            title=run.title,
             workload=Workload.of(row.training, row.cost, prepared),
             tuned=row.tuned,
             spec=run,

@@ -108,17 +108,19 @@ def test_an_init_file_holds_a_docstring_and_nothing_else(path):
 
 
 def readme_commands() -> list[list[str]]:
-    """The words after ``run_bench.py`` of every command in every README."""
+    """The words after ``run_bench.py`` of every command in every README and in the guide."""
     found = []
-    for readme in sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md")]):
-        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", readme.read_text(), re.DOTALL):
-            lines = [shlex.split(line, comments=True) for line in block.splitlines()]
-            found += [words[words.index("run_bench.py") + 1 :] for words in lines if "run_bench.py" in words]
+    for page in sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]):
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                calls = [place for place, word in enumerate(words) if Path(word).name == "run_bench.py"]
+                found += [words[place + 1 :] for place in calls]
     return found
 
 
 @pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
-def test_a_command_of_the_readme_is_one_that_the_command_line_takes(words):
+def test_a_command_of_a_page_is_one_that_the_command_line_takes(words):
     assert parse_command(list(words)) in words[:2]
 
 

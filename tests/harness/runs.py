@@ -11,7 +11,7 @@ from datasets.prepared import PreparedDataset
 from harness.cost import CostCounter
 from harness.distributed import World
 from harness.execute import run_model
-from harness.progress import Silent
+from harness.progress import Silent, Watcher
 from harness.runs import RunFolder, RunSpec, Training
 from harness.tokens import Inputs
 
@@ -52,6 +52,7 @@ def carry_out(
     *,
     world: World = ONE_PROCESS,
     checkpoint_seconds: float = 1e9,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Run a spec and return its record."""
     inputs = Inputs(
@@ -64,4 +65,4 @@ def carry_out(
     count = CostCounter(prepared.schema, prepared.table_sizes, inputs, len(spec.tasks))
     cost = count.cost(spec.architecture, spec.config)
     folder = RunFolder(out, spec.folder_name)
-    return run_model(spec, cost, prepared, folder, world, Silent(), checkpoint_seconds)
+    return run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds)

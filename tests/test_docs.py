@@ -1,0 +1,230 @@
+"""The guide: links lead somewhere, blocks run as written, an architecture is added as its page says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from datasets.prepared import open_prepared
+from docs.write_command_line import page
+from tests.test_examples import blocks
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*GUIDE, *sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")])]
+ADDING = (ROOT / "docs/adding_an_architecture.md").read_text()
+OWN = "my_module:GatedMLP"
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ---------------------------------------------------------------------------------------------- the pages
+
+
+def links(text: str) -> list[str]:
+    """The targets of a page's links and pictures outside its fenced blocks."""
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a page's headings have on a code host: lower case, no punctuation, hyphens."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead(path: Path) -> list[str]:
+    """Links of a page that lead to no file, or to no heading of one."""
+    found = []
+    for link in links(path.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_no_link_of_a_page_is_dead(path):
+    assert dead(path) == []
+
+
+def test_a_dead_link_or_anchor_would_be_noticed(tmp_path):
+    (tmp_path / "other.md").write_text("# A `b.c`, d\n```text\n# no heading\n```\n")
+    path = tmp_path / "page.md"
+    good = "[a](other.md#a-bc-d) [b](https://example.org/x) [c](#here)\n# Here\n```text\n[d](gone.md)\n```\n"
+    path.write_text(good + "[e](absent.md) [f](other.md#no-heading) ![g](absent.png)")
+    assert dead(path) == ["absent.md", "other.md#no-heading", "absent.png"]
+
+
+def test_the_guide_s_first_page_and_the_site_name_every_page_of_it():
+    index = links((ROOT / "docs/index.md").read_text())
+    site = (ROOT / "mkdocs.yml").read_text()
+    for path in GUIDE:
+        assert path.name == "index.md" or path.name in index
+        assert f"docs/{path.name}" in site
+
+
+def test_the_reference_of_the_command_line_is_what_help_says():
+    written = (ROOT / "docs/command_line.md").read_text()
+    assert written == page(), "run python docs/write_command_line.py"
+    listed = set(re.findall(r"^## (.+)$", written, re.MULTILINE))
+    assert {"run", "tune", "cost", "data prepare"} <= listed
+
+
+@pytest.mark.parametrize("path", [p for p in GUIDE if blocks(p.read_text(), "python")], ids=named)
+def test_the_python_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
+    (tmp_path / "my_module.py").write_text(blocks(ADDING, "python")[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # where dataclasses look their annotations up
+    for block in blocks(path.read_text(), "python"):
+        exec(compile(block, named(path), "exec"), vars(module))
+    sys.modules.pop("my_module", None)
+
+
+def test_the_suite_of_the_guide_is_one_that_loads(tmp_path):
+    from suites.suite import load_suite
+
+    [block] = blocks((ROOT / "docs/own_suite.md").read_text(), "yaml")
+    (tmp_path / "depth.yaml").write_text(block)
+    suite = load_suite(str(tmp_path / "depth.yaml"), [], {})
+    assert [row.variant for row in suite.architectures] == ["", "deep"]
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("material") is None:
+        pytest.skip("SKIPPED: the site is not built; pip install -r requirements/docs.txt")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    adding = (tmp_path / "site/docs/adding_an_architecture/index.html").read_text()
+    assert 'href="../../baselines/#adding-one"' in adding
+    assert (tmp_path / "site/reports/measured/quick/figures/differences-shortvideo.png").is_file()
+
+
+# ---------------------------------------------------------------------------------- adding an architecture
+
+
+def called(folder: Path, command: str) -> subprocess.CompletedProcess:
+    """A line of the page, run in ``folder`` by a shell."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    path = f"{Path(sys.executable).parent}:{given['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=given | {"OMP_NUM_THREADS": "1", "BENCH": str(ROOT), "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory) -> Path:
+    """A reader's own folder after every command of the page, in order, and what they said."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "my_module.py").write_text(blocks(ADDING, "python")[0])
+    (folder / "my_suite.yaml").write_text(blocks(ADDING, "yaml")[0])
+    said = {}
+    for line in (line for block in blocks(ADDING, "bash") for line in block.splitlines()):
+        outcome = called(folder, line)
+        assert outcome.returncode == 0, f"{line}: {outcome.stderr}"
+        said[line] = outcome.stdout
+    (folder / "said.json").write_text(json.dumps(said))
+    return folder
+
+
+def on_the_page(F: int, M: int, L: int, G: int) -> int:
+    """The page's formula for the FLOPs, worked out."""
+    [formula] = [block for block in blocks(ADDING, "text") if block.startswith("4FM")]
+    spelt = re.sub(r"(?<=[\w)])(?=[A-Z(])", "*", formula.strip()).replace("²", "**2")
+    return eval(spelt, {"F": F, "M": M, "L": L, "G": G})
+
+
+def records(folder: Path, out: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((folder / out).glob("runs/*/record.json"))]
+
+
+def numbers_of(folder: Path) -> int:
+    """What numeric features contribute to the tokens: two parameters each."""
+    [prepared] = [path for path in (folder / "cache").iterdir() if path.is_dir()]
+    return sum(feature.embedding_dim for feature in open_prepared(prepared).schema.numeric_features)
+
+
+def test_the_page_s_commands_are_those_that_a_reader_needs():
+    commands = [shlex.split(line)[2] for block in blocks(ADDING, "bash") for line in block.splitlines()]
+    assert commands == ["cost", "run", "tune", "run"]
+
+
+def test_the_architecture_of_the_page_is_trained_beside_the_shipped_one(followed):
+    results = pd.read_csv(followed / "out/mine/results.csv")
+    own = results[results["architecture"] == OWN]
+    assert set(zip(own["seed"], own["task"], strict=True)) == {
+        (seed, task) for seed in (0, 1) for task in ("finish", "skip")
+    }
+    assert set(own["status"]) == {"finished"}
+    assert (own["budget_miss"].abs() < 0.03).all()
+    assert OWN in (followed / "out/mine/report.md").read_text()
+
+
+def test_its_cost_is_the_closed_form_of_the_page(followed):
+    own = [record for record in records(followed, "out/mine") if record["architecture"] == OWN]
+    assert len(own) == 2
+    for record in own:
+        M, F, G, L = record["spec"]["config"]["hidden_dim"], 16 * 24, 2, 2
+        assert (record["spec"]["num_tokens"], record["spec"]["token_dim"]) == (16, 24)
+        assert record["cost"]["flops_per_sample"] == on_the_page(F, M, L, G)
+        params = 2 * (F + 1) * M + 2 * (L - 1) * (M + 1) * M + G * (32 * (M + 1) + 33)
+        assert record["cost"]["dense_params"] == params + 2 * numbers_of(followed)
+
+
+def test_cost_prints_the_same_on_the_command_line(followed):
+    [printed] = [
+        said for line, said in json.loads((followed / "said.json").read_text()).items() if "cost" in line
+    ]
+    [row] = [line for line in printed.splitlines() if line.startswith(OWN)]
+    M = int(re.search(r"hidden_dim=(\d+)", row)[1])  # type: ignore[index]
+    assert f"{on_the_page(16 * 24, M, 2, 2):,}" in row.split()
+
+
+def test_it_is_tuned_like_the_others_and_runs_with_what_was_found(followed):
+    rows = yaml.safe_load((followed / "tuned/mine-shortvideo.yaml").read_text())["rows"]
+    assert {name: row["trained"] for name, row in rows.items()} == {"dlrm_mlp": 2, OWN: 2}
+    assert rows[OWN]["config"]["num_layers"] in (1, 2, 3)
+    for record in records(followed, "out/mine-tuned"):
+        if record["architecture"] == OWN:
+            assert rows[OWN]["config"].items() <= record["spec"]["config"].items()
+            assert rows[OWN]["training"].items() <= record["spec"]["training"].items()
+
+
+def test_a_fault_in_it_is_the_sentence_that_the_page_shows(followed, tmp_path):
+    module = (followed / "my_module.py").read_text()
+    without = "".join(line for line in module.splitlines(keepends=True) if "self.output_dim" not in line)
+    assert len(without.splitlines()) == len(module.splitlines()) - 1
+    (tmp_path / "my_module.py").write_text(without)
+    (tmp_path / "cache").symlink_to(followed / "cache")
+    outcome = called(tmp_path, blocks(ADDING, "bash")[0])
+    assert outcome.returncode == 2
+    assert outcome.stderr in blocks(ADDING, "text")
