@@ -14,11 +14,12 @@ EXTRAS := requirements/docs.txt requirements/notebooks.txt requirements/watch.tx
 
 setup: $(READY)
 
-$(READY): requirements/torch.txt requirements/torchrec.txt requirements/base.txt
+$(READY): requirements/torch.txt requirements/torchrec.txt requirements/triton.txt requirements/base.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/torchrec.txt \
 	  "fbgemm-gpu$$($(BIN)/python -c 'import torch; print("" if torch.version.cuda else "-cpu")')==$(FBGEMM_VERSION)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/triton.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
 	touch $(READY)
 

@@ -1,10 +1,12 @@
-"""Which memory layout runs a RankMixer block fastest: the measurement behind `PerTokenLinear`.
+"""Which way runs a RankMixer block fastest: the measurement behind `PerTokenLinear` and `rankmixer.fast`.
 
     python -m rankmixer.layouts [cpu|cuda]
 
 prints the time of one block, forward and forward with backward, in each layout as a ratio to the
-einsum's. All layouts share one block's weights and must agree on its output. A time is the median
-over interleaved repeats, so that a busy machine disturbs all alike.
+einsum's, and the share of the GEMM peak that it reaches: of a square product timed in the same round. All
+layouts share one block's weights and must agree on its output. A time is the median over interleaved
+repeats, so that a busy machine disturbs all alike. On CUDA `torch.compile` and the Triton kernels are
+timed too.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rankmixer.fast import in_row_blocks
 from rankmixer.mixing import mix_tokens
 from rankmixer.model import Block, RankMixer
 
 SIZES = ((16, 64, 2, 4096), (16, 128, 2, 2048), (16, 768, 2, 512))  # T, D, k, B
 REPEATS = 11
+GEMM_SIZE = 2048
 PerTokenMap = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, weight (T, in, out), bias (T, 1, out)
 
 
@@ -63,11 +67,21 @@ def run_block(block: Block, x: Tensor, mix: Callable[[Tensor], Tensor], linear: 
 
 LAYOUTS: dict[str, Callable[[Block, Tensor], Tensor]] = {
     "einsum on (B, T, D)": lambda block, x: run_block(block, x, mix_tokens, einsum),
-    "baddbmm on views of (B, T, D), chosen": lambda block, x: block(x)[0],
+    "baddbmm on views of (B, T, D), plain": lambda block, x: block.plain(x)[0],
     "baddbmm on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, baddbmm),
     "bmm on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, bmm),
     "loop over tokens on (T, B, D)": lambda block, x: run_block(block, x, mix_tokens_first, loop),
+    "chosen by rankmixer.fast": lambda block, x: in_row_blocks(lambda rows: block(rows)[0], x),
 }
+
+
+def add_gpu_layouts() -> None:
+    """What is there on CUDA alone."""
+    from rankmixer.kernels import block_of_kernels
+
+    compiled = torch.compile(lambda block, x: block.plain(x)[0])
+    LAYOUTS["plain, torch.compile"] = compiled
+    LAYOUTS["Triton kernels"] = block_of_kernels
 
 
 def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:
@@ -83,13 +97,25 @@ def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:
     return time.perf_counter() - start
 
 
+def gemm_seconds(device: torch.device) -> float:
+    """Time of one square product, which is at the peak or near it."""
+    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE, device=device)
+    _synchronize(device)
+    start = time.perf_counter()
+    left @ right
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def main(device: str) -> None:
-    """Check that all layouts agree, time them, and print ratios to the einsum."""
+    """Check that all layouts agree, time them, and print ratios to the einsum and to the peak."""
+    if device == "cuda":
+        add_gpu_layouts()
     for T, D, k, B in SIZES:
         block = Block(T, RankMixer.Config(model_dim=D, ffn_dim=k * D)).to(device)
         tokens = torch.randn(B, T, D, device=device)
@@ -103,13 +129,20 @@ def main(device: str) -> None:
             torch.testing.assert_close(output, block(tokens)[0], rtol=1e-3, atol=1e-3)
         for backward in (False, True):
             times: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+            peaks: list[float] = []
             for _ in range(REPEATS):
+                peaks.append(2 * GEMM_SIZE**3 / gemm_seconds(tokens.device))
                 for name in LAYOUTS:
                     times[name].append(seconds(name, block, inputs[name], backward))
             base = median(next(iter(times.values())))
+            flops = (3 if backward else 1) * 4 * k * T * D**2 * B
             print(f"T={T} D={D} k={k} B={B}, {'forward + backward' if backward else 'forward'}")
             for name, values in times.items():
-                print(f"  {name:38} {1e3 * median(values):8.1f} ms  x{median(values) / base:.2f}")
+                share = flops / median(values) / median(peaks)
+                print(
+                    f"  {name:38} {1e3 * median(values):8.1f} ms  x{median(values) / base:.2f}  "
+                    f"{share:.0%} of the peak"
+                )
 
 
 if __name__ == "__main__":

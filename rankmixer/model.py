@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive, tunable
 from rankmixer.controller import PenaltyCoefficient
+from rankmixer.fast import faster_block, in_row_blocks
 from rankmixer.feed_forward import AllConcatMLP, AllShare, PerTokenFFN, SharedFFN
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
 from rankmixer.routers import usage
@@ -64,7 +65,24 @@ class Block(nn.Module):
             self.ffn = (PerTokenFFN if config.feed_forward == "per_token" else SharedFFN)(*sizes)
         self.ffn_norm = _norm(config)
 
+    @property
+    def is_papers(self) -> bool:
+        """Whether no switch is turned, so that `rankmixer.fast` has the same equations."""
+        return (
+            isinstance(self.mixing, MultiHeadMixing)
+            and self.mixing.num_heads is None
+            and isinstance(self.ffn, PerTokenFFN)
+            and isinstance(self.ffn_norm, nn.LayerNorm)
+            and self.has_residual
+            and not self.is_pre
+        )
+
     def forward(self, x: Tensor) -> tuple[Tensor, Routing | None]:
+        faster = faster_block(x) if self.is_papers else None
+        return self.plain(x) if faster is None else (faster(self, x), None)
+
+    def plain(self, x: Tensor) -> tuple[Tensor, Routing | None]:
+        """The equations as they stand, for every switch, device and dtype: what fast paths are held to."""
         if self.mixing is not None and self.mixing_norm is not None:
             x = self._join(x, self.mixing(self._enter(x, self.mixing_norm)), self.mixing_norm)
         transformed = self.ffn(self._enter(x, self.ffn_norm))
@@ -160,8 +178,10 @@ class RankMixer(nn.Module):
             )
 
     def forward(self, tokens: Tensor) -> Tensor | Output:
+        if self.moe is None:  # experts report on the whole batch
+            return in_row_blocks(self._dense, tokens)
         x = self.projection(tokens)
-        two_branches = self.training and self.moe is not None and self.moe.training == "two_branch"
+        two_branches = self.training and self.moe.training == "two_branch"
         if two_branches:
             x = torch.cat([x, x])
         routings = []
@@ -169,11 +189,15 @@ class RankMixer(nn.Module):
             x, routing = block(x)
             routings.append(routing)
         pooled = self.final_norm(x).mean(dim=1)
-        if self.moe is None:
-            return pooled
         branches: tuple[Tensor, ...] = pooled.chunk(2) if two_branches else (pooled,)
         views = {"training_router": View(1.0, branches[1])} if two_branches else {}
         return Output(branches[0], views, self._penalties(routings), self._statistics(routings))
+
+    def _dense(self, tokens: Tensor) -> Tensor:
+        x = self.projection(tokens)
+        for block in self.blocks:
+            x, _ = block(x)
+        return self.final_norm(x).mean(dim=1)
 
     def _penalties(self, routings: list[Routing]) -> dict[str, Tensor]:
         """Means over layers; those of ReLU gates times their coefficients (sparsity: equation 11)."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = 100 * 2**20 // 4096
+FAULTS = """
+import resource
+import torch
+from harness.memory import keep_freed_memory
+
+if {keep}:
+    keep_freed_memory()
+for _ in range(20):  # the first few may not fit each other's gaps
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(100 * 2**20 // 4)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="SKIPPED: the C library is not glibc")
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_tensor_finds_the_pages_of_one_that_was_freed_only_if_they_are_kept(keep):
+    """In a process of its own, by the page faults that the system counts for the last tensor of 100 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(keep=keep)],
+        cwd=ROOT,
+        env={"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (int(done.stdout) < PAGES // 10) == keep
