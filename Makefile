@@ -30,8 +30,9 @@ $(READY_FOR_TESTS): $(READY) $(EXTRAS)
 bench: $(READY)
 	$(BIN)/python run_bench.py run quick
 
+# Files of tests are shared out to as many processes as there are cores, a thread each.
 test: $(READY_FOR_TESTS)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

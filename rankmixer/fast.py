@@ -19,8 +19,8 @@ CPU, training
     nothing else, and `harness.memory` saves those for all architectures alike.
 
 CUDA
-    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment `rankmixer.kernels`,
-    where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel, and so are
+    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment
+    `rankmixer.kernels`, where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel, and so are
     the bias and GELU. Held to the plain equations in Triton's interpreter; not timed on a GPU yet
     (`python -m rankmixer.layouts cuda`).
 
