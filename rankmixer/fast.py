@@ -20,9 +20,9 @@ CPU, training
 
 CUDA
     The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment
-    `rankmixer.kernels`, where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel, and so are
-    the bias and GELU. Held to the plain equations in Triton's interpreter; not timed on a GPU yet
-    (`python -m rankmixer.layouts cuda`).
+    `rankmixer.kernels`, where Triton is there and shapes suit. There mixing, residual and normalisation are
+    one kernel, and so are the bias and GELU. Held to the plain equations in Triton's interpreter; not timed
+    on a GPU yet (`python -m rankmixer.layouts cuda`).
 
 Traced code (`torch.compile`, the meta device of FLOP counts) is plain.
 """
