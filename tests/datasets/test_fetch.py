@@ -165,7 +165,9 @@ def test_an_absolute_tar_member_stays_inside(publish, tmp_path):
     assert [path.name for path in folder.rglob("outside")] == ["outside"]
 
 
-@pytest.mark.parametrize("content", [b"no archive at all", tarred({"a": b"1" * 9999})[:60]])
+@pytest.mark.parametrize(
+    "content", [b"no archive at all", tarred({"a": b"1" * 9999})[:60]], ids=["text", "cut short"]
+)
 def test_what_is_no_archive_is_an_error(publish, tmp_path, content):
     publish("set.tar.gz", content)
     with pytest.raises(InputError, match="cannot be unpacked"):
