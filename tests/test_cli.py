@@ -535,7 +535,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "quik"], ["no suite 'quik'", "quick, table1", "path ending in .yaml"]),
+        (["run", "quik"], ["no suite 'quik'", "quick, readings", "path ending in .yaml"]),
         (["run", "absent.yaml"], ["absent.yaml: no such file in "]),
         (["run", "tiny.yaml", "--set", "seeds"], ["--set seeds: write it as --set key=value"]),
         (["run", "tiny.yaml", "--set", "sedes=3"], ["--set sedes=3: sedes: is not a known field"]),
