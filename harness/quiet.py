@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' start-up noise off the terminal; errors still show."""
+    """Keep the libraries' start-up noise off the terminal; errors still show.
+
+    The profiler's is read when torch is imported, so this is called before.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")
     warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
     warnings.filterwarnings("ignore", message="Please use DTensor")  # said of TorchRec's own state
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"  # our own, in one line
