@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]
         path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
         on_site = files.get_file_from_path(path) is not None
-        known = (ROOT / path).exists() or name == "report.md"
+        known = (ROOT / path).exists() or name in ("report.md", "profile.md")
         return words if known and not on_site else link[0]
 
     pieces, end = [], 0

@@ -18,6 +18,7 @@ from optuna.pruners import PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from harness.data import InputError
 from harness.progress import Watcher
@@ -37,10 +38,11 @@ UNJUDGED_TRIALS = 3  # of a study, before any is given up
 RANDOM_TRIALS = 5  # of a study, before the sampler learns from them
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 POLL_SECONDS = 2.0
+REOPEN_SECONDS = 0.3
 MOST_OUT_OF_REACH = 5  # structures a wanted trial that miss the budget, before the study is given up
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str, attempts: int = 5) -> RDBStorage:
     """The database of studies; InputError if it cannot be opened."""
     optuna.logging.set_verbosity(logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
@@ -55,6 +57,9 @@ def open_storage(url: str) -> RDBStorage:
             grace_period=GRACE_SECONDS,
         )
     except Exception as error:
+        if isinstance(error, DBAPIError) and attempts > 1:
+            time.sleep(REOPEN_SECONDS)  # another process may be making the same tables
+            return open_storage(url, attempts - 1)
         raise InputError(
             f"--storage {url}: cannot be opened ({type(error).__name__}); "
             "give a URL such as sqlite:///tune.db or postgresql://user@host/name"

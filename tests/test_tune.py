@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -18,6 +20,7 @@ from optuna.trial import TrialState
 
 from harness.runs import Training
 from suites.search import DEFAULT_SEARCH, Range
+from suites.studies import open_storage
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 3
@@ -228,6 +231,18 @@ def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
     for trials in studies(folder).values():
         assert len(judged(trials)) == TRIALS
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
+
+
+def test_workers_that_begin_at_the_same_moment_all_open_the_storage(tmp_path):
+    url, workers = f"sqlite:///{tmp_path}/tune.db", 8
+    together = threading.Barrier(workers)
+
+    def opened(_: int) -> list:
+        together.wait()
+        return open_storage(url).get_all_studies()
+
+    with ThreadPoolExecutor(workers) as pool:
+        assert list(pool.map(opened, range(workers))) == [[]] * workers
 
 
 def test_two_workers_share_the_trials_and_write_one_file(tmp_path):
