@@ -3,9 +3,10 @@
 `Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
 
 CPU, inference
-    A block of layers works in place and mixes by an index: slices are D/T numbers, too short for a strided
-    copy. On one thread a batch also goes through the whole model in blocks of `ROWS` rows, whose
-    activations stay in the cache and in memory that the process already has: a hidden activation of 2,048
+    A block of layers works in place: the second layer of each token's network adds to the residual, without
+    a copy of its own or of the bias. Short slices are mixed as whole numbers (`_mixed`). On one
+    thread a batch also goes through the whole model in blocks of `ROWS` rows, whose activations
+    stay in the cache and in memory that the process already has: a hidden activation of 2,048
     rows is 33 MB at D = 128, k = 2, which the allocator maps anew each time, and touching its pages costs
     three quarters of a product. Several threads would meet more often with smaller blocks, and wait there for
     whoever else uses the cores, so they take a batch as a whole. Ratios:
@@ -38,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROWS = 256
+ROWS = 384
 WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton") is not None
 
 
@@ -51,7 +52,7 @@ def in_row_blocks(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
 
 def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
     """What is faster than `Block.plain` for (B, T, D) tokens, as a function of block and tokens; or None."""
-    if _is_cpu_inference(x):
+    if _is_cpu_inference(x) and not torch.is_autocast_enabled("cpu"):
         return block_in_place
     if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
         from rankmixer.kernels import block_of_kernels, suits
@@ -71,18 +72,32 @@ def block_in_place(block: Any, x: Tensor) -> Tensor:
         (B, T, D) -> (B, T, D).
     """
     up, down = block.ffn.up, block.ffn.down
-    rows = x.reshape(len(x), -1)
-    sum_ = rows.index_select(1, _mixed_positions(x)).add_(rows).view(x.shape)
-    s = _normalised(sum_, block.mixing_norm)
+    s = _normalised(_mixed(x).add_(x), block.mixing_norm)
     hidden = torch.ops.aten.gelu_(torch.baddbmm(up.bias, s.transpose(0, 1), up.weight))
-    v = torch.baddbmm(down.bias, hidden, down.weight)
-    return _normalised(s.add_(v.transpose(0, 1)), block.ffn_norm)
+    for token, hidden_token, weight in zip(s.unbind(1), hidden, down.weight, strict=True):
+        torch.addmm(token, hidden_token, weight, out=token)
+    return _normalised(s.add_(down.bias.squeeze(1)), block.ffn_norm)
 
 
-def _mixed_positions(x: Tensor) -> Tensor:
-    """Where each of the T*D numbers of a mixed row stands before the mixing."""
-    _, T, D = x.shape
-    return torch.arange(T * D, device=x.device).view(T, T, D // T).transpose(0, 1).reshape(-1)
+def _mixed(x: Tensor) -> Tensor:
+    """`rankmixer.mixing.mix_tokens` in memory of its own, by what copies slices of that length fastest.
+
+    A strided copy pays for each slice, not for its bytes, unless a slice is one number of the copy's dtype:
+    one of 16 bytes is a complex number's. An index pays for each number, so it takes numbers of 4 bytes;
+    it is ahead up to a dozen of them.
+    """
+    B, T, D = x.shape
+    slice_bytes = D // T * x.element_size()
+    rows = x.reshape(B, T * D)
+    if slice_bytes == 16 or slice_bytes >= 48 or slice_bytes % 4:
+        numbers = rows.view(torch.complex128) if slice_bytes == 16 else rows
+        slices = numbers.view(B, T, T, -1).transpose(1, 2)
+        mixed = slices.clone(memory_format=torch.contiguous_format).view(B, -1)
+    else:
+        numbers = rows.view(torch.float32)
+        positions = torch.arange(numbers.shape[1]).view(T, T, -1).transpose(0, 1).reshape(-1)
+        mixed = numbers.index_select(1, positions)
+    return mixed.view(x.dtype).view(x.shape)
 
 
 def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:

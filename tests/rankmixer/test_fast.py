@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,6 +39,17 @@ def test_inference_equals_the_plain_equations_at_every_number_of_rows(rows, num_
     model, tokens = rankmixer(num_tokens, 3, model_dim), random_tokens(rows, num_tokens, 3)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), plain(model, tokens))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("num_tokens", "slice_dim"), list(product((1, 3, 4), (1, 2, 3, 4, 6, 8, 12, 16))))
+def test_slices_of_every_length_are_mixed_as_the_equation_says(dtype, num_tokens, slice_dim):
+    x = random_tokens(5, num_tokens, num_tokens * slice_dim).to(dtype)
+    mixed = fast._mixed(x)
+    for token, slices in enumerate(mixed.unbind(1)):
+        wanted = [each[:, token * slice_dim : (token + 1) * slice_dim] for each in x.unbind(1)]
+        assert torch.equal(slices, torch.cat(wanted, dim=1))
+    assert mixed.data_ptr() != x.data_ptr()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
