@@ -20,6 +20,7 @@ from datasets.errors import InputError
 from datasets.schema import Schema, first_problem
 from harness.architectures import architecture_class
 from harness.embeddings import Embeddings, LookedUp
+from harness.row_blocks import in_row_blocks
 from harness.tokens import Inputs, Tokenizer
 
 
@@ -69,7 +70,7 @@ class DenseSide(nn.Module):
         )
 
     def forward(self, looked_up: LookedUp, numbers: Tensor) -> Prediction:
-        result = self.backbone(self.tokenizer(looked_up, numbers))
+        result = in_row_blocks(self.backbone, self.tokenizer(looked_up, numbers))
         output = result if isinstance(result, Output) else Output(result)
         views = [(view.weight, self._logits(view.representation)) for view in output.views.values()]
         return Prediction(self._logits(output.representation), views, output.penalties, output.statistics)

@@ -4,20 +4,15 @@
 
 CPU, inference
     A block of layers works in place: the second layer of each token's network adds to the residual, without
-    a copy of its own or of the bias. Short slices are mixed as whole numbers (`_mixed`). On one
-    thread a batch also goes through the whole model in blocks of `ROWS` rows, whose activations
-    stay in the cache and in memory that the process already has: a hidden activation of 2,048
-    rows is 33 MB at D = 128, k = 2, which the allocator maps anew each time, and touching its pages costs
-    three quarters of a product. Several threads would meet more often with smaller blocks, and wait there for
-    whoever else uses the cores, so they take a batch as a whole. Ratios:
+    a copy of its own or of the bias. Short slices are mixed as whole numbers (`_mixed`). Ratios:
 
         python -m rankmixer.layouts cpu
 
     No faster: GELU fused into oneDNN's product, one token's network after another, `torch.compile`.
 
 CPU, training
-    The plain way. Autograd needs what is in the blocks until the end, so blocks would save new pages and
-    nothing else, and `harness.memory` saves those for all architectures alike.
+    The plain way. What helps every architecture alike is not here: `harness.row_blocks` takes a batch through
+    it in blocks of rows, `harness.memory` keeps freed memory.
 
 CUDA
     The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment
@@ -39,15 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROWS = 384
 WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton") is not None
-
-
-def in_row_blocks(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-    """``model`` of the tokens (B, T, d), whose rows do not depend on each other."""
-    if len(tokens) <= ROWS or not _is_cpu_inference(tokens) or torch.get_num_threads() > 1:
-        return model(tokens)
-    return torch.cat([model(rows) for rows in tokens.split(ROWS)])
 
 
 def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive, tunable
 from rankmixer.controller import PenaltyCoefficient
-from rankmixer.fast import faster_block, in_row_blocks
+from rankmixer.fast import faster_block
 from rankmixer.feed_forward import AllConcatMLP, AllShare, PerTokenFFN, SharedFFN
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
 from rankmixer.routers import usage
@@ -178,9 +178,11 @@ class RankMixer(nn.Module):
             )
 
     def forward(self, tokens: Tensor) -> Tensor | Output:
-        if self.moe is None:  # experts report on the whole batch
-            return in_row_blocks(self._dense, tokens)
         x = self.projection(tokens)
+        if self.moe is None:
+            for block in self.blocks:
+                x, _ = block(x)
+            return self.final_norm(x).mean(dim=1)
         two_branches = self.training and self.moe.training == "two_branch"
         if two_branches:
             x = torch.cat([x, x])
@@ -192,12 +194,6 @@ class RankMixer(nn.Module):
         branches: tuple[Tensor, ...] = pooled.chunk(2) if two_branches else (pooled,)
         views = {"training_router": View(1.0, branches[1])} if two_branches else {}
         return Output(branches[0], views, self._penalties(routings), self._statistics(routings))
-
-    def _dense(self, tokens: Tensor) -> Tensor:
-        x = self.projection(tokens)
-        for block in self.blocks:
-            x, _ = block(x)
-        return self.final_norm(x).mean(dim=1)
 
     def _penalties(self, routings: list[Routing]) -> dict[str, Tensor]:
         """Means over layers; those of ReLU gates times their coefficients (sparsity: equation 11)."""

@@ -11,15 +11,6 @@ from rankmixer.model import RankMixer
 from tests.baselines.scrambled import random_tokens, scrambled
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Several threads take a batch as a whole."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def plain(model, tokens):
     """The whole batch at once through the equations of every block."""
     x = model.projection(tokens)
@@ -33,7 +24,7 @@ def rankmixer(num_tokens, token_dim, model_dim, **fields):
     return scrambled(RankMixer(num_tokens, token_dim, config)).eval()
 
 
-@pytest.mark.parametrize("rows", [1, fast.ROWS - 1, fast.ROWS, fast.ROWS + 1, 2 * fast.ROWS + 3])
+@pytest.mark.parametrize("rows", [1, 2, 33])
 @pytest.mark.parametrize(("num_tokens", "model_dim"), [(4, 8), (3, 15), (1, 5)])
 def test_inference_equals_the_plain_equations_at_every_number_of_rows(rows, num_tokens, model_dim):
     model, tokens = rankmixer(num_tokens, 3, model_dim), random_tokens(rows, num_tokens, 3)
@@ -105,8 +96,8 @@ def test_with_gradients_a_block_is_the_plain_one():
         {"norm": "none"},
     ],
 )
-def test_variants_keep_their_own_equations_in_blocks_of_rows(switch):
-    model, tokens = rankmixer(4, 3, 8, **switch), random_tokens(fast.ROWS + 5, 4, 3)
+def test_variants_keep_their_own_equations(switch):
+    model, tokens = rankmixer(4, 3, 8, **switch), random_tokens(9, 4, 3)
     with torch.no_grad():
         x = model.projection(tokens)
         for block in model.blocks:
@@ -120,7 +111,7 @@ def test_inference_computes_the_flops_that_the_meta_device_counts():
     counts = []
     for device in ("meta", "cpu"):
         with torch.device(device):
-            model, tokens = RankMixer(4, 3, config), torch.zeros(fast.ROWS + 3, 4, 3)
+            model, tokens = RankMixer(4, 3, config), torch.zeros(11, 4, 3)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(tokens)
         counts.append(counter.get_total_flops())
@@ -131,7 +122,7 @@ def test_compiled_inference_is_one_graph():
     torch.compiler.reset()
     model = rankmixer(4, 3, 8)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    tokens = random_tokens(fast.ROWS + 1, 4, 3)
+    tokens = random_tokens(7, 4, 3)
     with torch.no_grad():
         torch.testing.assert_close(compiled(tokens), plain(model, tokens))
 
@@ -139,9 +130,9 @@ def test_compiled_inference_is_one_graph():
 def test_blocks_of_layers_are_switched_to_the_fast_way_in_inference_alone(monkeypatch):
     used = []
     monkeypatch.setattr(fast, "block_in_place", lambda block, x: used.append(len(x)) or block.plain(x)[0])
-    model, tokens = rankmixer(4, 3, 8), random_tokens(fast.ROWS + 1, 4, 3)
+    model, tokens = rankmixer(4, 3, 8), random_tokens(7, 4, 3)
     model(tokens)
     assert not used
     with torch.no_grad():
         model(tokens)
-    assert used == [fast.ROWS, fast.ROWS, 1, 1]
+    assert used == [7, 7]

@@ -1,0 +1,115 @@
+"""A batch in blocks of rows is the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import Output, View
+from harness.row_blocks import INFERENCE_ROWS, TRAINING_ROWS, in_row_blocks
+
+SIZES = (1, INFERENCE_ROWS, INFERENCE_ROWS + 1, TRAINING_ROWS + 1, 3 * TRAINING_ROWS + 7)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Watched(nn.Module):
+    """A map of each row, which notes how many rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(6, 4).double()
+        self.calls: list[int] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.calls.append(len(tokens))
+        return self.map(tokens.flatten(1)).tanh()
+
+
+class WithMore(Watched):
+    """One that returns a view, a penalty and a statistic, means over its rows."""
+
+    def forward(self, tokens: Tensor) -> Output:
+        y = super().forward(tokens)
+        statistics = {"mean": y.detach().mean(0)}
+        return Output(y, {"twice": View(0.5, 2 * y)}, {"size": y.square().mean()}, statistics)
+
+
+class Normalised(Watched):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4).double()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(super().forward(tokens))
+
+
+class Sparse(Watched):
+    expert_flops = 1
+
+
+def tokens_of(rows: int) -> Tensor:
+    return torch.randn(rows, 3, 2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_blocks_give_the_values_and_the_gradients_of_the_whole_batch(rows):
+    backbone, tokens = Watched(), tokens_of(rows).requires_grad_()
+    weights = torch.randn(rows, 4, dtype=torch.float64)
+    results = []
+    for way in (lambda: backbone(tokens), lambda: in_row_blocks(backbone, tokens)):
+        output = way()
+        gradients = torch.autograd.grad((output * weights).sum(), [tokens, *backbone.parameters()])
+        results.append([output, *gradients])
+    for whole, cut in zip(*results, strict=True):
+        torch.testing.assert_close(cut, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_no_block_is_longer_than_it_may_be_and_none_is_empty(grad):
+    backbone, longest = Watched(), TRAINING_ROWS if grad else INFERENCE_ROWS
+    with torch.set_grad_enabled(grad):
+        in_row_blocks(backbone, tokens_of(2 * longest + 1))
+    assert backbone.calls == [longest, longest, 1]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_views_are_put_together_and_penalties_and_statistics_averaged_over_rows(rows):
+    backbone, tokens = WithMore(), tokens_of(rows)
+    whole, cut = backbone(tokens), in_row_blocks(backbone, tokens)
+    torch.testing.assert_close(cut.representation, whole.representation)
+    assert cut.views.keys() == whole.views.keys() == {"twice"}
+    assert cut.views["twice"].weight == 0.5
+    torch.testing.assert_close(cut.views["twice"].representation, whole.views["twice"].representation)
+    torch.testing.assert_close(cut.penalties, whole.penalties)
+    torch.testing.assert_close(cut.statistics, whole.statistics)
+
+
+def test_batch_normalisation_has_its_whole_batch_in_training_and_is_cut_after():
+    backbone, tokens = Normalised(), tokens_of(2 * TRAINING_ROWS)
+    in_row_blocks(backbone, tokens)
+    with torch.no_grad():
+        in_row_blocks(backbone.eval(), tokens)
+    assert backbone.calls == [2 * TRAINING_ROWS] + [INFERENCE_ROWS] * (2 * TRAINING_ROWS // INFERENCE_ROWS)
+
+
+def test_a_sparse_model_has_its_whole_batch():
+    backbone, tokens = Sparse(), tokens_of(2 * TRAINING_ROWS)
+    in_row_blocks(backbone, tokens)
+    assert backbone.calls == [2 * TRAINING_ROWS]
+
+
+def test_several_threads_have_the_whole_batch():
+    backbone, tokens = Watched(), tokens_of(2 * TRAINING_ROWS)
+    torch.set_num_threads(2)
+    in_row_blocks(backbone, tokens)
+    assert backbone.calls == [2 * TRAINING_ROWS]
