@@ -31,6 +31,7 @@ from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.cost import Cost
+from harness.cuda_graphs import captured
 from harness.distributed import World
 from harness.embeddings import LookedUp
 from harness.execute import build_model, inputs_of
@@ -79,12 +80,14 @@ def profile_model(
     rounds: int = ROUNDS,
     round_seconds: float = ROUND_SECONDS,
     widest_spread: float = WIDEST_SPREAD,
+    cuda_graphs: bool = False,
 ) -> list[dict[str, Any]]:
     """A record for each part and mode: the columns of ``profile.csv`` and its ``operators``.
 
-    ``spec.training`` gives precision, optimizers and compilation.
+    ``spec.training`` gives precision, optimizers and compilation. With ``cuda_graphs`` the dense part's
+    inference is timed as replays of a graph; operators and memory are those of the call that it captured.
 
-    Raises InputError where the training split has less than a batch.
+    Raises InputError where the training split has less than a batch, or a call cannot be captured.
     """
     device = machine.gemm.device
     batches = read_batches(spec, prepared, batch_size, device)
@@ -93,12 +96,15 @@ def profile_model(
         for part in PARTS:
             model = build_model(spec, prepared, World(0, 1, device))
             call, held = _call(model, spec, batches, part, mode)
-            timing = time_rounds(call, machine.gemm, rounds, round_seconds)
+            graphed = cuda_graphs and (part, mode) == ("dense", "inference")
+            timed = captured(call, spec.architecture) if graphed else call
+            timing = time_rounds(timed, machine.gemm, rounds, round_seconds)
             flops = batch_size * (
                 cost.active_flops_per_sample if mode == "inference" else cost.train_flops_per_sample
             )
             record = {
                 **_identity(spec, batch_size, part, mode, device),
+                "cuda_graphs": graphed,
                 **speeds(timing, flops, batch_size, widest_spread, datasheet(device, spec)),
             }
             if part == "dense":

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from harness.cuda_graphs import require_cuda_graphs
 from harness.data import InputError, prepare_dataset
 from harness.distributed import World
 from harness.environment import environment
@@ -38,6 +39,7 @@ class ProfileOptions:
     batch_sizes: list[int]
     precisions: list[str]
     compile: bool = False
+    cuda_graphs: bool = False
     command: str = ""
 
 
@@ -49,6 +51,8 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
     for precision in options.precisions:
         if precision not in DTYPES:
             raise InputError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
+    if options.cuda_graphs:
+        require_cuda_graphs(options.device)
     setting, rows = _matched(suite, options)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
@@ -57,7 +61,9 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
             training = row.training.model_copy(update={"precision": precision, "compile": options.compile})
             spec = setting.spec(row, seed=0).model_copy(update={"training": training})
             for batch_size in options.batch_sizes:
-                found = profile_model(spec, row.cost, setting.prepared, machine, batch_size)
+                found = profile_model(
+                    spec, row.cost, setting.prepared, machine, batch_size, cuda_graphs=options.cuda_graphs
+                )
                 records += [{**record, "cost": row.cost.as_dict(), "config": row.config} for record in found]
                 say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
                 _write(suite, options, records)

@@ -148,3 +148,15 @@ def test_a_damaged_file_is_named_with_the_mend(tmp_path, text):
     assert "profile.json: " in str(error.value)
     assert str(error.value).endswith("; measure again with `run_bench.py profile models`")
     assert "\n" not in str(error.value)
+
+
+def test_replays_of_a_cuda_graph_are_named_below_the_table_that_has_them_alone(tmp_path):
+    records = [
+        record | {"cuda_graphs": (record["part"], record["mode"]) == ("dense", "inference")}
+        for record in all_records(device="cuda")
+    ]
+    write(tmp_path, records)
+    tables = render_profile(tmp_path).read_text().split("Speed of ")[1:]
+    assert [("replays" in table) for table in tables] == ["inference" in table[:12] for table in tables]
+    assert len(tables) == 4
+    assert pd.read_csv(tmp_path / "profile.csv")["cuda_graphs"].sum() == 4
