@@ -234,7 +234,7 @@ def profile(
     ] = None,
     precisions: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="models: fp32 or bf16; repeatable. [default: fp32]"),
+        typer.Option("--precision", help="models: fp32, bf16 or fp8; repeatable. [default: fp32]"),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="models: under torch.compile.")] = False,
     cuda_graphs: Annotated[

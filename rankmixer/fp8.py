@@ -45,13 +45,16 @@ class PerTokenLinearFp8(nn.Module):
         (B, T, in) -> (B, T, out) bf16; weight (T, out, in) e4m3, scale (T, 1, out), bias (T, out) bf16.
     """
 
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, linear: PerTokenLinear) -> None:
         super().__init__()
         weight, scale = quantised(linear.weight.detach().transpose(1, 2))
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.scale = nn.Parameter(scale.transpose(1, 2).contiguous(), requires_grad=False)
-        bias = linear.bias.detach().squeeze(1).bfloat16()
-        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale.transpose(1, 2).contiguous())
+        self.register_buffer("bias", linear.bias.detach().squeeze(1).bfloat16())
 
     def forward(self, x: Tensor) -> Tensor:
         rows, scales = quantised(x.transpose(0, 1))

@@ -16,6 +16,7 @@ from harness.distributed import World
 from harness.environment import environment
 from harness.execute import now
 from harness.figures import figure
+from harness.fp8 import fp8_obstacle, require_fp8
 from harness.peaks import DTYPES
 from harness.profile_models import Machine, profile_model
 from harness.profile_pipeline import profile_pipeline
@@ -53,12 +54,16 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
             raise InputError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
     if options.cuda_graphs:
         require_cuda_graphs(options.device)
-    setting, rows = _matched(suite, options)
+    if "fp8" in options.precisions:
+        require_fp8(options.device)
+    setting, matched = _matched(suite, options)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
+        rows = _with_fp8(matched, setting, say) if precision == "fp8" else matched
         machine = Machine.of(options.device, precision)
+        others = "bf16" if precision == "fp8" else precision
         for row in rows:
-            training = row.training.model_copy(update={"precision": precision, "compile": options.compile})
+            training = row.training.model_copy(update={"precision": others, "compile": options.compile})
             spec = setting.spec(row, seed=0).model_copy(update={"training": training})
             for batch_size in options.batch_sizes:
                 found = profile_model(
@@ -68,6 +73,19 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
                 say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
                 _write(suite, options, records)
     return records
+
+
+def _with_fp8(rows: list[MatchedRow], setting: Setting, say: Callable[[str], None]) -> list[MatchedRow]:
+    """The rows that can be measured in fp8, saying why the others are left out; InputError if all are."""
+    obstacles = {row.name: fp8_obstacle(setting.spec(row, seed=0)) for row in rows}
+    found = [row for row in rows if obstacles[row.name] is None]
+    if not found:
+        raise InputError(f"--precision fp8: {rows[0].name} {obstacles[rows[0].name]}; use bf16")
+    for name, obstacle in obstacles.items():
+        if obstacle is not None:
+            say(f"{name}, fp8: not measured; it {obstacle}")
+    say("fp8 is of inference alone: there is no training step in it")
+    return found
 
 
 def profile_pipelines(

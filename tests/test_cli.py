@@ -518,7 +518,11 @@ def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--precision", "fp64"], ["--precision fp64: choose from fp32, bf16"]),
+        (["--precision", "fp64"], ["--precision fp64: choose from fp32, bf16, fp8"]),
+        (
+            ["--precision", "fp8", "--device", "cpu"],
+            ["--precision fp8: the CPU has no fast products", "bf16"],
+        ),
         (["--cuda-graphs", "--device", "cpu"], ["--cuda-graphs: the cpu has none", "leave the flag out"]),
         (["--batch-size", "5000"], ["--batch-size 5000", "1400 rows", "smaller batch"]),
         (["--set", "datasets=[data/schema.yaml, shortvideo]"], ["one dataset", "--dataset"]),

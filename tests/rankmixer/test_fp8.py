@@ -16,8 +16,8 @@ from rankmixer.fp8 import E4M3, PerTokenFFNFp8, PerTokenLinearFp8, obstacle, qua
 from rankmixer.model import RankMixer
 from tests.baselines.scrambled import random_tokens, scrambled
 
-# Every non-negative e4m3 number, by the format's definition: 4 exponent bits of bias 7, 3 bits of mantissa, no
-# infinity; the highest pattern is NaN.
+# Every non-negative e4m3 number, by the format's definition: 4 exponent bits of bias 7, 3 bits of mantissa,
+# no infinity; the highest pattern is NaN.
 SUBNORMALS = [m / 8 * 2**-6 for m in range(8)]
 NORMALS = [(1 + m / 8) * 2.0 ** (e - 7) for e in range(1, 16) for m in range(8)][:-1]
 NUMBERS = np.array(SUBNORMALS + NORMALS)
@@ -32,7 +32,7 @@ def to_e4m3(x):
 
 
 def numpys(x):
-    """A row's numbers after quantising and scaling back. Scale and quotient are float32's: a tie stays one."""
+    """A row's numbers after quantising and scaling back; scale and quotient in float32, so ties stay."""
     x = x.astype(np.float32)
     scale = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-12)) / np.float32(448)
     return to_e4m3((x / scale).astype(np.float64)) * scale
@@ -142,9 +142,8 @@ def test_every_network_of_a_model_is_replaced_and_predicts_nearly_the_same():
         after = model(tokens)
     kinds = [type(block.ffn) for block in model.blocks]
     assert kinds == [PerTokenFFNFp8] * 2
-    assert {
-        p.dtype for name, p in model.named_parameters() if name.endswith(("up.weight", "down.weight"))
-    } == {E4M3}
+    weights = [buffer for name, buffer in model.named_buffers() if name.endswith("weight")]
+    assert [weight.dtype for weight in weights] == [E4M3] * 4
     assert after.dtype == torch.bfloat16
     distance = (after.float() - before.float()).norm() / before.float().norm()
     assert 0 < distance < 0.1
