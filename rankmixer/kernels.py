@@ -299,7 +299,7 @@ def _tiles(product: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]:
 
 @library.custom_op("rankmixer::bias_gelu", mutates_args=())
 def _bias_gelu(product: Tensor, bias: Tensor) -> Tensor:
-    product, (_, B, M) = product.contiguous(), product.shape
+    product, bias, (_, B, M) = product.contiguous(), bias.contiguous(), product.shape
     y = torch.empty_like(product)
     if product.numel():
         grid, sizes = _tiles(product)
@@ -314,7 +314,7 @@ def _(product: Tensor, bias: Tensor) -> Tensor:
 
 @library.custom_op("rankmixer::bias_gelu_backward", mutates_args=())
 def _bias_gelu_backward(gradient: Tensor, product: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    gradient, product = gradient.contiguous(), product.contiguous()
+    gradient, product, bias = gradient.contiguous(), product.contiguous(), bias.contiguous()
     T, B, M = product.shape
     result = torch.empty_like(product)
     if not product.numel():
@@ -327,7 +327,8 @@ def _bias_gelu_backward(gradient: Tensor, product: Tensor, bias: Tensor) -> tupl
 
 @_bias_gelu_backward.register_fake
 def _(gradient: Tensor, product: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(product, memory_format=torch.contiguous_format), torch.empty_like(bias)
+    like = torch.contiguous_format
+    return torch.empty_like(product, memory_format=like), torch.empty_like(bias, memory_format=like)
 
 
 def _keep_for_gelu(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
