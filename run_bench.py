@@ -234,9 +234,12 @@ def profile(
     ] = None,
     precisions: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="models: fp32 or bf16; repeatable. [default: fp32]"),
+        typer.Option("--precision", help="models: fp32, bf16 or fp8; repeatable. [default: fp32]"),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="models: under torch.compile.")] = False,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="models: replay the dense part's inference as a CUDA graph.")
+    ] = False,
     dataset: Annotated[str | None, typer.Option(help="models, pipeline: on this dataset instead.")] = None,
     data_root: DataRoot = None,
     device: Annotated[Device, typer.Option(help="models.")] = "auto",
@@ -271,6 +274,7 @@ def profile(
             batch_sizes=batch_sizes or [512],
             precisions=precisions or ["fp32"],
             compile=compiled,
+            cuda_graphs=cuda_graphs,
             command=_command(),
         )
         if what == "models":

@@ -42,6 +42,21 @@ class Batch:
             tier=self.tier.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU copies from without the process waiting."""
+        return Batch(
+            sparse=self.sparse.pin_memory(),
+            dense=self.dense.pin_memory(),
+            labels=self.labels.pin_memory(),
+            user_id=self.user_id.pin_memory(),
+            tier=self.tier.pin_memory(),
+        )
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory from reuse until the work that ``stream`` has by the batch's end is done."""
+        for part in (self.sparse, self.dense, self.labels, self.user_id, self.tier):
+            part.record_stream(stream)
+
     def without_labels(self) -> Batch:
         """The same inputs with every label undefined, so that the rows count for nothing."""
         return replace(self, labels=torch.full_like(self.labels, float("nan")))

@@ -73,7 +73,9 @@ def _torch(lines: list[str], mends: list[str]) -> None:
     try:
         lines.append(f"triton        {importlib.metadata.version('triton')}")
     except importlib.metadata.PackageNotFoundError:
-        mends.append("triton, for torch.compile on the GPU; pip install triton")
+        mends.append(
+            "triton, for torch.compile and kernels on the GPU; pip install -r requirements/triton.txt"
+        )
 
 
 def _cpu_has_bf16() -> bool:

@@ -7,11 +7,14 @@ Two parts, each for inference and for a training step:
 - ``whole``: look-ups before it, and in training the tables' own update; batches of the training split, read
   beforehand.
 
-Inference holds weights in the precision asked for; a training step holds them in fp32 and computes by
-autocast, as training does. FLOPs are the cost's: forward without closed experts, training three times the
-forward pass that it computes. MFU is against a matrix product of the same moment
-(`harness.timing`), and against the datasheet of a known GPU. What varies too much to be a measurement is left
-out, and the record says so.
+Inference holds weights in the precision asked for; in fp8 RankMixer's per-token networks alone
+(`rankmixer.fp8`), and bf16 is all else. How far its probabilities lie from fp32's is measured on the first
+batch, with the weights as they are before training. A training step holds weights in fp32 and computes by
+autocast, as training does; there is none in fp8.
+
+FLOPs are the cost's: forward without closed experts, training three times the forward pass that it computes.
+MFU is against a matrix product of the same moment (`harness.timing`), and against the datasheet of a known
+GPU. What varies too much to be a measurement is left out, and the record says so.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from itertools import cycle, islice
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.batch import Batch
@@ -31,6 +34,7 @@ from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.cost import Cost
+from harness.cuda_graphs import captured
 from harness.distributed import World
 from harness.embeddings import LookedUp
 from harness.execute import build_model, inputs_of
@@ -49,6 +53,7 @@ from harness.timing import (
     time_rounds,
 )
 from harness.train import autocast, dense_optimizer, prediction_loss, train_step
+from rankmixer.fp8 import use_fp8
 
 Part = Literal["dense", "whole"]
 Mode = Literal["inference", "train"]
@@ -60,7 +65,8 @@ WIDEST_SPREAD = 0.25
 
 @dataclass(frozen=True)
 class Machine:
-    """What speeds are held against: a matrix product, timed with every round, and a bandwidth in bytes/s."""
+    """What speeds are held against: a matrix product of the precision that is measured, timed with every
+    round, and a bandwidth in bytes/s."""
 
     gemm: Gemm
     bandwidth: float
@@ -79,31 +85,44 @@ def profile_model(
     rounds: int = ROUNDS,
     round_seconds: float = ROUND_SECONDS,
     widest_spread: float = WIDEST_SPREAD,
+    cuda_graphs: bool = False,
 ) -> list[dict[str, Any]]:
     """A record for each part and mode: the columns of ``profile.csv`` and its ``operators``.
 
-    ``spec.training`` gives precision, optimizers and compilation.
+    ``spec.training`` gives optimizers, compilation, and the precision of what is not fp8. With
+    ``cuda_graphs`` the dense part's inference is timed as replays of a graph; operators and memory are those
+    of the call that it captured.
 
-    Raises InputError where the training split has less than a batch.
+    Raises InputError where the training split has less than a batch, or a call cannot be captured.
     """
-    device = machine.gemm.device
+    device, precision = machine.gemm.device, machine.gemm.precision
+    is_fp8 = precision == "fp8"
     batches = read_batches(spec, prepared, batch_size, device)
     records = []
-    for mode in MODES:
+    for mode in MODES[:1] if is_fp8 else MODES:
         for part in PARTS:
+            predicts = (part, mode) == ("dense", "inference")
             model = build_model(spec, prepared, World(0, 1, device))
+            exact = _probabilities(model.eval()(batches[0])) if predicts and precision != "fp32" else None
             call, held = _call(model, spec, batches, part, mode)
-            timing = time_rounds(call, machine.gemm, rounds, round_seconds)
+            if is_fp8:
+                use_fp8(held.dense)
+            graphed = cuda_graphs and predicts
+            timed = captured(call, spec.architecture) if graphed else call
+            timing = time_rounds(timed, machine.gemm, rounds, round_seconds)
             flops = batch_size * (
                 cost.active_flops_per_sample if mode == "inference" else cost.train_flops_per_sample
             )
             record = {
-                **_identity(spec, batch_size, part, mode, device),
-                **speeds(timing, flops, batch_size, widest_spread, datasheet(device, spec)),
+                **_identity(spec, batch_size, part, mode, machine.gemm),
+                "cuda_graphs": graphed,
+                **speeds(timing, flops, batch_size, widest_spread, datasheet(device, precision)),
             }
             if part == "dense":
                 record |= _floors(spec, prepared, held, mode, flops, machine)
                 record |= {"peak_memory_bytes": peak_memory(call, held.dense, held.optimizer, device)}
+            if exact is not None:
+                record |= _errors(_probabilities(call()), exact)
             record["operators"] = operators(call, device)
             records.append(record)
     return records
@@ -199,6 +218,11 @@ def _inference(model: RankingModel, batches: list[Batch], part: Part, held: Held
     return predict if part == "dense" else look_up_and_predict
 
 
+@torch.no_grad()
+def _probabilities(prediction: Any) -> Tensor:
+    return torch.sigmoid(prediction.logits.float())
+
+
 def _cast(looked_up: LookedUp, dtype: torch.dtype) -> LookedUp:
     return LookedUp(
         {name: pooled.to(dtype) for name, pooled in looked_up.pooled.items()},
@@ -220,7 +244,7 @@ def _leaves(looked_up: LookedUp) -> LookedUp:
 # --------------------------------------------------------------------------------------- what is said
 
 
-def _identity(spec: RunSpec, batch_size: int, part: Part, mode: Mode, device: torch.device) -> dict[str, Any]:
+def _identity(spec: RunSpec, batch_size: int, part: Part, mode: Mode, gemm: Gemm) -> dict[str, Any]:
     return {
         "suite": spec.suite,
         "architecture": spec.architecture,
@@ -229,9 +253,9 @@ def _identity(spec: RunSpec, batch_size: int, part: Part, mode: Mode, device: to
         "part": part,
         "mode": mode,
         "batch_size": batch_size,
-        "precision": spec.training.precision,
+        "precision": gemm.precision,
         "compiled": spec.training.compile,
-        "device": device.type,
+        "device": gemm.device.type,
     }
 
 
@@ -265,9 +289,18 @@ def speeds(
     }
 
 
-def datasheet(device: torch.device, spec: RunSpec) -> float | None:
+def _errors(probabilities: Tensor, exact: Tensor) -> dict[str, float]:
+    """How far probabilities lie from fp32's, over rows and tasks."""
+    distances = (probabilities - exact).abs()
+    return {
+        "probability_error_max": float(distances.max()),
+        "probability_error_mean": float(distances.mean()),
+    }
+
+
+def datasheet(device: torch.device, precision: str) -> float | None:
     """The datasheet's FLOP/s of the precision, where the device is known."""
-    found = datasheet_peak(device, spec.training.precision)
+    found = datasheet_peak(device, precision)
     return found.flops_per_second if found else None
 
 
@@ -279,6 +312,8 @@ def _floors(
     with torch.device("meta"):
         dense = DenseSide(prepared.schema, inputs_of(spec), spec.architecture, spec.config, len(spec.tasks))
     dense.to(dtype).train(mode == "train")
+    if machine.gemm.precision == "fp8":
+        use_fp8(dense)
     looked_up, numbers = _on_meta(held.looked_up, dtype), held.batch.dense.to("meta", dtype)
     labels = held.batch.labels.to("meta")
     peak = statistics.median(machine.gemm.flops_per_second() for _ in range(3))
@@ -292,7 +327,8 @@ def _floors(
         prediction_loss(prediction, labels, labels.new_ones(labels.shape[1])).backward()
 
     counted = count_operators(infer if mode == "inference" else train)
-    moved = sum(map(distinct_bytes, [*dense.parameters(), *looked_up.pooled.values(), numbers]))
+    weights = [*dense.parameters(), *dense.buffers()]  # in fp8 weights are buffers
+    moved = sum(map(distinct_bytes, [*weights, *looked_up.pooled.values(), numbers]))
     moved += sum(distinct_bytes(padded) for padded, _ in looked_up.sequences.values())
     optimizer = ADAM_BYTES * sum(p.numel() for p in dense.parameters()) if mode == "train" else 0
     least = 2 * moved + optimizer if mode == "train" else moved

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from harness.peaks import DTYPES, synchronize
+from harness.peaks import square_product, synchronize
 
 ROUNDS = 15
 FEWEST_ROUNDS = 3
@@ -86,17 +86,14 @@ class Gemm:
     """A square matrix product, large enough to reach the peak of its device and precision."""
 
     def __init__(self, device: torch.device, precision: str, size: int | None = None) -> None:
-        self.device = device
+        self.device, self.precision = device, precision
         self.size = size or (8192 if device.type == "cuda" else 2048)
-        shape = self.size, self.size
-        self.left, self.right = (torch.randn(shape, device=device).to(DTYPES[precision]) for _ in range(2))
-        self.out = torch.empty_like(self.left)
+        self._product = square_product(device, precision, self.size)
         self.flops_per_second()
 
     def flops_per_second(self) -> float:
         """Of one product, timed now."""
-        seconds = _seconds_of(lambda: torch.mm(self.left, self.right, out=self.out), self.device)
-        return 2 * self.size**3 / seconds
+        return 2 * self.size**3 / _seconds_of(self._product, self.device)
 
 
 def measured_bandwidth(device: torch.device, megabytes: int = 256, repeats: int = 10) -> float:

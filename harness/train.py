@@ -32,6 +32,7 @@ from harness.distributed import World, dense_side
 from harness.metrics import NonFiniteScores
 from harness.model import Prediction
 from harness.peaks import synchronize
+from harness.prefetch import on_device
 from harness.progress import Watcher
 from harness.runs import RunSpec, Training
 
@@ -184,10 +185,11 @@ class Loop:
         """
         most = max(int(n) for n in self.world.gather(np.asarray(reader.num_batches)))
         last: Batch | None = None
-        with closing(reader.batches(min(start, reader.num_batches))) as own:
+        read = reader.batches(min(start, reader.num_batches))
+        with closing(on_device(read, self.world.device)) as own:
             for number in range(start, most):
                 if number < reader.num_batches:
-                    last = next(own).to(self.world.device)
+                    last = next(own)
                     yield last, True
                 else:
                     last = last or self._last_batch(reader)
@@ -274,7 +276,7 @@ def _stretch(
     for _ in range(end - progress.batch):
         batch, is_own = next(batches)
         counts = (~torch.isnan(batch.labels)).sum(0).float()
-        own = counts.new_tensor([len(batch) * is_own])
+        own = counts.new_full((1,), len(batch) * is_own)  # a tensor made of a list would wait for the GPU
         totals = world.sum(torch.cat([counts, own]))
         set_learning_rate(optimizer, training, progress.step + len(losses))
         # Dropout is then the same whether or not the run was interrupted.

@@ -15,10 +15,12 @@ CPU, training
     it in blocks of rows, `harness.memory` keeps freed memory.
 
 CUDA
-    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment
-    `rankmixer.kernels`, where Triton is there and shapes suit. There mixing, residual and normalisation are
-    one kernel, and so are the bias and GELU. Held to the plain equations in Triton's interpreter; not timed
-    on a GPU yet (`python -m rankmixer.layouts cuda`).
+    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment Triton's kernels,
+    where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel
+    (`rankmixer.kernels`), and so is the first layer of the networks, bias and GELU included
+    (`rankmixer.fused_gemm`). Held to the plain equations in Triton's interpreter; not timed on a GPU yet, nor
+    is that layer against the library's product with bias and GELU in a kernel after it
+    (`python -m rankmixer.layouts cuda`).
 
 Traced code (`torch.compile`, the meta device of FLOP counts) is plain.
 """
@@ -42,9 +44,10 @@ def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
     if _is_cpu_inference(x) and not torch.is_autocast_enabled("cpu"):
         return block_in_place
     if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
-        from rankmixer.kernels import block_of_kernels, suits
+        from rankmixer.fused_gemm import block_of_fused_gemm
+        from rankmixer.kernels import suits
 
-        return block_of_kernels if suits(x) else None
+        return block_of_fused_gemm if suits(x) else None
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 LARGEST_TILE = 16384  # numbers a program holds of one tensor
 TILE = 2048  # numbers that a program should have at least, to be worth a launch
@@ -182,7 +182,7 @@ def _row_tiles(x: Tensor) -> tuple[tuple[int], dict[str, Any]]:
     return (triton.cdiv(B * T, rows),), {**sizes, "num_warps": warps}
 
 
-@torch.library.custom_op("rankmixer::mix_add_norm", mutates_args=())
+@library.custom_op("rankmixer::mix_add_norm", mutates_args=())
 def _mix_add_norm(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,7 +204,7 @@ def _mix_add_norm_like(
     return y, mean, torch.empty_like(mean)
 
 
-@torch.library.custom_op("rankmixer::mix_add_norm_backward", mutates_args=())
+@library.custom_op("rankmixer::mix_add_norm_backward", mutates_args=())
 def _mix_add_norm_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -297,9 +297,9 @@ def _tiles(product: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]:
     return (triton.cdiv(B, rows), triton.cdiv(M, columns), T), sizes
 
 
-@torch.library.custom_op("rankmixer::bias_gelu", mutates_args=())
+@library.custom_op("rankmixer::bias_gelu", mutates_args=())
 def _bias_gelu(product: Tensor, bias: Tensor) -> Tensor:
-    product, (_, B, M) = product.contiguous(), product.shape
+    product, bias, (_, B, M) = product.contiguous(), bias.contiguous(), product.shape
     y = torch.empty_like(product)
     if product.numel():
         grid, sizes = _tiles(product)
@@ -312,9 +312,9 @@ def _(product: Tensor, bias: Tensor) -> Tensor:
     return torch.empty_like(product, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("rankmixer::bias_gelu_backward", mutates_args=())
+@library.custom_op("rankmixer::bias_gelu_backward", mutates_args=())
 def _bias_gelu_backward(gradient: Tensor, product: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    gradient, product = gradient.contiguous(), product.contiguous()
+    gradient, product, bias = gradient.contiguous(), product.contiguous(), bias.contiguous()
     T, B, M = product.shape
     result = torch.empty_like(product)
     if not product.numel():
@@ -327,7 +327,8 @@ def _bias_gelu_backward(gradient: Tensor, product: Tensor, bias: Tensor) -> tupl
 
 @_bias_gelu_backward.register_fake
 def _(gradient: Tensor, product: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(product, memory_format=torch.contiguous_format), torch.empty_like(bias)
+    like = torch.contiguous_format
+    return torch.empty_like(product, memory_format=like), torch.empty_like(bias, memory_format=like)
 
 
 def _keep_for_gelu(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -78,11 +78,13 @@ LAYOUTS: dict[str, Callable[[Block, Tensor], Tensor]] = {
 
 def add_gpu_layouts() -> None:
     """What is there on CUDA alone."""
+    from rankmixer.fused_gemm import block_of_fused_gemm
     from rankmixer.kernels import block_of_kernels
 
     compiled = torch.compile(lambda block, x: block.plain(x)[0])
     LAYOUTS["plain, torch.compile"] = compiled
-    LAYOUTS["Triton kernels"] = block_of_kernels
+    LAYOUTS["Triton, the library's products"] = block_of_kernels
+    LAYOUTS["Triton, bias and GELU in the product"] = block_of_fused_gemm
 
 
 def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:

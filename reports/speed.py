@@ -21,11 +21,17 @@ from reports.style import save_figure
 PROFILE_FILE = "profile.json"
 COLUMNS = [
     *("suite", "dataset", "architecture", "variant", "part", "mode", "batch_size", "precision", "compiled"),
-    *("device", "dense_params", "flops", "latency_ms_p50", "latency_ms_p99", "samples_per_second"),
-    *("flops_per_second", "mfu", "mfu_datasheet", "peak_flops", "spread", "mfu_spread", "calls", "rounds"),
-    *("least_bytes", "operator_bytes", "intensity", "bandwidth", "floor_ms", "unfused_ms"),
-    "peak_memory_bytes",
+    *("cuda_graphs", "device", "dense_params", "flops", "latency_ms_p50", "latency_ms_p99"),
+    *("samples_per_second", "flops_per_second", "mfu", "mfu_datasheet", "peak_flops", "spread", "mfu_spread"),
+    *("calls", "rounds", "least_bytes", "operator_bytes", "intensity", "bandwidth", "floor_ms", "unfused_ms"),
+    *("peak_memory_bytes", "probability_error_max", "probability_error_mean"),
 ]
+CUDA_GRAPHS = "The dense part is timed as replays of a CUDA graph of its inference; look-ups are not in it."
+ERRORS = (
+    "error: largest and mean distance of the predicted probability from fp32's, over rows and tasks of the "
+    "first batch, with the weights as they are before training."
+)
+FP8 = "fp8: RankMixer's per-token feed-forward networks; all else is bf16."
 MODES = {"inference": "inference", "train": "a training step"}
 NOTES = [
     "dense: tokens, architecture and towers. with look-ups: the tables too, and in training their update.",
@@ -134,10 +140,18 @@ def _speed_tables(frame: pd.DataFrame) -> list[Table]:
                 numbers=rows,
                 header=list(cells_of[0]),
                 rows=[list(row.values()) for row in cells_of],
-                notes=NOTES,
+                notes=_notes(rows),
             )
         )
     return tables
+
+
+def _notes(rows: pd.DataFrame) -> list[str]:
+    """What a table's cells mean, of those that it has."""
+    replayed, has_errors = rows["cuda_graphs"].eq(True).any(), rows["probability_error_max"].notna().any()
+    is_fp8 = rows["precision"].eq("fp8").any()
+    chosen = {CUDA_GRAPHS: replayed, ERRORS: has_errors, FP8: is_fp8}
+    return [*NOTES, *(note for note, holds in chosen.items() if holds)]
 
 
 def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
@@ -156,15 +170,16 @@ def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
         "unfused, ms": cells.fixed(dense.get("unfused_ms"), 2),
         "FLOPs/byte": cells.fixed(dense.get("intensity"), 1),
         "memory, MB": cells.grouped(_megabytes(dense.get("peak_memory_bytes"))),
+        "error, max": cells.fixed(dense.get("probability_error_max"), 5),
+        "error, mean": cells.fixed(dense.get("probability_error_mean"), 6),
         "with look-ups: p50, ms": cells.fixed(whole.get("latency_ms_p50"), 2),
         "samples/s with look-ups": cells.grouped(whole.get("samples_per_second")),
         "MFU with look-ups": cells.percent(whole.get("mfu"), 0),
     }
-    return cellular if dense.get("device") == "cuda" else _without(cellular, "MFU, datasheet")
-
-
-def _without(row: dict[str, str], name: str) -> dict[str, str]:
-    return {key: value for key, value in row.items() if key != name}
+    absent = set() if dense.get("device") == "cuda" else {"MFU, datasheet"}
+    if cells.is_missing(dense.get("probability_error_max")):
+        absent |= {"error, max", "error, mean"}
+    return {key: value for key, value in cellular.items() if key not in absent}
 
 
 def _megabytes(value: float | None) -> float | None:

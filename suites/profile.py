@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from harness.cuda_graphs import require_cuda_graphs
 from harness.data import InputError, prepare_dataset
 from harness.distributed import World
 from harness.environment import environment
 from harness.execute import now
 from harness.figures import figure
+from harness.fp8 import fp8_obstacle, require_fp8
 from harness.peaks import DTYPES
 from harness.profile_models import Machine, profile_model
 from harness.profile_pipeline import profile_pipeline
@@ -38,6 +40,7 @@ class ProfileOptions:
     batch_sizes: list[int]
     precisions: list[str]
     compile: bool = False
+    cuda_graphs: bool = False
     command: str = ""
 
 
@@ -49,19 +52,40 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
     for precision in options.precisions:
         if precision not in DTYPES:
             raise InputError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
-    setting, rows = _matched(suite, options)
+    if options.cuda_graphs:
+        require_cuda_graphs(options.device)
+    if "fp8" in options.precisions:
+        require_fp8(options.device)
+    setting, matched = _matched(suite, options)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
+        rows = _with_fp8(matched, setting, say) if precision == "fp8" else matched
         machine = Machine.of(options.device, precision)
+        others = "bf16" if precision == "fp8" else precision
         for row in rows:
-            training = row.training.model_copy(update={"precision": precision, "compile": options.compile})
+            training = row.training.model_copy(update={"precision": others, "compile": options.compile})
             spec = setting.spec(row, seed=0).model_copy(update={"training": training})
             for batch_size in options.batch_sizes:
-                found = profile_model(spec, row.cost, setting.prepared, machine, batch_size)
+                found = profile_model(
+                    spec, row.cost, setting.prepared, machine, batch_size, cuda_graphs=options.cuda_graphs
+                )
                 records += [{**record, "cost": row.cost.as_dict(), "config": row.config} for record in found]
                 say(f"{row.name}, {precision}, batch {batch_size}: {_outcome(found)}")
                 _write(suite, options, records)
     return records
+
+
+def _with_fp8(rows: list[MatchedRow], setting: Setting, say: Callable[[str], None]) -> list[MatchedRow]:
+    """The rows that can be measured in fp8, saying why the others are left out; InputError if all are."""
+    obstacles = {row.name: fp8_obstacle(setting.spec(row, seed=0)) for row in rows}
+    found = [row for row in rows if obstacles[row.name] is None]
+    if not found:
+        raise InputError(f"--precision fp8: {rows[0].name} {obstacles[rows[0].name]}; use bf16")
+    for name, obstacle in obstacles.items():
+        if obstacle is not None:
+            say(f"{name}, fp8: not measured; it {obstacle}")
+    say("fp8 is of inference alone: there is no training step in it")
+    return found
 
 
 def profile_pipelines(

@@ -485,7 +485,9 @@ def test_a_wrong_dataset_or_option_is_refused_with_what_there_is(own, bench, arg
 # --------------------------------------------------------------------------------------------- profile models
 
 
-def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, monkeypatch):
+@pytest.fixture
+def quick_clock(monkeypatch):
+    """``profile models`` in a few short rounds beside a small matrix product."""
     from functools import partial
 
     import suites.profile
@@ -495,6 +497,28 @@ def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, monkeypatch):
     monkeypatch.setattr(suites.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3))
     monkeypatch.setattr("harness.profile_models.Gemm", lambda device, precision: Gemm(device, precision, 64))
     monkeypatch.setattr("harness.profile_models.measured_bandwidth", lambda device: 1e10)
+
+
+def test_fp8_is_of_the_rows_that_have_it_and_the_others_are_told_why(own, bench, quick_clock, monkeypatch):
+    monkeypatch.setattr("suites.profile.require_fp8", lambda device: None)  # the CPU can, if slowly
+    command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--batch-size", "32"]
+    row = "{architecture: rankmixer, config: {model_dim: 16, ffn_dim: 32}, tokens: 2}"
+    command += ["--precision", "fp8", "--set", "budget=null"]
+    mlp = "{architecture: dlrm_mlp, config: {hidden_dim: 8}}"
+    outcome = bench(*command, "--set", f"architectures=[{mlp}, {row}]", "--set", "base=dlrm_mlp")
+    assert outcome.code == 0, outcome.err
+    assert "dlrm_mlp, fp8: not measured; it has none of RankMixer's per-token" in outcome.out
+    assert "fp8 is of inference alone" in outcome.out
+    records = json.loads((own / "out/profile-tiny/profile.json").read_text())["records"]
+    assert {(r["architecture"], r["precision"], r["mode"]) for r in records} == {
+        ("rankmixer", "fp8", "inference")
+    }
+    assert "error, max" in (own / "out/profile-tiny/profile.md").read_text()
+    outcome = bench(*command, "--set", f"architectures=[{mlp}]", "--set", "base=dlrm_mlp")
+    check_refusal(outcome, ["--precision fp8: dlrm_mlp has none of RankMixer's", "use bf16"])
+
+
+def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, quick_clock):
     command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--json", "figures.json"]
     outcome = bench(*command, "--batch-size", "64", "--batch-size", "32", "--precision", "bf16")
     assert outcome.code == 0, outcome.err
@@ -518,7 +542,12 @@ def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--precision", "fp64"], ["--precision fp64: choose from fp32, bf16"]),
+        (["--precision", "fp64"], ["--precision fp64: choose from fp32, bf16, fp8"]),
+        (
+            ["--precision", "fp8", "--device", "cpu"],
+            ["--precision fp8: the CPU has no fast products", "bf16"],
+        ),
+        (["--cuda-graphs", "--device", "cpu"], ["--cuda-graphs: the cpu has none", "leave the flag out"]),
         (["--batch-size", "5000"], ["--batch-size 5000", "1400 rows", "smaller batch"]),
         (["--set", "datasets=[data/schema.yaml, shortvideo]"], ["one dataset", "--dataset"]),
     ],

@@ -17,6 +17,7 @@ from harness.profile_models import (
     speeds,
 )
 from harness.timing import CALLS_FOR_P99, Gemm, Timing
+from rankmixer.fp8 import use_fp8
 from tests.harness.runs import ONE_PROCESS, small_spec
 
 CPU = torch.device("cpu")
@@ -83,6 +84,52 @@ def test_bf16_inference_holds_its_weights_in_bf16(prepared):
     call, held = _call(model, spec, batches, "whole", "inference")
     assert {p.dtype for p in held.dense.parameters()} == {torch.bfloat16}
     assert call().logits.dtype == torch.bfloat16
+
+
+RANKMIXER = {"model_dim": 48, "ffn_dim": 96}  # 3 tokens, widths that fp8 takes
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_inference_in_fewer_bits_states_its_distance_from_fp32(precision, prepared):
+    spec = small_spec(prepared, architecture="rankmixer", precision="bf16")
+    spec = spec.model_copy(update={"config": RANKMIXER})
+    machine = Machine(Gemm(CPU, precision, size=64), bandwidth=1e10)
+    found = profile_model(spec, cost_of(spec, prepared), prepared, machine, BATCH, 1, 0.001)
+    by_part = {(r["part"], r["mode"]): r for r in found}
+    assert {r["precision"] for r in found} == {precision}
+    assert {mode for _, mode in by_part} == ({"inference"} if precision == "fp8" else {"inference", "train"})
+    record = by_part["dense", "inference"]
+    multiplied = {op["operator"] for op in record["operators"]}
+    assert ("aten::_scaled_mm" in multiplied) == (precision == "fp8")
+
+    batch = read_batches(spec, prepared, BATCH, CPU)[0]
+    exact, reduced = (build_model(spec, prepared, ONE_PROCESS).eval() for _ in range(2))
+    call, held = _call(reduced, spec, [batch], "dense", "inference")
+    if precision == "fp8":
+        use_fp8(held.dense)
+    with torch.no_grad():
+        differences = call().logits.double().sigmoid() - exact(batch).logits.double().sigmoid()
+    expected = differences.abs()
+    assert record["probability_error_max"] == pytest.approx(float(expected.max()), rel=1e-3)
+    assert record["probability_error_mean"] == pytest.approx(float(expected.mean()), rel=1e-3)
+    assert 0 < record["probability_error_mean"] < record["probability_error_max"] < 0.1
+    assert all(
+        "probability_error_max" not in r for key, r in by_part.items() if key != ("dense", "inference")
+    )
+
+
+def test_weights_in_fp8_are_half_of_bf16s_bytes(prepared):
+    spec = small_spec(prepared, architecture="rankmixer", precision="bf16")
+    spec = spec.model_copy(update={"config": RANKMIXER})
+    least = {}
+    for precision in ("bf16", "fp8"):
+        machine = Machine(Gemm(CPU, precision, size=64), bandwidth=1e10)
+        found = profile_model(spec, cost_of(spec, prepared), prepared, machine, BATCH, 1, 0.001)
+        least[precision] = found[0]["least_bytes"]
+    layers, tokens = 2, spec.num_tokens
+    weights = layers * tokens * 2 * 48 * 96
+    scales = layers * tokens * (48 + 96)
+    assert least["bf16"] - least["fp8"] == weights - 4 * scales
 
 
 @pytest.mark.parametrize(("part", "tables_move"), [("dense", False), ("whole", True)])

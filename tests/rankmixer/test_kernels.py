@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import library
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -156,8 +157,8 @@ def test_the_block_compiles_to_one_graph_and_costs_the_same_flops():
 
 def test_operators_keep_the_rules_that_compilation_relies_on():
     x, weight, bias = numbers(2, 3, 6), numbers(6, seed=1), numbers(6, seed=2)
-    torch.library.opcheck(kernels._mix_add_norm, (x, weight, bias, EPS, torch.float64))
-    torch.library.opcheck(kernels._bias_gelu, (numbers(2, 3, 5), numbers(2, 1, 5, seed=1)))
+    library.opcheck(kernels._mix_add_norm, (x, weight, bias, EPS, torch.float64))
+    library.opcheck(kernels._bias_gelu, (numbers(2, 3, 5), numbers(2, 1, 5, seed=1)))
 
 
 COMPILE = """

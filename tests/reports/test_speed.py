@@ -148,3 +148,34 @@ def test_a_damaged_file_is_named_with_the_mend(tmp_path, text):
     assert "profile.json: " in str(error.value)
     assert str(error.value).endswith("; measure again with `run_bench.py profile models`")
     assert "\n" not in str(error.value)
+
+
+def test_replays_of_a_cuda_graph_are_named_below_the_table_that_has_them_alone(tmp_path):
+    records = [
+        record | {"cuda_graphs": (record["part"], record["mode"]) == ("dense", "inference")}
+        for record in all_records(device="cuda")
+    ]
+    write(tmp_path, records)
+    tables = render_profile(tmp_path).read_text().split("Speed of ")[1:]
+    assert [("replays" in table) for table in tables] == ["inference" in table[:12] for table in tables]
+    assert len(tables) == 4
+    assert pd.read_csv(tmp_path / "profile.csv")["cuda_graphs"].sum() == 4
+
+
+def test_the_error_of_fewer_bits_stands_beside_the_speed_and_says_of_what_it_is(tmp_path):
+    records = [record for record in all_records(precision="fp8") if record["mode"] == "inference"]
+    for record in records:
+        if record["part"] == "dense":
+            record |= {"probability_error_max": 0.0123456, "probability_error_mean": 0.0012345}
+    write(tmp_path, records)
+    page = render_profile(tmp_path).read_text()
+    row = row_of(page, "rankmixer", "Speed of inference, fp8, batch 512")
+    assert (row["error, max"], row["error, mean"]) == ("0.01235", "0.001234")
+    assert "distance of the predicted probability from fp32's" in page
+    assert "fp8: RankMixer's per-token feed-forward networks; all else is bf16." in page
+
+
+def test_fp32_has_no_column_of_errors_from_itself(out):
+    page = render_profile(out).read_text()
+    assert "error, max" not in page
+    assert "fp8" not in page
