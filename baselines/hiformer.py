@@ -22,7 +22,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
+from baselines.layers import (
+    Knob,
+    Knobs,
+    PerTokenFFN,
+    PerTokenLinear,
+    require_divisible,
+    require_positive,
+    tunable,
+)
 
 NUM_HEADS = 4
 
@@ -112,9 +120,7 @@ class HiFormerLayer(nn.Module):
         )
         self.output = PerTokenLinear(num_tokens, D, D)
         self.attention_norm = nn.LayerNorm(D)
-        self.ffn = nn.Sequential(
-            PerTokenLinear(num_tokens, D, M), nn.GELU(), PerTokenLinear(num_tokens, M, D)
-        )
+        self.ffn = PerTokenFFN(num_tokens, D, M)
         self.ffn_norm = nn.LayerNorm(D)
 
     def attend(self, x: Tensor) -> Tensor:

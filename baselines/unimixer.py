@@ -27,7 +27,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
+from baselines.layers import (
+    Knob,
+    Knobs,
+    PerTokenFFN,
+    PerTokenLinear,
+    require_divisible,
+    require_positive,
+    tunable,
+)
 
 
 class LearnedMixing(nn.Module):
@@ -97,16 +105,12 @@ class Block(nn.Module):
         super().__init__()
         self.mixing = LearnedMixing(num_tokens, model_dim, global_mixing)
         self.mixing_norm = nn.LayerNorm(model_dim)
-        self.ffn = nn.Sequential(
-            PerTokenLinear(num_tokens, model_dim, ffn_dim),
-            nn.GELU(),
-            PerTokenLinear(num_tokens, ffn_dim, model_dim),
-        )
+        self.ffn = PerTokenFFN(num_tokens, model_dim, ffn_dim)
         self.ffn_norm = nn.LayerNorm(model_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.mixing_norm(self.mixing(x) + x)
-        return self.ffn_norm(self.ffn(s) + s)
+        return self.ffn_norm(s + self.ffn(s))
 
 
 class UniMixer(nn.Module):

@@ -1,4 +1,4 @@
-"""Feed-forward networks of a RankMixer block: per token, shared, and on all tokens at once.
+"""What the paper sets against `baselines.layers.PerTokenFFN`: networks shared, and on all tokens at once.
 
 Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), equations 6 to 9, table 2 ("shared FFN") and table 3
 ("All-Concat-MLP", "All-Share"). All have two layers with an exact GELU between.
@@ -13,34 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.layers import PerTokenLinear
-
-
-class PerTokenFFN(nn.Module):
-    r"""Two layers with weights of their own for every token.
-
-    .. math:: v_t = W_t^2\,\mathrm{GELU}(W_t^1 s_t + b_t^1) + b_t^2
-
-    (equations 6 to 9). No token's output depends on another token or its weights.
-
-    Shapes
-        (B, T, D) -> (B, T, D).
-
-    Cost
-        2*T*D*M + T*(M + D) parameters, 4*T*D*M FLOPs a sample: two for a weight.
-
-    Example
-        >>> import torch
-        >>> PerTokenFFN(num_tokens=2, model_dim=4, ffn_dim=8)(torch.ones(3, 2, 4)).shape
-        torch.Size([3, 2, 4])
-    """
-
-    def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int) -> None:
-        super().__init__()
-        self.up = PerTokenLinear(num_tokens, model_dim, ffn_dim)
-        self.down = PerTokenLinear(num_tokens, ffn_dim, model_dim)
-
-    def forward(self, s: Tensor) -> Tensor:
-        return self.down(functional.gelu(self.up(s)))
 
 
 class SharedFFN(nn.Module):

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import PerTokenLinear
-from rankmixer.feed_forward import PerTokenFFN
+from baselines.layers import PerTokenFFN, PerTokenLinear
 
 E4M3 = torch.float8_e4m3fn
 LARGEST = 448.0  # of e4m3; what is not far beyond is rounded to it

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, Output, PerTokenLinear, View, require_positive, tunable
+from baselines.layers import Knob, Knobs, Output, PerTokenFFN, PerTokenLinear, View, require_positive, tunable
 from rankmixer.controller import PenaltyCoefficient
 from rankmixer.fast import faster_block
-from rankmixer.feed_forward import AllConcatMLP, AllShare, PerTokenFFN, SharedFFN
+from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
 from rankmixer.routers import usage
 from rankmixer.sparse_moe import Routing, SparseMoE
@@ -93,7 +93,7 @@ class Block(nn.Module):
         return norm(x) if self.is_pre else x
 
     def _join(self, x: Tensor, step: Tensor, norm: nn.Module) -> Tensor:
-        total = step + x if self.has_residual else step
+        total = x + step if self.has_residual else step  # in x's layout, which the norm need not copy
         return total if self.is_pre else norm(total)
 
 

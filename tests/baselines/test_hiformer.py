@@ -48,8 +48,8 @@ def attended(tokens, layer):
 
 
 def fed(tokens, layer):
-    hidden = [loops.gelu(x) for x in per_token(tokens, layer.ffn[0])]
-    return per_token(hidden, layer.ffn[2])
+    hidden = [loops.gelu(x) for x in per_token(tokens, layer.ffn.up)]
+    return per_token(hidden, layer.ffn.down)
 
 
 def layer_as_loops(x, layer, pre_norm):
@@ -81,7 +81,7 @@ def test_equals_the_equations_written_as_loops(composite, pre_norm):
 def tied(layer):
     """``layer`` with every token's weights set to the first token's."""
     with torch.no_grad():
-        for linear in (layer.project.linear, layer.output, layer.ffn[0], layer.ffn[2]):
+        for linear in (layer.project.linear, layer.output, layer.ffn.up, layer.ffn.down):
             linear.weight.copy_(linear.weight[:1].expand_as(linear.weight))
             linear.bias.copy_(linear.bias[:1].expand_as(linear.bias))
     return layer
@@ -101,8 +101,8 @@ def test_heterogeneous_layer_with_tied_tokens_equals_pytorchs_vanilla_encoder_la
     parts = {
         "self_attn.in_proj_": ours.project.linear,
         "self_attn.out_proj.": ours.output,
-        "linear1.": ours.ffn[0],
-        "linear2.": ours.ffn[2],
+        "linear1.": ours.ffn.up,
+        "linear2.": ours.ffn.down,
     }
     state = {prefix + "weight": linear.weight[0].T for prefix, linear in parts.items()}
     state |= {prefix + "bias": linear.bias[0, 0] for prefix, linear in parts.items()}
@@ -168,7 +168,7 @@ def test_rank_bounds_the_rank_of_the_projections():
 
 def test_zero_output_projections_leave_only_the_two_norms():
     layer = heterogeneous_layer()
-    for silenced in (layer.output, layer.ffn[2]):
+    for silenced in (layer.output, layer.ffn.down):
         nn.init.zeros_(silenced.weight)
         nn.init.zeros_(silenced.bias)
     x = random_tokens(2, T, 8)

@@ -59,8 +59,8 @@ def test_equals_the_equations_written_as_loops(global_mixing):
         x = per_token(row, model.projection)
         for block in model.blocks:
             s = added_and_normalised(x, mixed(x, block.mixing), block.mixing_norm)
-            hidden = [loops.gelu(v) for v in per_token(s, block.ffn[0])]
-            x = added_and_normalised(s, per_token(hidden, block.ffn[2]), block.ffn_norm)
+            hidden = [loops.gelu(v) for v in per_token(s, block.ffn.up)]
+            x = added_and_normalised(s, per_token(hidden, block.ffn.down), block.ffn_norm)
         expected.append(loops.mean_of(x))
     torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
 
@@ -77,11 +77,7 @@ def test_mixing_starts_as_rankmixers_to_the_bit(num_tokens, model_dim, global_mi
 def test_whole_model_starts_as_rankmixer_with_the_same_other_weights(global_mixing):
     theirs = scrambled(RankMixer(T, 4, RankMixer.Config(model_dim=D, ffn_dim=5)))
     ours = UniMixer(T, 4, UniMixer.Config(model_dim=D, ffn_dim=5, global_mixing=global_mixing)).double()
-    state = {
-        name.replace("ffn.up", "ffn.0").replace("ffn.down", "ffn.2"): value
-        for name, value in theirs.state_dict().items()
-    }
-    missing, unexpected = ours.load_state_dict(state, strict=False)
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert not unexpected
     assert all(name.endswith(("mixing.mix", "mixing.local")) for name in missing)
     tokens = random_tokens(3, T, 4)
@@ -132,7 +128,7 @@ def test_a_step_of_training_moves_the_mixing_off_the_permutation(global_mixing):
 def test_zero_mixing_and_feed_forward_leave_only_the_two_norms():
     model = scrambled(UniMixer(T, 4, UniMixer.Config(model_dim=D, ffn_dim=5, num_layers=1)))
     block = model.blocks[0]
-    for silenced in (block.mixing.mix, block.ffn[2].weight, block.ffn[2].bias):
+    for silenced in (block.mixing.mix, block.ffn.down.weight, block.ffn.down.bias):
         nn.init.zeros_(silenced)
     x = random_tokens(2, T, D)
     torch.testing.assert_close(block(x), block.ffn_norm(block.mixing_norm(x)))

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 from torch import nn
 
-from baselines.layers import PerTokenLinear
-from rankmixer.feed_forward import PerTokenFFN
+from baselines.layers import PerTokenFFN, PerTokenLinear
 from rankmixer.fp8 import E4M3, PerTokenFFNFp8, PerTokenLinearFp8, obstacle, quantised, use_fp8
 from rankmixer.model import RankMixer
 from tests.baselines.scrambled import random_tokens, scrambled

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rankmixer.feed_forward import PerTokenFFN
+from baselines.layers import PerTokenFFN
 from rankmixer.mixing import mix_tokens
 from rankmixer.model import Block, RankMixer
 from tests.baselines import loops

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.layers import Output
-from rankmixer.feed_forward import PerTokenFFN
+from baselines.layers import Output, PerTokenFFN
 from rankmixer.model import RankMixer
 from rankmixer.sparse_moe import SparseMoE
 from tests.baselines import loops
