@@ -179,6 +179,12 @@ def hover(artist: Artist, text: str) -> None:
     artist.set_gid(_HOVER + " ".join(text.split()))
 
 
+def hover_point(axes: Axes, x: float, y: float, text: str) -> None:
+    """Have the SVG show ``text`` at one point of a line."""
+    (point,) = axes.plot([x], [y], "o", alpha=0, markersize=9, label="_hover")
+    hover(point, text)
+
+
 def hover_line(axes: Axes, x: Any, y: Any, text: str) -> None:
     """The same along a line, which alone would be too thin to be hit."""
     (line,) = axes.plot(x, y, linewidth=9, alpha=0, label="_hover")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from reports.cells import fixed, grouped, interval, is_missing, percent, short
-from reports.markup import markdown
 from reports.records import Contestant, Record, label
 from reports.sections import Section
 from reports.significance import HOLM_MARK, holds_after_holm, holm_sentence
@@ -270,11 +269,6 @@ DEFINITIONS: Bullets = [
     "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "
     "models.",
 ]
-
-
-def bullet_list(bullets: Bullets) -> str:
-    """The sentences as a Markdown list, escaped."""
-    return "\n".join(f"- {markdown(bullet)}" for bullet in bullets)
 
 
 def _count(number: int, noun: str) -> str:
