@@ -45,9 +45,9 @@ def quality_against_cost(results: pd.DataFrame) -> Figure:
             of_task = models[(models["task"] == task) & models[metric].notna()]
             _cost_panel(axes, of_task, metric)
             if _has_front(of_task):
-                front = pareto_front(of_task, metric)
-                front_line(axes, front)
-                _front_names(axes, front)
+                best = pareto_front(of_task, metric)
+                front_line(axes, best)
+                _front_names(axes, best)
             _oracle_line(axes, oracle.loc[oracle["task"] == task, metric].dropna())
             axes.set_title(f"{task}: {metric.upper()}", loc="left")
     shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""

@@ -47,7 +47,7 @@ def name_ends(axes: Axes, ends: dict[Model, End]) -> None:
         }
         outside: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False, "va": "center"}
         axes.annotate("", end, (1 + (MARKER_AT - 5) / width, at), arrowprops=thread, **outside)
-        place = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
+        place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
         style = look(*model)
         axes.plot([1 + MARKER_AT / width], [at], style.marker, color=style.color, markersize=5, **place)
         name = (1 + NAME_AT / width, at)

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, LogLocator
 
 from reports.cells import is_missing, percent, short, short_tick
 from reports.direct_labels import name_ends, names_fit
-from reports.figures import contestants, rows_of
+from reports.figures import contestants, legend_beside, rows_of
 from reports.records import label
 from reports.style import INK, canvas, hover, hover_point, look, styled
 
@@ -52,7 +52,8 @@ def roofline(rows: pd.DataFrame) -> Figure:
                 hover(point, f"{label(*model)}: {reached}{share}")
         _title(axes, mode, "FLOPs a byte of all operators' operands")
     panels[0].set_ylabel("FLOPs a second")
-    return _labelled(figure, panels)
+    legend_beside(figure, models)
+    return figure
 
 
 def _roof(axes: Axes, rows: pd.DataFrame) -> None:
@@ -102,8 +103,10 @@ def latency_against_batch(rows: pd.DataFrame) -> Figure:
         _title(axes, mode, "batch size")
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
     panels[0].set_ylabel("milliseconds, median")
-    if not names_fit(HEIGHT, len(contestants(rows))):
-        return _labelled(figure, panels)
+    models = contestants(rows)
+    if not names_fit(HEIGHT, len(models)):
+        legend_beside(figure, models, lines=True)
+        return figure
     for mode, axes in zip(modes, panels, strict=True):
         name_ends(axes, _ends(rows[rows["mode"] == mode]))
     return figure
@@ -122,9 +125,3 @@ def _title(axes: Axes, mode: str, across: str) -> None:
         one.set_major_locator(LogLocator(subs=(1, 2, 5)))
         one.set_major_formatter(short_tick)
         one.set_minor_formatter(lambda value, _: "")
-
-
-def _labelled(figure: Figure, panels: list[Axes]) -> Figure:
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper")
-    return figure
