@@ -113,7 +113,7 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     """
     points, slopes = points.assign(variant=""), slopes.assign(variant="")
     models = contestants(points)
-    figure, [panels] = canvas(1, len(PAPER_PANELS), 4.6, 3.4, sharey=True)
+    figure, [panels] = canvas(1, len(PAPER_PANELS), 4.6, HEIGHT, sharey=True)
     for (axis, words), axes in zip(PAPER_PANELS.items(), panels, strict=True):
         for model in models:
             mine, style = rows_of(points, model), look(*model)
@@ -124,8 +124,9 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
         axes.set_facecolor("#F6F6F6")
         axes.set_title("the paper's Figure 2: its own data", loc="left")
         _size_axis(axes, points[axis], words)
-    panels[0].set_ylabel("Finish AUC gain over its DLRM-MLP, points x 100")
-    figure.legend(handles=_legend(models), loc="outside right upper")
+    panels[0].set_ylabel("Finish AUC gain, points x 100")
+    largest = points.sort_values(axis).groupby("architecture").last()
+    name_ends(panels[-1], {model: tuple(largest.loc[model[0], [axis, "gain"]]) for model in models})
     return figure
 
 

@@ -323,7 +323,8 @@ def test_every_control_and_figure_has_a_name_and_headings_skip_no_level(out, spe
     for path in [index(out), run_pages(out)[0], index(speeds)]:
         page = open_page(path).page
         nameless = """() => [...document.querySelectorAll('a, button, [role]')]
-          .filter(e => !e.closest('[hidden]') && e.role !== 'status' && !(e.getAttribute('aria-label') || e.textContent).trim()
+          .filter(e => !e.closest('[hidden]') && e.role !== 'status'
+            && !(e.getAttribute('aria-label') || e.textContent).trim()
             && !document.getElementById(e.getAttribute('aria-labelledby')))
           .map(e => e.outerHTML.slice(0, 80))"""
         assert page.evaluate(nameless) == []

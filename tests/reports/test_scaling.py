@@ -327,7 +327,7 @@ def test_the_papers_figure_is_its_own_and_says_whose_data_it_shows():
     figure = paper_scaling(paper_points(paper), paper_slopes(paper))
     for axes in figure.axes:
         assert "the paper's" in axes.get_title(loc="left")
-        drawn = [d for d in axes.lines if d.get_marker() != "None" and d.get_label() != "_hover"]
+        drawn = [d for d in axes.lines if d.get_marker() != "None" and not d.get_label().startswith("_")]
         marks = sum(len(d.get_xdata()) for d in drawn)
         assert marks == len(paper.tables["figure2"].rows)
 
