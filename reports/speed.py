@@ -13,7 +13,15 @@ from reports.beside import printed_table
 from reports.drawings import Drawing, Figures, markdown_drawing, write_drawing
 from reports.figures import contestants, rows_of
 from reports.files import replacing, write_text
-from reports.markup import Table, bullet_list, code_block, markdown, markdown_table, write_table
+from reports.markup import (
+    Table,
+    bullet_list,
+    code_block,
+    latex_document,
+    markdown,
+    markdown_table,
+    write_table,
+)
 from reports.page.speed import SpeedContents, write_speed_page
 from reports.paper import load_paper
 from reports.records import label, read_json
@@ -96,8 +104,10 @@ def render_profile(out: Path) -> Path:
         with replacing(out / name) as temporary:
             rows.to_csv(temporary, index=False)
     contents = _contents(profile, frame, operators)
-    for table in [*contents.tables, *contents.printed]:
+    tables = [*contents.tables, *contents.printed]
+    for table in tables:
         write_table(table, out / "tables")
+    write_text(out / "tables" / "tables.tex", latex_document(tables))
     for name, drawing in contents.figures.items():
         write_drawing(drawing, out / "figures" / name)
     write_text(out / "profile.md", _page(contents))

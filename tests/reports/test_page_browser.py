@@ -394,6 +394,15 @@ def test_print_is_light_and_whole(out, open_page):
     assert page.pdf().startswith(b"%PDF")
 
 
+def test_no_table_is_cut_off_at_the_edge_of_a_printed_sheet(out, speeds, open_page):
+    """A4 within its margins is 186 mm wide, 703 pixels."""
+    for path in [index(out), index(speeds)]:
+        page = open_page(path, width=703).page
+        page.emulate_media(media="print")
+        wide = "tables => tables.filter(t => t.offsetWidth > 703).map(t => t.closest('.table').id)"
+        assert page.locator("table").evaluate_all(wide) == []
+
+
 def test_every_run_has_a_page_linked_from_the_table_of_runs(out, open_page):
     page = open_page(index(out)).page
     links = page.locator("#runs tbody a").evaluate_all("links => links.map(link => link.href)")
