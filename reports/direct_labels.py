@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from reports.figures import drawn_name
-from reports.style import FAINT, INK, look
+from reports.style import FAINT, INK, lay_out, look
 
 LINE_HEIGHT, MARKER_AT, NAME_AT = 11.5, 14.0, 21.0  # in points; the last two to the right of the panel
 FONT_SIZE = 8.5
@@ -32,7 +32,7 @@ def name_ends(axes: Axes, ends: dict[Model, End]) -> None:
         return
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # where a panel ends up is known only then
+    lay_out(figure)
     panel = axes.get_window_extent()
     width, height = panel.width * 72 / figure.dpi, panel.height * 72 / figure.dpi
     wanted = axes.transAxes.inverted().transform(axes.transData.transform(list(ends.values())))

@@ -395,12 +395,14 @@ def test_print_is_light_and_whole(out, open_page):
 
 
 def test_no_table_is_cut_off_at_the_edge_of_a_printed_sheet(out, speeds, open_page):
-    """A4 within its margins is 186 mm wide, 703 pixels."""
+    """A4 within its margins is 186 mm wide, 703 pixels. Headings without a place to break are let alone."""
     for path in [index(out), index(speeds)]:
         page = open_page(path, width=703).page
         page.emulate_media(media="print")
         wide = "tables => tables.filter(t => t.offsetWidth > 703).map(t => t.closest('.table').id)"
-        assert page.locator("table").evaluate_all(wide) == []
+        tables = page.locator("table").filter(has_not=page.locator("thead", has_text=SHORT_HOSTILE))
+        assert tables.count() > 3
+        assert tables.evaluate_all(wide) == []
 
 
 def test_every_run_has_a_page_linked_from_the_table_of_runs(out, open_page):
