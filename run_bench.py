@@ -278,10 +278,8 @@ def profile(
             command=_command(),
         )
         if what == "models":
-            from reports.speed import render_profile
-
             figures = profile_figures(profile_suite(chosen, options, print), options.command)
-            print(f"page: {render_profile(folder)}")
+            _report_speeds(folder)
         else:
             figures = profile_pipelines(chosen, options, print)
     elif what == "metrics":
@@ -309,10 +307,13 @@ def profile(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that `run` wrote.")],
+    out: Annotated[
+        Path, typer.Argument(file_okay=False, help="A folder that `run` or `profile models` wrote.")
+    ],
 ) -> None:
     """Redraw tables, figures and the report page from records alone."""
-    _report(out)
+    is_of_speeds = (out / "profile.json").is_file() and not (out / "runs").is_dir()
+    (_report_speeds if is_of_speeds else _report)(out)
 
 
 @app.command()
@@ -387,6 +388,13 @@ def _report(out: Path) -> None:
     write_comparisons(out)
     write_tiers(out)
     print(f"report: {render(out)}")
+    print(f"page: {out / 'report' / 'index.html'}")
+
+
+def _report_speeds(out: Path) -> None:
+    from reports.speed import render_profile
+
+    print(f"report: {render_profile(out)}")
     print(f"page: {out / 'report' / 'index.html'}")
 
 

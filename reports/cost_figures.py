@@ -45,7 +45,9 @@ def quality_against_cost(results: pd.DataFrame) -> Figure:
             of_task = models[(models["task"] == task) & models[metric].notna()]
             _cost_panel(axes, of_task, metric)
             if _has_front(of_task):
-                _front_line(axes, pareto_front(of_task, metric))
+                best = pareto_front(of_task, metric)
+                front_line(axes, best)
+                _front_names(axes, best)
             _oracle_line(axes, oracle.loc[oracle["task"] == task, metric].dropna())
             axes.set_title(f"{task}: {metric.upper()}", loc="left")
     shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""
@@ -102,29 +104,34 @@ def _has_front(rows: pd.DataFrame) -> bool:
     return bool(rows["flops"].max() > ONE_BUDGET * rows["flops"].min())
 
 
-def pareto_front(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.DataFrame:
     """The models that no model of lower or equal cost reaches, by rising cost.
 
     Args:
-        rows: architecture, variant, flops and the metric, a row a run.
+        rows: architecture, variant, cost and the metric, a row a run.
 
     Returns:
-        Columns architecture, variant, flops and the metric, both means over the model's runs.
+        Columns architecture, variant, cost and the metric, both means over the model's runs.
     """
     named = rows.assign(variant=rows["variant"].fillna("").astype(str))
-    means = named.groupby(["architecture", "variant"], sort=False)[["flops", metric]].mean().reset_index()
-    means = means.sort_values(["flops", metric], ascending=[True, False], kind="stable")
+    means = named.groupby(["architecture", "variant"], sort=False)[[cost, metric]].mean().reset_index()
+    means = means.sort_values([cost, metric], ascending=[True, False], kind="stable")
     before = means[metric].astype(float).cummax().shift()
     return means[before.isna() | (means[metric].astype(float) > before)].reset_index(drop=True)
 
 
-def _front_line(axes: Axes, front: pd.DataFrame) -> None:
-    """Steps: what the best model within a cost reaches, its name at the step where there is room for it."""
-    flops, values = front["flops"].astype(float), front.iloc[:, -1].astype(float)
-    axes.plot(flops, values, drawstyle="steps-post", color=FAINT, linewidth=1.2, zorder=1, label="_front")
+def front_line(axes: Axes, front: pd.DataFrame) -> None:
+    """Steps: what the best model within a cost reaches."""
+    costs, values = front.iloc[:, -2].astype(float), front.iloc[:, -1].astype(float)
+    axes.plot(costs, values, drawstyle="steps-post", color=FAINT, linewidth=1.4, zorder=1, label="_front")
+    axes.margins(y=0.12)
+
+
+def _front_names(axes: Axes, front: pd.DataFrame) -> None:
+    """The name of the model at each step where there is room for it."""
     low, high = axes.get_xlim()
     named = -ROOM_FOR_A_NAME
-    for row, x, y in zip(front.to_dict("records"), flops, values, strict=True):
+    for row, x, y in zip(front.to_dict("records"), front.iloc[:, -2], front.iloc[:, -1], strict=True):
         across = math.log(x / low) / math.log(high / low)
         if across - named >= ROOM_FOR_A_NAME:
             side = "left" if across < 0.5 else "right"
@@ -132,7 +139,6 @@ def _front_line(axes: Axes, front: pd.DataFrame) -> None:
             name = drawn_name((row["architecture"], row["variant"]))
             axes.annotate(name, (x, y), (0, 6), textcoords="offset points", **place)
             named = across
-    axes.margins(y=0.12)
 
 
 def _has_one_budget(rows: pd.DataFrame) -> bool:

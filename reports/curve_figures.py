@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.cells import grouped, short_tick
+from reports.direct_labels import name_ends, names_fit
 from reports.figures import METRICS, contestants, legend_beside, legend_height, rows_of
 from reports.records import label
 from reports.style import canvas, hover_line, look, styled
@@ -24,11 +25,13 @@ def loss_curves(losses: pd.DataFrame) -> Figure:
     Args:
         losses: architecture, variant, seed, samples, value (:func:`reports.frames.loss_frame`).
     """
-    figure, [[axes]] = canvas(1, 1, 7.0, max(3.4, legend_height(losses)))
-    for model in contestants(losses):
+    models, ends = contestants(losses), {}
+    height = max(3.4, legend_height(losses))
+    figure, [[axes]] = canvas(1, 1, 7.0, height)
+    for model in models:
         mean = rows_of(losses, model).groupby("samples")["value"].mean()
         smooth = mean.rolling(max(1, len(mean) // 20), min_periods=1).mean()
-        _curve(axes, smooth, model)
+        ends[model] = _curve(axes, smooth, model)
     settled = losses.loc[losses["samples"] >= 0.1 * losses["samples"].max(), "value"]
     axes.set_ylim(
         top=axes.get_ylim()[0] + 1.1 * (settled.max() - axes.get_ylim()[0])
@@ -36,7 +39,10 @@ def loss_curves(losses: pd.DataFrame) -> Figure:
     axes.set_ylabel("training loss")
     axes.set_xlabel("training samples seen")
     axes.xaxis.set_major_formatter(short_tick)
-    legend_beside(figure, contestants(losses), lines=True)
+    if names_fit(height, len(models)):
+        name_ends(axes, ends)
+    else:
+        legend_beside(figure, models, lines=True)
     return figure
 
 
@@ -50,25 +56,32 @@ def validation_curves(validation: pd.DataFrame) -> Figure:
     """
     tasks = list(dict.fromkeys(validation["task"]))
     height = max(2.9, legend_height(validation) / len(tasks))
+    models, ends = contestants(validation), {}
     figure, panels = canvas(len(tasks), len(METRICS), 4.6, height, sharex=True)
     for task, row in zip(tasks, panels, strict=True):
         for metric, axes in zip(METRICS, row, strict=True):
             of_panel = validation[(validation["task"] == task) & (validation["metric"] == metric)]
-            for model in contestants(of_panel):
-                mean = rows_of(of_panel, model).groupby("samples")["value"].mean()
-                _curve(axes, mean, model)
+            ends[axes] = {
+                model: _curve(axes, rows_of(of_panel, model).groupby("samples")["value"].mean(), model)
+                for model in contestants(of_panel)
+            }
             axes.set_title(f"{task}: {metric.upper()}, validation", loc="left")
             axes.xaxis.set_major_formatter(short_tick)
     figure.supxlabel("training samples seen", fontsize="medium")
-    legend_beside(figure, contestants(validation), lines=True)
+    if names_fit(height, len(models)):
+        for axes, of_panel in ends.items():
+            name_ends(axes, of_panel)
+    else:
+        legend_beside(figure, models, lines=True)
     return figure
 
 
-def _curve(axes: Axes, values: pd.Series, model: tuple[str, str]) -> None:
-    """``values`` by samples; pointed at, the line says where it ends."""
+def _curve(axes: Axes, values: pd.Series, model: tuple[str, str]) -> tuple[float, float]:
+    """``values`` by samples; pointed at, the line says where it ends. The place of its end."""
     axes.plot(values.index, values, color=look(*model).color, **_sparse_markers(model, len(values)))
     text = f"{label(*model)}: {values.iloc[-1]:.4f} after {grouped(values.index[-1])} samples"
     hover_line(axes, values.index, values, text)
+    return float(values.index[-1]), float(values.iloc[-1])
 
 
 def _sparse_markers(model: tuple[str, str], num_points: int) -> dict[str, Any]:

@@ -52,6 +52,11 @@ def markdown(text: str) -> str:
     return re.sub(r"[&<>]", lambda match: _ENTITIES[match[0]], text)
 
 
+def bullet_list(sentences: list[str]) -> str:
+    """The sentences as a Markdown list, escaped."""
+    return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
+
+
 def code_block(text: str) -> str:
     """``text`` in a fence that it cannot close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from reports.figures import contestants
 from reports.records import label
-from reports.style import PAPER_COLOR, SMALL_INK, canvas, hover, look, styled
+from reports.style import PAPER_COLOR, SMALL_INK, canvas, hover_point, look, styled
 from reports.tables import mean_interval
 from reports.variants import is_plain, series
 
@@ -98,8 +98,7 @@ def _ratio_line(axes: Axes, values: dict[Fraction, list[float]], shift: float, n
     axes.plot(x, mean, color=style.color, marker=style.marker, markersize=6, label=label(*name))
     axes.vlines(x, low, high, color=style.color, linewidth=1.2, alpha=0.8)
     for at, value, ratio in zip(x, mean, (r for r, aucs in values.items() if aucs), strict=True):
-        (point,) = axes.plot([at], [value], "o", alpha=0, markersize=9, label="_hover")
-        hover(point, f"{label(*name)} at {ratio}: AUC {value:.4f}")
+        hover_point(axes, at, value, f"{label(*name)} at {ratio}: AUC {value:.4f}")
 
 
 def _ratio_axis(axes: Axes, ratios: list[Fraction]) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from reports import summary
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
-from reports.files import replacing, write_text
-from reports.markup import code_block, latex_document, markdown, markdown_table, write_table
+from reports.drawings import markdown_drawing, write_drawing
+from reports.files import write_text
+from reports.markup import bullet_list, code_block, latex_document, markdown, markdown_table, write_table
 from reports.page.build import write_pages
 from reports.results import results_frame, write_results
-from reports.section_figures import Drawing
-from reports.style import save_figure
 
 
 def render(out: Path) -> Path:
@@ -27,19 +26,13 @@ def render(out: Path) -> Path:
     write_results(results_frame(contents.records), out)
     for part in contents.parts:
         for name, drawing in part.figures.items():
-            _write_drawing(drawing, out / "figures" / name)
+            write_drawing(drawing, out / "figures" / name)
     for table in contents.tables:
         write_table(table, out / "tables")
     write_text(out / "tables" / "tables.tex", latex_document(contents.tables))
     write_text(out / "report.md", markdown_page(contents))
     write_pages(contents, out)
     return out / "report.md"
-
-
-def _write_drawing(drawing: Drawing, stem: Path) -> None:
-    save_figure(drawing.figure, stem)
-    with replacing(stem.with_name(f"{stem.name}.csv")) as temporary:
-        drawing.data.to_csv(temporary, index=False)
 
 
 # --- report.md --------------------------------------------------------------------------------------------
@@ -53,10 +46,10 @@ def markdown_page(contents: Contents) -> str:
     parts.append(
         f"The paper's numbers on this page are from {markdown(contents.citation)}. **{bold}**: {rest}"
     )
-    parts.append("## In short\n\n" + summary.bullet_list([part.in_short for part in contents.parts]))
+    parts.append("## In short\n\n" + bullet_list([part.in_short for part in contents.parts]))
     parts += map(_section_page, contents.parts)
     parts += ["## The paper's own table", *map(markdown_table, contents.printed)] if contents.printed else []
-    parts.append("## How the numbers are defined\n\n" + summary.bullet_list(summary.DEFINITIONS))
+    parts.append("## How the numbers are defined\n\n" + bullet_list(summary.DEFINITIONS))
     if contents.commands:
         commands = "\n\n".join(map(code_block, contents.commands))
         parts.append(f"## The command that made this\n\n{commands}")
@@ -73,15 +66,11 @@ def _section_page(part: Part) -> str:
         f"## {markdown(part.title)}",
         *map(_words, [*part.overview, *part.more]),
         *map(markdown_table, part.tables),
-        *(
-            f"![{drawing.caption}](figures/{name}.png)\n\n*{drawing.caption}* ([vector](figures/{name}.svg), "
-            f"[data](figures/{name}.csv))"
-            for name, drawing in part.figures.items()
-        ),
+        *(markdown_drawing(name, drawing) for name, drawing in part.figures.items()),
         *([_words(Words("Environment", part.environment))] if part.environment else []),
     ]
     return "\n\n".join(text.strip() for text in parts)
 
 
 def _words(words: Words) -> str:
-    return f"### {words.title}\n\n{summary.bullet_list(words.bullets)}"
+    return f"### {words.title}\n\n{bullet_list(words.bullets)}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.ablation_figures import ablation_waterfall
 from reports.beside import active_ratio_curves, paper_row, paper_table
 from reports.cost_figures import quality_against_cost
 from reports.curve_figures import loss_curves, validation_curves
+from reports.drawings import Drawing, Figures
 from reports.expert_figures import active_heat_map, active_over_training, expert_histogram
 from reports.figures import contestants, forest, rows_among, rows_of
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
@@ -19,25 +17,13 @@ from reports.ratio_figures import quality_against_active_ratio, series_rows
 from reports.records import label
 from reports.results import results_frame
 from reports.scaling import paper_points, paper_slopes, scaling_fits, size_means, sized_runs
-from reports.scaling_figures import paper_scaling, quality_against_size
+from reports.scaling_figures import paper_scaling, quality_against_size, size_front
 from reports.sections import Section, slug
 from reports.summary import METRICS
 from reports.tier_figures import lift_by_tier
 from reports.variants import series, sized
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, its caption, and the rows that it was drawn from."""
-
-    figure: Figure
-    caption: str
-    data: pd.DataFrame
-
-
-Figures = dict[str, Drawing]
 
 
 def section_figures(section: Section, paper: Paper) -> Figures:
@@ -100,6 +86,8 @@ def _scaling_figures(section: Section, paper: Paper) -> Figures:
         of_task = means[means["task"] == task]
         drawn = quality_against_size(of_task, fits[fits["task"] == task])
         figures[f"scaling-{section.name}-{slug(task)}"] = Drawing(drawn, caption, of_task)
+        caption = f"{task}: what quality each size buys, with the Pareto front of the means"
+        figures[f"front-{section.name}-{slug(task)}"] = Drawing(size_front(of_task), caption, of_task)
     if figures and section.suite.paper_table == "figure2":
         points = paper_points(paper)
         drawn = paper_scaling(points, paper_slopes(paper))

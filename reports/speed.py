@@ -1,4 +1,4 @@
-"""The page of measured speeds: ``OUT/profile.json`` to tables, figures and ``OUT/profile.md``."""
+"""Measured speeds: ``OUT/profile.json`` to tables, figures, ``OUT/profile.md`` and the web page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ from pydantic import BaseModel, ConfigDict
 
 from reports import cells
 from reports.beside import printed_table
+from reports.drawings import Drawing, Figures, markdown_drawing, write_drawing
 from reports.figures import contestants, rows_of
 from reports.files import replacing, write_text
-from reports.markup import Table, code_block, markdown, markdown_table, write_table
+from reports.markup import (
+    Table,
+    bullet_list,
+    code_block,
+    latex_document,
+    markdown,
+    markdown_table,
+    write_table,
+)
+from reports.page.speed import SpeedContents, write_speed_page
 from reports.paper import load_paper
 from reports.records import label, read_json
 from reports.speed_figures import latency_against_batch, roofline
-from reports.style import save_figure
+from reports.speed_words import MODES, speed_words
 
 PROFILE_FILE = "profile.json"
 COLUMNS = [
@@ -32,7 +42,6 @@ ERRORS = (
     "first batch, with the weights as they are before training."
 )
 FP8 = "fp8: RankMixer's per-token feed-forward networks; all else is bf16."
-MODES = {"inference": "inference", "train": "a training step"}
 NOTES = [
     "dense: tokens, architecture and towers. with look-ups: the tables too, and in training their update.",
     "MFU: FLOPs a second over those of a large matrix product of the same precision, timed beside each round "
@@ -85,40 +94,54 @@ def operator_frame(profile: Profile) -> pd.DataFrame:
 
 
 def render_profile(out: Path) -> Path:
-    """Write ``profile.csv``, ``operators.csv``, ``tables/``, ``figures/``, ``profile.md``; the page's path.
+    """Write ``profile.csv``, ``operators.csv``, ``tables/``, ``figures/``, ``profile.md`` and ``report/``.
 
-    Raises RecordError where ``out/profile.json`` is not there or damaged.
+    Returns the path of ``profile.md``. Raises RecordError where ``out/profile.json`` is not there or damaged.
     """
     profile = load_profile(out)
     frame, operators = speed_frame(profile), operator_frame(profile)
     for name, rows in (("profile.csv", frame), ("operators.csv", operators)):
         with replacing(out / name) as temporary:
             rows.to_csv(temporary, index=False)
-    tables = [*_speed_tables(frame), *_operator_tables(operators)]
-    paper = load_paper()
-    if profile.paper_table in paper.tables:
-        tables.append(printed_table(str(profile.paper_table), paper))
+    contents = _contents(profile, frame, operators)
+    tables = [*contents.tables, *contents.printed]
     for table in tables:
         write_table(table, out / "tables")
-    figures = _figures(frame)
-    for name, (figure, _) in figures.items():
-        save_figure(figure, out / "figures" / name)
-    page = out / "profile.md"
-    write_text(page, _page(profile, tables, {name: caption for name, (_, caption) in figures.items()}))
-    return page
+    write_text(out / "tables" / "tables.tex", latex_document(tables))
+    for name, drawing in contents.figures.items():
+        write_drawing(drawing, out / "figures" / name)
+    write_text(out / "profile.md", _page(contents))
+    write_speed_page(contents, out)
+    return out / "profile.md"
 
 
-def _figures(frame: pd.DataFrame) -> dict[str, tuple[Any, str]]:
-    drawn = {}
+def _contents(profile: Profile, frame: pd.DataFrame, operators: pd.DataFrame) -> SpeedContents:
+    paper, key = load_paper(), str(profile.paper_table)
+    return SpeedContents(
+        title=f"Speed: {profile.suite}",
+        description=profile.description,
+        command=profile.command,
+        measured_at=profile.measured_at,
+        machine=profile.environment,
+        words=speed_words(frame),
+        tables=[*_speed_tables(frame), *_operator_tables(operators)],
+        printed=[printed_table(key, paper)] if key in paper.tables else [],
+        figures=_figures(frame),
+    )
+
+
+def _figures(frame: pd.DataFrame) -> Figures:
+    drawn: Figures = {}
     steady = frame[frame["flops_per_second"].notna()]
     dense = steady[steady["part"] == "dense"]
     for (precision, batch), rows in dense.groupby(["precision", "batch_size"], sort=False):
         caption = f"Roofline, {precision}, batch {batch}: FLOPs a second against FLOPs a byte of all operands"
-        drawn[f"roofline-{precision}-{batch}"] = roofline(rows), caption
+        drawn[f"roofline-{precision}-{batch}"] = Drawing(roofline(rows), caption, rows)
     for precision, rows in steady.groupby("precision", sort=False):
         if len(set(rows["batch_size"])) > 1:
             caption = f"Time of a batch against its size, {precision!s}, dense part"
-            drawn[f"latency-{precision!s}"] = latency_against_batch(rows[rows["part"] == "dense"]), caption
+            of_dense = rows[rows["part"] == "dense"]
+            drawn[f"latency-{precision!s}"] = Drawing(latency_against_batch(of_dense), caption, of_dense)
     return drawn
 
 
@@ -214,19 +237,17 @@ def _top(rows: pd.DataFrame, shown: int) -> list[str]:
     return said + [cells.MISSING] * (shown - len(said))
 
 
-def _page(profile: Profile, tables: list[Table], figures: dict[str, str]) -> str:
-    machine = ", ".join(f"{name} {value}" for name, value in profile.environment.items() if value is not None)
-    drawn = [
-        f"![{caption}](figures/{name}.png)\n\n*{caption}* ([vector](figures/{name}.svg))"
-        for name, caption in figures.items()
-    ]
+def _page(contents: SpeedContents) -> str:
+    machine = ", ".join(f"{name} {value}" for name, value in contents.machine.items() if value is not None)
     parts = [
-        f"# Speed: {markdown(profile.suite)}",
-        markdown(profile.description),
-        *map(markdown_table, tables),
-        *drawn,
-        f"Machine: {markdown(machine)}. Measured {markdown(profile.measured_at)}.",
-        code_block(profile.command) if profile.command else "",
-        "Every number: [profile.csv](profile.csv), [operators.csv](operators.csv).",
+        f"# {markdown(contents.title)}",
+        markdown(contents.description),
+        bullet_list(contents.words),
+        *map(markdown_table, [*contents.tables, *contents.printed]),
+        *(markdown_drawing(name, drawing) for name, drawing in contents.figures.items()),
+        f"Machine: {markdown(machine)}. Measured {markdown(contents.measured_at)}.",
+        code_block(contents.command) if contents.command else "",
+        "Every number: [profile.csv](profile.csv), [operators.csv](operators.csv). "
+        "As a web page: [report/index.html](report/index.html).",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"

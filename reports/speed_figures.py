@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator
 
-from reports.cells import short, short_tick
-from reports.figures import contestants, rows_of
+from reports.cells import is_missing, percent, short, short_tick
+from reports.direct_labels import name_ends, names_fit
+from reports.figures import contestants, legend_beside, rows_of
 from reports.records import label
-from reports.style import INK, canvas, look, styled
+from reports.style import INK, canvas, hover, hover_point, look, styled
 
+HEIGHT = 4.0
 MODES = {"inference": "inference", "train": "training step"}
 
 
@@ -36,7 +38,7 @@ def roofline(rows: pd.DataFrame) -> Figure:
         _roof(axes, mine)
         for model in models:
             style, points = look(*model), rows_of(mine, model)
-            axes.plot(
+            (point,) = axes.plot(
                 points["intensity"],
                 points["flops_per_second"],
                 style.marker,
@@ -44,8 +46,14 @@ def roofline(rows: pd.DataFrame) -> Figure:
                 markersize=7,
                 label=label(*model),
             )
+            for row in points.to_dict("records"):
+                reached = f"{short(row['flops_per_second'])}FLOP/s at {row['intensity']:.1f} FLOPs a byte"
+                share = "" if is_missing(row["mfu"]) else f", {percent(row['mfu'], 0)} of the peak"
+                hover(point, f"{label(*model)}: {reached}{share}")
         _title(axes, mode, "FLOPs a byte of all operators' operands")
-    return _labelled(figure, panels, "FLOPs a second")
+    panels[0].set_ylabel("FLOPs a second")
+    legend_beside(figure, models)
+    return figure
 
 
 def _roof(axes: Axes, rows: pd.DataFrame) -> None:
@@ -78,7 +86,7 @@ def _roof(axes: Axes, rows: pd.DataFrame) -> None:
 def latency_against_batch(rows: pd.DataFrame) -> Figure:
     """Median time of a batch against its size, a line a model; rows of ``profile.csv`` of one precision."""
     modes = [mode for mode in MODES if (rows["mode"] == mode).any()]
-    figure, [panels] = canvas(1, len(modes), 4.6, 4.0)
+    figure, [panels] = canvas(1, len(modes), 4.6, HEIGHT)
     for mode, axes in zip(modes, panels, strict=True):
         for model in contestants(rows):
             mine = rows_of(rows[rows["mode"] == mode], model).sort_values("batch_size")
@@ -90,9 +98,24 @@ def latency_against_batch(rows: pd.DataFrame) -> Figure:
                 color=style.color,
                 label=label(*model),
             )
+            for batch, milliseconds in zip(mine["batch_size"], mine["latency_ms_p50"], strict=True):
+                hover_point(axes, batch, milliseconds, f"{label(*model)}: {milliseconds:.3g} ms at {batch}")
         _title(axes, mode, "batch size")
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
-    return _labelled(figure, panels, "milliseconds, median")
+    panels[0].set_ylabel("milliseconds, median")
+    models = contestants(rows)
+    if not names_fit(HEIGHT, len(models)):
+        legend_beside(figure, models, lines=True)
+        return figure
+    for mode, axes in zip(modes, panels, strict=True):
+        name_ends(axes, _ends(rows[rows["mode"] == mode]))
+    return figure
+
+
+def _ends(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float]]:
+    """Each model's latency at its largest batch."""
+    last = {model: rows_of(rows, model).sort_values("batch_size").iloc[-1] for model in contestants(rows)}
+    return {model: (float(row["batch_size"]), float(row["latency_ms_p50"])) for model, row in last.items()}
 
 
 def _title(axes: Axes, mode: str, across: str) -> None:
@@ -102,10 +125,3 @@ def _title(axes: Axes, mode: str, across: str) -> None:
         one.set_major_locator(LogLocator(subs=(1, 2, 5)))
         one.set_major_formatter(short_tick)
         one.set_minor_formatter(lambda value, _: "")
-
-
-def _labelled(figure: Figure, panels: list[Axes], up: str) -> Figure:
-    panels[0].set_ylabel(up)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper")
-    return figure

@@ -12,6 +12,8 @@ import io
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -179,6 +181,12 @@ def hover(artist: Artist, text: str) -> None:
     artist.set_gid(_HOVER + " ".join(text.split()))
 
 
+def hover_point(axes: Axes, x: float, y: float, text: str) -> None:
+    """Have the SVG show ``text`` at one point of a line."""
+    (point,) = axes.plot([x], [y], "o", alpha=0, markersize=9, label="_hover")
+    hover(point, text)
+
+
 def hover_line(axes: Axes, x: Any, y: Any, text: str) -> None:
     """The same along a line, which alone would be too thin to be hit."""
     (line,) = axes.plot(x, y, linewidth=9, alpha=0, label="_hover")
@@ -191,10 +199,24 @@ def _with_titles(svg: str) -> str:
 
 
 @styled
+def lay_out(figure: Figure) -> None:
+    """Settle where the panels stand, which is else known only once the figure is drawn."""
+    with _missing_letters_are_boxes():
+        figure.draw_without_rendering()
+
+
+@contextmanager
+def _missing_letters_are_boxes() -> Iterator[None]:
+    """A letter that the font lacks is a box in the figure, without a warning; tables have the letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+@styled
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write ``<stem>.png`` and ``<stem>.svg``, the same bytes for the same figure."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the figure; tables have the letter
+    with _missing_letters_are_boxes():
         with replacing(stem.with_name(f"{stem.name}.png")) as temporary:
             figure.savefig(temporary, metadata={"Software": None})
         svg = io.StringIO()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from reports.cells import fixed, grouped, interval, is_missing, percent, short
-from reports.markup import markdown
 from reports.records import Contestant, Record, label
 from reports.sections import Section
 from reports.significance import HOLM_MARK, holds_after_holm, holm_sentence
@@ -14,6 +13,7 @@ from reports.tables import NO_DIFFERENCE, POINTS, verdict
 METRICS = ("auc", "uauc")
 FEW_SEEDS = 5
 CHANCE_AUC = 0.55
+MOST_NAMES = 20
 RECIPE = ("recipe", "dense_optimizer", "dense_lr", "sparse_optimizer", "sparse_lr", "batch_size", "epochs")
 
 Bullets = list[str]
@@ -139,8 +139,15 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 
 def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFrame) -> str:
-    said = [f"{word}: {', '.join(names)}" for word, names in _verdicts(numbers, metric).items()]
+    said = [f"{word}: {_some(word, names)}" for word, names in _verdicts(numbers, metric).items()]
     return f"{task}, {metric.upper()} against {base.label}: {'; '.join(said)}." if said else ""
+
+
+def _some(word: str, names: list[str]) -> str:
+    """The names; of more than a reader takes in, and of which nothing is claimed, the number alone."""
+    if word == NO_DIFFERENCE and len(names) > MOST_NAMES:
+        return f"{len(names)} models, as the table shows"
+    return ", ".join(names)
 
 
 def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
@@ -270,11 +277,6 @@ DEFINITIONS: Bullets = [
     "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "
     "models.",
 ]
-
-
-def bullet_list(bullets: Bullets) -> str:
-    """The sentences as a Markdown list, escaped."""
-    return "\n".join(f"- {markdown(bullet)}" for bullet in bullets)
 
 
 def _count(number: int, noun: str) -> str:

@@ -522,7 +522,13 @@ def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, quick_clock):
     command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--json", "figures.json"]
     outcome = bench(*command, "--batch-size", "64", "--batch-size", "32", "--precision", "bf16")
     assert outcome.code == 0, outcome.err
-    assert "page: out/profile-tiny/profile.md" in outcome.out
+    assert "report: out/profile-tiny/profile.md\npage: out/profile-tiny/report/index.html" in outcome.out
+    assert (own / "out/profile-tiny/report/index.html").is_file()
+    page = own / "out/profile-tiny/profile.md"
+    before = page.read_text()
+    page.unlink()
+    assert bench("report", "out/profile-tiny").code == 0
+    assert page.read_text() == before
     records = json.loads((own / "out/profile-tiny/profile.json").read_text())["records"]
     found = {(r["architecture"], r["batch_size"], r["part"], r["mode"]) for r in records}
     assert len(found) == len(records) == 3 * 2 * 2 * 2

@@ -119,9 +119,27 @@ def test_the_site_builds_without_a_warning(tmp_path):
         check=False,
     )
     assert built.returncode == 0, built.stderr
-    adding = (tmp_path / "site/docs/adding_an_architecture/index.html").read_text()
-    assert 'href="../../baselines/#adding-one"' in adding
+    adding = (tmp_path / "site/docs/adding_an_architecture.html").read_text()
+    assert 'href="../baselines/index.html#adding-one"' in adding
     assert (tmp_path / "site/reports/measured/quick/figures/differences-shortvideo.png").is_file()
+    pages = list((tmp_path / "site").rglob("*.html"))
+    lost = [
+        (path.name, link)
+        for path in pages
+        for link in re.findall(r'<(?:a|link|script|img)[^>]* (?:href|src)="([^"]+)"', path.read_text())
+        if path.name != "404.html" and not opens_from_disk(path, link)
+    ]
+    assert len(pages) > 20
+    assert lost == []
+
+
+def opens_from_disk(page: Path, link: str) -> bool:
+    """Whether a link of the site leads to a file, not to a folder and not to a place that is not there."""
+    name, _, anchor = link.partition("#")
+    if re.match(r"https?:|data:|mailto:", name):
+        return True
+    target = (page.parent / name) if name else page
+    return target.is_file() and (not anchor or f'id="{anchor}"' in target.read_text())
 
 
 # ---------------------------------------------------------------------------------- adding an architecture

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from reports.cells import fixed, grouped
-from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part
+from reports.contents import NOT_THE_PAPERS_DATA, Contents
 from reports.files import write_text
-from reports.page.figures import FigureView, figure_view
+from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import Cell, Column, TableView, cell_view, table_view
+from reports.page.templating import templates
 from reports.records import Record
 from reports.summary import DEFINITIONS, METRICS
-
-HERE = Path(__file__).parent
 
 
 def write_pages(contents: Contents, out: Path) -> Path:
@@ -29,7 +22,7 @@ def write_pages(contents: Contents, out: Path) -> Path:
     Pages of runs that are no longer in ``out/runs`` are removed.
     """
     report = out / "report"
-    run_template = _environment().get_template("run.html")
+    run_template = templates().get_template("run.html")
     for record in contents.records:
         write_text(report / "runs" / page_name(record), run_template.render(run=run_view(record)))
     for stale in set(report.glob("runs/*.html")) - {
@@ -43,45 +36,18 @@ def write_pages(contents: Contents, out: Path) -> Path:
 def index_page(contents: Contents, figures: Path) -> str:
     """The HTML of the report; ``figures`` holds the saved SVGs."""
     return (
-        _environment()
+        templates()
         .get_template("index.html")
         .render(
             contents=contents,
             not_the_papers_data=NOT_THE_PAPERS_DATA,
             tables=[list(map(table_view, part.tables)) for part in contents.parts],
-            figures=[_figures(part, figures) for part in contents.parts],
+            figures=[figure_views(part.figures, figures) for part in contents.parts],
             printed=[table_view(table) for table in contents.printed],
             runs=runs_table(contents.records),
             definitions=DEFINITIONS,
         )
     )
-
-
-def _figures(part: Part, folder: Path) -> list[FigureView]:
-    return [
-        figure_view(name, drawing, (folder / f"{name}.svg").read_text(encoding="utf-8"))
-        for name, drawing in part.figures.items()
-    ]
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Ours, and so not escaped; the digest lets this script run and no other.
-    environment.globals |= {
-        "script": Markup(script),
-        "script_digest": digest,
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
-    }
-    return environment
 
 
 # --- The table of runs ------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
-from reports.section_figures import Drawing
+from reports.drawings import Figures
 
 _HEAD = re.compile(r"\A.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
@@ -27,9 +28,13 @@ class FigureView:
     svg: Markup
 
 
-def figure_view(name: str, drawing: Drawing, svg: str) -> FigureView:
-    """The view of a drawing whose saved SVG is given."""
-    return FigureView(name, drawing.caption, inline_svg(svg, name, drawing.caption))
+def figure_views(figures: Figures, folder: Path) -> list[FigureView]:
+    """The views of drawings whose SVGs were saved in ``folder``."""
+    return [
+        FigureView(name, drawing.caption, inline_svg(svg, name, drawing.caption))
+        for name, drawing in figures.items()
+        for svg in [(folder / f"{name}.svg").read_text(encoding="utf-8")]
+    ]
 
 
 def inline_svg(svg: str, name: str, caption: str) -> Markup:

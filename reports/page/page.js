@@ -68,6 +68,28 @@ for (const svg of document.querySelectorAll("svg")) {
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 addEventListener("scroll", () => { tip.hidden = true; }, { capture: true, passive: true });
 
+// The bar at the top marks the section that is read, and scrolls within itself to show it.
+const bar = document.querySelector(".jump");
+const places = [...bar.querySelectorAll("a[href^='#']")]
+  .map((link) => [link, document.getElementById(decodeURIComponent(link.hash.slice(1)))]);
+
+function markPlace() {
+  const line = bar.getBoundingClientRect().bottom + 24;
+  const passed = places.filter(([, place]) => place.getBoundingClientRect().top <= line);
+  const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+  const [current] = (atEnd && scrollY > 0 ? places : passed).at(-1) || [];
+  for (const [link] of places) link.toggleAttribute("aria-current", false);
+  if (!current) return;
+  current.setAttribute("aria-current", "true");
+  const before = current.offsetLeft - bar.offsetLeft;
+  if (before < bar.scrollLeft || before + current.offsetWidth > bar.scrollLeft + bar.clientWidth) {
+    bar.scrollLeft = before - 16;
+  }
+}
+
+addEventListener("scroll", markPlace, { passive: true });
+markPlace();
+
 // Light or dark: what the system asks for, until the button says otherwise.
 const root = document.documentElement;
 const button = document.getElementById("theme");

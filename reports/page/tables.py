@@ -77,7 +77,7 @@ def table_view(table: Table) -> TableView:
 
 
 def _is_numeric(cells: list[str]) -> bool:
-    return any(isinstance(cell, Shown) and cell.value is not None for cell in cells)
+    return any(isinstance(cell, Shown) for cell in cells)
 
 
 def _cells(row: list[str], scales: list[Scale | None]) -> list[Cell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from reports.render import render
+from reports.speed import render_profile
 from tests.reports.made_up import (
     ARCHITECTURES,
     comparison_rows,
@@ -20,6 +22,8 @@ from tests.reports.made_up import (
     reference,
     write_out,
 )
+from tests.reports.test_speed import all_records
+from tests.reports.test_speed import write as write_profile
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -254,6 +258,82 @@ def test_the_first_column_stays_when_a_wide_table_is_scrolled(out, open_page):
     assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
 
 
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_bar_stays_in_sight_and_marks_the_section_that_is_read(out, open_page, width):
+    page = open_page(index(out), width=width).page
+    links = page.locator(".jump a").all()
+    assert [link.inner_text() for link in links][-1] == "Files"
+    page.locator(".jump a[href='#tables-shortvideo']").click()
+    page.wait_for_function("document.querySelector('.jump [aria-current]')?.textContent === 'Tables'")
+    bar = page.locator(".bar").bounding_box()
+    assert bar["y"] == pytest.approx(0, abs=1)
+    assert page.locator("#tables-shortvideo").bounding_box()["y"] >= bar["y"] + bar["height"]
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait_for_function("document.querySelector('.jump [aria-current]')?.textContent === 'Files'")
+    box = page.locator(".jump [aria-current]").bounding_box()
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= width, "the mark is scrolled into sight"
+
+
+@pytest.fixture(scope="module")
+def speeds(tmp_path_factory) -> Path:
+    """Measured speeds of two models at two batches, one with a name meant to break out of its place."""
+    out = tmp_path_factory.mktemp("speeds")
+    records = all_records()
+    for record_ in records:
+        record_["variant"] = HOSTILE if record_["architecture"] == "rankmixer" else ""
+    write_profile(out, records, paper_table="table6", command=f"run {HOSTILE}")
+    render_profile(out)
+    return out
+
+
+def test_the_page_of_speeds_stands_alone_and_its_links_lead_somewhere(speeds, open_page):
+    seen = open_page(index(speeds), width=400)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [index(speeds).as_uri()]
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert seen.page.locator("script").count() == 1
+    assert seen.page.locator("img, [onmouseover], [onload], [onerror]").count() == 0
+    links = seen.page.locator("a").evaluate_all("links => links.map(link => link.href)")
+    for link in links:
+        file, _, anchor = link.partition("#")
+        assert Path(path_of(file)).is_file(), link
+        assert not anchor or seen.page.locator(f"[id='{anchor}']").count() == 1, link
+    for theme in ("light", "dark"):
+        assert open_page(index(speeds), theme=theme).page.evaluate(CONTRAST) == []
+
+
+def test_speeds_are_sorted_by_number_and_their_marks_say_them(speeds, open_page):
+    page = open_page(index(speeds)).page
+    table = page.locator("#table-speed-inference-fp32-512")
+    table.locator("thead button").filter(has_text=re.compile("^p50")).click()
+    shown = table.locator("tbody tr > :first-child").all_inner_texts()
+    assert [name.split(" ")[0] for name in shown] == ["rankmixer", "dlrm_mlp"]
+    marks = page.locator("#figure-roofline-fp32-512 .value").evaluate_all(
+        "m => m.map(one => one.dataset.value)"
+    )
+    assert len(marks) == 4
+    assert marks[0] == "dlrm_mlp: 256 GFLOP/s at 25.6 FLOPs a byte, 40% of the peak"
+    data = pd.read_csv(speeds / "figures" / "latency-fp32.csv")
+    marks = page.locator("#figure-latency-fp32 .value")
+    assert marks.count() == len(data) == 8
+
+
+def test_every_control_and_figure_has_a_name_and_headings_skip_no_level(out, speeds, open_page):
+    """What a screen reader goes by: names of buttons, links, regions and drawings; the order of headings."""
+    for path in [index(out), run_pages(out)[0], index(speeds)]:
+        page = open_page(path).page
+        nameless = """() => [...document.querySelectorAll('a, button, [role]')]
+          .filter(e => !e.closest('[hidden]') && e.role !== 'status'
+            && !(e.getAttribute('aria-label') || e.textContent).trim()
+            && !document.getElementById(e.getAttribute('aria-labelledby')))
+          .map(e => e.outerHTML.slice(0, 80))"""
+        assert page.evaluate(nameless) == []
+        levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+
+
 # Contrast as WCAG 2 defines it, of each piece of text against the nearest background behind it. Text on
 # the coloured cells of a heat map is held to the same in test_expert_figures.py.
 CONTRAST = """() => {
@@ -308,10 +388,21 @@ def test_print_is_light_and_whole(out, open_page):
     page = open_page(index(out), theme="dark").page
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("nav").is_hidden()
+    assert page.locator("nav").evaluate_all("navs => navs.every(nav => !nav.checkVisibility())")
     assert page.locator("#theme").is_hidden()
     assert page.locator(f"{QUALITY} .scroll").evaluate("box => getComputedStyle(box).overflowX") == "visible"
     assert page.pdf().startswith(b"%PDF")
+
+
+def test_no_table_is_cut_off_at_the_edge_of_a_printed_sheet(out, speeds, open_page):
+    """A4 within its margins is 186 mm wide, 703 pixels. Headings without a place to break are let alone."""
+    for path in [index(out), index(speeds)]:
+        page = open_page(path, width=703).page
+        page.emulate_media(media="print")
+        wide = "tables => tables.filter(t => t.offsetWidth > 703).map(t => t.closest('.table').id)"
+        tables = page.locator("table").filter(has_not=page.locator("thead", has_text=SHORT_HOSTILE))
+        assert tables.count() > 3
+        assert tables.evaluate_all(wide) == []
 
 
 def test_every_run_has_a_page_linked_from_the_table_of_runs(out, open_page):

@@ -23,7 +23,7 @@ from reports.scaling import (
     size_means,
     sized_runs,
 )
-from reports.scaling_figures import paper_scaling, quality_against_size
+from reports.scaling_figures import paper_scaling, quality_against_size, size_front
 from reports.scaling_page import scaling_tables, scaling_words
 from reports.sections import load_sections
 from reports.style import look
@@ -294,12 +294,40 @@ def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
             assert slope > 0
 
 
+def test_models_of_the_same_sizes_stand_side_by_side_and_their_values_are_unmoved(figure2_out):
+    runs = sized_runs(section_of(figure2_out))
+    means = size_means(runs).query("task == 'finish'")
+    _, flops, *_ = quality_against_size(means, scaling_fits(runs).query("task == 'finish'")).axes
+    firsts = {d.get_label(): d.get_xdata()[0] for d in flops.lines if d.get_label() in SLOPES}
+    assert len(set(firsts.values())) == len(SLOPES)
+    assert np.prod(list(firsts.values())) == pytest.approx((0.3e6 * 1.01) ** 3), "aside, and not away"
+
+
+def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_out):
+    means = size_means(sized_runs(section_of(figure2_out))).query("task == 'finish'")
+    figure = size_front(means)
+    panels = iter(figure.axes)
+    for metric in ("auc", "uauc"):
+        of_metric = means[means["metric"] == metric]
+        for axis in ("dense_params", "flops_per_sample"):
+            rows = of_metric[[axis, "mean"]].to_numpy()
+            best = [
+                (cost, mean)
+                for cost, mean in rows
+                if not any((c <= cost and m > mean) or (c < cost and m >= mean) for c, m in rows)
+            ]
+            [steps] = [line for line in next(panels).lines if line.get_label() == "_front"]
+            assert list(zip(*steps.get_data(), strict=True)) == [
+                (pytest.approx(cost), pytest.approx(mean)) for cost, mean in sorted(best)
+            ]
+
+
 def test_the_papers_figure_is_its_own_and_says_whose_data_it_shows():
     paper = load_paper()
     figure = paper_scaling(paper_points(paper), paper_slopes(paper))
     for axes in figure.axes:
         assert "the paper's" in axes.get_title(loc="left")
-        drawn = [d for d in axes.lines if d.get_marker() != "None" and d.get_label() != "_hover"]
+        drawn = [d for d in axes.lines if d.get_marker() != "None" and not d.get_label().startswith("_")]
         marks = sum(len(d.get_xdata()) for d in drawn)
         assert marks == len(paper.tables["figure2"].rows)
 

@@ -135,6 +135,35 @@ def test_latency_is_drawn_against_batch_in_its_order(out):
     assert list(line.get_ydata()) == pytest.approx([0.75, 6.0])
 
 
+def test_the_words_name_the_fastest_the_slowest_and_what_was_too_unsteady(tmp_path):
+    records = all_records()
+    for record in records:
+        if record["architecture"] == "dlrm_mlp" and record["mode"] == "train":
+            record |= {"samples_per_second": None, "mfu": None}
+    write(tmp_path, records)
+    page = render_profile(tmp_path).read_text()
+    assert (
+        "- Inference, fp32, batch 512: 256,000 samples/s (dlrm_mlp) to 128,000 samples/s (rankmixer); "
+        "MFU 40% (dlrm_mlp) to 20% (rankmixer) of the 400 GFLOP/s of a large matrix product." in page
+    )
+    assert (
+        "- A training step, fp32, batch 512: 42,667 samples/s (rankmixer); MFU 20% (rankmixer) of the "
+        "400 GFLOP/s of a large matrix product. Too unsteady to say: dlrm_mlp." in page
+    )
+
+
+def test_every_figure_has_the_rows_behind_it_and_the_page_shows_them_all(out):
+    render_profile(out)
+    page = (out / "report" / "index.html").read_text()
+    stems = {path.stem for path in (out / "figures").glob("*.svg")}
+    assert stems == {"roofline-fp32-512", "roofline-fp32-64", "latency-fp32"}
+    for stem in stems:
+        assert f'href="../figures/{stem}.csv"' in page
+        rows = pd.read_csv(out / "figures" / f"{stem}.csv")
+        assert set(rows["architecture"]) == set(LATENCY)
+        assert set(rows["part"]) == {"dense"}
+
+
 def test_the_papers_table_stands_on_the_page_of_its_suite(tmp_path):
     write(tmp_path, all_records(), paper_table="table6")
     assert "44.57" in render_profile(tmp_path).read_text()

@@ -15,6 +15,7 @@ from reports.costs import cost_table
 from reports.paper import load_paper
 from reports.records import load_records
 from reports.sections import load_sections
+from reports.summary import found
 from reports.tables import mean_interval, quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, failed, quick_records, record, write_out
 
@@ -177,3 +178,18 @@ def test_csv_of_a_table_holds_raw_numbers(quick_out):
     assert frame.loc["rankmixer", "uauc_diff"] == comparisons.loc[("rankmixer", "finish", "uauc"), "diff"]
     assert frame.loc["rankmixer", "auc_paper"] == 0.64
     assert list(frame.index[:6]) == ARCHITECTURES
+
+
+@pytest.mark.parametrize("unresolved", [3, 45])
+def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quick_out, unresolved):
+    section = section_of(quick_out)
+    numbers = quality_numbers(section, "finish", load_paper())
+    base, row = numbers[numbers["is_base"]], numbers[numbers["architecture"] == "dcn"]
+    row = row.assign(auc_diff=0.001, auc_diff_low=-0.001, auc_diff_high=0.003, auc_resolved="no")
+    resolved = row.assign(architecture="won", auc_diff_low=0.0005, auc_resolved="yes")
+    names = [f"model{number}" for number in range(unresolved)]
+    rows = [row.assign(architecture=name) for name in names]
+    said = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
+    assert said.startswith("finish, AUC against dlrm_mlp: higher: won +0.10 (+0.05 to +0.30); ")
+    end = ", ".join(names) if unresolved == 3 else "45 models, as the table shows"
+    assert said.endswith(f"; no difference seen: {end}.")

@@ -1,0 +1,63 @@
+"""What measured speeds say in words, all of it written from the data."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.cells import grouped, percent, short
+from reports.figures import contestants, drawn_name
+from reports.records import label
+
+MODES = {"inference": "inference", "train": "a training step"}
+
+
+def speed_words(frame: pd.DataFrame) -> list[str]:
+    """What was measured, the range of speeds of each mode, precision and batch, and what this cannot show.
+
+    Args:
+        frame: :func:`reports.speed.speed_frame`.
+    """
+    dense = frame[frame["part"] == "dense"]
+    conditions = dense.groupby(["mode", "precision", "batch_size"], sort=False)
+    return [
+        _measured(dense),
+        *(_fastest(rows, *map(str, key)) for key, rows in conditions),  # type: ignore[call-arg]
+        "Medians of one machine at one time: no interval is given, and two rows closer than their spreads "
+        "(profile.csv) are not told apart. Speed is that of these sizes, not of the paper's.",
+    ]
+
+
+def _measured(dense: pd.DataFrame) -> str:
+    names = ", ".join(map(drawn_name, contestants(dense)))
+    datasets, devices = (", ".join(dict.fromkeys(dense[column])) for column in ("dataset", "device"))
+    return (
+        f"Measured on {devices} with batches of {datasets}: the dense part (tokens, architecture, towers), "
+        f"of which all below is said, and the whole with its look-ups. Models: {names}."
+    )
+
+
+def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
+    steady = rows[rows["samples_per_second"].notna()].sort_values("samples_per_second", ascending=False)
+    where = f"{MODES[mode]}, {precision}, batch {batch}".capitalize()
+    unsteady = [label(*model) for model in contestants(rows[rows["samples_per_second"].isna()])]
+    left_out = f" Too unsteady to say: {', '.join(unsteady)}." if unsteady else ""
+    if steady.empty:
+        return f"{where}:{left_out}"
+    said = [f"{grouped(row['samples_per_second'])} samples/s ({_name(row)})" for row in _ends(steady)]
+    shares = steady[steady["mfu"].notna()].sort_values("mfu", ascending=False)
+    mfu = " to ".join(f"{percent(row['mfu'], 0)} ({_name(row)})" for row in _ends(shares))
+    of_peak = (
+        f"; MFU {mfu} of the {short(rows['peak_flops'].median())}FLOP/s of a large matrix product"
+        if mfu
+        else ""
+    )
+    return f"{where}: {' to '.join(said)}{of_peak}.{left_out}"
+
+
+def _ends(rows: pd.DataFrame) -> list[dict]:
+    """The first and the last row; of one row that one."""
+    return rows.iloc[[0, -1] if len(rows) > 1 else list(range(len(rows)))].to_dict("records")
+
+
+def _name(row: dict) -> str:
+    return label(row["architecture"], row["variant"])
