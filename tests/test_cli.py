@@ -582,6 +582,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
          ["dlrm_mlp cannot meet flops_per_sample = 100 within 3%", "nearest it reaches is 308", "choose"]),
         (["run", "tiny.yaml", "--set", "token_dim=1"], ["3 tokens of width 1", "24 wide", "at least 8"]),
         (["run", "tiny.yaml", "--set", "tasks=[clik]"], ["no task 'clik'", "click, skip"]),
+        (["run", "tiny.yaml", "--set", "tasks=[skip, skip]"], ["'skip' is named twice", "name each task once"]),
         (["report", "absent"], ["absent/runs: holds no finished run", "--out"]),
     ],
 )  # fmt: skip
