@@ -234,7 +234,7 @@ class Schema(_Strict):
         """The named tasks, or the default ones; raises InputError on an unknown or repeated name."""
         chosen = names or self.default_tasks or self.task_names
         if twice := _given_twice(chosen):
-            raise InputError(f"tasks: {twice!r} is named twice; name each task once")
+            raise InputError(f"tasks: {twice!r} is named twice; name each once")
         for name in chosen:
             if name not in self.task_names:
                 raise InputError(

@@ -308,6 +308,15 @@ def test_a_dataset_given_on_the_command_line_takes_the_suites_place(ran, bench):
     assert outcome.out.startswith("other: 3 tokens of width 8")
 
 
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_two_schemas_of_one_name_are_refused_since_their_runs_could_not_be_told_apart(own, bench, command):
+    (own / "data/twin.yaml").write_text(yaml.safe_dump(SCHEMA | {"description": "other data"}))
+    both = "datasets=[data/schema.yaml, data/twin.yaml]"
+    outcome = bench(command, "tiny.yaml", "--cache", "cache", "--set", both)
+    check_refusal(outcome, ["'data/schema.yaml' and 'data/twin.yaml' are both named 'mine'", "rename one"])
+    assert not (own / "out/tiny").exists()
+
+
 def test_cost_lists_every_architecture_with_the_flops_that_its_layers_have(ran, bench):
     outcome = bench("cost", "--scale", "tiny.yaml", "--cache", "cache")
     assert outcome.code == 0, outcome.err
@@ -582,7 +591,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
          ["dlrm_mlp cannot meet flops_per_sample = 100 within 3%", "nearest it reaches is 308", "choose"]),
         (["run", "tiny.yaml", "--set", "token_dim=1"], ["3 tokens of width 1", "24 wide", "at least 8"]),
         (["run", "tiny.yaml", "--set", "tasks=[clik]"], ["no task 'clik'", "click, skip"]),
-        (["run", "tiny.yaml", "--set", "tasks=[skip, skip]"], ["'skip' is named twice", "name each task once"]),
+        (["run", "tiny.yaml", "--set", "tasks=[skip, skip]"], ["'skip' is named twice", "name each once"]),
         (["report", "absent"], ["absent/runs: holds no finished run", "--out"]),
     ],
 )  # fmt: skip
