@@ -179,8 +179,13 @@ class ComparableRuns:
 
 
 def read_suite(out: Path) -> dict:
-    """``out/suite.json``; InputError if it is not there or damaged."""
-    return _read_json(out / "suite.json", "run the suite again into this folder with --out")
+    """``out/suite.json``; InputError if it is not there, damaged, or lacks what comparisons need of it."""
+    path, mend = out / "suite.json", "run the suite again into this folder with --out"
+    suite = _read_json(path, mend)
+    for field in ("name", "base", "architectures", "datasets"):
+        if not isinstance(suite, dict) or field not in suite:
+            raise InputError(f"{path} is no suite description ({field} is missing): {mend}")
+    return suite
 
 
 def comparable_runs(out: Path, suite: dict) -> Iterator[ComparableRuns]:

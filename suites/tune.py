@@ -26,7 +26,8 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
     for those that others do.
 
-    Raises InputError where the storage cannot be opened, a row misses its budget or two datasets share a name.
+    Raises InputError where the storage cannot be opened, a row misses its budget, or two datasets have one
+    name.
     """
     suite = suite.model_copy(update={"tuned": None})
     by_dataset = _studies(suite, options, storage, watcher)

@@ -324,6 +324,16 @@ def test_a_folder_without_a_suite_is_an_error_with_the_mend(tmp_path):
         compare(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "cannot be read"), ("[]", "name is missing"), ('{"name": "s"}', "base is missing")],
+)
+def test_a_damaged_suite_is_an_error_that_names_it(tmp_path, content, words):
+    (tmp_path / "suite.json").write_text(content)
+    with pytest.raises(InputError, match=rf"suite\.json .*{words}.*: run the suite again"):
+        compare(tmp_path)
+
+
 def test_a_damaged_record_is_an_error_that_names_it(made_up):
     made_up.run(BASE, 0)
     (made_up.out / "runs" / f"{BASE}--0" / "record.json").write_text('{"kind": "mod')
