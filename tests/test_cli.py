@@ -567,6 +567,13 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
     assert not (own / "out").exists()
 
 
+def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, monkeypatch):
+    made = {"name": "x", "value": 1.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": "c"}
+    monkeypatch.setattr("harness.profile_data.profile_data", lambda: [made])
+    assert bench("profile", "data", "--json", "new/folder/figures.json").code == 0
+    assert json.loads((own / "new/folder/figures.json").read_text()) == [made]
+
+
 # ------------------------------------------------------------------------------- mistakes in suites and flags
 
 
@@ -610,6 +617,7 @@ def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, ben
         (["run"], ["Missing argument"]),
         (["data", "prepare", "shortvideo", "--cache", "tiny.yaml"], ["--cache", "is a file"]),
         (["report", "tiny.yaml"], ["is a file"]),
+        (["profile", "data", "--json", "data"], ["--json", "is a directory"]),
     ],
 )
 def test_a_wrong_flag_is_refused_by_name(own, bench, arguments, words):
