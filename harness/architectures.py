@@ -72,7 +72,7 @@ def _imported(module: ModuleType, packages: set[str], seen: set[str]) -> set[str
 
 
 def _import_statements(module: ModuleType) -> Iterator[str]:
-    """Names of the modules imported at a module's top, and of what is taken from them: modules too, perhaps."""
+    """Names of the modules that a module imports at its top, and of what it takes from them."""
     waiting: list[ast.AST] = [ast.parse(Path(inspect.getfile(module)).read_bytes())]
     while waiting:
         node = waiting.pop()
