@@ -331,7 +331,9 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
     """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending.
 
     Where a contestant was run under several settings, those that the suite last asked for count, and
-    without such, those of the run that began last. Every finished seed of these settings counts.
+    without such, those of the run that began last. Every finished seed of these settings counts. Once a model
+    has run as the suite last asked, one of the dataset that has not yet is left out: what it was before may
+    have been trained in another way.
     """
     asked_for = set(suite.get("spec_hashes", []))
     records = []
@@ -343,12 +345,19 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
                 records.append((age, _run(record, path.parent), record))
     records.sort(key=lambda entry: entry[0])
     settings = {(run.dataset, run.contestant): _settings(record) for _, run, record in records}
+    as_asked = {
+        (run.dataset, run.contestant)
+        for (is_asked_for, _), run, _ in records
+        if is_asked_for and not run.is_reference
+    }
+    begun = {dataset for dataset, _ in as_asked}
     runs = [
         run
         for _, run, record in records
         if record["status"] == "finished"
         and settings[run.dataset, run.contestant] == _settings(record)
         and (run.is_reference or run.contestant in order)
+        and (run.is_reference or run.dataset not in begun or (run.dataset, run.contestant) in as_asked)
     ]
     place = {who: number for number, who in enumerate(order)}
     return sorted(runs, key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed))
