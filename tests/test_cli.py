@@ -59,7 +59,8 @@ RUNS = {  # architecture, seed
     *((name, seed) for name in SUITE["architectures"] for seed in (0, 1)),  # type: ignore[attr-defined]
 }
 
-# A trained model of one's own leaves a line (process, class, seed) in WITNESS.
+# A trained model of one's own leaves a line (process, class, seed) in WITNESS. Where there is a MEETING, two
+# processes wait for each other when they begin and, so that both train, at the first model of their own.
 OWN_MODELS = """
 import os, time
 from dataclasses import dataclass
@@ -69,8 +70,20 @@ from torch import nn
 from baselines.dlrm_mlp import DLRMMLP
 from baselines.layers import Knob, Knobs
 
+def meet(place):
+    if "MEETING" not in os.environ:
+        return
+    here = Path(os.environ["MEETING"], place)
+    here.mkdir(exist_ok=True)
+    (here / str(os.getpid())).touch()
+    deadline = time.monotonic() + 240
+    while len(os.listdir(here)) < 2:
+        assert time.monotonic() < deadline, "the other process did not come"
+        time.sleep(0.01)
+
 def witness(model):
     if "WITNESS" in os.environ and next(model.parameters()).device.type != "meta":
+        meet("training")
         with open(os.environ["WITNESS"], "a") as file:
             file.write(f"{os.getpid()} {type(model).__name__} {torch.initial_seed()}\\n")
 
@@ -107,10 +120,7 @@ class Raising(Shallow):
             raise RuntimeError("my own fault")
         return super().forward(tokens)
 
-if "MEETING" in os.environ:  # two processes wait for each other here
-    Path(os.environ["MEETING"], str(os.getpid())).touch()
-    while len(os.listdir(os.environ["MEETING"])) < 2:
-        time.sleep(0.01)
+meet("beginning")
 """
 
 
@@ -164,7 +174,7 @@ def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Pop
 
 
 def ended(process: subprocess.Popen) -> Outcome:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=500)
     return Outcome(process.returncode, out, err)
 
 
@@ -718,7 +728,7 @@ def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(finished, ran, 
     shutil.rmtree(ran / "out")
     long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
     process = started(ran, "run", "tiny.yaml", "--cache", "cache", *long)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(ran.glob("out/tiny/runs/*-Base-*.partial/checkpoint.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
