@@ -96,8 +96,7 @@ def test_a_run_that_another_process_holds_is_not_taken_and_its_death_frees_it(ou
         [sys.executable, "-c", textwrap.dedent(f"""
             import time
             from pathlib import Path
-            from datasets.errors import InputError
-from harness.runs import RunFolder
+            from harness.runs import RunFolder
             with RunFolder(Path({str(out)!r}), "run").locked(wait=True) as held:
                 print(held, flush=True)
                 time.sleep(60)
