@@ -1,10 +1,16 @@
-"""Triton's kernels are tested in its interpreter, also where there is a GPU unless TRITON_INTERPRET is 0.
+"""What holds for all tests.
 
-The interpreter is chosen when a kernel is defined, so it is set before anything imports one.
+Triton's kernels are tested in its interpreter, also on a GPU, unless TRITON_INTERPRET is 0. It is
+chosen when a kernel is defined, so it is set before anything imports one. No example of hypothesis has
+a time limit of its own: on a busy machine the usual 200 ms are over while the process waits.
 """
 
 import os
 from importlib.util import find_spec
 
+from hypothesis import settings
+
 os.environ.setdefault("TRITON_INTERPRET", "1")
 collect_ignore = [] if find_spec("triton") else ["rankmixer/kernels.py", "rankmixer/fused_gemm.py"]
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -223,7 +223,7 @@ def _published_costs() -> dict[str, tuple[float, float]]:
 def profile(
     what: Annotated[Literal["models", "pipeline", "sparse", "metrics", "data"], typer.Argument()],
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+        Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures to this file.")
     ] = None,
     scale: Annotated[
         str, typer.Option(metavar="<str>", help="models, pipeline: a suite's name or YAML.")
@@ -258,6 +258,8 @@ def profile(
 
     from harness.quiet import quiet_libraries
 
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of measuring
     quiet_libraries()
     if what in ("models", "pipeline"):
         from suites.profile import ProfileOptions, profile_figures, profile_pipelines, profile_suite

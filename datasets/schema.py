@@ -167,11 +167,12 @@ class Schema(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
         for what, names in (("feature", self.feature_names), ("task", self.task_names)):
-            repeated = [name for name, count in Counter(names).items() if count > 1]
-            if repeated:
-                raise ValueError(f"{what} {repeated[0]!r} is given twice; rename or remove one")
+            if twice := _given_twice(names):
+                raise ValueError(f"{what} {twice!r} is given twice; rename or remove one")
         self._check_labels_are_no_inputs()
         self._check_shared_vocabularies()
+        if twice := _given_twice(self.default_tasks):
+            raise ValueError(f"default_tasks names {twice!r} twice; remove one")
         unknown = [name for name in self.default_tasks if name not in self.task_names]
         if unknown:
             raise ValueError(
@@ -185,12 +186,12 @@ class Schema(_Strict):
     def _check_labels_are_no_inputs(self) -> None:
         outcomes = {task.source_column for task in self.tasks}
         outcomes |= {task.probability for task in self.tasks if task.probability}
-        for feature in self.features:
-            if feature.source_column in outcomes:
-                raise ValueError(
-                    f"feature {feature.name!r} reads column {feature.source_column!r}, which is a label; "
-                    "remove it"
-                )
+        inputs = [(f"feature {feature.name!r}", feature.source_column) for feature in self.features]
+        if self.baseline is not None:
+            inputs.append((f"baseline {self.baseline.name!r}", self.baseline.column))
+        for what, column in inputs:
+            if column in outcomes:
+                raise ValueError(f"{what} reads column {column!r}, which is a label; remove it")
 
     def _check_shared_vocabularies(self) -> None:
         first: dict[str, Feature] = {}
@@ -230,14 +231,21 @@ class Schema(_Strict):
         return next(feature for feature in self.features if feature.name == name)
 
     def chosen_tasks(self, names: list[str] | None = None) -> list[str]:
-        """The named tasks, or the default ones; raises InputError on an unknown name."""
+        """The named tasks, or the default ones; raises InputError on an unknown or repeated name."""
         chosen = names or self.default_tasks or self.task_names
+        if twice := _given_twice(chosen):
+            raise InputError(f"tasks: {twice!r} is named twice; name each once")
         for name in chosen:
             if name not in self.task_names:
                 raise InputError(
                     f"dataset {self.name!r} has no task {name!r}: choose from {', '.join(self.task_names)}"
                 )
         return list(chosen)
+
+
+def _given_twice(names: list[str]) -> str | None:
+    """The first name that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, of a dataclass

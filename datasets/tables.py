@@ -69,10 +69,12 @@ def find_files(schema_file: Path, schema: Schema) -> list[Path]:
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
-    absolute = Path(pattern)
-    if absolute.is_absolute():
-        return list(Path(absolute.anchor).glob(str(absolute.relative_to(absolute.anchor))))
-    return list(folder.glob(pattern))
+    path = Path(pattern)
+    if path.is_absolute():
+        folder, path = Path(path.anchor), path.relative_to(path.anchor)
+    if path == Path():  # an empty pattern or a dot, which pathlib does not take
+        return []
+    return list(folder.glob(str(path)))
 
 
 def _scan(path: Path, schema: Schema) -> pl.LazyFrame:

@@ -5,10 +5,13 @@ Looking the table up imports nothing, so ``list`` and ``--help`` start at once.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +45,8 @@ CONTRACT = "baselines/README.md says what a class must have"
 def source_hash(name: str) -> str:
     """Twelve hex digits over the files that define an architecture, so that an edited one is run anew.
 
-    Those are its class's own and what they import, directly or not, from its package and from ours.
+    Those are its class's own and what they import at their top, directly or not, from its package (of a file
+    in no package: from the files beside it) and from ours.
     """
     module = inspect.getmodule(architecture_class(name))
     assert module is not None
@@ -50,6 +54,8 @@ def source_hash(name: str) -> str:
         module.__name__.partition(".")[0],
         *(path.partition(".")[0] for path in ARCHITECTURES.values()),
     }
+    if not module.__package__:
+        packages |= {path.stem for path in Path(inspect.getfile(module)).parent.glob("*.py")}
     digest = hashlib.sha256()
     for found in sorted(_imported(module, packages, {module.__name__})):
         digest.update(Path(inspect.getfile(sys.modules[found])).read_bytes())
@@ -57,13 +63,29 @@ def source_hash(name: str) -> str:
 
 
 def _imported(module: ModuleType, packages: set[str], seen: set[str]) -> set[str]:
-    """``seen`` with the modules of ``packages`` whose classes and functions ``module`` uses."""
-    used = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
-    for name in used - seen:
-        if name.partition(".")[0] in packages and name in sys.modules:
+    """``seen`` with the modules of ``packages`` that ``module`` imports, and those that they import."""
+    for name in _import_statements(module):
+        if name not in seen and name.partition(".")[0] in packages and name in sys.modules:
             seen.add(name)
             _imported(sys.modules[name], packages, seen)
     return seen
+
+
+def _import_statements(module: ModuleType) -> Iterator[str]:
+    """Names of the modules that a module imports at its top, and of what it takes from them."""
+    waiting: list[ast.AST] = [ast.parse(Path(inspect.getfile(module)).read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                source = resolve_name("." * node.level + source, module.__package__)
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
 
 
 def architecture_class(name: str) -> Any:

@@ -7,13 +7,16 @@ current one. A process killed at any moment leaves the previous set intact.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from datasets.errors import InputError
 from harness.distributed import World, embedding_side, local_pieces
 from harness.runs import write_atomically
 
@@ -70,12 +73,15 @@ def save(
 
 
 def load(folder: Path, world: World, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
-    """Restore the current checkpoint and return its progress; None if there is none."""
+    """Restore the current checkpoint and return its progress; None if there is none.
+
+    Raises InputError where a file of it is missing or damaged.
+    """
     pointer = folder / POINTER_FILE
     if not pointer.is_file():
         return None
     part = _part(folder, json.loads(pointer.read_text())["tag"], world.rank)
-    content = torch.load(part, map_location=world.device, weights_only=True)
+    content = _load(part, world)
     copy_into(model_tensors(model), content["model"])
     copy_into(table_optimizer_tensors(model), content["tables"])
     optimizer.load_state_dict(content["optimizer"])
@@ -93,9 +99,8 @@ def save_best(folder: Path, world: World, model: nn.Module) -> None:
 
 
 def load_best(folder: Path, world: World, model: nn.Module) -> None:
-    """Restore the weights of the best validation."""
-    saved = torch.load(folder / f"best-{world.rank}.pt", map_location=world.device, weights_only=True)
-    copy_into(model_tensors(model), saved)
+    """Restore the weights of the best validation; InputError where their file is missing or damaged."""
+    copy_into(model_tensors(model), _load(folder / f"best-{world.rank}.pt", world))
 
 
 def remove(folder: Path) -> None:
@@ -108,6 +113,19 @@ def remove(folder: Path) -> None:
 def _save(content: object, path: Path) -> None:
     with open(path, "wb") as handle:  # torch's own file writer hides that a disk is full
         torch.save(content, handle)
+        handle.flush()
+        os.fsync(handle.fileno())  # before the pointer to it is on disk
+
+
+def _load(path: Path, world: World) -> Any:
+    try:
+        return torch.load(path, map_location=world.device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition(". ")[0]
+        raise InputError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}: {reason}); delete {path.parent} "
+            "and run the same command again, which begins this run anew"
+        ) from error
 
 
 def _part(folder: Path, tag: int, rank: int) -> Path:

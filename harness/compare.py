@@ -179,8 +179,13 @@ class ComparableRuns:
 
 
 def read_suite(out: Path) -> dict:
-    """``out/suite.json``; InputError if it is not there or damaged."""
-    return _read_json(out / "suite.json", "run the suite again into this folder with --out")
+    """``out/suite.json``; InputError if it is not there, damaged, or lacks what comparisons need of it."""
+    path, mend = out / "suite.json", "run the suite again into this folder with --out"
+    suite = _read_json(path, mend)
+    for field in ("name", "base", "architectures", "datasets"):
+        if not isinstance(suite, dict) or field not in suite:
+            raise InputError(f"{path} is no suite description ({field} is missing): {mend}")
+    return suite
 
 
 def comparable_runs(out: Path, suite: dict) -> Iterator[ComparableRuns]:
@@ -326,7 +331,9 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
     """Finished runs of ``suite``: the contestants in its order, then the reference rows; seeds ascending.
 
     Where a contestant was run under several settings, those that the suite last asked for count, and
-    without such, those of the run that began last. Every finished seed of these settings counts.
+    without such, those of the run that began last. Every finished seed of these settings counts. Once a model
+    has run as the suite last asked, one of the dataset that has not yet is left out: what it was before may
+    have been trained in another way.
     """
     asked_for = set(suite.get("spec_hashes", []))
     records = []
@@ -338,12 +345,19 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
                 records.append((age, _run(record, path.parent), record))
     records.sort(key=lambda entry: entry[0])
     settings = {(run.dataset, run.contestant): _settings(record) for _, run, record in records}
+    as_asked = {
+        (run.dataset, run.contestant)
+        for (is_asked_for, _), run, _ in records
+        if is_asked_for and not run.is_reference
+    }
+    begun = {dataset for dataset, _ in as_asked}
     runs = [
         run
         for _, run, record in records
         if record["status"] == "finished"
         and settings[run.dataset, run.contestant] == _settings(record)
         and (run.is_reference or run.contestant in order)
+        and (run.is_reference or run.dataset not in begun or (run.dataset, run.contestant) in as_asked)
     ]
     place = {who: number for number, who in enumerate(order)}
     return sorted(runs, key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed))

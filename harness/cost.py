@@ -95,7 +95,10 @@ class CostCounter:
         self._forward: dict[tuple, tuple[int, int]] = {}
 
     def cost(self, architecture: str, config: dict) -> Cost:
-        """Cost of one architecture with one config, without allocating it."""
+        """Cost of one architecture with one config, without allocating it.
+
+        Raises InputError where its forward fails, or does not cost a sample the same in batches of two sizes.
+        """
         key = _key(architecture, config)
         if key not in self._counted:
             self._counted[key] = self._count(architecture, config)
@@ -114,6 +117,8 @@ class CostCounter:
         flops, params = self.forward(architecture, config)
         dense = self._build(architecture, config)
         training = self._flops(architecture, dense.train())
+        if self._flops(architecture, dense, 2 * COUNT_BATCH) != training:
+            raise _not_a_samples_own(architecture)
         experts = getattr(dense.backbone, "expert_flops", 0)
         cost = Cost(params, self.sparse_params, flops, flops, 3 * training, experts)
         return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
@@ -122,8 +127,8 @@ class CostCounter:
         with torch.device("meta"):
             return DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
 
-    def _flops(self, architecture: str, dense: DenseSide) -> int:
-        looked_up, numbers = fake_inputs(self.schema, self.inputs)
+    def _flops(self, architecture: str, dense: DenseSide, rows: int = COUNT_BATCH) -> int:
+        looked_up, numbers = fake_inputs(self.schema, self.inputs, rows)
         try:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 dense(looked_up, numbers)
@@ -132,8 +137,9 @@ class CostCounter:
                 f"architecture {architecture!r}: forward fails on {self.inputs.num_tokens} tokens of width "
                 f"{self.inputs.token_dim} ({type(error).__name__}: {error}); mend it"
             ) from error
-        flops, remainder = divmod(counter.get_total_flops(), COUNT_BATCH)
-        assert remainder == 0, "FLOPs must be proportional to the batch"
+        flops, remainder = divmod(counter.get_total_flops(), rows)
+        if remainder:
+            raise _not_a_samples_own(architecture)
         return flops
 
     def match(self, architecture: str, config: dict, kind: BudgetKind, target: float) -> Match:
@@ -280,11 +286,18 @@ def _aligned_around(value: int, knob: Any) -> list[int]:
     return sorted(candidate for candidate in found if candidate >= knob.minimum)
 
 
-def fake_inputs(schema: Schema, inputs: Inputs) -> tuple[LookedUp, torch.Tensor]:
-    """Meta tensors in the shapes that the embedding tables return for COUNT_BATCH rows."""
+def _not_a_samples_own(architecture: str) -> InputError:
+    return InputError(
+        f"architecture {architecture!r}: what a sample costs depends on the batch, so its FLOPs cannot be "
+        "matched; multiply no weights by weights, and no rows by rows, in forward"
+    )
+
+
+def fake_inputs(schema: Schema, inputs: Inputs, rows: int) -> tuple[LookedUp, torch.Tensor]:
+    """Meta tensors in the shapes that the embedding tables return for ``rows`` rows."""
 
     def empty(*shape: int) -> torch.Tensor:
-        return torch.empty(COUNT_BATCH, *shape, device="meta")
+        return torch.empty(rows, *shape, device="meta")
 
     attended = {p.sequence.name for p in attended_sequences(schema)} if inputs.target_attention else set()
     pooled = {f.name: empty(f.embedding_dim) for f in schema.sparse_features if f.name not in attended}

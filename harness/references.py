@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
+from harness.architectures import ARCHITECTURES
 from harness.execute import describe_run, metrics_by_task, now, write_predictions
 from harness.runs import RunFolder, RunSpec
 from harness.train import Predictions
@@ -21,8 +23,16 @@ PRIOR_ROWS = 20.0
 
 
 def available_references(prepared: PreparedDataset, tasks: list[str]) -> list[str]:
-    """The references that a table can have."""
+    """The references that a table can have.
+
+    Raises InputError where the schema's baseline has the name of another row, whose runs its own would join.
+    """
     schema = prepared.schema
+    if schema.baseline is not None and schema.baseline.name in ("oracle", "constant", *ARCHITECTURES):
+        raise InputError(
+            f"dataset {schema.name!r}: baseline.name: {schema.baseline.name!r} is another row's name; "
+            "rename the baseline"
+        )
     known = {task.name: task.probability for task in schema.tasks}
     oracle = ["oracle"] if all(known[task] for task in tasks) else []
     return [*oracle, "constant", *([schema.baseline.name] if schema.baseline else [])]

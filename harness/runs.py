@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from datasets.errors import InputError
+
 RECORD_FORMAT = 1
 RECORD_FILE = "record.json"
 
@@ -143,7 +145,14 @@ class RunFolder:
         return (self.final / RECORD_FILE).is_file()
 
     def record(self) -> dict:
-        return json.loads((self.final / RECORD_FILE).read_text())
+        """What the finished run found; InputError where the file is damaged."""
+        path = self.final / RECORD_FILE
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); delete that folder and run the suite again"
+            ) from None
 
     @contextlib.contextmanager
     def locked(self, wait: bool) -> Iterator[bool]:

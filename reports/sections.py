@@ -19,8 +19,8 @@ class Section:
     """One dataset of one suite.
 
     ``records`` have one setting a contestant; ``superseded`` are runs of other settings that the same
-    folder holds, and which no mean may mix in. ``contestants`` are in the suite's order, the base first;
-    ``base`` is None where the base did not run.
+    folder holds, which no mean or comparison may mix in. ``contestants`` are in the suite's order, the base
+    first; ``base`` is None where the base did not run.
     """
 
     name: str  # a stem for the names of files
@@ -89,7 +89,13 @@ def _section(
         records, key=lambda record: (record.spec_hash in suite.spec_hashes, record.started_at)
     )
     current = {(record.kind, record.contestant): record.settings for record in asked_for_last}
-    kept = [record for record in records if current[record.kind, record.contestant] == record.settings]
+    awaited = _awaited(suite, records)
+    kept = [
+        record
+        for record in records
+        if current[record.kind, record.contestant] == record.settings
+        and not (record.kind == "model" and record.contestant in awaited)
+    ]
     contestants = _in_order(suite, _distinct(kept, "model"))
     base = Contestant(architecture=suite.base) if suite.base else None
     return Section(
@@ -103,6 +109,14 @@ def _section(
         base=base if base in contestants else None,
         references=sorted(_distinct(kept, "reference"), key=lambda r: _position(r.architecture, REFERENCES)),
     )
+
+
+def _awaited(suite: Suite, records: list[Record]) -> set[Contestant]:
+    """Models that have not yet run as the suite last asked, where others have: no table may hold both."""
+    as_asked = {record.contestant for record in records if record.spec_hash in suite.spec_hashes} & set(
+        _distinct(records, "model")
+    )
+    return set(suite.architectures) - as_asked if as_asked else set()
 
 
 def _distinct(records: list[Record], kind: str) -> list[Contestant]:

@@ -20,7 +20,7 @@ from harness.runs import RunFolder, RunSpec, write_atomically
 from suites.estimate import Workload, announcement
 from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
-from suites.suite import Dataset, Suite
+from suites.suite import Dataset, Suite, check_own_names
 from suites.tuned import TunedRow
 
 
@@ -61,6 +61,8 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
 
     Runs that another process holds are left until the end and then waited for. An exception in one
     run is reported and leaves no record, so that it is tried again next time; the others go on.
+
+    Raises InputError before anything is written where two datasets have one name.
     """
     world = start_world(options.device)
     if suite.training.batch_size % world.size:
@@ -69,7 +71,9 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
             f"the {world.size} processes"
         )
     watcher = watcher if world.is_first else Silent()
-    jobs = [job for dataset in suite.datasets for job in _jobs(suite, dataset, options, world, watcher)]
+    by_dataset = [_jobs(suite, dataset, options, world, watcher) for dataset in suite.datasets]
+    check_own_names(suite.datasets, [jobs[0].spec.dataset for jobs in by_dataset])
+    jobs = [job for of_dataset in by_dataset for job in of_dataset]
     if world.is_first:
         write_atomically(
             options.out / "suite.json", json.dumps(_as_run(suite, jobs, options), indent=1).encode()

@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from harness.architectures import source_hash
 from harness.data import InputError
 from harness.progress import Watcher
 from harness.runs import RunSpec, Training
@@ -93,6 +94,7 @@ class RowStudy:
         fingerprint = fingerprint_of(
             {
                 "identity": identity_of(suite, setting.prepared),
+                "source": source_hash(row.architecture),
                 "search": suite.model_dump(mode="json", include={"search"}),
                 "structure": structural_choices(row.architecture, row.config),
                 "inputs": inputs_of(matched.inputs),

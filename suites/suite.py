@@ -167,6 +167,18 @@ def _at_sizes(row: Contestant, sizes: list[SuiteBudget]) -> list[Contestant]:
     ]
 
 
+def check_own_names(datasets: list[Dataset], names: list[str]) -> None:
+    """InputError where two of a suite's datasets have one name in their schemas, which tells runs apart."""
+    first: dict[str, str] = {}
+    for dataset, name in zip(datasets, names, strict=True):
+        if name in first:
+            raise InputError(
+                f"datasets: the schemas {first[name]!r} and {dataset.name!r} are both named {name!r}; "
+                "rename one, or give each its own suite and --out"
+            )
+        first[name] = dataset.name
+
+
 def shipped_suites() -> dict[str, Path]:
     """Suites that come with the project, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}

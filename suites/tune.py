@@ -16,7 +16,7 @@ from suites.rows import matcher
 from suites.run import Options
 from suites.setting import Setting
 from suites.studies import SEED, RowStudy, open_storage
-from suites.suite import Suite
+from suites.suite import Suite, check_own_names
 from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
@@ -26,7 +26,8 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
     for those that others do.
 
-    Raises InputError where the storage cannot be opened or a row misses its budget.
+    Raises InputError where the storage cannot be opened, a row misses its budget, or two datasets have one
+    name.
     """
     suite = suite.model_copy(update={"tuned": None})
     by_dataset = _studies(suite, options, storage, watcher)
@@ -63,6 +64,7 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         by_dataset.append(
             [RowStudy.open(setting, row, match, database, watcher) for row in suite.architectures]
         )
+    check_own_names(suite.datasets, [studies[0].setting.prepared.schema.name for studies in by_dataset])
     return by_dataset
 
 

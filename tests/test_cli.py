@@ -59,7 +59,8 @@ RUNS = {  # architecture, seed
     *((name, seed) for name in SUITE["architectures"] for seed in (0, 1)),  # type: ignore[attr-defined]
 }
 
-# A trained model of one's own leaves a line (process, class, seed) in WITNESS.
+# A trained model of one's own leaves a line (process, class, seed) in WITNESS. Where there is a MEETING, two
+# processes wait for each other when they begin and, so that both train, at the first model of their own.
 OWN_MODELS = """
 import os, time
 from dataclasses import dataclass
@@ -69,8 +70,20 @@ from torch import nn
 from baselines.dlrm_mlp import DLRMMLP
 from baselines.layers import Knob, Knobs
 
+def meet(place):
+    if "MEETING" not in os.environ:
+        return
+    here = Path(os.environ["MEETING"], place)
+    here.mkdir(exist_ok=True)
+    (here / str(os.getpid())).touch()
+    deadline = time.monotonic() + 240
+    while len(os.listdir(here)) < 2:
+        assert time.monotonic() < deadline, "the other process did not come"
+        time.sleep(0.01)
+
 def witness(model):
     if "WITNESS" in os.environ and next(model.parameters()).device.type != "meta":
+        meet("training")
         with open(os.environ["WITNESS"], "a") as file:
             file.write(f"{os.getpid()} {type(model).__name__} {torch.initial_seed()}\\n")
 
@@ -107,10 +120,7 @@ class Raising(Shallow):
             raise RuntimeError("my own fault")
         return super().forward(tokens)
 
-if "MEETING" in os.environ:  # two processes wait for each other here
-    Path(os.environ["MEETING"], str(os.getpid())).touch()
-    while len(os.listdir(os.environ["MEETING"])) < 2:
-        time.sleep(0.01)
+meet("beginning")
 """
 
 
@@ -164,7 +174,7 @@ def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Pop
 
 
 def ended(process: subprocess.Popen) -> Outcome:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=500)
     return Outcome(process.returncode, out, err)
 
 
@@ -306,6 +316,15 @@ def test_a_dataset_given_on_the_command_line_takes_the_suites_place(ran, bench):
     outcome = bench("cost", "--scale", "tiny.yaml", "--cache", "cache", "--dataset", "data/other.yaml")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("other: 3 tokens of width 8")
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_two_schemas_of_one_name_are_refused_since_their_runs_could_not_be_told_apart(own, bench, command):
+    (own / "data/twin.yaml").write_text(yaml.safe_dump(SCHEMA | {"description": "other data"}))
+    both = "datasets=[data/schema.yaml, data/twin.yaml]"
+    outcome = bench(command, "tiny.yaml", "--cache", "cache", "--set", both)
+    check_refusal(outcome, ["'data/schema.yaml' and 'data/twin.yaml' are both named 'mine'", "rename one"])
+    assert not (own / "out/tiny").exists()
 
 
 def test_cost_lists_every_architecture_with_the_flops_that_its_layers_have(ran, bench):
@@ -564,6 +583,13 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
     assert not (own / "out").exists()
 
 
+def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, monkeypatch):
+    made = {"name": "x", "value": 1.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": "c"}
+    monkeypatch.setattr("harness.profile_data.profile_data", lambda: [made])
+    assert bench("profile", "data", "--json", "new/folder/figures.json").code == 0
+    assert json.loads((own / "new/folder/figures.json").read_text()) == [made]
+
+
 # ------------------------------------------------------------------------------- mistakes in suites and flags
 
 
@@ -588,6 +614,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
          ["dlrm_mlp cannot meet flops_per_sample = 100 within 3%", "nearest it reaches is 308", "choose"]),
         (["run", "tiny.yaml", "--set", "token_dim=1"], ["3 tokens of width 1", "24 wide", "at least 8"]),
         (["run", "tiny.yaml", "--set", "tasks=[clik]"], ["no task 'clik'", "click, skip"]),
+        (["run", "tiny.yaml", "--set", "tasks=[skip, skip]"], ["'skip' is named twice", "name each once"]),
         (["report", "absent"], ["absent/runs: holds no finished run", "--out"]),
     ],
 )  # fmt: skip
@@ -606,6 +633,7 @@ def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, ben
         (["run"], ["Missing argument"]),
         (["data", "prepare", "shortvideo", "--cache", "tiny.yaml"], ["--cache", "is a file"]),
         (["report", "tiny.yaml"], ["is a file"]),
+        (["profile", "data", "--json", "data"], ["--json", "is a directory"]),
     ],
 )
 def test_a_wrong_flag_is_refused_by_name(own, bench, arguments, words):
@@ -706,7 +734,7 @@ def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(finished, ran, 
     shutil.rmtree(ran / "out")
     long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
     process = started(ran, "run", "tiny.yaml", "--cache", "cache", *long)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(ran.glob("out/tiny/runs/*-Base-*.partial/checkpoint.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -205,10 +205,21 @@ def test_a_second_call_makes_no_trial_and_a_larger_number_only_the_missing_ones(
     )
 
 
+def test_an_edited_architecture_is_tuned_anew_and_the_others_are_not(own, bench):  # noqa: F811
+    two_rows(own)
+    once = ["tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "1"]
+    assert bench(*once).code == 0
+    before = set(optuna.get_all_study_names(DATABASE))
+    (own / "own_models.py").write_text((own / "own_models.py").read_text() + "# edited\n")
+    assert bench(*once).code == 0
+    [anew] = set(optuna.get_all_study_names(DATABASE)) - before
+    assert anew.split("/")[2] == "own_models:Shallow"
+
+
 def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     folder = two_rows(own_folder(tmp_path))
     first = worker(folder, extra=STUCK)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (folder / "reached").exists():
         assert time.monotonic() < deadline
         assert first.poll() is None, first.communicate()[1]

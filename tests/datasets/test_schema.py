@@ -51,6 +51,12 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("features.3.column", "click"), ["'price'", "'click'", "label"]),
         (changed("features.3.column", "chance"), ["'price'", "'chance'", "label"]),
         (changed("default_tasks", ["like"]), ["default_tasks", "'like'", "click, skip"]),
+        (changed("default_tasks", ["click", "click"]), ["default_tasks", "'click' twice", "remove one"]),
+        (changed("baseline", {"name": "cheat", "column": "click"}), ["baseline 'cheat'", "'click'", "label"]),
+        (
+            changed("baseline", {"name": "cheat", "column": "chance"}),
+            ["baseline 'cheat'", "'chance'", "label"],
+        ),
         (changed("time", None), ["split by time", "time"]),
         (changed("split.by", "moon"), ["split", "moon"]),
         (changed("user_id", None), ["user_id"]),

@@ -108,6 +108,9 @@ def break_nothing(folder: Path) -> None:
     ("change", "files", "words"),
     [
         (break_nothing, ["c.csv"], ["mine.yaml", "files", "'c.csv'", "no file"]),
+        (break_nothing, ["."], ["mine.yaml", "files", "'.'", "no file"]),
+        (break_nothing, [""], ["mine.yaml", "files", "''", "no file"]),
+        (break_nothing, ["/"], ["mine.yaml", "files", "'/'", "no file"]),
         (lambda f: (f / "c.parquet").write_bytes(b""), [], ["mine.yaml", "both .parquet and .csv"]),
         (lambda f: (f / "c.txt").write_text(""), ["*.txt"], ["mine.yaml", "'c.txt'", "convert"]),
         (lambda f: [path.unlink() for path in f.glob("*.csv")], [], ["mine.yaml", "no *.parquet or *.csv"]),

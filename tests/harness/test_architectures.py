@@ -41,5 +41,38 @@ def test_a_hash_changes_with_the_files_that_an_architecture_uses_and_no_other(pa
     assert (source_hash(f"{package.name}.model:Model") != before) == is_other
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from {package} import sizes",
+        "from {package}.sizes import WIDTH",
+        "import {package}.sizes",
+        "from . import sizes",
+        "from .sizes import WIDTH as DEFAULT",
+        "from {package}.other import sizes",
+        "try:\n    from .sizes import WIDTH\nexcept ImportError:\n    WIDTH = 1",
+    ],
+)
+def test_a_hash_changes_with_an_imported_file_of_numbers_however_it_is_imported(package, statement):
+    (package / "sizes.py").write_text("WIDTH = 8\n")
+    (package / "other.py").write_text("from . import sizes\n")
+    model = package / "model.py"
+    model.write_text(f"{statement.format(package=package.name)}\n{model.read_text()}")
+    before = source_hash(f"{package.name}.model:Model")
+    (package / "sizes.py").write_text("WIDTH = 9\n")
+    assert source_hash(f"{package.name}.model:Model") != before
+
+
+def test_the_hash_of_a_file_in_no_package_changes_with_the_files_beside_it(tmp_path, monkeypatch):
+    name = f"lone_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}_sizes.py").write_text("WIDTH = 8\n")
+    model = MODEL.replace("from {package}.layers import Layer", f"from {name}_sizes import WIDTH")
+    (tmp_path / f"{name}.py").write_text(model.replace("(Layer)", ""))
+    monkeypatch.syspath_prepend(tmp_path)
+    before = source_hash(f"{name}:Model")
+    (tmp_path / f"{name}_sizes.py").write_text("WIDTH = 9\n")
+    assert source_hash(f"{name}:Model") != before
+
+
 def test_rankmixer_and_a_baseline_have_hashes_of_their_own():
     assert len({source_hash(name) for name in ("rankmixer", "dcn", "deepfm")}) == 3

@@ -285,9 +285,26 @@ def test_settings_that_the_suite_last_asked_for_win_over_younger_ones(made_up):
         made_up.run("dcn", seed, 5.0, folder=f"young-{seed}", spec={"seed": seed, "lr": 9}, **late)
     assert not compare(made_up.out, REPLICATES).equals(expected)
     suite = json.loads((made_up.out / "suite.json").read_text())
-    suite["spec_hashes"] = ["dcn--0", "dcn--1"]
+    suite["spec_hashes"] = [f"{name}--{seed}" for name in (BASE, "dcn") for seed in range(2)]
     (made_up.out / "suite.json").write_text(json.dumps(suite))
     pd.testing.assert_frame_equal(compare(made_up.out, REPLICATES), expected)
+
+
+def test_a_model_that_has_not_run_as_last_asked_is_not_compared_with_those_that_have(made_up):
+    late = {"started_at": "2030-01-01T00:00:00+00:00"}
+    for seed in range(2):
+        for name, quality in ((BASE, 1.0), ("dcn", 5.0), ("rankmixer", 3.0)):
+            made_up.run(name, seed, quality)
+    before = compare(made_up.out, REPLICATES)
+    made_up.suite["spec_hashes"] = [
+        f"{name}-new-{seed}" for name in (BASE, "dcn", "rankmixer") for seed in (0, 1)
+    ]
+    made_up.write_suite()
+    pd.testing.assert_frame_equal(compare(made_up.out, REPLICATES), before)  # none has, and all are alike
+    for name in (BASE, "rankmixer"):
+        new = {"folder": f"{name}-new-0", "spec": {"seed": 0, "lr": 9}, **late}
+        made_up.run(name, 0, 2.0, **new)
+    assert set(compare(made_up.out, REPLICATES).architecture) == {"rankmixer"}
 
 
 def test_rows_follow_the_order_of_the_suite(made_up):
@@ -321,6 +338,16 @@ def test_different_test_rows_are_an_error_that_names_both_files(made_up):
 
 def test_a_folder_without_a_suite_is_an_error_with_the_mend(tmp_path):
     with pytest.raises(InputError, match=r"suite\.json is not there: run the suite again"):
+        compare(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "cannot be read"), ("[]", "name is missing"), ('{"name": "s"}', "base is missing")],
+)
+def test_a_damaged_suite_is_an_error_that_names_it(tmp_path, content, words):
+    (tmp_path / "suite.json").write_text(content)
+    with pytest.raises(InputError, match=rf"suite\.json .*{words}.*: run the suite again"):
         compare(tmp_path)
 
 

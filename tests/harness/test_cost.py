@@ -130,3 +130,28 @@ def test_a_knob_that_does_not_scale_the_model_is_named_rather_than_doubled_forev
 def test_a_forward_that_fails_is_bad_input_that_names_the_architecture():
     with pytest.raises(InputError, match=r"Stubborn.*forward fails on 16 tokens of width 40"):
         counter().cost(f"{__name__}:Stubborn", {"broken": True})
+
+
+class WeightsAlone(nn.Module):
+    """Multiplies two weights in every forward: FLOPs that a batch has once, however many its rows."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        rank: int
+
+    def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.rank, num_tokens * token_dim, bias=False)
+        self.down = nn.Linear(1, config.rank, bias=False)
+        self.output_dim = 1
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.flatten(1) @ (self.up.weight @ self.down.weight)
+
+
+@pytest.mark.parametrize(
+    "num_tokens", [16, 1]
+)  # FLOPs that eight rows divide evenly, and such that they do not
+def test_a_cost_that_depends_on_the_batch_is_bad_input_that_names_the_architecture(num_tokens):
+    with pytest.raises(InputError, match=r"WeightsAlone.*depends on the batch.*no weights by weights"):
+        counter(num_tokens, token_dim=1).cost(f"{__name__}:WeightsAlone", {"rank": 1})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,12 +82,9 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 def run_workers(prepared: PreparedDataset, out: Path, die_at: int = 10**9) -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
-        *("--master-addr", "127.0.0.1", "--master-port", str(port)),
+        "--standalone",  # finds a free port itself
     ]
     script = out.with_suffix(".py")
     script.write_text(WORKER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from datasets.errors import InputError
 from datasets.prepare import prepare
 from datasets.prepared import PreparedDataset
 from datasets.schema import SingleFeatureBaseline, Task
@@ -58,6 +60,15 @@ def test_an_oracle_is_offered_only_where_every_task_has_true_probabilities(with_
     assert available_references(with_truth, ["finish"]) == ["oracle", "constant", "price_only"]
     assert available_references(with_truth, ["finish", "skip"]) == ["constant", "price_only"]
     assert available_references(prepared, ["finish"]) == ["constant"]
+
+
+@pytest.mark.parametrize("name", ["oracle", "constant", "dlrm_mlp"])
+def test_a_baseline_with_the_name_of_another_row_is_refused(with_truth, name):
+    schema = with_truth.schema.model_copy(
+        update={"baseline": SingleFeatureBaseline(name=name, column="price")}
+    )
+    with pytest.raises(InputError, match=rf"baseline\.name: '{name}' is another row's name; rename"):
+        available_references(replace(with_truth, schema=schema), ["finish"])
 
 
 def test_the_constant_is_the_training_base_rate_and_ties_give_it_one_half(with_truth, out):

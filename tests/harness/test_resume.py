@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import train
+from datasets.errors import InputError
+from harness import checkpoint, train
 from harness.checkpoint import POINTER_FILE
 from harness.runs import RunFolder
 from tests.harness.runs import carry_out, small_spec
@@ -101,3 +103,40 @@ def test_epochs_shorter_than_the_interval_are_saved_all_the_same(prepared, tmp_p
     monkeypatch.setattr(train.checkpoint, "save", lambda folder, tag, *rest: saved.append(tag))
     carry_out(small_spec(prepared, epochs=4), prepared, tmp_path, checkpoint_seconds=6.5)
     assert len(saved) >= 2
+
+
+@pytest.mark.parametrize("damage", [lambda part: part.unlink(), lambda part: part.write_bytes(bytes(100))])
+def test_a_damaged_checkpoint_is_named_with_the_mend(prepared, tmp_path, monkeypatch, damage):
+    spec = small_spec(prepared)
+    folder = RunFolder(tmp_path, spec.folder_name).partial
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_validate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(spec, prepared, tmp_path, checkpoint_seconds=0.0)
+    [part] = folder.glob("checkpoint-*.pt")
+    damage(part)
+    with pytest.raises(InputError) as error:
+        carry_out(spec, prepared, tmp_path)
+    assert str(error.value).startswith(f"{part}: the checkpoint cannot be read (")
+    assert f"delete {folder} and run the same command again" in str(error.value)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, monkeypatch):
+    order, flush, point = [], os.fsync, checkpoint.write_atomically
+    monkeypatch.setattr(
+        checkpoint.os,
+        "fsync",
+        lambda handle: (order.append(os.readlink(f"/proc/self/fd/{handle}")), flush(handle)),
+    )
+    monkeypatch.setattr(
+        checkpoint, "write_atomically", lambda path, content: (order.append(path.name), point(path, content))
+    )
+    carry_out(small_spec(prepared, epochs=1), prepared, tmp_path, checkpoint_seconds=0.0)
+    parts = [number for number, name in enumerate(order) if name.endswith(".pt")]
+    assert len(parts) > 1
+    for number in parts:
+        assert order[number + 1] == POINTER_FILE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -337,14 +336,11 @@ def two_rank_spec(prepared):
 def two_ranks(prepared, tmp_path_factory):
     """What each of two gloo processes saw at every step, and the run's record."""
     out = tmp_path_factory.mktemp("two") / "out"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     script = out.with_suffix(".py")
     script.write_text(WORKER)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
-        *("--master-addr", "127.0.0.1", "--master-port", str(port), script, prepared.path, out),
+        *("--standalone", script, prepared.path, out),  # finds a free port itself
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(

@@ -11,6 +11,7 @@ import textwrap
 import pytest
 from pydantic import ValidationError
 
+from datasets.errors import InputError
 from harness.runs import RunFolder, Training, write_atomically
 from tests.harness.runs import small_spec
 
@@ -45,6 +46,15 @@ def test_a_folder_name_holds_no_character_that_a_file_system_minds(prepared):
 def test_a_misspelt_or_impossible_recipe_is_refused(misspelt):
     with pytest.raises(ValidationError):
         Training(**misspelt)
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "mod'])
+def test_a_damaged_record_is_named_with_the_mend(out, content):
+    folder = RunFolder(out, "run")
+    folder.finish({"status": "finished"})
+    (folder.final / "record.json").write_text(content)
+    with pytest.raises(InputError, match=r"runs/run/record\.json: cannot be read .*delete that folder"):
+        folder.record()
 
 
 def test_a_record_appears_whole_and_the_partial_folder_is_gone(out):

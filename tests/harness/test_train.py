@@ -13,12 +13,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from harness import execute
 from harness.distributed import World
-from harness.execute import build_model
+from harness.execute import build_model, metrics_by_task
+from harness.progress import Silent
 from harness.runs import RunFolder, Training
 from harness.train import (
+    Loop,
     dense_optimizer,
     in_file_order,
+    predict,
     set_learning_rate,
     task_loss,
     train_step,
@@ -117,7 +121,16 @@ def test_a_loss_that_becomes_nan_is_a_failed_record_with_its_step(prepared, out)
     assert RunFolder(out, spec.folder_name).is_finished
 
 
-def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepared, out):
+def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepared, out, monkeypatch):
+    tested: list[nn.Module] = []
+    score = execute.predict
+    monkeypatch.setattr(
+        execute,
+        "predict",
+        lambda model, loop, split: (
+            (tested.append(model) if split == "test" else None) or score(model, loop, split)
+        ),
+    )
     spec = small_spec(prepared, epochs=30, dense_lr=0.03, sparse_lr=0.5, validations_per_epoch=2, patience=2)
     record = carry_out(spec, prepared, out)
     scores = [
@@ -125,15 +138,9 @@ def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepa
     ]
     assert record["training"]["stopped_early"]
     assert len(scores) == int(np.argmax(scores)) + 1 + 2
-    best_samples = record["validation"][int(np.argmax(scores))]["samples"]
-    epochs, rest = divmod(best_samples, prepared.rows["train"])
-    if rest == 0:  # the best is an epoch's end, which a shorter run without stopping reaches too
-        plain = spec.model_copy(
-            update={
-                "training": Training(**{**spec.training.model_dump(), "epochs": epochs, "patience": None})
-            }
-        )
-        assert carry_out(plain, prepared, out)["metrics"] == record["metrics"]
+    best = record["validation"][int(np.argmax(scores))]["metrics"]
+    loop = Loop(spec, prepared, out, ONE_PROCESS, Silent(), checkpoint_seconds=math.inf)
+    assert metrics_by_task(predict(tested[0], loop, "valid"), spec.tasks) == best
 
 
 def test_warm_up_is_linear_and_then_constant():

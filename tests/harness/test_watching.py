@@ -166,7 +166,7 @@ def test_a_killed_run_leaves_its_points_and_the_one_that_goes_on_writes_none_twi
     spec = small_spec(prepared)
     script = textwrap.dedent(KILLED.format(stuck_at=STUCK_AT, last_saved=LAST_SAVED))
     process = subprocess.Popen([sys.executable, "-c", script, prepared.path, tmp_path, name])
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while not (tmp_path / "stuck").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline

@@ -145,6 +145,17 @@ def test_runs_of_other_settings_are_never_mixed_into_a_mean(tmp_path):
     assert len(section.superseded) == 1
 
 
+def test_a_model_that_has_not_run_as_last_asked_has_no_row_beside_those_that_have(tmp_path):
+    old = [record("dlrm_mlp", 0), record("dcn", 0)]
+    new = record("dlrm_mlp", 0, spec_hash="new", started_at="2030-01-01T00:00:00")
+    new["spec"]["training"] = {"epochs": 9}
+    section = section_of(write_out(tmp_path / "none", old, spec_hashes=["new", "newer"]))
+    assert [contestant.label for contestant in section.contestants] == ["dlrm_mlp", "dcn"]
+    section = section_of(write_out(tmp_path / "one", [*old, new], spec_hashes=["new", "newer"]))
+    assert [contestant.label for contestant in section.contestants] == ["dlrm_mlp"]
+    assert len(section.superseded) == 2
+
+
 def test_cost_table_shows_counted_costs_and_median_speeds(tmp_path):
     records = [record("dlrm_mlp", seed) for seed in range(3)]
     for made, rate in zip(records, (10_000.0, 90_000.0, 12_000.0), strict=True):
