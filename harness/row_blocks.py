@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from baselines.layers import Output, View
 
-INFERENCE_ROWS, TRAINING_ROWS = 256, 512  # backward adds a block's weight gradients to the last one's
+INFERENCE_ROWS, TRAINING_ROWS = 256, 384  # backward adds the gradients of a block's weights to the last one's
 
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:

@@ -101,7 +101,7 @@ def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _has_front(rows: pd.DataFrame) -> bool:
     """Whether costs differ by more than a matched budget lets them."""
-    return bool(rows["flops"].max() > ONE_BUDGET * rows["flops"].min())
+    return not rows.empty and bool(rows["flops"].max() > ONE_BUDGET * rows["flops"].min())
 
 
 def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.DataFrame:
