@@ -3,8 +3,7 @@
 `Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
 
 CPU, inference
-    A block of layers works in place: the second layer of each token's network adds to the residual, without
-    a copy of its own or of the bias. Short slices are mixed as whole numbers (`_mixed`). Ratios:
+    A block of layers works in place, and short slices are mixed as whole numbers (`_mixed`). Ratios:
 
         python -m rankmixer.layouts cpu
 
@@ -41,7 +40,7 @@ WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton")
 
 def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
     """What is faster than `Block.plain` for (B, T, D) tokens, as a function of block and tokens; or None."""
-    if _is_cpu_inference(x) and not torch.is_autocast_enabled("cpu"):
+    if _is_cpu_inference(x):
         return block_in_place
     if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
         from rankmixer.fused_gemm import block_of_fused_gemm
@@ -64,9 +63,8 @@ def block_in_place(block: Any, x: Tensor) -> Tensor:
     up, down = block.ffn.up, block.ffn.down
     s = _normalised(_mixed(x).add_(x), block.mixing_norm)
     hidden = torch.ops.aten.gelu_(torch.baddbmm(up.bias, s.transpose(0, 1), up.weight))
-    for token, hidden_token, weight in zip(s.unbind(1), hidden, down.weight, strict=True):
-        torch.addmm(token, hidden_token, weight, out=token)
-    return _normalised(s.add_(down.bias.squeeze(1)), block.ffn_norm)
+    v = torch.baddbmm(down.bias, hidden, down.weight)
+    return _normalised(s.add_(v.transpose(0, 1)), block.ffn_norm)
 
 
 def _mixed(x: Tensor) -> Tensor:
