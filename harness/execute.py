@@ -20,7 +20,7 @@ from harness.cost import Cost
 from harness.distributed import World, dense_side, initialise_tables, shard
 from harness.embeddings import Embeddings
 from harness.environment import environment
-from harness.memory import keep_freed_memory
+from harness.memory import keep_freed_memory, require_room
 from harness.metrics import NonFiniteScores, binary_metrics
 from harness.model import DenseSide, RankingModel
 from harness.peaks import peak
@@ -78,6 +78,8 @@ def run_model(
     checkpoint_seconds: float,
 ) -> dict[str, Any]:
     """Carry out one run, from its checkpoint if it has one, and write its record (first rank)."""
+    if world.device.type == "cpu":
+        require_room(cost, world.size)
     started_at = now()
     loop = Loop(spec, prepared, folder.partial, world, watcher, checkpoint_seconds)
     record = describe_run(spec, cost, prepared) | {"started_at": started_at}

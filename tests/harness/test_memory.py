@@ -4,8 +4,14 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
+
+from datasets.errors import InputError
+from harness.cost import Cost
+from harness.memory import require_room
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = 100 * 2**20 // 4096
@@ -36,3 +42,24 @@ def test_a_tensor_finds_the_pages_of_one_that_was_freed_only_if_they_are_kept(ke
         check=True,
     )
     assert (int(done.stdout) < PAGES // 10) == keep
+
+
+def test_what_does_not_fit_is_refused_and_what_just_fits_is_not(monkeypatch):
+    cost = Cost(
+        dense_params=10**9,
+        sparse_params=6 * 10**9,
+        flops_per_sample=1,
+        active_flops_per_sample=1,
+        train_flops_per_sample=3,
+    )
+
+    def machine_of(gigabytes: float) -> None:
+        there = SimpleNamespace(total=int(gigabytes * 1e9))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: there)
+
+    machine_of(40)
+    require_room(cost, world_size=1)
+    machine_of(39.9)
+    with pytest.raises(InputError, match="takes 40 GB .* has 40 GB; lower the budget"):
+        require_room(cost, world_size=1)
+    require_room(cost, world_size=2)  # which share the tables
