@@ -60,6 +60,6 @@ def test_what_does_not_fit_is_refused_and_what_just_fits_is_not(monkeypatch):
     machine_of(40)
     require_room(cost, world_size=1)
     machine_of(39.9)
-    with pytest.raises(InputError, match="takes 40 GB .* has 40 GB; lower the budget"):
+    with pytest.raises(InputError, match=r"takes 40 GB .* has 40 GB; lower the budget"):
         require_room(cost, world_size=1)
     require_room(cost, world_size=2)  # which share the tables
