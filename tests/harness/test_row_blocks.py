@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import Output, View
-from harness.row_blocks import INFERENCE_ROWS, TRAINING_ROWS, in_row_blocks
+from harness.row_blocks import INFERENCE_ROWS, TRAINING_ROWS, WHOLE_ROWS, in_row_blocks
 
-SIZES = (1, INFERENCE_ROWS, INFERENCE_ROWS + 1, TRAINING_ROWS + 1, 3 * TRAINING_ROWS + 7)
+SIZES = (1, WHOLE_ROWS, WHOLE_ROWS + 1, 2 * WHOLE_ROWS + 7)
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +78,9 @@ def test_blocks_give_the_values_and_the_gradients_of_the_whole_batch(rows):
 def test_no_block_is_longer_than_it_may_be_and_none_is_empty(grad):
     backbone, longest = Watched(), TRAINING_ROWS if grad else INFERENCE_ROWS
     with torch.set_grad_enabled(grad):
-        in_row_blocks(backbone, tokens_of(2 * longest + 1))
-    assert backbone.calls == [longest, longest, 1]
+        in_row_blocks(backbone, tokens_of(8 * longest + 1))
+        in_row_blocks(backbone, tokens_of(WHOLE_ROWS))
+    assert backbone.calls == [longest] * 8 + [1, WHOLE_ROWS]
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -95,21 +96,21 @@ def test_views_are_put_together_and_penalties_and_statistics_averaged_over_rows(
 
 
 def test_batch_normalisation_has_its_whole_batch_in_training_and_is_cut_after():
-    backbone, tokens = Normalised(), tokens_of(2 * TRAINING_ROWS)
+    backbone, tokens = Normalised(), tokens_of(2 * WHOLE_ROWS)
     in_row_blocks(backbone, tokens)
     with torch.no_grad():
         in_row_blocks(backbone.eval(), tokens)
-    assert backbone.calls == [2 * TRAINING_ROWS] + [INFERENCE_ROWS] * (2 * TRAINING_ROWS // INFERENCE_ROWS)
+    assert backbone.calls == [2 * WHOLE_ROWS] + [INFERENCE_ROWS] * (2 * WHOLE_ROWS // INFERENCE_ROWS)
 
 
 def test_a_sparse_model_has_its_whole_batch():
-    backbone, tokens = Sparse(), tokens_of(2 * TRAINING_ROWS)
+    backbone, tokens = Sparse(), tokens_of(2 * WHOLE_ROWS)
     in_row_blocks(backbone, tokens)
-    assert backbone.calls == [2 * TRAINING_ROWS]
+    assert backbone.calls == [2 * WHOLE_ROWS]
 
 
 def test_several_threads_have_the_whole_batch():
-    backbone, tokens = Watched(), tokens_of(2 * TRAINING_ROWS)
+    backbone, tokens = Watched(), tokens_of(2 * WHOLE_ROWS)
     torch.set_num_threads(2)
     in_row_blocks(backbone, tokens)
-    assert backbone.calls == [2 * TRAINING_ROWS]
+    assert backbone.calls == [2 * WHOLE_ROWS]
