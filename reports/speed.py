@@ -44,6 +44,7 @@ ERRORS = (
 FP8 = "fp8: RankMixer's per-token feed-forward networks; all else is bf16."
 NOTES = [
     "dense: tokens, architecture and towers. with look-ups: the tables too, and in training their update.",
+    "FLOPs and FLOPs/param: of the whole batch.",
     "MFU: FLOPs a second over those of a large matrix product of the same precision, timed beside each round "
     "on the same threads; the median over rounds. Training FLOPs are three times the forward pass.",
     "floor: FLOPs at that peak, or each weight, input and output once at the measured bandwidth, the "
@@ -183,6 +184,7 @@ def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
         "model": name,
         "params": cells.params(dense.get("dense_params")),
         "FLOPs": cells.short(dense.get("flops")),
+        "FLOPs/param": cells.fixed(_ratio(dense.get("flops"), dense.get("dense_params")), 0),
         "p50, ms": cells.fixed(dense.get("latency_ms_p50"), 2),
         "p99, ms": cells.fixed(dense.get("latency_ms_p99"), 2),
         "samples/s": cells.grouped(dense.get("samples_per_second")),
@@ -203,6 +205,10 @@ def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
     if cells.is_missing(dense.get("probability_error_max")):
         absent |= {"error, max", "error, mean"}
     return {key: value for key, value in cellular.items() if key not in absent}
+
+
+def _ratio(value: float | None, by: float | None) -> float | None:
+    return None if cells.is_missing(value) or not by else float(value or 0) / by
 
 
 def _megabytes(value: float | None) -> float | None:

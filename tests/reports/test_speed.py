@@ -86,6 +86,14 @@ def test_the_page_has_a_row_a_model_with_both_parts_in_it(out):
     assert "python run_bench.py x" in page
 
 
+def test_flops_a_parameter_are_those_of_the_batch_and_the_paper_s_row_of_them_is_on_the_page(tmp_path):
+    records = [measured("rankmixer", flops=1_000_000_000, cost={"dense_params": 2_500_000})]
+    write(tmp_path, records, paper_table="table6")
+    page = render_profile(tmp_path).read_text()
+    assert row_of(page, "rankmixer", "**Speed of inference, fp32, batch 512**")["FLOPs/param"] == "400"
+    assert "FLOPs/Param" in page
+
+
 def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
     records = all_records()
     unsteady = dict.fromkeys(
