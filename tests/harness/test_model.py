@@ -122,7 +122,7 @@ def test_an_architecture_that_cannot_be_built_is_named_in_one_sentence(architect
 
 
 def test_fake_inputs_have_the_shapes_of_real_ones():
-    looked_up, numbers = fake_inputs(small_schema(), INPUTS)
+    looked_up, numbers = fake_inputs(small_schema(), INPUTS, rows=8)
     real, real_numbers = random_inputs(rows=8)
     assert {k: v.shape for k, v in looked_up.pooled.items()} == {k: v.shape for k, v in real.pooled.items()}
     assert numbers.shape == real_numbers.shape

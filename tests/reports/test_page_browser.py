@@ -264,12 +264,12 @@ def test_the_bar_stays_in_sight_and_marks_the_section_that_is_read(out, open_pag
     links = page.locator(".jump a").all()
     assert [link.inner_text() for link in links][-1] == "Files"
     page.locator(".jump a[href='#tables-shortvideo']").click()
-    page.wait_for_function("document.querySelector('.jump [aria-current]')?.textContent === 'Tables'")
+    sync_api.expect(page.locator(".jump [aria-current]")).to_have_text("Tables", timeout=30_000)
     bar = page.locator(".bar").bounding_box()
     assert bar["y"] == pytest.approx(0, abs=1)
     assert page.locator("#tables-shortvideo").bounding_box()["y"] >= bar["y"] + bar["height"]
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    page.wait_for_function("document.querySelector('.jump [aria-current]')?.textContent === 'Files'")
+    sync_api.expect(page.locator(".jump [aria-current]")).to_have_text("Files", timeout=30_000)
     box = page.locator(".jump [aria-current]").bounding_box()
     assert 0 <= box["x"] <= box["x"] + box["width"] <= width, "the mark is scrolled into sight"
 
