@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from baselines.layers import Output, View
 
 WHOLE_ROWS = 1024  # are not cut
-INFERENCE_ROWS, TRAINING_ROWS = 256, 384  # backward adds the gradients of a block's weights to the last one's
+INFERENCE_ROWS, TRAINING_ROWS = 512, 384  # backward adds the gradients of a block's weights to the last one's
 
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
