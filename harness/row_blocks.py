@@ -1,10 +1,10 @@
 """A large batch through an architecture in blocks of rows, on one thread of a CPU.
 
 A block's activations stay in the cache, and in memory that is already mapped, where those of some thousand
-rows do not: attention over tokens gains a third, and what is mostly large products loses nothing. It is done
-for all architectures alike, and not for small batches, of which the latter would lose a twentieth. Several
-threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants the
-batch whole.
+rows do not: attention over tokens gains a quarter, and what is mostly large products loses nothing in blocks
+of these sizes (in smaller ones it does; all architectures are treated alike). Small batches stay whole.
+Several threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants
+the batch whole.
 
 What an architecture returns beside its representation is put together as over ranks: penalties and statistics
 are means over rows (`baselines.layers.Output`). Batch normalisation is no such mean in training, and a
