@@ -82,6 +82,8 @@ class AutoInt(nn.Module):
         torch.Size([2, 24])
     """
 
+    in_row_blocks = True
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim``, the width of all layers but the last, scales the model to a budget;

@@ -159,6 +159,8 @@ class HiFormer(nn.Module):
         torch.Size([2, 8])
     """
 
+    in_row_blocks = True
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by ``num_heads``; ``ffn_dim``,

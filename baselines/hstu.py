@@ -112,6 +112,8 @@ class HSTU(nn.Module):
         torch.Size([2, 8])
     """
 
+    in_row_blocks = True
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim``, the width of tokens and of all heads' queries and keys, scales the model to a

@@ -83,6 +83,9 @@ class Backbone(Protocol):
     fields that scale the model, which are those of ``knobs``. A Config that cannot be built
     raises ValueError with one sentence that names the field and the mend.
 
+    ``in_row_blocks``, if it is there and true, lets large batches be computed in blocks of rows
+    (`harness.row_blocks`): no row may depend on another.
+
     A sparse model has three members more. ``expert_flops``: FLOPs a sample of all its experts
     together; ``active_ratio``: the share of them that a sample is meant to use; and, where it steers
     itself, ``update(statistics)``, called after every optimizer step with the statistics of the

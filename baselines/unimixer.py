@@ -132,6 +132,8 @@ class UniMixer(nn.Module):
         torch.Size([2, 8])
     """
 
+    in_row_blocks = True
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by the number of tokens;

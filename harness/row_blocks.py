@@ -1,14 +1,14 @@
 """A large batch through an architecture in blocks of rows, on one thread of a CPU.
 
 A block's activations stay in the cache, and in memory that is already mapped, where those of some thousand
-rows do not: attention over tokens gains a quarter, and what is mostly large products loses nothing in blocks
-of these sizes (in smaller ones it does; all architectures are treated alike). Small batches stay whole.
+rows do not: attention over tokens gains a quarter. What is mostly large products loses a tenth, so
+architectures that work token by token ask for it (``in_row_blocks``), and small batches stay whole.
 Several threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants
 the batch whole.
 
 What an architecture returns beside its representation is put together as over ranks: penalties and statistics
-are means over rows (`baselines.layers.Output`). Batch normalisation is no such mean in training, and a
-sparse model regroups its rows by expert, the more at once the better: they get their batch whole.
+are means over rows (`baselines.layers.Output`). A sparse model regroups its rows by expert, the more at once
+the better, and gets its batch whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from baselines.layers import Output, View
 
@@ -39,9 +38,7 @@ def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
 def _may_be_cut(backbone: Any, tokens: Tensor) -> bool:
     if tokens.device.type != "cpu" or torch.get_num_threads() > 1 or torch.compiler.is_compiling():
         return False
-    if hasattr(backbone, "expert_flops"):
-        return False
-    return not any(isinstance(module, _BatchNorm) and module.training for module in backbone.modules())
+    return getattr(backbone, "in_row_blocks", False) and not hasattr(backbone, "expert_flops")
 
 
 def _joined(outputs: list[Output], shares: list[float]) -> Output:

@@ -25,6 +25,8 @@ def _one_thread() -> Iterator[None]:
 class Watched(nn.Module):
     """A map of each row, which notes how many rows it was given."""
 
+    in_row_blocks = True
+
     def __init__(self) -> None:
         super().__init__()
         self.map = nn.Linear(6, 4).double()
@@ -44,13 +46,8 @@ class WithMore(Watched):
         return Output(y, {"twice": View(0.5, 2 * y)}, {"size": y.square().mean()}, statistics)
 
 
-class Normalised(Watched):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(4).double()
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.norm(super().forward(tokens))
+class Unasked(Watched):
+    in_row_blocks = False
 
 
 class Sparse(Watched):
@@ -95,12 +92,10 @@ def test_views_are_put_together_and_penalties_and_statistics_averaged_over_rows(
     torch.testing.assert_close(cut.statistics, whole.statistics)
 
 
-def test_batch_normalisation_has_its_whole_batch_in_training_and_is_cut_after():
-    backbone, tokens = Normalised(), tokens_of(2 * WHOLE_ROWS)
+def test_an_architecture_that_does_not_ask_has_its_whole_batch():
+    backbone, tokens = Unasked(), tokens_of(2 * WHOLE_ROWS)
     in_row_blocks(backbone, tokens)
-    with torch.no_grad():
-        in_row_blocks(backbone.eval(), tokens)
-    assert backbone.calls == [2 * WHOLE_ROWS] + [INFERENCE_ROWS] * (2 * WHOLE_ROWS // INFERENCE_ROWS)
+    assert backbone.calls == [2 * WHOLE_ROWS]
 
 
 def test_a_sparse_model_has_its_whole_batch():
