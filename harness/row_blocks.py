@@ -21,7 +21,7 @@ from torch import Tensor
 from baselines.layers import Output, View
 
 WHOLE_ROWS = 1024  # are not cut
-INFERENCE_ROWS, TRAINING_ROWS = 512, 384  # backward adds the gradients of a block's weights to the last one's
+INFERENCE_ROWS, TRAINING_ROWS = 256, 384  # backward adds the gradients of a block's weights to the last one's
 
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
