@@ -44,7 +44,7 @@ ERRORS = (
 FP8 = "fp8: RankMixer's per-token feed-forward networks; all else is bf16."
 NOTES = [
     "dense: tokens, architecture and towers. with look-ups: the tables too, and in training their update.",
-    "FLOPs and FLOPs/param: of the whole batch.",
+    "FLOPs and FLOPs per param: of the whole batch.",
     "MFU: FLOPs a second over those of a large matrix product of the same precision, timed beside each round "
     "on the same threads; the median over rounds. Training FLOPs are three times the forward pass.",
     "floor: FLOPs at that peak, or each weight, input and output once at the measured bandwidth, the "
@@ -184,7 +184,7 @@ def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
         "model": name,
         "params": cells.params(dense.get("dense_params")),
         "FLOPs": cells.short(dense.get("flops")),
-        "FLOPs/param": cells.fixed(_ratio(dense.get("flops"), dense.get("dense_params")), 0),
+        "FLOPs per param": cells.fixed(_ratio(dense.get("flops"), dense.get("dense_params")), 0),
         "p50, ms": cells.fixed(dense.get("latency_ms_p50"), 2),
         "p99, ms": cells.fixed(dense.get("latency_ms_p99"), 2),
         "samples/s": cells.grouped(dense.get("samples_per_second")),
@@ -193,7 +193,7 @@ def _speed_cells(name: str, parts: dict[Any, dict]) -> dict[str, str]:
         "MFU, datasheet": cells.percent(dense.get("mfu_datasheet"), 0),
         "floor, ms": cells.fixed(dense.get("floor_ms"), 2),
         "unfused, ms": cells.fixed(dense.get("unfused_ms"), 2),
-        "FLOPs/byte": cells.fixed(dense.get("intensity"), 1),
+        "FLOPs per byte": cells.fixed(dense.get("intensity"), 1),
         "memory, MB": cells.grouped(_megabytes(dense.get("peak_memory_bytes"))),
         "error, max": cells.fixed(dense.get("probability_error_max"), 5),
         "error, mean": cells.fixed(dense.get("probability_error_mean"), 6),

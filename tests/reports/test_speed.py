@@ -90,7 +90,7 @@ def test_flops_a_parameter_are_those_of_the_batch_and_the_paper_s_row_of_them_is
     records = [measured("rankmixer", flops=1_000_000_000, cost={"dense_params": 2_500_000})]
     write(tmp_path, records, paper_table="table6")
     page = render_profile(tmp_path).read_text()
-    assert row_of(page, "rankmixer", "**Speed of inference, fp32, batch 512**")["FLOPs/param"] == "400"
+    assert row_of(page, "rankmixer", "**Speed of inference, fp32, batch 512**")["FLOPs per param"] == "400"
     assert "FLOPs/Param" in page
 
 
