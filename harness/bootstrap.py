@@ -48,20 +48,29 @@ class UserBootstrap:
         point = self.point[metric]
         return float(point[list(runs)].mean() - point[list(base_runs)].mean())
 
+    def drawn_differences(
+        self, metric: str, runs: Sequence[int], base_runs: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """The difference on each draw; both sides' seeds are averaged within it.
+
+        Empty if fewer than ``MIN_USERS`` users bear on the metric. Draws that do not define the metric
+        (without both classes) are left out.
+        """
+        if self.users[metric] < MIN_USERS:
+            return np.empty(0)
+        draws = self.draws[metric]
+        differences = draws[:, list(runs)].mean(axis=1) - draws[:, list(base_runs)].mean(axis=1)
+        return differences[~np.isnan(differences)]
+
     def interval(
         self, metric: str, runs: Sequence[int], base_runs: Sequence[int], level: float = 0.95
     ) -> tuple[float, float]:
-        """Percentile interval of the difference; both runs' seeds are averaged within each replicate.
-
-        (NaN, NaN) if fewer than ``MIN_USERS`` users bear on the metric. Replicates that do not define the
-        metric (a draw without both classes) are left out.
-        """
-        if self.users[metric] < MIN_USERS:
+        """Percentile interval of `drawn_differences`; (NaN, NaN) where there are none."""
+        differences = self.drawn_differences(metric, runs, base_runs)
+        if not len(differences):
             return float("nan"), float("nan")
-        draws = self.draws[metric]
-        differences = draws[:, list(runs)].mean(axis=1) - draws[:, list(base_runs)].mean(axis=1)
         tail = (1 - level) / 2
-        low, high = np.nanquantile(differences, [tail, 1 - tail])
+        low, high = np.quantile(differences, [tail, 1 - tail])
         return float(low), float(high)
 
 

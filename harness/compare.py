@@ -17,12 +17,13 @@ two sources of chance, and an interval that names one of them promises too much:
   own seeds K times over, and its degrees of freedom would be too many.
   With one seed this part is unknown, and nothing is claimed.
 
-``low`` and ``high`` put both together: half-widths in quadrature, each side for itself. ``resolved`` is "yes"
-if that 95% interval leaves out zero, "no" if it holds zero, "one seed" or "few users" where a part is
-unknown. The intervals are not widened for the number of comparisons: of twenty rows without a difference,
-one is expected to be "resolved". ``p_value`` is the level at which the interval would just touch zero,
-``p_holm`` the same after Holm's correction over the models of the dataset, task and metric, ``effect_size``
-the difference in standard deviations of one run over seeds (``harness/significance.py``).
+``low`` and ``high`` are the middle 95% where users and seeds are drawn together (``harness/joint.py``).
+``resolved`` is "yes" if that interval leaves out zero, "no" if it holds zero, "one seed" or "few users" where
+a part is unknown. The intervals are not widened for the number of comparisons: of twenty rows without a
+difference, one is expected to be "resolved". ``p_value`` is twice the share of the joint draws on the
+smaller side of zero, ``p_holm`` the same after Holm's correction over the models of the dataset, task and
+metric, ``effect_size`` the difference in standard deviations of one run over seeds
+(``harness/significance.py``).
 
 Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
 base, the seed part is the base's own (its paired t interval), and they are not pooled with the architectures.
@@ -47,9 +48,10 @@ from scipy import stats
 
 from datasets.errors import InputError
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_users
+from harness.joint import JointDraws
 from harness.metrics import NonFiniteScores
 from harness.runs import RECORD_FILE, write_atomically
-from harness.significance import effect_size, holm, p_value
+from harness.significance import effect_size, holm
 
 INTERVAL_COLUMNS = [
     *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
@@ -245,11 +247,13 @@ class SeedSpread:
     sd: float
     df: int
 
-    def half_width(self, seeds: int) -> float:
+    def of_mean(self, seeds: int) -> float:
         """Of the mean difference over ``seeds``; NaN with one seed, or without a degree of freedom."""
-        if seeds < 2 or self.df < 1:
-            return math.nan
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.sd / math.sqrt(seeds)
+        return self.sd / math.sqrt(seeds) if seeds > 1 and self.df > 0 else math.nan
+
+    def half_width(self, seeds: int) -> float:
+        """Half the t interval of the mean difference; NaN where its standard deviation is."""
+        return float(stats.t.ppf((1 + LEVEL) / 2, max(self.df, 1))) * self.of_mean(seeds)
 
 
 def pooled_seed_spread(runs: list[Run], values: NDArray[np.float64]) -> SeedSpread:
@@ -286,9 +290,8 @@ def _compared(
     diff = measured.difference(metric, ours, bases)
     users_low, users_high = measured.interval(metric, ours, bases, LEVEL)
     half = pooled.half_width(len(pairs))
-    towards_zero = diff - users_low if diff > 0 else users_high - diff
-    low = diff - math.hypot(diff - users_low, half)
-    high = diff + math.hypot(users_high - diff, half)
+    joint = JointDraws(measured.drawn_differences(metric, ours, bases), pooled.of_mean(len(pairs)), pooled.df)
+    low, high = joint.interval(LEVEL)
     return {
         "seeds": 1 if is_reference else len(pairs),
         "users": measured.users[metric],
@@ -302,7 +305,7 @@ def _compared(
         "low": low,
         "high": high,
         "resolved": _resolved(users_low, half, low, high),
-        "p_value": p_value(diff, towards_zero, pooled.sd, len(pairs), pooled.df, LEVEL),
+        "p_value": joint.p_value(),
         "effect_size": math.nan if is_reference else effect_size(diff, pooled.sd),
     }
 

@@ -58,8 +58,8 @@ def significance_table(
             header=header,
             rows=rows,
             notes=[
-                "p-value: the level at which the interval of the difference would just touch zero; beyond "
-                "95% users are taken as normal, seeds as Student's t.",
+                "p-value: twice the share of the draws of users and seeds on the smaller side of zero; "
+                "no smaller than the number of draws of users can tell.",
                 f"Holm: corrected over the {len(rows)} models of this dataset, task and metric. {HOLM_NOTE}",
                 "Effect size: the difference in standard deviations of one run over seeds, pooled over the "
                 "dataset's models. It compares a difference with what another seed does, not with what "

@@ -267,11 +267,12 @@ DEFINITIONS: Bullets = [
     "Active FLOPs leave out experts that a sample does not use.",
     "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
     "Interval of a mean: 95%, Student's t over its seeds.",
-    "Interval of a difference: 95%, two parts in quadrature. Users: bootstrap of users, the same draw for "
-    "both models. Seeds: t interval of paired differences, their spread pooled over the dataset's models.",
+    "Interval of a difference: the middle 95% when users and seeds are drawn anew together. Users: from "
+    "those of the test split, the same draw for both models. Seeds: normal, the spread of paired differences "
+    "pooled over the dataset's models, its own uncertainty included (Student's t).",
     "Resolved (higher, lower): that interval leaves out zero. Else no difference is seen, which does not "
     "show that there is none. With one seed or too few users nothing is claimed.",
-    "p-value: the level at which that interval would just touch zero (users normal, seeds Student's t). "
+    "p-value: twice the share of those draws on the smaller side of zero. "
     f"{HOLM_MARK}: resolved after Holm's correction too, over all models of one dataset, task and metric; "
     "across datasets, tasks and metrics nothing is corrected.",
     "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "

@@ -124,12 +124,12 @@ def test_a_difference_is_the_mean_over_seeds_and_its_parts_are_what_scipy_says(m
         assert (got.seeds_low, got.seeds_high) == pytest.approx((t_low, t_high), abs=1e-12)
         drawn = bootstrap_users(made_up.labels, made_up.users, [*base, *dcn], REPLICATES)
         assert (got.users_low, got.users_high) == pytest.approx(drawn.interval(metric, [3, 4, 5], [0, 1, 2]))
-        assert got["diff"] - got.low == pytest.approx(
-            np.hypot(got["diff"] - got.users_low, t_high - got["diff"])
-        )
-        assert got.high - got["diff"] == pytest.approx(
-            np.hypot(got.users_high - got["diff"], t_high - got["diff"])
-        )
+        # Together: each draw of users, and about it what a t distribution of the seeds draws.
+        generator = np.random.default_rng(0)
+        of_users = generator.choice(drawn.drawn_differences(metric, [3, 4, 5], [0, 1, 2]), 400_000)
+        of_seeds = np.std(np.subtract(ours, theirs), ddof=1) / np.sqrt(3) * generator.standard_t(2, 400_000)
+        low, high = np.quantile(of_users + of_seeds, [0.025, 0.975])
+        assert (got.low, got.high) == pytest.approx((low, high), abs=0.02 * (high - low))
         assert (got.seeds, got.suite, got.dataset, got.task, got.base) == (
             3,
             "made-up",

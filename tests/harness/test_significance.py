@@ -1,4 +1,4 @@
-"""p-values, Holm's correction and effect sizes, against definitions written another way and simulation."""
+"""Holm's correction and effect sizes, against definitions written another way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from harness.compare import COLUMNS, Contestant, Run, compare, pooled_seed_spread
-from harness.significance import SMALLEST_P, effect_size, holm, p_value
+from harness.compare import COLUMNS, compare
+from harness.significance import effect_size, holm
 from harness.tiers import DIFFERENCE_COLUMNS
 from tests.harness.test_compare import BASE, MadeUp, row
 
@@ -39,64 +38,6 @@ def test_a_missing_p_value_is_no_member_of_the_family():
     assert math.isnan(adjusted[1])
     assert np.isnan(holm(np.array([math.nan]))).all()
     assert len(holm(np.array([]))) == 0
-
-
-def test_without_a_users_part_it_is_the_paired_t_test():
-    ours, base = np.array([0.71, 0.74, 0.72, 0.735]), np.array([0.70, 0.715, 0.72, 0.71])
-    expected = stats.ttest_rel(ours, base).pvalue
-    gap = ours - base
-    assert p_value(gap.mean(), 0.0, gap.std(ddof=1), 4, 3, 0.95) == pytest.approx(expected, rel=1e-9)
-
-
-def test_without_a_seeds_part_it_is_the_normal_test():
-    got = p_value(-0.003, 1.96 * 0.001, 0.0, 5, 4, 0.95)
-    assert got == pytest.approx(2 * stats.norm.sf(0.003 / (1.96 * 0.001 / stats.norm.ppf(0.975))), rel=1e-9)
-
-
-@given(
-    st.floats(1e-4, 1e-2),
-    st.floats(1e-5, 1e-2),
-    st.floats(1e-5, 1e-2),
-    st.integers(2, 10),
-    st.integers(1, 60),
-)
-def test_it_is_below_a_level_exactly_where_that_interval_leaves_out_zero(diff, users, sd, seeds, df):
-    half = stats.t.ppf(0.975, df) * sd / math.sqrt(seeds)
-    p = p_value(diff, users, sd, seeds, df, 0.95)
-    if abs(diff - math.hypot(users, half)) > 1e-9:
-        assert (p < 0.05) == (diff - math.hypot(users, half) > 0)
-
-
-def test_what_is_not_known_is_no_p_value_and_zero_is_no_difference():
-    assert math.isnan(p_value(0.1, 0.01, 0.01, 1, 3, 0.95))
-    assert math.isnan(p_value(0.1, 0.01, 0.01, 3, 0, 0.95))
-    assert math.isnan(p_value(0.1, math.nan, 0.01, 3, 3, 0.95))
-    assert p_value(0.0, 0.01, 0.01, 3, 3, 0.95) == 1.0
-    assert p_value(0.5, 0.0, 0.0, 3, 3, 0.95) == SMALLEST_P
-
-
-def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_family_in_twenty_by_holm():
-    """Six models of the base's own quality: differences share the base's seeds and the same test users."""
-    generator = np.random.default_rng(0)
-    models, seeds, folders = 7, 5, 2000
-    spread, users_se = 0.0010, 0.0007  # of one run over seeds; of a difference over users
-    single, family = [], []
-    runs = [
-        Run(Contestant(str(model), ""), "toy", seed, False, None)  # type: ignore[arg-type]
-        for model in range(models)
-        for seed in range(seeds)
-    ]
-    for _ in range(folders):
-        values = spread * generator.normal(size=(models, seeds)) + 0.002 * generator.normal(size=seeds)
-        pooled = pooled_seed_spread(runs, values.ravel())
-        shifts = users_se / math.sqrt(2) * generator.normal(size=models)  # what these users do to each model
-        diffs = (values.mean(axis=1) + shifts)[1:] - (values.mean(axis=1) + shifts)[0]
-        p = np.array([p_value(d, 1.96 * users_se, pooled.sd, seeds, pooled.df, 0.95) for d in diffs])
-        single.append(np.mean(p < 0.05))
-        family.append((holm(p) < 0.05).any())
-    assert 0.035 < np.mean(single) < 0.055
-    assert 0.005 < np.mean(family) < 0.055
-    assert np.mean([s > 0 for s in single]) > 0.10  # uncorrected, families err far oftener
 
 
 def test_effect_size_is_the_difference_over_the_standard_deviation_of_one_run():
