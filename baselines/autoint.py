@@ -22,7 +22,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, MultiHeadSelfAttention, require_positive, tunable
+from baselines.layers import AddNorm, Knob, Knobs, MultiHeadSelfAttention, require_positive, tunable
 
 NUM_HEADS = 2
 
@@ -58,7 +58,7 @@ class InteractingLayer(nn.Module):
         super().__init__()
         self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, bias=False, out_field=out_field)
         self.residual = nn.Linear(in_dim, out_dim, bias=False)
-        self.norm = nn.LayerNorm(out_dim) if layer_norm else nn.Identity()
+        self.norm = AddNorm(out_dim) if layer_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(functional.relu(self.attention(x) + self.residual(x)))
@@ -82,7 +82,7 @@ class AutoInt(nn.Module):
         torch.Size([2, 24])
     """
 
-    in_row_blocks = True
+    rows_at_once = 256
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

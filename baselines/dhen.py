@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import (
+    AddNorm,
     EncoderLayer,
     Knob,
     Knobs,
@@ -159,12 +160,12 @@ class DHENLayer(nn.Module):
         super().__init__()
         self.interactions = nn.ModuleList(interactions)
         self.concat = ensemble == "concat"
-        self.norm = nn.LayerNorm(dim)
+        self.norm = AddNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = [interaction(x) for interaction in self.interactions]
         together = torch.cat(outputs, dim=1) if self.concat else torch.stack(outputs).sum(dim=0)
-        return self.norm(together + x)
+        return self.norm(x, together)
 
 
 class DHEN(nn.Module):

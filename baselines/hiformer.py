@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.layers import (
+    AddNorm,
     Knob,
     Knobs,
     PerTokenFFN,
@@ -119,9 +120,9 @@ class HiFormerLayer(nn.Module):
             else HeterogeneousProjection(num_tokens, D)
         )
         self.output = PerTokenLinear(num_tokens, D, D)
-        self.attention_norm = nn.LayerNorm(D)
+        self.attention_norm = AddNorm(D)
         self.ffn = PerTokenFFN(num_tokens, D, M)
-        self.ffn_norm = nn.LayerNorm(D)
+        self.ffn_norm = AddNorm(D)
 
     def attend(self, x: Tensor) -> Tensor:
         heads = self.project(x).unflatten(-1, (self.num_heads, -1))  # (B, 3, T, H, D/H)
@@ -133,8 +134,8 @@ class HiFormerLayer(nn.Module):
         if self.pre_norm:
             s = x + self.attend(self.attention_norm(x))
             return s + self.ffn(self.ffn_norm(s))
-        s = self.attention_norm(x + self.attend(x))
-        return self.ffn_norm(s + self.ffn(s))
+        s = self.attention_norm(x, self.attend(x))
+        return self.ffn_norm(s, self.ffn(s))
 
 
 class HiFormer(nn.Module):
@@ -159,7 +160,7 @@ class HiFormer(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 256
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
@@ -190,7 +191,7 @@ class HiFormer(nn.Module):
             )
         self.projection = PerTokenLinear(num_tokens, token_dim, config.model_dim)
         self.layers = nn.Sequential(*(HiFormerLayer(num_tokens, config) for _ in range(config.num_layers)))
-        self.final_norm = nn.LayerNorm(config.model_dim) if config.pre_norm else nn.Identity()
+        self.final_norm = AddNorm(config.model_dim) if config.pre_norm else nn.Identity()
         self.output_dim = config.model_dim
 
     def forward(self, tokens: Tensor) -> Tensor:

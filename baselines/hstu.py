@@ -22,7 +22,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_divisible, require_positive, tunable
+from baselines.layers import (
+    AddNorm,
+    Knob,
+    Knobs,
+    PerTokenLinear,
+    require_divisible,
+    require_positive,
+    tunable,
+)
 
 NUM_HEADS = 2
 # The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.
@@ -77,9 +85,9 @@ class HSTULayer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.widths = [value_dim, value_dim, model_dim, model_dim]  # of U, V, Q, K
-        self.norm = nn.LayerNorm(model_dim, eps=EPSILON)
+        self.norm = AddNorm(model_dim, EPSILON)
         self.project = nn.Linear(model_dim, sum(self.widths))
-        self.attended_norm = nn.LayerNorm(value_dim, eps=EPSILON)
+        self.attended_norm = AddNorm(value_dim, EPSILON)
         self.output = nn.Linear(value_dim, model_dim)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -112,7 +120,7 @@ class HSTU(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 256
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
@@ -133,7 +141,7 @@ class HSTU(nn.Module):
         require_divisible("value_dim", V, H, "attention heads (num_heads)")
         self.projection = PerTokenLinear(num_tokens, token_dim, D)
         self.layers = nn.Sequential(*(HSTULayer(D, V, H) for _ in range(config.num_layers)))
-        self.final_norm = nn.LayerNorm(D, eps=EPSILON)
+        self.final_norm = AddNorm(D, EPSILON)
         self.output_dim = D
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines import cpu_kernels
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -83,7 +85,7 @@ class Backbone(Protocol):
     fields that scale the model, which are those of ``knobs``. A Config that cannot be built
     raises ValueError with one sentence that names the field and the mend.
 
-    ``in_row_blocks``, if it is there and true, lets large batches be computed in blocks of rows
+    ``rows_at_once``, if it is there, lets large batches be computed in blocks of so many rows
     (`harness.row_blocks`): no row may depend on another.
 
     A sparse model has three members more. ``expert_flops``: FLOPs a sample of all its experts
@@ -203,9 +205,37 @@ class PerTokenFFN(nn.Module):
         self.down = PerTokenLinear(num_tokens, ffn_dim, model_dim)
 
     def forward(self, s: Tensor) -> Tensor:
+        up, down = self.up, self.down
+        if cpu_kernels.suits(s):
+            return cpu_kernels.per_token_ffn(s, up.weight, up.bias, down.weight, down.bias)
         # As the hidden numbers lie in memory: contiguous, GELU and its gradient take two thirds of the time.
-        tokens_first = self.up(s).transpose(0, 1)
-        return self.down(functional.gelu(tokens_first).transpose(0, 1))
+        tokens_first = up(s).transpose(0, 1)
+        return down(functional.gelu(tokens_first).transpose(0, 1))
+
+
+class AddNorm(nn.LayerNorm):
+    r"""Layer normalisation of a sum, or of ``x`` alone.
+
+    .. math:: y = \mathrm{LN}(x + \mathrm{step})
+
+    Shapes
+        x and step (..., D) -> (..., D).
+
+    Cost
+        2*D parameters.
+
+    Example
+        >>> AddNorm(2)(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 1.0]])).round(decimals=3)
+        tensor([[-1.,  1.]], grad_fn=<RoundBackward1>)
+    """
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__(width, eps)
+
+    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
+        if cpu_kernels.suits(x, step):
+            return cpu_kernels.add_norm(x, step, self)
+        return super().forward(x if step is None else x + step)  # in x's layout, which the norm need not copy
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -271,13 +301,13 @@ class EncoderLayer(nn.Module):
             MultiHeadSelfAttention(model_dim, model_dim, num_heads, bias=True),
             nn.Linear(model_dim, model_dim),
         )
-        self.attention_norm = nn.LayerNorm(model_dim)
+        self.attention_norm = AddNorm(model_dim)
         self.ffn = nn.Sequential(nn.Linear(model_dim, ffn_dim), nn.ReLU(), nn.Linear(ffn_dim, model_dim))
-        self.ffn_norm = nn.LayerNorm(model_dim)
+        self.ffn_norm = AddNorm(model_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        s = self.attention_norm(x + self.attention(x))
-        return self.ffn_norm(s + self.ffn(s))
+        s = self.attention_norm(x, self.attention(x))
+        return self.ffn_norm(s, self.ffn(s))
 
 
 def cross_map(dim: int, rank: int | None, bias: bool = True) -> nn.Module:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP, AddNorm, Knob, Knobs, require_positive, tunable
 
 
 class PerTokenLayerNorm(nn.Module):
@@ -74,7 +74,7 @@ class MaskBlock(nn.Module):
         super().__init__()
         self.mask = nn.Sequential(nn.Linear(in_dim, mask_dim), nn.ReLU(), nn.Linear(mask_dim, in_dim))
         self.hidden = nn.Linear(in_dim, hidden_dim, bias=False)
-        self.norm = nn.LayerNorm(hidden_dim)
+        self.norm = AddNorm(hidden_dim)
 
     def forward(self, raw: Tensor, normalised: Tensor) -> Tensor:
         return functional.relu(self.norm(self.hidden(self.mask(raw) * normalised)))

@@ -49,7 +49,7 @@ class Transformer(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 256
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

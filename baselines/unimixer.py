@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import (
+    AddNorm,
     Knob,
     Knobs,
     PerTokenFFN,
@@ -104,13 +105,13 @@ class Block(nn.Module):
     def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int, global_mixing: bool) -> None:
         super().__init__()
         self.mixing = LearnedMixing(num_tokens, model_dim, global_mixing)
-        self.mixing_norm = nn.LayerNorm(model_dim)
+        self.mixing_norm = AddNorm(model_dim)
         self.ffn = PerTokenFFN(num_tokens, model_dim, ffn_dim)
-        self.ffn_norm = nn.LayerNorm(model_dim)
+        self.ffn_norm = AddNorm(model_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        s = self.mixing_norm(self.mixing(x) + x)
-        return self.ffn_norm(s + self.ffn(s))
+        s = self.mixing_norm(x, self.mixing(x))
+        return self.ffn_norm(s, self.ffn(s))
 
 
 class UniMixer(nn.Module):
@@ -132,7 +133,7 @@ class UniMixer(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 512
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

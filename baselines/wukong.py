@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, LinearCompression, require_positive, tunable
+from baselines.layers import MLP, AddNorm, Knob, Knobs, LinearCompression, require_positive, tunable
 
 
 class FactorizationMachine(nn.Module):
@@ -107,10 +107,10 @@ class WukongLayer(nn.Module):
         self.residual = (
             LinearCompression(in_tokens, 2 * num_embeddings) if compress_residual else nn.Identity()
         )
-        self.norm = nn.LayerNorm(token_dim)
+        self.norm = AddNorm(token_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(torch.cat([self.fmb(x), self.lcb(x)], dim=1) + self.residual(x))
+        return self.norm(self.residual(x), torch.cat([self.fmb(x), self.lcb(x)], dim=1))
 
 
 class Wukong(nn.Module):

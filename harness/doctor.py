@@ -60,6 +60,10 @@ def _torch(lines: list[str], mends: list[str]) -> None:
     except (importlib.metadata.PackageNotFoundError, ImportError, OSError) as error:
         mends.append(f"{flavour} that loads with torch {torch.__version__} ({error}); make clean setup")
     lines.append(f"bf16 on CPU   {'native' if _cpu_has_bf16() else 'emulated (slow)'}")
+    from baselines.cpu_library import library
+
+    kernels = "compiled" if library() else "none: PyTorch's operators instead; g++ compiles them"
+    lines.append(f"CPU kernels   {kernels}")
     if not torch.cuda.is_available():
         built = (
             f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU build"

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
+from baselines.cpu_library import library
+
 PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polars", "pyarrow")
 
 
 @functools.cache
 def environment() -> dict[str, str | int | None]:
-    """Versions, processor, threads, accelerator and the code's commit."""
+    """Versions, processor, threads, the CPU's kernels, accelerator and the code's commit."""
     versions: dict[str, str | int | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -26,6 +28,7 @@ def environment() -> dict[str, str | int | None]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "threads": torch.get_num_threads(),
+        "cpu_kernels": "compiled" if library() else "none",  # used on one thread
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit(),
     }

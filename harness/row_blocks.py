@@ -2,7 +2,9 @@
 
 A block's activations stay in the cache, and in memory that is already mapped, where those of some thousand
 rows do not: attention over tokens gains a quarter. What is mostly large products loses a tenth, so
-architectures that work token by token ask for it (``in_row_blocks``), and small batches stay whole.
+architectures that work token by token ask for it by the number of rows that is fastest (``rows_at_once``:
+256 where attention or shared weights leave little to compute, 512 with a network for every token), and small
+batches stay whole.
 Several threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants
 the batch whole.
 
@@ -21,14 +23,13 @@ from torch import Tensor
 from baselines.layers import Output, View
 
 WHOLE_ROWS = 1024  # are not cut
-INFERENCE_ROWS, TRAINING_ROWS = 256, 384  # backward adds the gradients of a block's weights to the last one's
 
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
     """``backbone`` of the tokens (B, T, d), by blocks where that is faster and changes nothing."""
     if len(tokens) <= WHOLE_ROWS or not _may_be_cut(backbone, tokens):
         return backbone(tokens)
-    blocks = tokens.split(TRAINING_ROWS if torch.is_grad_enabled() else INFERENCE_ROWS)
+    blocks = tokens.split(backbone.rows_at_once)
     results = [backbone(block) for block in blocks]
     if isinstance(results[0], Tensor):
         return torch.cat(results)
@@ -38,7 +39,7 @@ def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
 def _may_be_cut(backbone: Any, tokens: Tensor) -> bool:
     if tokens.device.type != "cpu" or torch.get_num_threads() > 1 or torch.compiler.is_compiling():
         return False
-    return getattr(backbone, "in_row_blocks", False) and not hasattr(backbone, "expert_flops")
+    return hasattr(backbone, "rows_at_once") and not hasattr(backbone, "expert_flops")
 
 
 def _joined(outputs: list[Output], shares: list[float]) -> Output:

@@ -2,16 +2,18 @@
 
 `Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
 
-CPU, inference
-    A block of layers works in place, and short slices are mixed as whole numbers (`_mixed`). Ratios:
+CPU, one thread
+    Mixing, residual and normalisation in one pass over memory (`baselines.cpu_kernels`), in inference and
+    training. What helps others as much is not here: `AddNorm` and `PerTokenFFN` of `baselines.layers` go
+    through the same kernels, `harness.row_blocks` takes a batch through them in blocks of rows,
+    `harness.memory` keeps freed memory. Ratios:
 
         python -m rankmixer.layouts cpu
 
-    No faster: GELU fused into oneDNN's product, one token's network after another, `torch.compile`.
+    No faster: GELU fused into oneDNN's product, `torch.compile`.
 
-CPU, training
-    The plain way. What helps every architecture alike is not here: `harness.row_blocks` takes a batch through
-    it in blocks of rows, `harness.memory` keeps freed memory.
+CPU, several threads or without a compiler
+    Inference works in place, and short slices are mixed as whole numbers (`_mixed`). Training is plain.
 
 CUDA
     The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment Triton's kernels,
@@ -35,11 +37,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines import cpu_kernels
+
 WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton") is not None
 
 
 def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
     """What is faster than `Block.plain` for (B, T, D) tokens, as a function of block and tokens; or None."""
+    if cpu_kernels.suits(x):
+        return block_of_cpu_kernels
     if _is_cpu_inference(x):
         return block_in_place
     if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
@@ -52,6 +58,16 @@ def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
 
 def _is_cpu_inference(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def block_of_cpu_kernels(block: Any, x: Tensor) -> Tensor:
+    """The paper's block, with its mixing inside the first normalisation.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+    """
+    s = cpu_kernels.mix_add_norm(x, block.mixing_norm)
+    return block.ffn_norm(s, block.ffn(s))
 
 
 def block_in_place(block: Any, x: Tensor) -> Tensor:

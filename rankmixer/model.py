@@ -21,7 +21,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, Output, PerTokenFFN, PerTokenLinear, View, require_positive, tunable
+from baselines.layers import (
+    AddNorm,
+    Knob,
+    Knobs,
+    Output,
+    PerTokenFFN,
+    PerTokenLinear,
+    View,
+    require_positive,
+    tunable,
+)
 from rankmixer.controller import PenaltyCoefficient
 from rankmixer.fast import faster_block
 from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
@@ -72,7 +82,7 @@ class Block(nn.Module):
             isinstance(self.mixing, MultiHeadMixing)
             and self.mixing.num_heads is None
             and isinstance(self.ffn, PerTokenFFN)
-            and isinstance(self.ffn_norm, nn.LayerNorm)
+            and isinstance(self.ffn_norm, AddNorm)
             and self.has_residual
             and not self.is_pre
         )
@@ -93,8 +103,9 @@ class Block(nn.Module):
         return norm(x) if self.is_pre else x
 
     def _join(self, x: Tensor, step: Tensor, norm: nn.Module) -> Tensor:
-        total = x + step if self.has_residual else step  # in x's layout, which the norm need not copy
-        return total if self.is_pre else norm(total)
+        if self.is_pre or not isinstance(norm, AddNorm):
+            return x + step if self.has_residual else step
+        return norm(x, step) if self.has_residual else norm(step)
 
 
 def _mixing(num_tokens: int, config: RankMixer.Config) -> nn.Module:
@@ -105,7 +116,7 @@ def _mixing(num_tokens: int, config: RankMixer.Config) -> nn.Module:
 
 
 def _norm(config: RankMixer.Config) -> nn.Module:
-    return nn.Identity() if config.norm == "none" else nn.LayerNorm(config.model_dim)
+    return nn.Identity() if config.norm == "none" else AddNorm(config.model_dim)
 
 
 class RankMixer(nn.Module):
@@ -130,7 +141,7 @@ class RankMixer(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 512
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
@@ -163,7 +174,7 @@ class RankMixer(nn.Module):
             else PerTokenLinear(num_tokens, token_dim, config.model_dim)
         )
         self.blocks = nn.ModuleList(Block(num_tokens, config) for _ in range(config.num_layers))
-        self.final_norm = nn.LayerNorm(config.model_dim) if config.norm == "pre" else nn.Identity()
+        self.final_norm = AddNorm(config.model_dim) if config.norm == "pre" else nn.Identity()
         self.output_dim = config.model_dim
         self.moe = config.moe
         if config.moe is not None:

@@ -154,7 +154,7 @@ class TokenMixerLarge(nn.Module):
         torch.Size([2, 8])
     """
 
-    in_row_blocks = True
+    rows_at_once = 512
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

@@ -20,7 +20,7 @@ from harness.architectures import ARCHITECTURES
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "datasets", "harness", "rankmixer", "reports", "suites")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-SHARED = {"__init__", "layers"}  # of baselines: what is no architecture
+SHARED = {"__init__", "layers", "cpu_kernels", "cpu_library"}  # of baselines: what is no architecture
 TIMED = ["profile", "models", "--scale"]
 NOT_RUN = {"paper": ["cost", "--scale"], "table6": TIMED, "table6-small": TIMED}
 HEADINGS = ("Question", "Paper", "Command", "Time", "Data")  # of a shipped suite's opening comment

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import Output, View
-from harness.row_blocks import INFERENCE_ROWS, TRAINING_ROWS, WHOLE_ROWS, in_row_blocks
+from harness.row_blocks import WHOLE_ROWS, in_row_blocks
 
 SIZES = (1, WHOLE_ROWS, WHOLE_ROWS + 1, 2 * WHOLE_ROWS + 7)
 
@@ -25,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 class Watched(nn.Module):
     """A map of each row, which notes how many rows it was given."""
 
-    in_row_blocks = True
+    rows_at_once = 200
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,8 +46,14 @@ class WithMore(Watched):
         return Output(y, {"twice": View(0.5, 2 * y)}, {"size": y.square().mean()}, statistics)
 
 
-class Unasked(Watched):
-    in_row_blocks = False
+class Unasked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.calls.append(len(tokens))
+        return tokens.flatten(1)
 
 
 class Sparse(Watched):
@@ -73,7 +79,7 @@ def test_blocks_give_the_values_and_the_gradients_of_the_whole_batch(rows):
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_no_block_is_longer_than_it_may_be_and_none_is_empty(grad):
-    backbone, longest = Watched(), TRAINING_ROWS if grad else INFERENCE_ROWS
+    backbone, longest = Watched(), Watched.rows_at_once
     with torch.set_grad_enabled(grad):
         in_row_blocks(backbone, tokens_of(8 * longest + 1))
         in_row_blocks(backbone, tokens_of(WHOLE_ROWS))

@@ -1,0 +1,228 @@
+"""The CPU's kernels against their equations in float64, values and gradients."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import ndtr
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from baselines import cpu_kernels, cpu_library
+from baselines.layers import AddNorm, PerTokenFFN
+from rankmixer.mixing import mix_tokens
+
+pytestmark = pytest.mark.skipif(cpu_library.library() is None, reason="NO COMPILER (g++): kernels untested")
+NUMBERS = {torch.float32: 3e-6, torch.bfloat16: 2e-2}  # of the largest number of a result
+BOTH = pytest.mark.parametrize("dtype", NUMBERS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_near(got: list[Tensor], wanted: list[Tensor], dtype: torch.dtype, times: float = 1.0) -> None:
+    for one, other in zip(got, wanted, strict=True):
+        assert one.shape == other.shape
+        error = (one.double() - other.double()).abs().max() / other.abs().max()
+        assert error.item() < times * NUMBERS[dtype]
+
+
+def random_norm(width: int) -> AddNorm:
+    norm = AddNorm(width)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def exact(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).double()
+
+
+def exactly(x: Tensor) -> Tensor:
+    return x.detach().double().requires_grad_()
+
+
+@BOTH
+@pytest.mark.parametrize("tokens_first", [False, True])
+@given(batch=st.integers(1, 5), tokens=st.integers(1, 4), width=st.integers(1, 70))
+def test_a_sum_is_normalised_as_float64_says(dtype, tokens_first, batch, tokens, width):
+    torch.manual_seed(batch * tokens * width)
+    norm, x = random_norm(width), torch.randn(batch, tokens, width).to(dtype).requires_grad_()
+    shape = (tokens, batch, width) if tokens_first else x.shape
+    step = 3 + torch.randn(shape).to(dtype)
+    step = (step.transpose(0, 1) if tokens_first else step).detach().requires_grad_()
+    along = torch.randn_like(x)
+    assert cpu_kernels.suits(x, step)
+    y = cpu_kernels.add_norm(x, step, norm)
+    got = [y, *torch.autograd.grad(y, [x, step, *norm.parameters()], along)]
+    reference, both = exact(norm), [exactly(x), exactly(step)]
+    z = functional.layer_norm(sum(both), (width,), reference.weight, reference.bias, norm.eps)
+    wanted = [z, *torch.autograd.grad(z, [*both, *reference.parameters()], along.double())]
+    if width > 2:  # of two numbers nothing but signs is left, and gradients vanish
+        assert_near(got, wanted, dtype, 20)
+    assert_near([y], [z], dtype, 20)
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 2, 3, 6)])
+def test_rows_of_any_number_of_dimensions_are_normalised_with_and_without_a_step(dtype, shape):
+    norm, x, step = random_norm(6), torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+    with torch.no_grad():
+        assert_near([norm(x, step)], [exact(norm)(x.double(), step.double())], dtype)
+        assert_near([norm(x)], [exact(norm)(x.double())], dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("tokens", [1, 3, 4])
+@pytest.mark.parametrize("slice_dim", [1, 2, 3, 4, 8, 12, 16])
+def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
+    width = tokens * slice_dim
+    norm, x = random_norm(width), torch.randn(5, tokens, width).to(dtype).requires_grad_()
+    along = torch.randn_like(x)
+    y = cpu_kernels.mix_add_norm(x, norm)
+    got = [y, *torch.autograd.grad(y, [x, *norm.parameters()], along)]
+    reference, z = exact(norm), exactly(x)
+    out = functional.layer_norm(mix_tokens(z) + z, (width,), reference.weight, reference.bias, norm.eps)
+    wanted = [out, *torch.autograd.grad(out, [z, *reference.parameters()], along.double())]
+    if width > 2:
+        assert_near(got, wanted, dtype, 10)
+
+
+@BOTH
+@pytest.mark.parametrize("flops", [1, 5e3, 1e9])
+def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flops, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "FLOPS_A_CALL", dict.fromkeys(NUMBERS, flops))
+    network, s = PerTokenFFN(5, 12, 20).to(dtype), torch.randn(7, 5, 12).to(dtype).requires_grad_()
+    along = torch.randn_like(s)
+    y = network(s)
+    assert y.grad_fn.name() == "_PerTokenFFNBackward"
+    got = [y, *torch.autograd.grad(y, [s, *network.parameters()], along)]
+    reference, x = exact(network), exactly(s)
+    rows = []
+    for t in range(5):  # token by token, so that no library's batched product is both sides' answer
+        hidden = functional.gelu(x[:, t] @ reference.up.weight[t] + reference.up.bias[t])
+        rows.append(hidden @ reference.down.weight[t] + reference.down.bias[t])
+    z = torch.stack(rows, dim=1)
+    wanted = [z, *torch.autograd.grad(z, [x, *reference.parameters()], along.double())]
+    assert_near(got, wanted, dtype)
+    with torch.no_grad():
+        assert_near([network(s)], [z], dtype)
+
+
+def test_gelu_and_its_slope_are_those_of_the_normal_distribution():
+    x = np.linspace(-12, 12, 200_001)
+    hidden, slope = torch.tensor(x, dtype=torch.float32).view(1, 1, -1), torch.empty(1, 1, len(x))
+    cpu_kernels._call("gelu", hidden, hidden, torch.zeros(len(x)), slope, 1, 1, len(x))
+    x = x.astype(np.float32).astype(np.float64)
+    assert np.abs(hidden.numpy().ravel() - x * ndtr(x)).max() < 2e-6
+    density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    assert np.abs(slope.numpy().ravel() - (ndtr(x) + x * density)).max() < 1e-6
+
+
+@pytest.mark.parametrize("width", [4000, 15])  # whole vectors, and what is left over after them
+def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
+    x = (torch.randn(1, width) * 10.0 ** torch.randint(-8, 8, (width,))).bfloat16()
+    step = (x * torch.rand(width)).bfloat16()
+    x[0, :3], step[0, :3] = torch.tensor([1.0, 1 + 2**-7, -1.0]), torch.tensor([2**-8, 2**-8, -(2**-8)])
+    norm, total, moments = AddNorm(width), torch.empty_like(x), torch.empty(1, 2)
+    cpu_kernels._norm(x, step, cpu_kernels.GIVEN, norm.weight, norm.bias, 1e-5, total, moments)
+    assert torch.equal(total, (x.float() + step.float()).bfloat16())
+    assert total[0, :3].tolist() == [1.0, 1 + 2**-6, -1.0]
+
+
+@BOTH
+def test_what_is_not_finite_stays_so(dtype):
+    norm, network = AddNorm(8), PerTokenFFN(2, 8, 8).to(dtype)
+    for bad in (float("nan"), float("inf")):
+        x = torch.randn(3, 2, 8).to(dtype)
+        x[1, 0, 3] = bad
+        with torch.no_grad():
+            for y in (norm(x, x), cpu_kernels.mix_add_norm(x, norm), network(x)):
+                assert not y[1, 0].isfinite().any()
+                assert y[0].isfinite().all()
+
+
+@BOTH
+def test_the_same_numbers_give_the_same_bits_wherever_they_lie(dtype):
+    norm, memory = random_norm(37), torch.randn(4000).to(dtype)
+    results = []
+    for offset in range(9):
+        x = torch.empty(4000, dtype=dtype)[offset : offset + 5 * 2 * 37].view(5, 2, 37)
+        x.copy_(memory[:370].view(5, 2, 37))
+        with torch.no_grad():
+            results.append(norm(x, x))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_products_under_autocast_are_in_its_dtype_and_weights_get_their_own():
+    network, s = PerTokenFFN(3, 8, 16), torch.randn(6, 3, 8, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = network(s)
+    assert y.dtype == torch.bfloat16
+    gradients = torch.autograd.grad(y.float().square().sum(), [s, *network.parameters()])
+    assert {g.dtype for g in gradients} == {torch.float32}
+    z = exact(network)(exactly(s))
+    assert_near([y], [z], torch.bfloat16)
+
+
+def test_flops_are_those_of_the_plain_products():
+    counts, network = [], PerTokenFFN(3, 8, 16)
+    for dtype in (torch.float32, torch.float64):
+        s = torch.randn(6, 3, 8, dtype=dtype, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            network.to(dtype)(s).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 3 * 4 * 6 * 3 * 8 * 16
+
+
+def test_what_does_not_suit_goes_the_plain_way():
+    x = torch.randn(2, 3, 4)
+    assert cpu_kernels.suits(x)
+    assert not cpu_kernels.suits(x.double())
+    assert not cpu_kernels.suits(x, x[:, :1])
+    assert not cpu_kernels.suits(x, x.bfloat16())
+    assert not cpu_kernels.suits(x.to("meta"))
+    with FakeTensorMode() as mode:
+        assert not cpu_kernels.suits(mode.from_tensor(x))
+    torch.set_num_threads(2)
+    assert not cpu_kernels.suits(x)
+
+
+def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **kw: built.append(command) or run(command, **kw))
+    load = cpu_library.library.__wrapped__
+    assert load() is not None
+    assert load() is not None
+    assert len(built) == 1
+    assert [path.suffix for path in (tmp_path / "rankmixer-bench").iterdir()] == [".so"]
+    monkeypatch.setattr(cpu_library.shutil, "which", lambda _: None)
+    assert load() is None
+
+
+@pytest.mark.parametrize("trouble", ["source", "folder"])
+def test_where_compiling_fails_nothing_is_left_and_nothing_suits(trouble, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if trouble == "source":
+        broken = tmp_path / "broken.cpp"
+        broken.write_text("int main( {")
+        monkeypatch.setattr(cpu_library, "SOURCE", broken)
+    else:
+        (tmp_path / "rankmixer-bench").write_text("a file where the folder goes")
+    assert cpu_library.library.__wrapped__() is None
+    assert not list(tmp_path.glob("rankmixer-bench/*"))
