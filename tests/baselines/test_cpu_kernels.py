@@ -72,9 +72,10 @@ def test_a_sum_is_normalised_as_float64_says(dtype, tokens_first, batch, tokens,
     reference, both = exact(norm), [exactly(x), exactly(step)]
     z = functional.layer_norm(sum(both), (width,), reference.weight, reference.bias, norm.eps)
     wanted = [z, *torch.autograd.grad(z, [*both, *reference.parameters()], along.double())]
-    if width > 2:  # of two numbers nothing but signs is left, and gradients vanish
+    if width >= 16:  # a short row may have next to no variance, and gradients without bound
         assert_near(got, wanted, dtype, 20)
-    assert_near([y], [z], dtype, 20)
+    if width > 2:
+        assert_near([y], [z], dtype, 20)
 
 
 @BOTH
@@ -98,8 +99,10 @@ def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
     reference, z = exact(norm), exactly(x)
     out = functional.layer_norm(mix_tokens(z) + z, (width,), reference.weight, reference.bias, norm.eps)
     wanted = [out, *torch.autograd.grad(out, [z, *reference.parameters()], along.double())]
-    if width > 2:
+    if width >= 16:
         assert_near(got, wanted, dtype, 10)
+    if width > 2:
+        assert_near([y], [out], dtype, 10)
 
 
 @BOTH
