@@ -37,6 +37,7 @@ def suits(x: Tensor, step: Tensor | None = None) -> bool:
         and x.dtype in SUFFIX
         and type(x) is Tensor
         and (step is None or (type(step) is Tensor and step.dtype == x.dtype and step.shape == x.shape))
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") in SUFFIX)
         and torch.get_num_threads() == 1
         and library() is not None
     )
@@ -131,7 +132,7 @@ def _networks(
 
 def _at_once(s: Tensor, up: Tensor) -> list[slice]:
     """Consecutive tokens by how many networks are computed at once."""
-    flops = 4 * len(s) * up.shape[1] * up.shape[2]
+    flops = max(1, 4 * len(s) * up.shape[1] * up.shape[2])
     step = max(1, min(len(up), round(FLOPS_A_CALL[s.dtype] / flops)))
     return [slice(start, start + step) for start in range(0, len(up), step)]
 

@@ -201,8 +201,17 @@ def test_what_does_not_suit_goes_the_plain_way():
     assert not cpu_kernels.suits(x.to("meta"))
     with FakeTensorMode() as mode:
         assert not cpu_kernels.suits(mode.from_tensor(x))
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert not cpu_kernels.suits(x)
     torch.set_num_threads(2)
     assert not cpu_kernels.suits(x)
+
+
+def test_a_batch_without_rows_has_none():
+    x = torch.randn(0, 3, 9, requires_grad=True)
+    y = cpu_kernels.mix_add_norm(PerTokenFFN(3, 9, 16)(AddNorm(9)(x, x)), AddNorm(9))
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 3, 9)
 
 
 def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(tmp_path, monkeypatch):
