@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from baselines.cpu_library import library
+from baselines.cpu_library import compiled_functions
 
 SUFFIX = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 NOTHING, GIVEN, MIXING = 0, 1, 2  # what is added before the normalisation
@@ -39,7 +39,7 @@ def suits(x: Tensor, step: Tensor | None = None) -> bool:
         and (step is None or (type(step) is Tensor and step.dtype == x.dtype and step.shape == x.shape))
         and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") in SUFFIX)
         and torch.get_num_threads() == 1
-        and library() is not None
+        and compiled_functions() is not None
     )
 
 
@@ -199,7 +199,7 @@ def _with_its_mixing(x: Tensor) -> Tensor:
 def _call(function: str, of: Tensor, *arguments: Any) -> None:
     """``function`` for the dtype of ``of``; tensors as their addresses, None as none."""
     values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-    compiled = getattr(library(), f"{function}_{SUFFIX[of.dtype]}")
+    compiled = getattr(compiled_functions(), f"{function}_{SUFFIX[of.dtype]}")
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(f"fused::{function}"):
             compiled(*values)

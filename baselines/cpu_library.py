@@ -34,7 +34,7 @@ ARGUMENTS: dict[str, list[Any]] = {
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
+def compiled_functions() -> ctypes.CDLL | None:
     """The compiled functions; None where they cannot be compiled here."""
     compiler = shutil.which("g++")
     if compiler is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from baselines.cpu_library import library
+from baselines.cpu_library import compiled_functions
 
 PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polars", "pyarrow")
 
@@ -28,7 +28,7 @@ def environment() -> dict[str, str | int | None]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "cpu_kernels": "compiled" if library() else "none",  # used on one thread
+        "cpu_kernels": "compiled" if compiled_functions() else "none",  # used on one thread
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit(),
     }

@@ -21,7 +21,9 @@ from baselines import cpu_kernels, cpu_library
 from baselines.layers import AddNorm, PerTokenFFN
 from rankmixer.mixing import mix_tokens
 
-pytestmark = pytest.mark.skipif(cpu_library.library() is None, reason="NO COMPILER (g++): kernels untested")
+pytestmark = pytest.mark.skipif(
+    cpu_library.compiled_functions() is None, reason="NO COMPILER (g++): kernels untested"
+)
 NUMBERS = {torch.float32: 3e-6, torch.bfloat16: 2e-2}  # of the largest number of a result
 BOTH = pytest.mark.parametrize("dtype", NUMBERS)
 
@@ -218,7 +220,7 @@ def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     built, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **kw: built.append(command) or run(command, **kw))
-    load = cpu_library.library.__wrapped__
+    load = cpu_library.compiled_functions.__wrapped__
     assert load() is not None
     assert load() is not None
     assert len(built) == 1
@@ -236,5 +238,5 @@ def test_where_compiling_fails_nothing_is_left_and_nothing_suits(trouble, tmp_pa
         monkeypatch.setattr(cpu_library, "SOURCE", broken)
     else:
         (tmp_path / "rankmixer-bench").write_text("a file where the folder goes")
-    assert cpu_library.library.__wrapped__() is None
+    assert cpu_library.compiled_functions.__wrapped__() is None
     assert not list(tmp_path.glob("rankmixer-bench/*"))

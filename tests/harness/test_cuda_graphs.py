@@ -101,7 +101,9 @@ def test_inference_of_the_dense_part_depends_on_the_held_memory_alone(
     architecture, config, prepared, monkeypatch
 ):
     """New values in it give what the model itself predicts of them: nothing was frozen by the capture."""
-    monkeypatch.setattr(cpu_kernels, "library", lambda: None)  # no GPU runs them, nor does what records here
+    monkeypatch.setattr(
+        cpu_kernels, "compiled_functions", lambda: None
+    )  # no GPU runs them, nor does what records here
     spec = small_spec(prepared, architecture=architecture).model_copy(update={"config": config})
     batches = read_batches(spec, prepared, 32, DEVICE)
     model = build_model(spec, prepared, World(0, 1, DEVICE))

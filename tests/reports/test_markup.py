@@ -81,20 +81,21 @@ def test_latex_compiles_with_every_printable_character(tmp_path):
     table = a_table(everything, "dlrm_mlp", "[x]")
     write_table(table, tmp_path)
     (tmp_path / "tables.tex").write_text(latex_document([table]))
-    compiles(tmp_path)
+    assert complaints_of_latex(tmp_path) == ""
 
 
 def test_latex_of_a_whole_report_compiles(mixed_out, tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed: THE LATEX TABLES WERE NOT COMPILED")
     shutil.copytree(mixed_out / "tables", tmp_path, dirs_exist_ok=True)
-    compiles(tmp_path)
+    assert complaints_of_latex(tmp_path) == ""
 
 
-def compiles(folder):
+def complaints_of_latex(folder):
+    """What pdflatex says of ``tables.tex`` if it does not compile."""
     command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout[-2000:] if done.returncode else ""
 
 
 @pytest.mark.parametrize(
