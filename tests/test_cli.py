@@ -645,6 +645,7 @@ def test_a_wrong_flag_is_refused_by_name(own, bench, arguments, words):
 def test_a_stack_trace_comes_with_debug_alone(own, monkeypatch):
     from datasets.errors import InputError
 
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(sys, "argv", ["run_bench.py", "run", "quik", "--debug"])
     with pytest.raises(InputError, match="quik"):
         run_bench.main()
