@@ -3,15 +3,19 @@
 The clock: waiting for the batch, look-ups, forward, backward and all updates, over some tens of steps after a
 warm-up, on the same rows and the same dense side. Plain PyTorch (`harness.plain_torch`) holds its rows in
 memory, so that reading files is on our side of the comparison alone. It is timed twice: read row by row
-through `DataLoader`, as tutorials do, and with batches cut out by index.
+through `DataLoader`, as tutorials do, and with batches cut out by index. Each of the three has a process of
+its own, so that what one asks of its process (`harness.memory`) is not lent to the others.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain, repeat
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -29,6 +33,7 @@ from harness.runs import RunSpec
 from harness.train import autocast, dense_optimizer, prediction_loss, train_step
 
 STAGES = ("read", "look_up", "forward", "backward", "update")
+WARM_UP = 3  # steps
 Step = Callable[[], object]
 
 
@@ -46,14 +51,23 @@ def profile_pipeline(
     ``steps`` a repeat; the three are interleaved, so that a busy machine slows all. ``prefix`` starts the
     figures' names. On the CPU.
     """
-    ours = _ours(spec, prepared)
-    by_row, by_index = (_plain(PlainTraining(spec, prepared, rows, by_row)) for by_row in (True, False))
-    rates: dict[str, list[float]] = {"ours": [], "plain": [], "indexed": []}
-    for step in (ours, by_row, by_index):
-        _seconds(step, 3)
-    for _ in range(repeats):
-        for name, step in zip(rates, (ours, by_row, by_index), strict=True):
-            rates[name].append(spec.training.batch_size * steps / _seconds(step, steps))
+    makers = {
+        "ours": partial(_ours, spec, prepared),
+        "plain": partial(_plain, spec, prepared, rows, by_row=True),
+        "indexed": partial(_plain, spec, prepared, rows, by_row=False),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for name in makers
+        }
+        for name, process in processes.items():
+            process.submit(_begin, makers[name], torch.get_num_threads()).result()
+        for _ in range(repeats):
+            for name, process in processes.items():
+                seconds = process.submit(_seconds, steps).result()
+                rates[name].append(spec.training.batch_size * steps / seconds)
     shares = [_stage_shares(spec, prepared, steps) for _ in range(repeats)]
 
     def told(name: str, values: list[float], unit: str) -> dict[str, Any]:
@@ -72,10 +86,20 @@ def profile_pipeline(
     ]
 
 
-def _seconds(step: Step, steps: int) -> float:
+_timed: list[Step] = []  # the one step of this process
+
+
+def _begin(make: Callable[[], Step], threads: int) -> None:
+    """Make this process's step, and warm it up."""
+    torch.set_num_threads(threads)
+    _timed.append(make())
+    _seconds(WARM_UP)
+
+
+def _seconds(steps: int) -> float:
     start = time.perf_counter()
     for _ in range(steps):
-        step()
+        _timed[0]()
     return time.perf_counter() - start
 
 
@@ -106,7 +130,8 @@ def _ours(spec: RunSpec, prepared: PreparedDataset) -> Step:
     return step
 
 
-def _plain(training: PlainTraining) -> Step:
+def _plain(spec: RunSpec, prepared: PreparedDataset, rows: int, by_row: bool) -> Step:
+    training = PlainTraining(spec, prepared, rows, by_row)
     batches = chain.from_iterable(training.batches() for _ in repeat(None))
     return lambda: training.step(next(batches))
 
