@@ -1,7 +1,10 @@
 // What lies between matrix products on a CPU, in one pass over memory each: compiled and called by cpu_kernels.py.
 //
 // Numbers are float or bfloat16; all arithmetic, weights and biases are float. Rows are (B, T) of D numbers.
-// One thread. Loops are left to the compiler to vectorise: a sum may be taken in another order than written.
+// Rows are shared out to PyTorch's threads, always the same ones to each. Loops over a row are left to the compiler
+// to vectorise: a sum may be taken in another order than written.
+
+#include <omp.h>
 
 #include <cmath>
 #include <cstdint>
@@ -15,6 +18,9 @@
 namespace {
 
 using Size = std::int64_t;
+
+// Whether threads gain more than they cost to wake: PyTorch's own bound.
+inline bool shared(Size numbers, int threads) { return threads > 1 && numbers >= 32768; }
 
 struct Bfloat16 {
   std::uint16_t bits;
@@ -99,15 +105,20 @@ inline float exponential(float x) {
 }
 
 template <typename T>
-void gelu(T* __restrict hidden, const float* __restrict bias, T* __restrict slope, Size tokens, Size rows, Size width) {
-  const Row buffer(width), slope_buffer(width);
-  for (Size t = 0; t < tokens; t++) {
-    const float* b = bias + t * width;
+void gelu(T* __restrict hidden, const float* __restrict bias, T* __restrict slope, Size tokens, Size rows, Size width,
+          int threads) {
+#pragma omp parallel num_threads(threads) if (shared(tokens * rows * width, threads))
+  {
+    const Row buffer(width), slope_buffer(width);
+#pragma omp for collapse(2) schedule(static)
+    for (Size t = 0; t < tokens; t++)
     for (Size i = 0; i < rows; i++) {
-      T* h = hidden + (t * rows + i) * width;
+      const Size at = t * rows + i;
+      const float* b = bias + t * width;
+      T* h = hidden + at * width;
       float* value = place(h, buffer.numbers);
       if (slope) {
-        T* to = slope + (t * rows + i) * width;
+        T* to = slope + at * width;
         float* d = place(to, slope_buffer.numbers);
         for (Size j = 0; j < width; j++) {
           const float x = load(h[j]) + b[j];
@@ -131,12 +142,30 @@ struct Moments {
   float mean, rstd;
 };
 
-inline Moments moments(const float* __restrict row, Size width, float eps) {
+// Puts a row's numbers together, and takes their moments in the same pass: about the first number c, because
+// (mean - c)^2 is at most D times the variance, so that what cancels costs at most D roundings.
+template <typename Number>
+inline Moments read_row(Number number, float* row, Size width, float eps) {
+  const float first = number(0);
   float sum = 0, squares = 0;
-  for (Size j = 0; j < width; j++) sum += row[j];
+#pragma GCC ivdep
+  for (Size j = 0; j < width; j++) {
+    const float value = number(j), distance = value - first;
+    row[j] = value;
+    sum += distance;
+    squares += distance * distance;
+  }
   const float mean = sum / width;
-  for (Size j = 0; j < width; j++) squares += (row[j] - mean) * (row[j] - mean);
-  return {mean, 1.0f / std::sqrt(squares / width + eps)};
+  return {first + mean, 1.0f / std::sqrt(squares / width - mean * mean + eps)};
+}
+
+template <typename T>
+inline void write_row(const float* row, Moments of, const float* weight, const float* bias, Size width, T* y,
+                      float* buffer) {
+  float* value = place(y, buffer);
+#pragma GCC ivdep
+  for (Size j = 0; j < width; j++) value[j] = (row[j] - of.mean) * of.rstd * weight[j] + bias[j];
+  store(value, y, width);
 }
 
 // Token h's own slices of `slice` numbers, and those that the mixing gives it: the h-th of every token.
@@ -171,68 +200,79 @@ struct Rows {
 template <typename T>
 void norm(const T* __restrict x, const T* __restrict step, Step kind, const float* __restrict weight,
           const float* __restrict bias, float eps, Rows of, T* __restrict y, T* __restrict sum,
-          Moments* __restrict saved) {
-  const Row buffer(of.width);
-  float* row = buffer.numbers;
-  for (Size i = 0; i < of.batch; i++) {
+          Moments* __restrict saved, int threads) {
+#pragma omp parallel num_threads(threads) if (shared(of.batch * of.tokens * of.width, threads))
+  {
+    const Row buffer(of.width);
+#pragma omp for collapse(2) schedule(static)
+    for (Size i = 0; i < of.batch; i++)
     for (Size h = 0; h < of.tokens; h++) {
-      const Size at = i * of.tokens + h;
-      const T* own = x + at * of.width;
+      const Size at = i * of.tokens + h, start = at * of.width;
+      const T* own = x + start;
+      float* row = saved ? place(sum + start, buffer.numbers) : buffer.numbers;
+      Moments m;
       if (kind == mixing) {
         add_mixed_tokens(x + i * of.tokens * of.width, h, of.tokens, of.width / of.tokens, row);
+        m = read_row([row](Size j) { return row[j]; }, row, of.width, eps);
       } else if (kind == given) {
         const T* other = step + i * of.step_batch + h * of.step_token;
-        for (Size j = 0; j < of.width; j++) row[j] = load(own[j]) + load(other[j]);
+        m = read_row([own, other](Size j) { return load(own[j]) + load(other[j]); }, row, of.width, eps);
       } else {
-        for (Size j = 0; j < of.width; j++) row[j] = load(own[j]);
+        m = read_row([own](Size j) { return load(own[j]); }, row, of.width, eps);
       }
-      const Moments m = moments(row, of.width, eps);
       if (saved) {
         saved[at] = m;
-        store(row, sum + at * of.width, of.width);
+        store(row, sum + start, of.width);
       }
-      T* to = y + at * of.width;
-      float* value = place(to, row);
-      for (Size j = 0; j < of.width; j++) value[j] = (row[j] - m.mean) * m.rstd * weight[j] + bias[j];
-      store(value, to, of.width);
+      write_row(row, m, weight, bias, of.width, y + start, buffer.numbers);
     }
   }
 }
 
-// With g = weight * dy and n the normalised row: rstd * (g - mean(g) - n * mean(g * n)).
+// With g = weight * dy and n the normalised row: rstd * (g - mean(g) - n * mean(g * n)). The gradients of weight
+// and bias are left as (threads, 2, D), each thread's part.
 template <typename T>
 void norm_gradient(const T* __restrict dy, const T* __restrict sum, const Moments* __restrict saved,
                    const float* __restrict weight, Size rows, Size width, T* __restrict dx,
-                   float* __restrict dweight, float* __restrict dbias) {
-  const Row buffer(width);
-  for (Size at = 0; at < rows; at++) {
-    const T *out = dy + at * width, *in = sum + at * width;
-    const Moments m = saved[at];
-    float mean = 0, along = 0;
-    for (Size j = 0; j < width; j++) {
-      const float d = load(out[j]), n = (load(in[j]) - m.mean) * m.rstd, g = d * weight[j];
-      dweight[j] += d * n;
-      dbias[j] += d;
-      mean += g;
-      along += g * n;
+                   float* __restrict dparameters, int threads) {
+#pragma omp parallel num_threads(threads) if (shared(rows * width, threads))
+  {
+    const Row buffer(width);
+    float* __restrict dweight = dparameters + omp_get_thread_num() * 2 * width;
+    float* __restrict dbias = dweight + width;
+#pragma omp for schedule(static)
+    for (Size at = 0; at < rows; at++) {
+      const T *out = dy + at * width, *in = sum + at * width;
+      const Moments m = saved[at];
+      float mean = 0, along = 0;
+      for (Size j = 0; j < width; j++) {
+        const float d = load(out[j]), n = (load(in[j]) - m.mean) * m.rstd, g = d * weight[j];
+        dweight[j] += d * n;
+        dbias[j] += d;
+        mean += g;
+        along += g * n;
+      }
+      mean /= width;
+      along /= width;
+      T* to = dx + at * width;
+      float* value = place(to, buffer.numbers);
+      for (Size j = 0; j < width; j++) {
+        const float n = (load(in[j]) - m.mean) * m.rstd;
+        value[j] = m.rstd * (load(out[j]) * weight[j] - mean - n * along);
+      }
+      store(value, to, width);
     }
-    mean /= width;
-    along /= width;
-    T* to = dx + at * width;
-    float* value = place(to, buffer.numbers);
-    for (Size j = 0; j < width; j++) {
-      const float n = (load(in[j]) - m.mean) * m.rstd;
-      value[j] = m.rstd * (load(out[j]) * weight[j] - mean - n * along);
-    }
-    store(value, to, width);
   }
 }
 
 // x + Mix(x): the gradient of itself, because the mixing that gives a slice of each token to each is symmetric.
 template <typename T>
-void mixed(const T* __restrict x, Size batch, Size tokens, Size width, T* __restrict y) {
-  const Row buffer(width);
-  for (Size i = 0; i < batch; i++) {
+void mixed(const T* __restrict x, Size batch, Size tokens, Size width, T* __restrict y, int threads) {
+#pragma omp parallel num_threads(threads) if (shared(batch * tokens * width, threads))
+  {
+    const Row buffer(width);
+#pragma omp for collapse(2) schedule(static)
+    for (Size i = 0; i < batch; i++)
     for (Size h = 0; h < tokens; h++) {
       T* to = y + (i * tokens + h) * width;
       float* value = place(to, buffer.numbers);
@@ -246,25 +286,25 @@ void mixed(const T* __restrict x, Size batch, Size tokens, Size width, T* __rest
 
 #define FOR_NUMBERS_OF(name, T)                                                                             \
   extern "C" void gelu_##name(void* hidden, const float* bias, void* slope, Size tokens, Size rows,         \
-                              Size width) {                                                                 \
-    gelu(static_cast<T*>(hidden), bias, static_cast<T*>(slope), tokens, rows, width);                       \
+                              Size width, int threads) {                                                    \
+    gelu(static_cast<T*>(hidden), bias, static_cast<T*>(slope), tokens, rows, width, threads);              \
   }                                                                                                         \
   extern "C" void norm_##name(const void* x, const void* step, int kind, const float* weight,               \
                               const float* bias, float eps, Size batch, Size tokens, Size width,            \
-                              Size step_batch, Size step_token, void* y, void* sum, void* saved) {          \
+                              Size step_batch, Size step_token, void* y, void* sum, void* saved,            \
+                              int threads) {                                                                \
     norm(static_cast<const T*>(x), static_cast<const T*>(step), static_cast<Step>(kind), weight, bias, eps, \
          {batch, tokens, width, step_batch, step_token}, static_cast<T*>(y), static_cast<T*>(sum),          \
-         static_cast<Moments*>(saved));                                                                     \
+         static_cast<Moments*>(saved), threads);                                                            \
   }                                                                                                         \
   extern "C" void norm_gradient_##name(const void* dy, const void* sum, const void* saved,                  \
                                        const float* weight, Size rows, Size width, void* dx,                \
-                                       float* dweight, float* dbias) {                                      \
-    norm_gradient(static_cast<const T*>(dy), static_cast<const T*>(sum),                                    \
-                  static_cast<const Moments*>(saved), weight, rows, width, static_cast<T*>(dx), dweight,    \
-                  dbias);                                                                                   \
+                                       float* dparameters, int threads) {                                   \
+    norm_gradient(static_cast<const T*>(dy), static_cast<const T*>(sum), static_cast<const Moments*>(saved),\
+                  weight, rows, width, static_cast<T*>(dx), dparameters, threads);                          \
   }                                                                                                         \
-  extern "C" void mixed_##name(const void* x, Size batch, Size tokens, Size width, void* y) {               \
-    mixed(static_cast<const T*>(x), batch, tokens, width, static_cast<T*>(y));                              \
+  extern "C" void mixed_##name(const void* x, Size batch, Size tokens, Size width, void* y, int threads) {  \
+    mixed(static_cast<const T*>(x), batch, tokens, width, static_cast<T*>(y), threads);                     \
   }
 
 FOR_NUMBERS_OF(float, float)

@@ -1,4 +1,4 @@
-"""What lies between matrix products on one thread of a CPU, each in one pass over memory: `cpu_kernels.cpp`.
+"""What lies between matrix products on a CPU, each in one pass over memory: `cpu_kernels.cpp`.
 
 PyTorch runs sum, normalisation, bias and GELU one after another, and its normalisation of a short row takes
 longer than the row's products in a small model. Here they are one function each, with its gradient:
@@ -10,7 +10,7 @@ longer than the row's products in a small model. Here they are one function each
 `suits` says for which tensors. The layers that use them (`baselines.layers.AddNorm`, `PerTokenFFN`,
 `rankmixer.fast`) hold the same equations in PyTorch for all others, and tests hold the one to the other. The
 file is compiled by g++ when it is first needed, in seconds, and kept; without a compiler nothing suits.
-Several threads share out PyTorch's operators, so that they stay with those.
+PyTorch's threads share the rows out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ def suits(x: Tensor, step: Tensor | None = None) -> bool:
         and type(x) is Tensor
         and (step is None or (type(step) is Tensor and step.dtype == x.dtype and step.shape == x.shape))
         and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") in SUFFIX)
-        and torch.get_num_threads() == 1
         and compiled_functions() is not None
     )
 
@@ -131,7 +130,9 @@ def _networks(
 
 
 def _at_once(s: Tensor, up: Tensor) -> list[slice]:
-    """Consecutive tokens by how many networks are computed at once."""
+    """Consecutive tokens by how many networks are computed at once: all, where threads share them out."""
+    if torch.get_num_threads() > 1:
+        return [slice(None)]
     flops = max(1, 4 * len(s) * up.shape[1] * up.shape[2])
     step = max(1, min(len(up), round(FLOPS_A_CALL[s.dtype] / flops)))
     return [slice(start, start + step) for start in range(0, len(up), step)]
@@ -153,10 +154,11 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         total, moments, weight = ctx.saved_tensors
         of_sum, width = torch.empty_like(total), total.shape[-1]
-        of_weight, of_bias = torch.zeros(2, width)
+        of_parameters = torch.zeros(torch.get_num_threads(), 2, width)
         sizes = total.numel() // width, width
         known = gradient.contiguous(), total, moments, weight.float()
-        _call("norm_gradient", total, *known, *sizes, of_sum, of_weight, of_bias)
+        _call("norm_gradient", total, *known, *sizes, of_sum, of_parameters)
+        of_weight, of_bias = of_parameters.sum(0)
         of_x = _with_its_mixing(of_sum) if ctx.kind == MIXING else of_sum
         of_step = of_sum if ctx.kind == GIVEN else None
         return of_x, of_step, None, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
@@ -199,6 +201,7 @@ def _with_its_mixing(x: Tensor) -> Tensor:
 def _call(function: str, of: Tensor, *arguments: Any) -> None:
     """``function`` for the dtype of ``of``; tensors as their addresses, None as none."""
     values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    values.append(torch.get_num_threads())
     compiled = getattr(compiled_functions(), f"{function}_{SUFFIX[of.dtype]}")
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(f"fused::{function}"):

@@ -19,17 +19,17 @@ SOURCE = Path(__file__).with_name("cpu_kernels.cpp")
 # As fast-math, but for what would alter the numbers of other code (denormals) or hide one that is not finite.
 # Without peeling, a row's sums do not depend on where in memory it lies: the same numbers in every run.
 FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC"),
+    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC", "-fopenmp"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
     *("-freciprocal-math", "--param=vect-max-peeling-for-alignment=0"),
 )
 DTYPES = ("float", "bfloat16")  # every function is there for both, named so
-Pointer, Size = ctypes.c_void_p, ctypes.c_int64
-ARGUMENTS: dict[str, list[Any]] = {
-    "gelu": [Pointer] * 3 + [Size] * 3,
-    "norm": [Pointer, Pointer, ctypes.c_int, Pointer, Pointer, ctypes.c_float] + [Size] * 5 + [Pointer] * 3,
-    "norm_gradient": [Pointer] * 4 + [Size] * 2 + [Pointer] * 3,
-    "mixed": [Pointer] + [Size] * 3 + [Pointer],
+Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
+    "gelu": [Pointer] * 3 + [Size] * 3 + [Int],
+    "norm": [Pointer, Pointer, Int, Pointer, Pointer, ctypes.c_float] + [Size] * 5 + [Pointer] * 3 + [Int],
+    "norm_gradient": [Pointer] * 4 + [Size] * 2 + [Pointer] * 2 + [Int],
+    "mixed": [Pointer] + [Size] * 3 + [Pointer, Int],
 }
 
 

@@ -28,7 +28,7 @@ def environment() -> dict[str, str | int | None]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "cpu_kernels": "compiled" if compiled_functions() else "none",  # used on one thread
+        "cpu_kernels": "compiled" if compiled_functions() else "none",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit(),
     }

@@ -2,7 +2,7 @@
 
 `Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
 
-CPU, one thread
+CPU
     Mixing, residual and normalisation in one pass over memory (`baselines.cpu_kernels`), in inference and
     training. What helps others as much is not here: `AddNorm` and `PerTokenFFN` of `baselines.layers` go
     through the same kernels, `harness.row_blocks` takes a batch through them in blocks of rows,
@@ -12,7 +12,7 @@ CPU, one thread
 
     No faster: GELU fused into oneDNN's product, `torch.compile`.
 
-CPU, several threads or without a compiler
+CPU without a compiler
     Inference works in place, and short slices are mixed as whole numbers (`_mixed`). Training is plain.
 
 CUDA

@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 import run_bench
+from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = str(ROOT / "run_bench.py")
@@ -203,10 +204,6 @@ def finished(tmp_path_factory) -> Path:
 @pytest.fixture
 def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
     """Calls the command line in this process."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in ("BENCH_CACHE", "BENCH_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
@@ -219,9 +216,9 @@ def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
             run_bench.main()
         return Outcome(end.value.code, *capsys.readouterr())  # type: ignore[arg-type]
 
-    yield call  # type: ignore[misc]
+    with threads_at_work(1):
+        yield call  # type: ignore[misc]
     sys.modules.pop("own_models", None)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

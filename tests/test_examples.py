@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 import yaml
 from pydantic_core import PydanticUndefined
 from typer.testing import CliRunner
@@ -29,6 +28,7 @@ from harness.tokens import Inputs
 from suites import suite
 from suites.search import DEFAULT_SEARCH
 from tests.harness.schemas import TABLE_SIZES, small_schema
+from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = Path("examples/own_data")
@@ -54,9 +54,7 @@ def journey(tmp_path_factory) -> Path:
     """A folder in which the first block of commands of datasets/README.md has been run."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("*.csv", "__pycache__"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with threads_at_work(1), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("BENCH_CACHE", raising=False)
         for line in blocks(README["datasets"], "bash")[0].splitlines():
@@ -67,7 +65,6 @@ def journey(tmp_path_factory) -> Path:
                 assert outcome.exit_code == 0, f"{line}: {outcome.output}"
             else:
                 subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True)
-    torch.set_num_threads(threads)
     return folder
 
 

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines import cpu_kernels, cpu_library
 from baselines.layers import AddNorm, PerTokenFFN
 from rankmixer.mixing import mix_tokens
+from tests.threads import threads_at_work
 
 pytestmark = pytest.mark.skipif(
     cpu_library.compiled_functions() is None, reason="NO COMPILER (g++): kernels untested"
@@ -30,10 +31,8 @@ BOTH = pytest.mark.parametrize("dtype", NUMBERS)
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads_at_work(1):
+        yield
 
 
 def assert_near(got: list[Tensor], wanted: list[Tensor], dtype: torch.dtype, times: float = 1.0) -> None:
@@ -173,6 +172,53 @@ def test_the_same_numbers_give_the_same_bits_wherever_they_lie(dtype):
     assert all(torch.equal(result, results[0]) for result in results)
 
 
+@BOTH
+@pytest.mark.parametrize("number", [2, 3])
+def test_threads_share_the_rows_out_and_alter_no_number(dtype, number):
+    norm, x = random_norm(64), torch.randn(45, 16, 64).to(dtype).requires_grad_()
+    bias, along = torch.randn(3, 64), torch.randn_like(x)
+
+    def results() -> list[Tensor]:
+        found = [x.detach().clone()]
+        cpu_kernels._call("gelu", found[0], found[0], bias, None, 3, 15 * 16, 64)
+        for y in (norm(x, x), cpu_kernels.mix_add_norm(x, norm)):
+            found += [y, *torch.autograd.grad(y, [x, *norm.parameters()], along)]
+        return found
+
+    alone = results()
+    with threads_at_work(number):
+        together = results()
+    sums = (3, 4, 7, 8)  # over rows: the gradients of weight and bias
+    assert all(
+        torch.equal(a, b) for k, (a, b) in enumerate(zip(alone, together, strict=True)) if k not in sums
+    )
+    assert_near([together[k] for k in sums], [alone[k] for k in sums], torch.float32)
+
+
+@BOTH
+def test_networks_on_several_threads_are_those_on_one(dtype):
+    network, s = PerTokenFFN(16, 32, 64).to(dtype), torch.randn(70, 16, 32).to(dtype).requires_grad_()
+
+    def results() -> list[Tensor]:
+        y = network(s)
+        return [y, *torch.autograd.grad(y.square().sum(), [s, *network.parameters()])]
+
+    alone = results()
+    with threads_at_work(2):
+        assert cpu_kernels.suits(s)
+        assert_near(results(), alone, dtype)
+
+
+@pytest.mark.parametrize("far", [3e3, -3e3])
+def test_a_row_far_from_zero_or_whose_first_number_is_far_from_the_others_is_normalised(far):
+    norm, x = random_norm(128), torch.randn(2, 3, 128)
+    x[0] += far
+    x[1, :, 0] = far
+    with torch.no_grad():
+        for got, wanted in zip(norm(x), exact(norm)(x.double()), strict=True):
+            assert_near([got], [wanted], torch.float32, 100)
+
+
 def test_products_under_autocast_are_in_its_dtype_and_weights_get_their_own():
     network, s = PerTokenFFN(3, 8, 16), torch.randn(6, 3, 8, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -205,8 +251,6 @@ def test_what_does_not_suit_goes_the_plain_way():
         assert not cpu_kernels.suits(mode.from_tensor(x))
     with torch.autocast("cpu", dtype=torch.float16):
         assert not cpu_kernels.suits(x)
-    torch.set_num_threads(2)
-    assert not cpu_kernels.suits(x)
 
 
 def test_a_batch_without_rows_has_none():

@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from baselines.layers import Output, View
 from harness.row_blocks import WHOLE_ROWS, in_row_blocks
+from tests.threads import threads_at_work
 
 SIZES = (1, WHOLE_ROWS, WHOLE_ROWS + 1, 2 * WHOLE_ROWS + 7)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads_at_work(1):
+        yield
 
 
 class Watched(nn.Module):

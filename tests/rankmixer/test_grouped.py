@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.layers import PerTokenLinear
 from rankmixer import grouped
 from rankmixer.grouped import grouped_experts, grouped_ffn, grouped_swiglu
+from tests.threads import threads_at_work
 
 
 @pytest.fixture(params=["group by group", "in one batch"])
@@ -27,10 +28,8 @@ def way(request, monkeypatch):
 
 @pytest.fixture(params=[1, 3])
 def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with threads_at_work(request.param):
+        yield request.param
 
 
 def layers(num_tokens: int, dim: int, hidden: int) -> tuple[PerTokenLinear, PerTokenLinear]:

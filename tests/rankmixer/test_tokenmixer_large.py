@@ -19,6 +19,7 @@ from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
 from rankmixer.tokenmixer_large import EPS, Block, TokenMixerLarge
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
+from tests.threads import threads_at_work
 
 Config = TokenMixerLarge.Config
 Experts = SparseSwiGLU.Config
@@ -345,13 +346,8 @@ def test_sparse_evaluation_is_dense_evaluation_with_the_same_gates(num_experts, 
     layer = experts_layer(num_experts=num_experts, active_ratio=active_ratio).eval()
     s = random_tokens(70, 4, 6)
     dense, gates = layer(s)  # gradients are wanted, so all experts are computed
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            sparse, same = layer(s)
-    finally:
-        torch.set_num_threads(before)
+    with threads_at_work(threads), torch.no_grad():
+        sparse, same = layer(s)
     assert torch.equal(gates, same)
     torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-12)
 
