@@ -29,6 +29,7 @@ from harness.execute import build_model
 from harness.figures import figure
 from harness.peaks import synchronize
 from harness.plain_torch import PlainTraining
+from harness.quiet import quiet_libraries
 from harness.runs import RunSpec
 from harness.train import autocast, dense_optimizer, prediction_loss, train_step
 
@@ -58,10 +59,7 @@ def profile_pipeline(
     }
     rates: dict[str, list[float]] = {name: [] for name in makers}
     with ExitStack() as stack:
-        processes = {
-            name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for name in makers
-        }
+        processes = {name: stack.enter_context(_process()) for name in makers}
         for name, process in processes.items():
             process.submit(_begin, makers[name], torch.get_num_threads()).result()
         for _ in range(repeats):
@@ -84,6 +82,10 @@ def profile_pipeline(
         told("indexed_torch_samples_per_second", rates["indexed"], "samples/s"),
         *(told(f"pipeline_{s}_share", [of[s] for of in shares], "of a step") for s in STAGES),
     ]
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=quiet_libraries)
 
 
 _timed: list[Step] = []  # the one step of this process
