@@ -190,7 +190,7 @@ inline void add_mixed_tokens(const T* tokens, Size h, Size count, Size slice, fl
   }
 }
 
-enum Step { nothing, given, mixing };
+enum Step { nothing, given, biased, mixing };
 
 struct Rows {
   Size batch, tokens, width;
@@ -198,8 +198,8 @@ struct Rows {
 };
 
 template <typename T>
-void norm(const T* __restrict x, const T* __restrict step, Step kind, const float* __restrict weight,
-          const float* __restrict bias, float eps, Rows of, T* __restrict y, T* __restrict sum,
+void norm(const T* __restrict x, const T* __restrict step, const float* __restrict step_bias, Step kind,
+          const float* __restrict weight, const float* __restrict bias, float eps, Rows of, T* __restrict y, T* __restrict sum,
           Moments* __restrict saved, int threads) {
 #pragma omp parallel num_threads(threads) if (shared(of.batch * of.tokens * of.width, threads))
   {
@@ -214,6 +214,11 @@ void norm(const T* __restrict x, const T* __restrict step, Step kind, const floa
       if (kind == mixing) {
         add_mixed_tokens(x + i * of.tokens * of.width, h, of.tokens, of.width / of.tokens, row);
         m = read_row([row](Size j) { return row[j]; }, row, of.width, eps);
+      } else if (kind == biased) {
+        const T* other = step + i * of.step_batch + h * of.step_token;
+        const float* more = step_bias + h * of.width;
+        const auto number = [own, other, more](Size j) { return load(own[j]) + load(other[j]) + more[j]; };
+        m = read_row(number, row, of.width, eps);
       } else if (kind == given) {
         const T* other = step + i * of.step_batch + h * of.step_token;
         m = read_row([own, other](Size j) { return load(own[j]) + load(other[j]); }, row, of.width, eps);
@@ -289,13 +294,13 @@ void mixed(const T* __restrict x, Size batch, Size tokens, Size width, T* __rest
                               Size width, int threads) {                                                    \
     gelu(static_cast<T*>(hidden), bias, static_cast<T*>(slope), tokens, rows, width, threads);              \
   }                                                                                                         \
-  extern "C" void norm_##name(const void* x, const void* step, int kind, const float* weight,               \
-                              const float* bias, float eps, Size batch, Size tokens, Size width,            \
-                              Size step_batch, Size step_token, void* y, void* sum, void* saved,            \
-                              int threads) {                                                                \
-    norm(static_cast<const T*>(x), static_cast<const T*>(step), static_cast<Step>(kind), weight, bias, eps, \
-         {batch, tokens, width, step_batch, step_token}, static_cast<T*>(y), static_cast<T*>(sum),          \
-         static_cast<Moments*>(saved), threads);                                                            \
+  extern "C" void norm_##name(const void* x, const void* step, const float* step_bias, int kind,            \
+                              const float* weight, const float* bias, float eps, Size batch, Size tokens,   \
+                              Size width, Size step_batch, Size step_token, void* y, void* sum,             \
+                              void* saved, int threads) {                                                   \
+    norm(static_cast<const T*>(x), static_cast<const T*>(step), step_bias, static_cast<Step>(kind), weight, \
+         bias, eps, {batch, tokens, width, step_batch, step_token}, static_cast<T*>(y),                     \
+         static_cast<T*>(sum), static_cast<Moments*>(saved), threads);                                      \
   }                                                                                                         \
   extern "C" void norm_gradient_##name(const void* dy, const void* sum, const void* saved,                  \
                                        const float* weight, Size rows, Size width, void* dx,                \

@@ -6,6 +6,7 @@ longer than the row's products in a small model. Here they are one function each
     add_norm(x, step, norm)     LN(x + step), or LN(x) without a step
     mix_add_norm(x, norm)       LN(x + Mix(x)), RankMixer's mixing
     per_token_ffn(s, ...)       GELU(s W + b) W' + b', of its own for every token
+    ffn_add_norm(s, ..., norm)  LN(s + per_token_ffn(s))
 
 `suits` says for which tensors. The layers that use them (`baselines.layers.AddNorm`, `PerTokenFFN`,
 `rankmixer.fast`) hold the same equations in PyTorch for all others, and tests hold the one to the other. The
@@ -24,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from baselines.cpu_library import compiled_functions
 
 SUFFIX = {torch.float32: "float", torch.bfloat16: "bfloat16"}
-NOTHING, GIVEN, MIXING = 0, 1, 2  # what is added before the normalisation
+NOTHING, GIVEN, BIASED, MIXING = range(4)  # what is added before the normalisation
 # As many tokens' networks at once as have these FLOPs: fewer, and calls cost more than the cache saves.
 FLOPS_A_CALL = {torch.float32: 16e6, torch.bfloat16: 128e6}
 
@@ -59,6 +60,21 @@ def per_token_ffn(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bia
         return _networks(s, up, up_bias, down, down_bias, None, None)
 
 
+def ffn_add_norm(
+    s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, norm: nn.LayerNorm
+) -> Tensor:
+    """LN(s + FFN(s)), the last bias added where the sum is: not under autocast.
+
+    Shapes
+        as `per_token_ffn`.
+    """
+    if torch.is_grad_enabled():
+        v = _PerTokenFFN.apply(s, up, up_bias, down, None)
+    else:
+        v = _networks(s, up, up_bias, down, None, None, None)
+    return _normalised(s, v, BIASED, norm, down_bias)
+
+
 def add_norm(x: Tensor, step: Tensor | None, norm: nn.LayerNorm) -> Tensor:
     """LN(x + step) over the last dimension.
 
@@ -77,23 +93,28 @@ def mix_add_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return _normalised(x, None, MIXING, norm)
 
 
-def _normalised(x: Tensor, step: Tensor | None, kind: int, norm: nn.LayerNorm) -> Tensor:
+def _normalised(
+    x: Tensor, step: Tensor | None, kind: int, norm: nn.LayerNorm, step_bias: Tensor | None = None
+) -> Tensor:
     if torch.is_grad_enabled():
-        return _Norm.apply(x, step, kind, norm.weight, norm.bias, norm.eps)
-    return _norm(x, step, kind, norm.weight, norm.bias, norm.eps, None, None)
+        return _Norm.apply(x, step, step_bias, kind, norm.weight, norm.bias, norm.eps)
+    return _norm(x, step, step_bias, kind, norm.weight, norm.bias, norm.eps, None, None)
 
 
 class _PerTokenFFN(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
+    ) -> Tensor:
         hidden = s.new_empty(len(up), len(s), up.shape[2])
         slope = torch.empty_like(hidden)
         ctx.save_for_backward(s, up, down, hidden, slope)
+        ctx.has_bias = down_bias is not None
         return _networks(s, up, up_bias, down, down_bias, hidden, slope)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         s, up, down, hidden, slope = ctx.saved_tensors
         x, of_v = s.transpose(0, 1), gradient.transpose(0, 1)
         of_x, of_up, of_down = torch.empty_like(x), torch.empty_like(up), torch.empty_like(down)
@@ -104,7 +125,8 @@ class _PerTokenFFN(torch.autograd.Function):
             torch.sum(of_hidden, 1, keepdim=True, out=of_up_bias[at])
             torch.bmm(x[at].transpose(1, 2), of_hidden, out=of_up[at])
             of_x[at] = torch.bmm(of_hidden, up[at].transpose(1, 2))
-        return of_x.transpose(0, 1), of_up, of_up_bias, of_down, gradient.sum(0).unsqueeze(1)
+        of_down_bias = gradient.sum(0).unsqueeze(1) if ctx.has_bias else None
+        return of_x.transpose(0, 1), of_up, of_up_bias, of_down, of_down_bias
 
 
 def _networks(
@@ -112,20 +134,23 @@ def _networks(
     up: Tensor,
     up_bias: Tensor,
     down: Tensor,
-    down_bias: Tensor,
+    down_bias: Tensor | None,
     hidden: Tensor | None,
     slope: Tensor | None,
 ) -> Tensor:
     """A few tokens' networks after another's, whose hidden numbers are still in the cache when they are read.
 
-    ``hidden`` and ``slope`` (T, B, M), if given, take what backward needs.
+    ``hidden`` and ``slope`` (T, B, M), if given, take what backward needs. ``down_bias`` may be left out.
     """
     x, v = s.transpose(0, 1), s.new_empty(len(up), len(s), down.shape[2])
-    up_bias, down_bias = up_bias.float(), down_bias.to(s.dtype)
+    up_bias = up_bias.float()
     for at in _at_once(s, up):
         h = torch.bmm(x[at], up[at], out=None if hidden is None else hidden[at])
         _call("gelu", h, h, up_bias[at], None if slope is None else slope[at], *h.shape)
-        torch.baddbmm(down_bias[at], h, down[at], out=v[at])
+        if down_bias is None:
+            torch.bmm(h, down[at], out=v[at])
+        else:
+            torch.baddbmm(down_bias[at].to(s.dtype), h, down[at], out=v[at])
     return v.transpose(0, 1)
 
 
@@ -141,13 +166,20 @@ def _at_once(s: Tensor, up: Tensor) -> list[slice]:
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, step: Tensor | None, kind: int, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any,
+        x: Tensor,
+        step: Tensor | None,
+        step_bias: Tensor | None,
+        kind: int,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
     ) -> Tensor:
         total = torch.empty_like(x, memory_format=torch.contiguous_format)
         moments = x.new_empty(*x.shape[:-1], 2, dtype=torch.float32)
         ctx.save_for_backward(total, moments, weight)
         ctx.kind = kind
-        return _norm(x, step, kind, weight, bias, eps, total, moments)
+        return _norm(x, step, step_bias, kind, weight, bias, eps, total, moments)
 
     @staticmethod
     @once_differentiable
@@ -160,13 +192,15 @@ class _Norm(torch.autograd.Function):
         _call("norm_gradient", total, *known, *sizes, of_sum, of_parameters)
         of_weight, of_bias = of_parameters.sum(0)
         of_x = _with_its_mixing(of_sum) if ctx.kind == MIXING else of_sum
-        of_step = of_sum if ctx.kind == GIVEN else None
-        return of_x, of_step, None, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
+        of_step = of_sum if ctx.kind in (GIVEN, BIASED) else None
+        of_step_bias = of_sum.sum(0).unsqueeze(1) if ctx.kind == BIASED else None
+        return of_x, of_step, of_step_bias, None, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
 
 
 def _norm(
     x: Tensor,
     step: Tensor | None,
+    step_bias: Tensor | None,
     kind: int,
     weight: Tensor,
     bias: Tensor,
@@ -181,7 +215,9 @@ def _norm(
         step = step.contiguous()
     y = torch.empty_like(x)
     sizes = x.numel() // (tokens * width), tokens, width, *_strides(step)
-    _call("norm", x, x, step, kind, weight.float(), bias.float(), eps, *sizes, y, total, moments)
+    if step_bias is not None:
+        step_bias = step_bias.float()
+    _call("norm", x, x, step, step_bias, kind, weight.float(), bias.float(), eps, *sizes, y, total, moments)
     return y
 
 

@@ -27,7 +27,7 @@ DTYPES = ("float", "bfloat16")  # every function is there for both, named so
 Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
     "gelu": [Pointer] * 3 + [Size] * 3 + [Int],
-    "norm": [Pointer, Pointer, Int, Pointer, Pointer, ctypes.c_float] + [Size] * 5 + [Pointer] * 3 + [Int],
+    "norm": [Pointer] * 3 + [Int] + [Pointer] * 2 + [ctypes.c_float] + [Size] * 5 + [Pointer] * 3 + [Int],
     "norm_gradient": [Pointer] * 4 + [Size] * 2 + [Pointer] * 2 + [Int],
     "mixed": [Pointer] + [Size] * 3 + [Pointer, Int],
 }

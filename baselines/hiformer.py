@@ -28,6 +28,7 @@ from baselines.layers import (
     Knobs,
     PerTokenFFN,
     PerTokenLinear,
+    ffn_add_norm,
     require_divisible,
     require_positive,
     tunable,
@@ -135,7 +136,7 @@ class HiFormerLayer(nn.Module):
             s = x + self.attend(self.attention_norm(x))
             return s + self.ffn(self.ffn_norm(s))
         s = self.attention_norm(x, self.attend(x))
-        return self.ffn_norm(s, self.ffn(s))
+        return ffn_add_norm(s, self.ffn, self.ffn_norm)
 
 
 class HiFormer(nn.Module):

@@ -238,6 +238,18 @@ class AddNorm(nn.LayerNorm):
         return super().forward(x if step is None else x + step)  # in x's layout, which the norm need not copy
 
 
+def ffn_add_norm(s: Tensor, ffn: nn.Module, norm: AddNorm) -> Tensor:
+    """``norm(s, ffn(s))``, where the last bias of a `PerTokenFFN` need not cost a pass over memory.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+    """
+    if isinstance(ffn, PerTokenFFN) and cpu_kernels.suits(s) and not torch.is_autocast_enabled("cpu"):
+        up, down = ffn.up, ffn.down
+        return cpu_kernels.ffn_add_norm(s, up.weight, up.bias, down.weight, down.bias, norm)
+    return norm(s, ffn(s))
+
+
 class MultiHeadSelfAttention(nn.Module):
     r"""Scaled dot-product self-attention over tokens, heads concatenated, no output projection.
 

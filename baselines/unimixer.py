@@ -33,6 +33,7 @@ from baselines.layers import (
     Knobs,
     PerTokenFFN,
     PerTokenLinear,
+    ffn_add_norm,
     require_divisible,
     require_positive,
     tunable,
@@ -111,7 +112,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.mixing_norm(x, self.mixing(x))
-        return self.ffn_norm(s, self.ffn(s))
+        return ffn_add_norm(s, self.ffn, self.ffn_norm)
 
 
 class UniMixer(nn.Module):

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines import cpu_kernels
+from baselines.layers import ffn_add_norm
 
 WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton") is not None
 
@@ -67,7 +68,7 @@ def block_of_cpu_kernels(block: Any, x: Tensor) -> Tensor:
         (B, T, D) -> (B, T, D).
     """
     s = cpu_kernels.mix_add_norm(x, block.mixing_norm)
-    return block.ffn_norm(s, block.ffn(s))
+    return ffn_add_norm(s, block.ffn, block.ffn_norm)
 
 
 def block_in_place(block: Any, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import cpu_kernels, cpu_library
-from baselines.layers import AddNorm, PerTokenFFN
+from baselines.layers import AddNorm, PerTokenFFN, ffn_add_norm
 from rankmixer.mixing import mix_tokens
 from tests.threads import threads_at_work
 
@@ -106,6 +106,15 @@ def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
         assert_near([y], [out], dtype, 10)
 
 
+def networks_one_by_one(network: PerTokenFFN, s: Tensor) -> Tensor:
+    """Token by token, so that no library's batched product is both sides' answer."""
+    rows = []
+    for t in range(s.shape[1]):
+        hidden = functional.gelu(s[:, t] @ network.up.weight[t] + network.up.bias[t])
+        rows.append(hidden @ network.down.weight[t] + network.down.bias[t])
+    return torch.stack(rows, dim=1)
+
+
 @BOTH
 @pytest.mark.parametrize("flops", [1, 5e3, 1e9])
 def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flops, monkeypatch):
@@ -116,15 +125,38 @@ def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flo
     assert y.grad_fn.name() == "_PerTokenFFNBackward"
     got = [y, *torch.autograd.grad(y, [s, *network.parameters()], along)]
     reference, x = exact(network), exactly(s)
-    rows = []
-    for t in range(5):  # token by token, so that no library's batched product is both sides' answer
-        hidden = functional.gelu(x[:, t] @ reference.up.weight[t] + reference.up.bias[t])
-        rows.append(hidden @ reference.down.weight[t] + reference.down.bias[t])
-    z = torch.stack(rows, dim=1)
+    z = networks_one_by_one(reference, x)
     wanted = [z, *torch.autograd.grad(z, [x, *reference.parameters()], along.double())]
     assert_near(got, wanted, dtype)
     with torch.no_grad():
         assert_near([network(s)], [z], dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_the_norm_after_the_networks_adds_their_last_bias(dtype, tokens):
+    network, norm = PerTokenFFN(tokens, 24, 20).to(dtype), random_norm(24)
+    nn.init.normal_(network.down.bias)
+    s = torch.randn(7, tokens, 24).to(dtype).requires_grad_()
+    along = torch.randn_like(s)
+    y = ffn_add_norm(s, network, norm)
+    assert y.grad_fn.name() == "_NormBackward"
+    got = [y, *torch.autograd.grad(y, [s, *network.parameters(), *norm.parameters()], along)]
+    reference, exact_norm, x = exact(network), exact(norm), exactly(s)
+    total = x + networks_one_by_one(reference, x)
+    z = functional.layer_norm(total, (24,), exact_norm.weight, exact_norm.bias, norm.eps)
+    parameters = [*reference.parameters(), *exact_norm.parameters()]
+    assert_near(got, [z, *torch.autograd.grad(z, [x, *parameters], along.double())], dtype, 5)
+    with torch.no_grad():
+        assert_near([ffn_add_norm(s, network, norm)], [z], dtype, 5)
+
+
+def test_under_autocast_the_norm_after_the_networks_is_in_the_precision_of_its_input():
+    network, norm, s = PerTokenFFN(3, 8, 16), random_norm(8), torch.randn(6, 3, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = ffn_add_norm(s, network, norm)
+    assert y.dtype == torch.float32
+    assert_near([y], [exact(norm)(s.double() + exact(network)(s.double()))], torch.bfloat16, 2)
 
 
 def test_gelu_and_its_slope_are_those_of_the_normal_distribution():
@@ -143,7 +175,7 @@ def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
     step = (x * torch.rand(width)).bfloat16()
     x[0, :3], step[0, :3] = torch.tensor([1.0, 1 + 2**-7, -1.0]), torch.tensor([2**-8, 2**-8, -(2**-8)])
     norm, total, moments = AddNorm(width), torch.empty_like(x), torch.empty(1, 2)
-    cpu_kernels._norm(x, step, cpu_kernels.GIVEN, norm.weight, norm.bias, 1e-5, total, moments)
+    cpu_kernels._norm(x, step, None, cpu_kernels.GIVEN, norm.weight, norm.bias, 1e-5, total, moments)
     assert torch.equal(total, (x.float() + step.float()).bfloat16())
     assert total[0, :3].tolist() == [1.0, 1 + 2**-6, -1.0]
 
