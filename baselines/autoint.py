@@ -82,7 +82,7 @@ class AutoInt(nn.Module):
         torch.Size([2, 24])
     """
 
-    rows_at_once = 256
+    rows_at_once = 128
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

@@ -49,7 +49,7 @@ class Transformer(nn.Module):
         torch.Size([2, 8])
     """
 
-    rows_at_once = 256
+    rows_at_once = 128
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:

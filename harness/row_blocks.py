@@ -3,8 +3,8 @@
 A block's activations stay in the cache, and in memory that is already mapped, where those of some thousand
 rows do not: attention over tokens gains a quarter. What is mostly large products loses a tenth, so
 architectures that work token by token ask for it by the number of rows that is fastest (``rows_at_once``:
-256 where attention or shared weights leave little to compute, 512 with a network for every token), and small
-batches stay whole.
+128 where attention or shared weights leave little to compute, up to 512 with a network for every token), and
+a batch of no more than two blocks stays whole.
 Several threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants
 the batch whole.
 
@@ -22,12 +22,10 @@ from torch import Tensor
 
 from baselines.layers import Output, View
 
-WHOLE_ROWS = 1024  # are not cut
-
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
     """``backbone`` of the tokens (B, T, d), by blocks where that is faster and changes nothing."""
-    if len(tokens) <= WHOLE_ROWS or not _may_be_cut(backbone, tokens):
+    if not _may_be_cut(backbone, tokens) or len(tokens) <= 2 * backbone.rows_at_once:
         return backbone(tokens)
     blocks = tokens.split(backbone.rows_at_once)
     results = [backbone(block) for block in blocks]

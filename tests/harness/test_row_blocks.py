@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import Output, View
-from harness.row_blocks import WHOLE_ROWS, in_row_blocks
+from harness.row_blocks import in_row_blocks
 from tests.threads import threads_at_work
 
-SIZES = (1, WHOLE_ROWS, WHOLE_ROWS + 1, 2 * WHOLE_ROWS + 7)
+ROWS = 200  # at once
+SIZES = (1, 2 * ROWS, 2 * ROWS + 1, 4 * ROWS + 7)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 class Watched(nn.Module):
     """A map of each row, which notes how many rows it was given."""
 
-    rows_at_once = 200
+    rows_at_once = ROWS
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,11 +79,11 @@ def test_blocks_give_the_values_and_the_gradients_of_the_whole_batch(rows):
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_no_block_is_longer_than_it_may_be_and_none_is_empty(grad):
-    backbone, longest = Watched(), Watched.rows_at_once
+    backbone = Watched()
     with torch.set_grad_enabled(grad):
-        in_row_blocks(backbone, tokens_of(8 * longest + 1))
-        in_row_blocks(backbone, tokens_of(WHOLE_ROWS))
-    assert backbone.calls == [longest] * 8 + [1, WHOLE_ROWS]
+        in_row_blocks(backbone, tokens_of(8 * ROWS + 1))
+        in_row_blocks(backbone, tokens_of(2 * ROWS))
+    assert backbone.calls == [ROWS] * 8 + [1, 2 * ROWS]
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -98,19 +99,19 @@ def test_views_are_put_together_and_penalties_and_statistics_averaged_over_rows(
 
 
 def test_an_architecture_that_does_not_ask_has_its_whole_batch():
-    backbone, tokens = Unasked(), tokens_of(2 * WHOLE_ROWS)
+    backbone, tokens = Unasked(), tokens_of(4 * ROWS)
     in_row_blocks(backbone, tokens)
-    assert backbone.calls == [2 * WHOLE_ROWS]
+    assert backbone.calls == [4 * ROWS]
 
 
 def test_a_sparse_model_has_its_whole_batch():
-    backbone, tokens = Sparse(), tokens_of(2 * WHOLE_ROWS)
+    backbone, tokens = Sparse(), tokens_of(4 * ROWS)
     in_row_blocks(backbone, tokens)
-    assert backbone.calls == [2 * WHOLE_ROWS]
+    assert backbone.calls == [4 * ROWS]
 
 
 def test_several_threads_have_the_whole_batch():
-    backbone, tokens = Watched(), tokens_of(2 * WHOLE_ROWS)
+    backbone, tokens = Watched(), tokens_of(4 * ROWS)
     torch.set_num_threads(2)
     in_row_blocks(backbone, tokens)
-    assert backbone.calls == [2 * WHOLE_ROWS]
+    assert backbone.calls == [4 * ROWS]
