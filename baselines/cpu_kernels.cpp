@@ -199,8 +199,8 @@ struct Rows {
 
 template <typename T>
 void norm(const T* __restrict x, const T* __restrict step, const float* __restrict step_bias, Step kind,
-          const float* __restrict weight, const float* __restrict bias, float eps, Rows of, T* __restrict y, T* __restrict sum,
-          Moments* __restrict saved, int threads) {
+          const float* __restrict weight, const float* __restrict bias, float eps, Rows of, T* __restrict y,
+          T* __restrict sum, Moments* __restrict saved, int threads) {
 #pragma omp parallel num_threads(threads) if (shared(of.batch * of.tokens * of.width, threads))
   {
     const Row buffer(of.width);
