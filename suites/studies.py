@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import PercentilePruner
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
@@ -133,8 +133,6 @@ class RowStudy:
 
         Raises InputError where hardly any structure meets the budget.
         """
-        if not any(trial.state != TrialState.FAIL for trial in self._defaults_tried()):
-            self.study.enqueue_trial(self._defaults(), user_attrs={"default": True})
         made: list[FrozenTrial] = []
         try:
             self.study.optimize(
@@ -185,7 +183,20 @@ class RowStudy:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _defaults_tried(self) -> list[FrozenTrial]:
-        return [trial for trial in self._trials() if "default" in trial.user_attrs]
+        return [trial for trial in self._trials() if trial.user_attrs.get("default")]
+
+    def _takes_defaults(self, trial: optuna.Trial) -> bool:
+        """Whether no earlier trial lives that takes them, or that has yet to find out whether it does.
+
+        Not Optuna's queue of trials: two processes may take the same one from it in SQLite, which ignores
+        ``SELECT ... FOR UPDATE``.
+        """
+        earlier = [other for other in self._trials() if other.number < trial.number]
+        return not any(
+            other.user_attrs.get("default", other.state == TrialState.RUNNING)
+            for other in earlier
+            if other.state != TrialState.FAIL
+        )
 
     def _defaults(self) -> dict[str, Any]:
         training = self.setting.suite.training
@@ -195,7 +206,12 @@ class RowStudy:
 
     def _objective(self, trial: optuna.Trial) -> float:
         # Its own sampler, so that a process that goes on later does not draw the same numbers again.
-        self.study.sampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + trial.number)
+        sampler: BaseSampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + trial.number)
+        takes_defaults = self._takes_defaults(trial)
+        trial.set_user_attr("default", takes_defaults)
+        if takes_defaults:
+            sampler = PartialFixedSampler(self._defaults(), sampler)
+        self.study.sampler = sampler
         spec = self._spec(trial)
 
         def judge(number: int, score: float) -> None:

@@ -64,6 +64,18 @@ def once(*arguments):
 studies.validation_score = once
 """
 
+# Workers that ask for their first trial at the same moment.
+TOGETHER = """
+import os, time, optuna
+from pathlib import Path
+def together(*arguments, original=optuna.Study.ask):
+    Path(f"asks-{os.getpid()}").touch()
+    while len(list(Path().glob("asks-*"))) < 2:
+        time.sleep(0.01)
+    return original(*arguments)
+optuna.Study.ask = together
+"""
+
 
 def two_rows(folder: Path, **changes: object) -> Path:
     suite = yaml.safe_load((folder / "tiny.yaml").read_text())
@@ -256,12 +268,14 @@ def test_workers_that_begin_at_the_same_moment_all_open_the_storage(tmp_path):
         assert list(pool.map(opened, range(workers))) == [[]] * workers
 
 
-def test_two_workers_share_the_trials_and_write_one_file(tmp_path):
+@pytest.mark.parametrize("extra", ["", TOGETHER], ids=["as they come", "at the same moment"])
+def test_two_workers_share_the_trials_and_write_one_file(tmp_path, extra):
     folder = two_rows(own_folder(tmp_path))
-    outcomes: list[Outcome] = [ended(process) for process in [worker(folder), worker(folder)]]
+    outcomes: list[Outcome] = [ended(process) for process in [worker(folder, extra), worker(folder, extra)]]
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     for name, trials in studies(folder).items():
         assert TRIALS <= len(judged(trials)) <= TRIALS + 1  # both may begin the last one at once
+        assert [trial.user_attrs["default"] for trial in trials].count(True) == 1
         assert settings(folder)["rows"][name]["trained"] == TRIALS
 
 
