@@ -46,7 +46,7 @@ def source_hash(name: str) -> str:
     """Twelve hex digits over the files that define an architecture, so that an edited one is run anew.
 
     Those are its class's own and what they import at their top, directly or not, from its package (of a file
-    in no package: from the files beside it) and from ours.
+    in no package: from the files beside it) and from ours, each with the C++ of its name beside it.
     """
     module = inspect.getmodule(architecture_class(name))
     assert module is not None
@@ -58,7 +58,9 @@ def source_hash(name: str) -> str:
         packages |= {path.stem for path in Path(inspect.getfile(module)).parent.glob("*.py")}
     digest = hashlib.sha256()
     for found in sorted(_imported(module, packages, {module.__name__})):
-        digest.update(Path(inspect.getfile(sys.modules[found])).read_bytes())
+        path = Path(inspect.getfile(sys.modules[found]))
+        for source in (path, path.with_suffix(".cpp")):
+            digest.update(source.read_bytes() if source.exists() else b"")
     return digest.hexdigest()[:12]
 
 

@@ -26,6 +26,8 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").touch()
     (folder / "layers.py").write_text("class Layer:\n    pass\n")
     (folder / "other.py").write_text("class Other:\n    pass\n")
+    for kernels in ("layers.cpp", "other.cpp"):
+        (folder / kernels).write_text("// kernels\n")
     (folder / "model.py").write_text(MODEL.format(package=name))
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
@@ -33,11 +35,20 @@ def package(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-@pytest.mark.parametrize(("edited", "is_other"), [("model", True), ("layers", True), ("other", False)])
+@pytest.mark.parametrize(
+    ("edited", "is_other"),
+    [
+        ("model.py", True),
+        ("layers.py", True),
+        ("layers.cpp", True),
+        ("other.py", False),
+        ("other.cpp", False),
+    ],
+)
 def test_a_hash_changes_with_the_files_that_an_architecture_uses_and_no_other(package, edited, is_other):
     before = source_hash(f"{package.name}.model:Model")
-    file = package / f"{edited}.py"
-    file.write_text(file.read_text() + "# edited\n")
+    file = package / edited
+    file.write_text(file.read_text() + "\n")
     assert (source_hash(f"{package.name}.model:Model") != before) == is_other
 
 
