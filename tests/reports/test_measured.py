@@ -1,0 +1,89 @@
+"""The tables of kept results, cell by cell against the files that the commands wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ROOT / "reports/measured"
+KEPT = FOLDERS / "README.md"
+
+
+class Difference(NamedTuple):
+    """What a column shows: differences of one folder in one task and metric."""
+
+    folder: str
+    task: str
+    metric: str = "auc"
+
+
+class Table(NamedTuple):
+    """The first table after ``words`` in ``file``: which of its columns hold which differences."""
+
+    file: Path
+    words: str
+    columns: dict[int, Difference]
+    is_of_variants: bool = False
+
+
+def tables() -> Iterator[Table]:
+    logs = ("{}-kuairand-pure", "{}")
+    measures = (("finish", "auc"), ("skip", "auc"), ("skip", "uauc"))
+    for words, suite in (("At 1 MFLOP a sample:", "table1"), ("At 200,000 dense", "table1-params")):
+        of_log = [Difference(log.format(suite), *measure) for log in logs for measure in measures]
+        yield Table(KEPT, words, dict(enumerate(of_log, 2)))
+    beside_values = {2: "auc", 4: "uauc", 6: "auc", 8: "uauc"}
+    for file, words, folder, tasks in (
+        (ROOT / "README.md", "## What comes out", "quick", ("finish", "skip")),
+        (KEPT, "### `quick` on real logs", "quick-kuairand-pure", ("finish", "skip")),
+        (KEPT, "run quick --dataset movielens-100k --seeds 5`:", "quick-movielens-100k", ("like", "dislike")),
+    ):
+        columns = {at: Difference(folder, tasks[at > 4], metric) for at, metric in beside_values.items()}
+        yield Table(file, words, columns)
+    for words, suite, at in (
+        ("run table2`, `run table3`, and both", "table2", (2, 3, 4, 5)),
+        ("and with `--dataset kuairand-pure --seeds 5`: 8 experts", "figure3", (3, 4, 6, 7)),
+        ("how embeddings become tokens", "tokens", (1, 2, 3, 4)),
+    ):
+        of_log = [Difference(log.format(suite), task) for log in logs[::-1] for task in ("finish", "skip")]
+        yield Table(KEPT, words, dict(zip(at, of_log, strict=True)), is_of_variants=True)
+
+
+def rows_of(table: Table) -> list[list[str]]:
+    _, found, after = table.file.read_text().partition(table.words)
+    assert found, f"{table.file.name} has no words {table.words!r}"
+    lines = after[after.index("\n|") + 1 :].splitlines()
+    rows = [line.strip("|").split("|") for line in lines[: lines.index("")]][2:]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def name_of(row: list[str]) -> str:
+    """The contestant of a row: of figure 3's, series and share."""
+    name, second = row[0].strip("*"), row[1]
+    return f"{name}-{second}" if second in ("1", "1/2", "1/4", "1/8") else name
+
+
+def written(difference: Difference, name: str, is_variant: bool) -> str:
+    """The cell for ``name`` as `comparisons.csv` has it; table 3's variants share a table with table 2's."""
+    files = [FOLDERS / difference.folder / "comparisons.csv"]
+    if difference.folder.startswith("table2"):
+        files.append(FOLDERS / difference.folder.replace("table2", "table3") / "comparisons.csv")
+    kept = pd.concat([pd.read_csv(file, keep_default_na=False) for file in files])
+    kept = kept[(kept["task"] == difference.task) & (kept["metric"] == difference.metric)]
+    [of_name] = kept[kept["variant" if is_variant else "architecture"] == name].to_dict("records")
+    cell = f"{100 * of_name['diff']:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"**{cell}**" if of_name["resolved"] == "yes" else cell
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.words)
+def test_a_table_s_differences_are_those_that_its_command_wrote(table):
+    rows = [row for row in rows_of(table) if "base" not in row[1:3]]
+    assert len(rows) >= 6
+    for row in rows:
+        for at, difference in table.columns.items():
+            assert row[at] == written(difference, name_of(row), table.is_of_variants), name_of(row)
