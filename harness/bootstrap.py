@@ -27,6 +27,10 @@ METRICS = ("auc", "uauc", "gauc")
 # The ends of a 95% interval then wander by 4% of its half-width from one bootstrap seed to another.
 REPLICATES = 1000
 
+# Of a difference. The products that average users round the same numbers differently by where they stand, in
+# the sixteenth, and a run must not differ from its copy.
+DECIMALS = 12
+
 # With fewer users to draw from, percentile intervals are far too narrow.
 MIN_USERS = 20
 
@@ -46,7 +50,7 @@ class UserBootstrap:
     def difference(self, metric: str, runs: Sequence[int], base_runs: Sequence[int]) -> float:
         """Mean of the metric over ``runs`` less its mean over ``base_runs`` (numbers of the M runs)."""
         point = self.point[metric]
-        return float(point[list(runs)].mean() - point[list(base_runs)].mean())
+        return round(float(point[list(runs)].mean() - point[list(base_runs)].mean()), DECIMALS)
 
     def drawn_differences(
         self, metric: str, runs: Sequence[int], base_runs: Sequence[int]
@@ -60,7 +64,7 @@ class UserBootstrap:
             return np.empty(0)
         draws = self.draws[metric]
         differences = draws[:, list(runs)].mean(axis=1) - draws[:, list(base_runs)].mean(axis=1)
-        return differences[~np.isnan(differences)]
+        return np.round(differences[~np.isnan(differences)], DECIMALS)
 
     def interval(
         self, metric: str, runs: Sequence[int], base_runs: Sequence[int], level: float = 0.95

@@ -74,7 +74,10 @@ class JointDraws:
             return float(np.quantile(self.of_users, share))
         reach = self.of_seeds * float(stdtrit(self.df, share))
         # Of every single t distribution the quantile is its draw + reach, so that of their mean lies between.
-        ends = self.of_users.min() + reach, self.of_users.max() + reach
-        if ends[0] == ends[1]:
-            return float(ends[0])
-        return float(brentq(lambda value: self.share_below(value) - share, *ends, xtol=1e-12))
+        low, high = float(self.of_users.min()) + reach, float(self.of_users.max()) + reach
+        # To rounding, it may be an end itself: where the draws of users hardly differ, or there are few.
+        if self.share_below(low) >= share:
+            return low
+        if self.share_below(high) <= share:
+            return high
+        return float(brentq(lambda value: self.share_below(value) - share, low, high, xtol=1e-12))

@@ -81,10 +81,11 @@ def test_a_runs_draws_do_not_depend_on_the_runs_beside_it():
 
 def test_a_model_does_not_differ_from_itself():
     labels, users, scores = predictions(5)
-    found = bootstrap_users(labels, users, [scores[0], scores[0]], replicates=50)
+    found = bootstrap_users(labels, users, [*scores, *scores, scores[0]], replicates=50)
     for metric in METRICS:
-        assert found.difference(metric, [1], [0]) == 0
-        assert found.interval(metric, [1], [0]) == (0, 0)
+        for runs, copies in (([0], [6]), ([0, 1, 2], [3, 4, 5])):
+            assert found.difference(metric, copies, runs) == 0
+            assert (found.drawn_differences(metric, copies, runs) == 0).all()
 
 
 def test_seeds_are_averaged_within_a_replicate():

@@ -54,6 +54,16 @@ def test_the_p_value_is_below_a_level_exactly_where_that_interval_leaves_out_zer
         assert (joint.p_value() < 1 - level) == (low > 0 or high < 0)
 
 
+@given(
+    st.lists(st.sampled_from([-2e-17, -1e-18, 0.0, 1e-17]), min_size=1, max_size=1000),
+    st.sampled_from([1e-18, 1e-9, 1e-3, 0.05]),
+    st.integers(1, 20),
+)
+def test_draws_of_users_that_differ_by_rounding_alone_leave_the_seeds_interval(users, of_seeds, df):
+    expected = of_seeds * stats.t.ppf([0.025, 0.975], df)
+    assert JointDraws(np.array(users), of_seeds, df).interval(0.95) == pytest.approx(expected, rel=1e-9, abs=2e-12)
+
+
 @given(st.floats(1e-6, 1e-2), st.integers(1, 60))
 def test_both_parts_are_wider_than_either(of_seeds, df):
     def width(joint):
