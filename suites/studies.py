@@ -10,6 +10,7 @@ import logging
 import time
 import warnings
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,20 @@ class RowStudy:
         """Whether a trial is wanting that no process makes; ``patient`` waits until that is certain."""
         while True:
             fail_stale_trials(self.study)
+            self._fail_unbegun_trials()
             judged = len(self.judged())
             if judged + len(self._trials(TrialState.RUNNING)) < wanted:
                 return True
             if judged >= wanted or not patient:
                 return False
             time.sleep(POLL_SECONDS)
+
+    def _fail_unbegun_trials(self) -> None:
+        """Give up what a process asked for and did not live to begin: it has no heartbeat to be told from."""
+        latest = datetime.now() - timedelta(seconds=GRACE_SECONDS)
+        for trial in self._trials(TrialState.RUNNING):
+            if "default" not in trial.user_attrs and (trial.datetime_start or latest) < latest:
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def make_one(self, wanted: int) -> str:
         """Make a trial; returns what it found in words, nothing where it does not count.
@@ -146,7 +155,8 @@ class RowStudy:
                 raise
             return ""  # this process stood still so long that another gave its trial up
         if made[0].state == TrialState.FAIL:
-            if len(self._trials(TrialState.FAIL)) > MOST_OUT_OF_REACH * wanted:
+            out_of_reach = [t for t in self._trials(TrialState.FAIL) if "out_of_reach" in t.user_attrs]
+            if len(out_of_reach) > MOST_OUT_OF_REACH * wanted:
                 raise InputError(f"{self.row.name}: hardly any structure that it may choose meets the budget")
             return ""
         outcome = f"{made[0].value:.4f}" if made[0].state == TrialState.COMPLETE else "given up"
@@ -237,6 +247,7 @@ class RowStudy:
         try:
             matched = self._matched(structure)
         except InputError as error:
+            trial.set_user_attr("out_of_reach", str(error))
             raise OutOfReachError(str(error)) from None
         training = suite.training.model_dump() | settings | {"validations_per_epoch": VALIDATIONS}
         spec = self.setting.spec(matched, SEED)

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from harness.runs import Training
 from suites.search import DEFAULT_SEARCH, Range
-from suites.studies import open_storage
+from suites.studies import RowStudy, open_storage
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 3
@@ -245,6 +245,16 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     lost = [t for trials in studies(folder).values() for t in trials if t.state == TrialState.FAIL]
     assert len(lost) == 1
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, monkeypatch):
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/tune.db"))
+    study.ask()  # and no heartbeat
+    of_row = RowStudy(None, None, None, study, None)
+    assert not of_row.has_room(wanted=1, patient=False)  # another process may be about to begin it
+    monkeypatch.setattr("suites.studies.GRACE_SECONDS", 0)
+    assert of_row.has_room(wanted=1, patient=False)
 
 
 def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
