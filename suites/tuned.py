@@ -117,7 +117,17 @@ _WORDS = {
 
 
 def tuned_training(suite: Suite, row: TunedRow | None) -> Training:
-    """The suite's training with a row's tuned settings in it."""
+    """The suite's training with a row's tuned settings in it.
+
+    Raises InputError where the suite gives one of these a value of its own, which would have no effect.
+    """
     if row is None:
         return suite.training
+    unstated = Training(recipe=suite.training.recipe)
+    for name in row.training:
+        if getattr(suite.training, name) != getattr(unstated, name):
+            raise InputError(
+                f"training.{name}: tuning settled it for each row ({suite.tuned!r}), so it would have no effect; "
+                "leave it out, or --set tuned=null runs every row with it"
+            )
     return Training.model_validate(suite.training.model_dump() | row.training)
