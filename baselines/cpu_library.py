@@ -35,19 +35,29 @@ ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
 
 @lru_cache(maxsize=1)
 def compiled_functions() -> ctypes.CDLL | None:
-    """The compiled functions; None where they cannot be compiled here."""
+    """The compiled functions; None where they cannot be compiled, or loaded, here."""
     compiler = shutil.which("g++")
     if compiler is None:
         return None
     path = _kept_path()
-    if not path.exists() and not _compile(compiler, path):
+    loaded = _load(path)
+    if loaded is None and _compile(compiler, path):
+        loaded = _load(path)
+    if loaded is None:
         return None
-    loaded = ctypes.CDLL(str(path))
     for function, arguments in ARGUMENTS.items():
         for suffix in DTYPES:
             getattr(loaded, f"{function}_{suffix}").argtypes = arguments
             getattr(loaded, f"{function}_{suffix}").restype = None
     return loaded
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """None where nothing lies there, or nothing that this system can load."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
 
 
 def _kept_path() -> Path:

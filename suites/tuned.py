@@ -127,7 +127,7 @@ def tuned_training(suite: Suite, row: TunedRow | None) -> Training:
     for name in row.training:
         if getattr(suite.training, name) != getattr(unstated, name):
             raise InputError(
-                f"training.{name}: tuning settled it for each row ({suite.tuned!r}), so it would have no effect; "
+                f"training.{name}: tuning settled it for each row ({suite.tuned!r}), so it has no effect; "
                 "leave it out, or --set tuned=null runs every row with it"
             )
     return Training.model_validate(suite.training.model_dump() | row.training)

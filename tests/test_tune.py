@@ -313,7 +313,7 @@ def test_what_cannot_be_tuned_or_used_is_refused_in_one_sentence(own, bench, arg
         ("training.batch_size=32", ["another training (batch size, epochs, optimizers)"]),
         ("tasks=[click]", ["another choice of tasks"]),
         ("tokens=4", ["dlrm_mlp", "other tokens"]),
-        ("training.dense_lr=0.01", ["training.dense_lr", "no effect", "tuned=null"]),
+        ("training.dense_lr=0.01", ["training.dense_lr", "has no effect", "tuned=null"]),
         ("architectures=[dlrm_mlp, dcn]", ["dcn: has no tuned settings in 'tiny' for 'mine'"]),
     ],
 )

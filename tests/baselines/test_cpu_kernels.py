@@ -305,14 +305,25 @@ def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(tmp_p
     assert load() is None
 
 
-@pytest.mark.parametrize("trouble", ["source", "folder"])
+def test_a_kept_file_that_cannot_be_loaded_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = cpu_library._kept_path()
+    kept.parent.mkdir()
+    kept.write_bytes(b"of another system")
+    assert cpu_library.compiled_functions.__wrapped__() is not None
+    assert kept.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("trouble", ["source", "folder", "library"])
 def test_where_compiling_fails_nothing_is_left_and_nothing_suits(trouble, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if trouble == "source":
         broken = tmp_path / "broken.cpp"
         broken.write_text("int main( {")
         monkeypatch.setattr(cpu_library, "SOURCE", broken)
-    else:
+    elif trouble == "folder":
         (tmp_path / "rankmixer-bench").write_text("a file where the folder goes")
+    else:  # as in a folder that nothing may be run from
+        monkeypatch.setattr(cpu_library, "_compile", lambda *_: True)
     assert cpu_library.compiled_functions.__wrapped__() is None
     assert not list(tmp_path.glob("rankmixer-bench/*"))

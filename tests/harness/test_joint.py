@@ -61,7 +61,8 @@ def test_the_p_value_is_below_a_level_exactly_where_that_interval_leaves_out_zer
 )
 def test_draws_of_users_that_differ_by_rounding_alone_leave_the_seeds_interval(users, of_seeds, df):
     expected = of_seeds * stats.t.ppf([0.025, 0.975], df)
-    assert JointDraws(np.array(users), of_seeds, df).interval(0.95) == pytest.approx(expected, rel=1e-9, abs=2e-12)
+    joint = JointDraws(np.array(users), of_seeds, df)
+    assert joint.interval(0.95) == pytest.approx(expected, rel=1e-9, abs=2e-12)
 
 
 @given(st.floats(1e-6, 1e-2), st.integers(1, 60))
