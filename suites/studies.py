@@ -35,7 +35,7 @@ from suites.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
 
 SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
 VALIDATIONS = 3  # an epoch; after each but the last a trial may be given up
-KEPT_PERCENT = 75.0  # a trial outside the best of these, at the same validation, is hopeless
+KEPT_PERCENT = 75.0  # of finished trials; one that is not among them, at the same validation, is hopeless
 UNJUDGED_TRIALS = 3  # of a study, before any is given up
 RANDOM_TRIALS = 5  # of a study, before the sampler learns from them
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120

@@ -29,6 +29,7 @@ class Table(NamedTuple):
     words: str
     columns: dict[int, Difference]
     is_of_variants: bool = False
+    has_values: bool = False  # the metric before each difference, and speed in the last two columns
 
 
 def tables() -> Iterator[Table]:
@@ -44,7 +45,7 @@ def tables() -> Iterator[Table]:
         (KEPT, "run quick --dataset movielens-100k --seeds 5`:", "quick-movielens-100k", ("like", "dislike")),
     ):
         columns = {at: Difference(folder, tasks[at > 4], metric) for at, metric in beside_values.items()}
-        yield Table(file, words, columns)
+        yield Table(file, words, columns, has_values=True)
     for words, suite, at in (
         ("run table2`, `run table3`, and both", "table2", (2, 3, 4, 5)),
         ("and with `--dataset kuairand-pure --seeds 5`: 8 experts", "figure3", (3, 4, 6, 7)),
@@ -87,3 +88,15 @@ def test_a_table_s_differences_are_those_that_its_command_wrote(table):
     for row in rows:
         for at, difference in table.columns.items():
             assert row[at] == written(difference, name_of(row), table.is_of_variants), name_of(row)
+
+
+@pytest.mark.parametrize("table", [t for t in tables() if t.has_values], ids=lambda table: table.words)
+def test_a_table_s_values_are_means_and_its_speeds_medians_over_the_seeds_that_its_command_ran(table):
+    for row in rows_of(table):
+        for at, (folder, task, metric) in table.columns.items():
+            results = pd.read_csv(FOLDERS / folder / "results.csv")
+            results = results[results["architecture"] == name_of(row)]
+            assert row[at - 1] == f"{results[results['task'] == task][metric].mean():.4f}", name_of(row)
+        speed, mfu = results["train_samples_per_second"].median(), results["mfu_train"].median()
+        expected = ["–", "–"] if pd.isna(speed) else [f"{speed:,.0f}", f"{100 * mfu:.0f}%"]  # noqa: RUF001
+        assert row[9:] == expected, name_of(row)
