@@ -212,6 +212,8 @@ def test_every_dataset_and_every_shipped_suite_has_its_place_in_a_readme():
     for name in suite.shipped_suites():
         command = f"`python run_bench.py (run|cost --scale|profile models --scale) {name}[` ]"
         assert re.search(rf"^\| `{name}` \|.*{command}", README["suites"], re.MULTILINE)
+        [time] = re.findall(r"^# Time +(.*)$", (ROOT / "suites" / f"{name}.yaml").read_text(), re.MULTILINE)
+        assert re.search(rf"^\| `{name}` \|.*\| {re.escape(time)} \|$", README["suites"], re.MULTILINE), name
 
 
 def test_the_readmes_yaml_is_the_examples():
