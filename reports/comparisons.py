@@ -59,20 +59,22 @@ def load_tier_metrics(out: Path) -> pd.DataFrame:
     return _load(out / "tier_metrics.csv", TIER_METRIC_COLUMNS)
 
 
+TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
+
+
 def _load(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file() or path.stat().st_size == 0:
         return pd.DataFrame(columns=[*columns, *(TEST_COLUMNS if "resolved" in columns else [])])
     mend = "remove it and run the suite again, which compares the finished runs anew"
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(("suite", "dataset", "task", "metric", "base"), str))
+        # A variant called 64 or None is text, and not missing.
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
     for name in columns:
         if name not in frame:
             raise RecordError(f"{path}: lacks the column {name!r}; {mend}")
-    frame["architecture"] = frame["architecture"].astype(str)
-    frame["variant"] = frame["variant"].fillna("").astype(str)
+    frame["variant"] = frame["variant"].fillna("")
     if "resolved" in columns:
-        frame["resolved"] = frame["resolved"].astype(str)
         frame = frame.assign(**{name: math.nan for name in TEST_COLUMNS if name not in frame})
     return frame

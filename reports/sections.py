@@ -89,12 +89,12 @@ def _section(
         records, key=lambda record: (record.spec_hash in suite.spec_hashes, record.started_at)
     )
     current = {(record.kind, record.contestant): record.settings for record in asked_for_last}
-    awaited = _awaited(suite, records)
+    not_asked_for = _not_asked_for(suite, records)
     kept = [
         record
         for record in records
         if current[record.kind, record.contestant] == record.settings
-        and not (record.kind == "model" and record.contestant in awaited)
+        and not (record.kind == "model" and record.contestant in not_asked_for)
     ]
     contestants = _in_order(suite, _distinct(kept, "model"))
     base = Contestant(architecture=suite.base) if suite.base else None
@@ -111,12 +111,14 @@ def _section(
     )
 
 
-def _awaited(suite: Suite, records: list[Record]) -> set[Contestant]:
-    """Models that have not yet run as the suite last asked, where others have: no table may hold both."""
-    as_asked = {record.contestant for record in records if record.spec_hash in suite.spec_hashes} & set(
-        _distinct(records, "model")
-    )
-    return set(suite.architectures) - as_asked if as_asked else set()
+def _not_asked_for(suite: Suite, records: list[Record]) -> set[Contestant]:
+    """Models without a run as the suite last asked, where others have one: no table may hold both.
+
+    They have yet to run so, or the suite no longer has them.
+    """
+    models = set(_distinct(records, "model"))
+    as_asked = {record.contestant for record in records if record.spec_hash in suite.spec_hashes} & models
+    return models - as_asked if as_asked else set()
 
 
 def _distinct(records: list[Record], kind: str) -> list[Contestant]:

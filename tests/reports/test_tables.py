@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from reports.comparisons import load_comparisons
 from reports.costs import cost_table
 from reports.paper import load_paper
 from reports.records import load_records
 from reports.sections import load_sections
 from reports.summary import found
 from reports.tables import mean_interval, quality_numbers, quality_tables
-from tests.reports.made_up import ARCHITECTURES, failed, quick_records, record, write_out
+from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
 
 
 def section_of(out):
@@ -154,6 +155,26 @@ def test_a_model_that_has_not_run_as_last_asked_has_no_row_beside_those_that_hav
     section = section_of(write_out(tmp_path / "one", [*old, new], spec_hashes=["new", "newer"]))
     assert [contestant.label for contestant in section.contestants] == ["dlrm_mlp"]
     assert len(section.superseded) == 2
+
+
+def test_a_model_that_the_suite_no_longer_has_gets_no_row(tmp_path):
+    old = record("dcn", 0)
+    asked = {"architectures": [{"architecture": "dlrm_mlp", "variant": ""}], "spec_hashes": ["new"]}
+    out = write_out(tmp_path, [old, record("dlrm_mlp", 0, spec_hash="new")], **asked)
+    section = section_of(out)
+    assert [contestant.label for contestant in section.contestants] == ["dlrm_mlp"]
+    assert len(section.superseded) == 1
+
+
+def test_variants_that_look_like_numbers_or_nothing_keep_their_differences(tmp_path):
+    names = ["", "64", "0.50", "None", "true"]
+    records = [record("dlrm_mlp", 0), *(record("dcn", 0, variant=name) for name in names)]
+    rows = [row for row in comparison_rows(records) if (row["task"], row["metric"]) == ("finish", "auc")]
+    rows = [row | {"diff": at} for at, row in enumerate(rows)]
+    read = load_comparisons(write_out(tmp_path, records, rows))
+    assert dict(zip(read["variant"], read["diff"], strict=True)) == {
+        name: at for at, name in enumerate(names)
+    }
 
 
 def test_cost_table_shows_counted_costs_and_median_speeds(tmp_path):
