@@ -22,6 +22,8 @@ MISSING_INDEX = 0
 UNSEEN_INDEX = 1
 FIRST_INDEX = 2  # the first index of a category seen in the training split
 
+EMBEDDING_MULTIPLE = 4  # FBGEMM's tables take no other widths
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 
 
@@ -48,6 +50,21 @@ class Feature(_Strict):
     max_length: int = Field(50, ge=1, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
+
+    @model_validator(mode="after")
+    def _holds_what_its_kind_uses(self) -> Feature:
+        of_lists, of_tables = ("separator", "max_length"), ("vocabulary", "min_count", "max_size")
+        unused = (*(() if self.is_list else of_lists), *(("normalization",) if self.is_sparse else of_tables))
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of no use to kind {self.kind!r}; remove it or choose another kind")
+        if self.is_sparse and self.embedding_dim % EMBEDDING_MULTIPLE:
+            near = max(1, round(self.embedding_dim / EMBEDDING_MULTIPLE)) * EMBEDDING_MULTIPLE
+            raise ValueError(
+                f"embedding_dim {self.embedding_dim} is no multiple of {EMBEDDING_MULTIPLE}, "
+                f"which look-ups need; choose {near}"
+            )
+        return self
 
     @property
     def is_list(self) -> bool:
