@@ -57,7 +57,9 @@ class Feature(_Strict):
         unused = (*(() if self.is_list else of_lists), *(("normalization",) if self.is_sparse else of_tables))
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is of no use to kind {self.kind!r}; remove it or choose another kind")
+                raise ValueError(
+                    f"{name} is of no use to kind {self.kind!r}; remove it or choose another kind"
+                )
         if self.is_sparse and self.embedding_dim % EMBEDDING_MULTIPLE:
             near = max(1, round(self.embedding_dim / EMBEDDING_MULTIPLE)) * EMBEDDING_MULTIPLE
             raise ValueError(

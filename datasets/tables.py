@@ -20,24 +20,28 @@ def source(schema_file: Path) -> Source:
     Its ``files`` are globs relative to the YAML; without them, all *.parquet or all *.csv beside it.
     Files follow one another in the order of their paths. Columns that the schema does not name are
     not read; where files differ in a column's type, the wider one holds. CSV has a header line and
-    commas; dates and times in ISO form are recognised.
+    commas; dates and times in ISO form are recognised. Users and categories of a CSV are what it writes
+    ("01" is not "1"), but numbers where every file writes them as such.
 
     Raises InputError on a missing file, mixed kinds, a column that a file lacks, and on a CSV without
-    rows or with text in a column of numbers.
+    rows, with text in a column of numbers, or with times in another form.
     """
     schema_file = Path(schema_file)
     schema = load_schema(schema_file)
     files = find_files(schema_file, schema)
     frame = pl.concat([_scan(path, schema) for path in files], how="vertical_relaxed")
+    if files[0].suffix == ".csv":
+        frame = _with_numbers(frame, _label_columns(schema))
     notes: dict[str, int | float | str] = {"files": ", ".join(path.name for path in files)}
     return Source(schema, frame, identity(schema_file), notes)
 
 
 def identity(schema_file: Path) -> dict:
-    """All that decides the content: the schema, and the files' names, sizes and sha256."""
+    """All that decides the content: the schema, the files' names, sizes and sha256, and how CSV is read."""
     schema = load_schema(Path(schema_file))
     files = find_files(Path(schema_file), schema)
-    return {"schema": schema.model_dump(mode="json"), "files": describe_files(files)}
+    reading = {"labels": "as written"} if files[0].suffix == ".csv" else {}
+    return {"schema": schema.model_dump(mode="json"), "files": describe_files(files), **reading}
 
 
 def find_files(schema_file: Path, schema: Schema) -> list[Path]:
@@ -83,7 +87,8 @@ def _scan(path: Path, schema: Schema) -> pl.LazyFrame:
         if path.suffix == ".parquet":
             return _named(path, pl.scan_parquet(path), schema)
         # The whole file decides a column's type: a column may hold its first letter in the last row.
-        frame = pl.scan_csv(path, try_parse_dates=True, infer_schema_length=None)
+        as_written = dict.fromkeys(_label_columns(schema), pl.String)
+        frame = pl.scan_csv(path, try_parse_dates=True, infer_schema_length=None, schema_overrides=as_written)
         return _typed_csv(path, _named(path, frame, schema), schema)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
@@ -113,6 +118,8 @@ def _typed_csv(path: Path, frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
     if frame.head(1).collect().is_empty():
         raise InputError(f"{path}: has a header but no rows; fill it or leave it out")
     types = frame.collect_schema()
+    if schema.time and types[schema.time].is_temporal():
+        _require_iso(path, schema.time)
     numbers = [column for column in _number_columns(schema) if types[column] == pl.String]
     for column in numbers:
         is_text = pl.col(column).is_not_null() & pl.col(column).cast(pl.Float64, strict=False).is_null()
@@ -124,6 +131,40 @@ def _typed_csv(path: Path, frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
             )
     texts = [feature.source_column for feature in schema.features if feature.separator]
     return frame.with_columns(pl.col(numbers).cast(pl.Float64), pl.col(texts).cast(pl.String))
+
+
+def _require_iso(path: Path, column: str) -> None:
+    """Polars reads dates with slashes too, and takes the first number for the day."""
+    written = pl.scan_csv(path, infer_schema=False).select(pl.col(column).drop_nulls())
+    other = written.filter(~pl.col(column).str.contains(r"^\d{4}-\d\d")).head(1).collect()
+    if other.height:
+        raise InputError(
+            f"{path}: column {column!r} holds {other[column][0]!r}, which is not in ISO form; "
+            "write dates and times such as 2022-05-31"
+        )
+
+
+def _label_columns(schema: Schema) -> list[str]:
+    """Raw columns of users and categories that hold neither numbers, nor times, nor lists."""
+    columns = [feature.source_column for feature in schema.sparse_features if not feature.separator]
+    others = {*_number_columns(schema), schema.time}
+    return [column for column in dict.fromkeys([*columns, schema.user_id]) if column not in others]
+
+
+def _with_numbers(frame: pl.LazyFrame, columns: list[str]) -> pl.LazyFrame:
+    """Texts that every file writes as numbers, as numbers: 7 beside 7.0 in another file is one category."""
+    types = {pl.Int64: r"^(0|-?[1-9]\d{0,17})$", pl.Float64: r"^-?(0|[1-9]\d{0,14})(\.\d+)?$"}
+    is_written_so = frame.select(
+        ((pl.col(column).count() > 0) & pl.col(column).str.contains(pattern).all()).alias(
+            f"{column} {number}"
+        )
+        for column in columns
+        for number, pattern in types.items()
+    ).collect()
+    found = {
+        column: next((n for n in types if is_written_so[f"{column} {n}"][0]), pl.String) for column in columns
+    }
+    return frame.with_columns(pl.col(column).cast(number) for column, number in found.items())
 
 
 def _number_columns(schema: Schema) -> list[str]:

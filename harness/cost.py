@@ -124,8 +124,14 @@ class CostCounter:
         return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
 
     def _build(self, architecture: str, config: dict) -> DenseSide:
-        with torch.device("meta"):
-            return DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
+        try:
+            with torch.device("meta"):
+                return DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
+        except RuntimeError as error:  # a size that no tensor can have
+            raise InputError(
+                f"architecture {architecture!r}: cannot be built with {config} ({error}); "
+                "lower its sizes or the budget"
+            ) from error
 
     def _flops(self, architecture: str, dense: DenseSide, rows: int = COUNT_BATCH) -> int:
         looked_up, numbers = fake_inputs(self.schema, self.inputs, rows)
@@ -235,7 +241,7 @@ class _Search:
             if high > LARGEST_WIDTH or above == below:
                 raise InputError(
                     f"architecture {self.architecture!r}: its knob {knob.field!r} does not raise {self.kind} "
-                    f"to {self.target:,.0f}; name in knobs() the field that scales the model"
+                    f"to {self.target:,.0f}; lower the budget, or name in knobs() the field that scales it"
                 )
             low, below, high = high, above, 2 * high
         interpolate = True

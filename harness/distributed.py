@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ from harness.model import RankingModel
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
 SHARDING_TYPES = ["table_wise", "row_wise"]
+
+LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def start_world(device: torch.device) -> World:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Ranks wait while the first prepares data, or while another process ends a run that they want.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 

@@ -71,9 +71,8 @@ class Training(Strict):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_recipe(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("recipe", "default") in RECIPES:
-            return {**RECIPES[values.get("recipe", "default")], **values}
-        return values
+        recipe = values.get("recipe", "default") if isinstance(values, dict) else None
+        return {**RECIPES[recipe], **values} if isinstance(recipe, str) and recipe in RECIPES else values
 
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> Training:

@@ -28,6 +28,8 @@ def validation_score(
 ) -> float:
     """The spec's ``select_metric`` on the validation split after its training, mean over tasks.
 
+    With ``patience`` it is the best validation's, whose weights training ends with.
+
     ``judge(number, score)`` sees every validation on the way; what it raises ends the trial. Nothing is
     kept on disk.
 
@@ -44,7 +46,7 @@ def validation_score(
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(spec, prepared, Path(folder), world, watcher, checkpoint_seconds=math.inf)
         train(build_model(spec, prepared, world), loop, validate)
-    return scores[-1]
+    return scores[-1] if spec.training.patience is None else max(scores)
 
 
 def _mean(metrics: dict[str, dict], spec: RunSpec) -> float:

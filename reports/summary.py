@@ -184,7 +184,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         said.append(f"Only differences to {base} were tested; the order among the others is untested.")
     if section.superseded:
         said.append(
-            f"{_count(len(section.superseded), 'older run')} in this folder, of other settings or other models "
+            f"{_count(len(section.superseded), 'older run')} in this folder, of other settings or models "
             "than were asked for last: in results.csv, not in the tables."
         )
     said.append("These are not the paper's data, so its numbers beside ours are context, not a target.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.architectures import architecture_class
+from harness.data import InputError
 from harness.runs import Strict, Training
 
 
@@ -38,14 +39,40 @@ DEFAULT_SEARCH: Search = {
 
 
 def check_search(search: Search) -> Search:
-    """Raise ValueError unless every key is a field of `Training` that tuning may set."""
+    """Raise ValueError unless every key is a field of `Training` that tuning may set, and may be so set."""
     for name, choices in search.items():
         if name not in Training.model_fields or name == "recipe":
             known = ", ".join(sorted(set(Training.model_fields) - {"recipe"}))
             raise ValueError(f"search: {name!r} is no setting of training; choose from {known}")
         if isinstance(choices, list) and not choices:
             raise ValueError(f"search: {name!r} has nothing to choose from; list values or remove it")
+        if isinstance(choices, Range) and float not in _types(name):
+            raise ValueError(f"search: {name!r} is no real number; list the values to choose from")
+        for value in [choices.low, choices.high] if isinstance(choices, Range) else choices:
+            _check_value(name, value)
     return search
+
+
+def check_has_defaults(search: Search, training: Training) -> None:
+    """Raise InputError unless the first trial, which takes what ``training`` has, is one of the search."""
+    for name, choices in search.items():
+        value = getattr(training, name)
+        if isinstance(choices, list) and value not in choices:
+            raise InputError(f"search: {name!r} lacks {value}, which the first trial takes; list it too")
+
+
+def _types(name: str) -> tuple[Any, ...]:
+    annotation = Training.model_fields[name].annotation
+    return get_args(annotation) or (annotation,)
+
+
+def _check_value(name: str, value: Any) -> None:
+    try:
+        Training.model_validate({name: value})
+    except ValidationError as error:
+        raise ValueError(
+            f"search: {name!r} cannot be {value!r} ({error.errors()[0]['msg']}); mend it"
+        ) from None
 
 
 def structural_choices(architecture: str, config: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -7,6 +7,7 @@ trial is told from its heartbeat, given up, and made again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -249,9 +250,16 @@ class RowStudy:
         except InputError as error:
             trial.set_user_attr("out_of_reach", str(error))
             raise OutOfReachError(str(error)) from None
-        training = suite.training.model_dump() | settings | {"validations_per_epoch": VALIDATIONS}
         spec = self.setting.spec(matched, SEED)
-        return spec.model_copy(update={"training": Training.model_validate(training)})
+        return spec.model_copy(update={"training": _validated_more_often(suite.training, settings)})
+
+
+def _validated_more_often(training: Training, settings: dict[str, Any]) -> Training:
+    """With a trial's settings and validations, and as much patience in samples as before."""
+    changed = training.model_dump() | settings
+    if changed["patience"] is not None:
+        changed["patience"] = math.ceil(changed["patience"] * VALIDATIONS / changed["validations_per_epoch"])
+    return Training.model_validate(changed | {"validations_per_epoch": VALIDATIONS})
 
 
 def _suggest(trial: optuna.Trial, name: str, choices: Range | list[Any]) -> Any:

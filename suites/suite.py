@@ -234,7 +234,8 @@ def key_and_value(flag: str, text: str) -> tuple[str, Any]:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise InputError(f"{flag} {text}: the value is not valid YAML; quote it") from None
-    return key, _number(parsed) if isinstance(parsed, str) else parsed
+    is_quoted = value.lstrip().startswith(("'", '"'))
+    return key, _number(parsed) if isinstance(parsed, str) and not is_quoted else parsed
 
 
 def _number(text: str) -> str | float:

@@ -14,6 +14,7 @@ from harness.distributed import start_world
 from harness.progress import Watcher
 from suites.rows import matcher
 from suites.run import Options
+from suites.search import check_has_defaults
 from suites.setting import Setting
 from suites.studies import SEED, RowStudy, open_storage
 from suites.suite import Suite, check_own_names
@@ -26,9 +27,10 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
     for those that others do.
 
-    Raises InputError where the storage cannot be opened, a row misses its budget, or two datasets have one
-    name.
+    Raises InputError where the search lacks the suite's own settings, the storage cannot be opened, a row
+    misses its budget, or two datasets have one name.
     """
+    check_has_defaults(suite.search, suite.training)
     suite = suite.model_copy(update={"tuned": None})
     by_dataset = _studies(suite, options, storage, watcher)
     studies = [study for of_dataset in by_dataset for study in of_dataset]

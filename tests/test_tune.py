@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from harness.runs import Training
 from suites.search import DEFAULT_SEARCH, Range
-from suites.studies import RowStudy, open_storage
+from suites.studies import RowStudy, _validated_more_often, open_storage
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 3
@@ -247,6 +247,12 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
 
 
+@pytest.mark.parametrize(("per_epoch", "patience", "expected"), [(1, 2, 6), (3, 2, 2), (2, 1, 2)])
+def test_a_trial_is_as_patient_in_samples_as_the_suite(per_epoch, patience, expected):
+    training = Training(validations_per_epoch=per_epoch, patience=patience)
+    assert _validated_more_often(training, {"dropout": 0.1}).patience == expected
+
+
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, monkeypatch):
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/tune.db"))
@@ -295,6 +301,7 @@ def test_two_workers_share_the_trials_and_write_one_file(tmp_path, extra):
         (["run", "tiny.yaml", "--set", "tuned=tiny"], ["tuned/tiny-mine.yaml", "is not there", "tune tiny"]),
         (["tune", "tiny.yaml", "--storage", "nonsense"], ["--storage nonsense", "sqlite:///tune.db"]),
         (["tune", "tiny.yaml", "--set", "search.dense_rate=[1]"], ["'dense_rate' is no setting of training"]),
+        (["tune", "tiny.yaml", "--set", "search.dropout=[0.1]"], ["'dropout' lacks 0.0", "list it too"]),
         (["tune", "tiny.yaml", "--trials", "0"], ["--trials", "greater than or equal to 1"]),
         (["tune", "tiny.yaml", "--set", "budget.flops_per_sample=100"], ["dlrm_mlp cannot meet", "308"]),
     ],

@@ -90,6 +90,34 @@ def test_a_column_whose_type_grows_in_the_last_row_is_still_read(csv_folder):
     assert items[2000:] == ["new", "2", None]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("01,2,10", "1,A1,10", ["01", "2", "10", "1", "A1", "10"]),
+        ("01,02,03", "01,02,03", ["01", "02", "03"] * 2),
+        ("1,2,", "1.0,2.0,", [1.0, 2.0, None] * 2),  # whole numbers beside a gap, as pandas writes them
+        ("1,2,", "3,-4,0", [1, 2, None, 3, -4, 0]),
+        ("12345678901234567890,1,2", "1,2,3", ["12345678901234567890", "1", "2", "1", "2", "3"]),
+    ],
+)
+@pytest.mark.parametrize("column", ["item", "who"])
+def test_users_and_categories_are_what_all_files_write(tmp_path, column, first, second, expected):
+    for name, values in (("a", first), ("b", second)):
+        rows = [
+            f"{value if column == 'who' else 'ann'},{value if column == 'item' else 7},,1,1,2024-01-01"
+            for value in values.split(",")
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["who,item,tags,price,click,at", *rows]) + "\n")
+    assert source(write_schema(tmp_path)).frame.collect()[column].to_list() == expected
+
+
+def test_dates_that_could_be_read_in_two_ways_are_refused(csv_folder):
+    second = SECOND.replace("2024-01-03 10:00:00", "01/03/2024").replace("2024-01-04 23:00:00", "01/04/2024")
+    (csv_folder / "b.csv").write_text(HEADER + second)
+    with pytest.raises(InputError, match=r"b\.csv: column 'at' holds '01/03/2024', .*not in ISO form"):
+        source(write_schema(csv_folder))
+
+
 def test_the_identity_follows_content_and_schema(csv_folder):
     path = write_schema(csv_folder)
     first = identity(path)

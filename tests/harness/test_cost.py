@@ -17,15 +17,17 @@ from tests.harness.schemas import TABLE_SIZES, small_schema
 
 
 def wide_schema(width: int) -> Schema:
-    """One feature as wide as all tokens together."""
-    return Schema(
+    """One feature as wide as all tokens together, be there such tables or not."""
+    schema = Schema(
         name="wide",
-        features=[Feature(name="f", kind="categorical", group="g", embedding_dim=width)],
+        features=[Feature(name="f", kind="categorical", group="g")],
         tasks=[Task(name="a"), Task(name="b")],
         user_id="u",
         time="t",
         split=FractionSplit(by="fraction"),
     )
+    wide = [feature.model_copy(update={"embedding_dim": width}) for feature in schema.features]
+    return schema.model_copy(update={"features": wide})
 
 
 def counter(num_tokens: int = 16, token_dim: int = 40) -> CostCounter:

@@ -108,10 +108,10 @@ def test_fields_are_one_feature_a_token_in_the_order_of_their_groups():
 
 @st.composite
 def schemas(draw) -> Schema:
-    """One to four groups, their features interleaved, of any widths."""
+    """One to four groups, their features interleaved, of any widths, tables' or not."""
     widths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=10))
     features = [
-        Feature(
+        Feature.model_construct(
             name=f"f{number}",
             kind="categorical",
             group=draw(st.sampled_from(["a", "b", "c", "d"])),

@@ -32,6 +32,14 @@ def test_it_scores_what_the_run_with_the_same_spec_records_of_its_last_validatio
     assert seen == [(i + 1, pytest.approx(value, abs=1e-12)) for i, value in enumerate(recorded)]
 
 
+def test_with_patience_it_scores_the_best_validation_whose_weights_are_kept(prepared, monkeypatch):
+    scores = iter([0.6, 0.7, 0.5, 0.4])
+    monkeypatch.setattr("harness.tuning.metrics_by_task", lambda *_: {"finish": {"auc": next(scores)}})
+    spec = small_spec(prepared, validations_per_epoch=2, epochs=9, patience=2, select_metric="auc")
+    assert trial(spec, prepared) == 0.7
+    assert list(scores) == []
+
+
 def test_it_reads_no_row_of_the_test_split(prepared, monkeypatch):
     splits = []
     original = harness.train.ShardReader

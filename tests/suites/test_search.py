@@ -64,6 +64,9 @@ def test_every_shipped_suite_searches_the_same_ranges_and_can_draw_the_defaults(
         ({"dropout": []}, "'dropout' has nothing to choose from"),
         ({"dense_lr": {"low": 0.1, "high": 0.01}}, "low 0.1 is not below high 0.01"),
         ({"dense_lr": {"low": 0.0, "high": 0.01}}, "greater than 0"),
+        ({"dense_lr": [1e-3, -1]}, "'dense_lr' cannot be -1 .*greater than 0"),
+        ({"dropout": {"low": 0.1, "high": 1.5}}, "'dropout' cannot be 1.5 .*less than 1"),
+        ({"batch_size": {"low": 128, "high": 1024}}, "'batch_size' is no real number; list the values"),
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_by_field(search, message):

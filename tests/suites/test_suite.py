@@ -160,6 +160,7 @@ def test_every_number_as_python_writes_it_is_read_as_that_number(number):
 @given(st.integers(min_value=-(10**15), max_value=10**15))
 def test_every_whole_number_stays_one(number):
     assert key_and_value("--option", f"rows={number}") == ("rows", number)
+    assert key_and_value("--option", f"rows='{number}'") == ("rows", str(number))
     assert type(key_and_value("--option", f"rows={number}")[1]) is int
 
 
