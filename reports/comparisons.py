@@ -15,6 +15,7 @@ COMPARISON_COLUMNS = [
     *("low", "high", "resolved"),
 ]
 TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]  # older files lack them, and show nothing for them
+TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
 TIER_METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
     *("auc", "uauc", "users", "rows", "one_class_users"),
@@ -59,15 +60,12 @@ def load_tier_metrics(out: Path) -> pd.DataFrame:
     return _load(out / "tier_metrics.csv", TIER_METRIC_COLUMNS)
 
 
-TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
-
-
 def _load(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file() or path.stat().st_size == 0:
         return pd.DataFrame(columns=[*columns, *(TEST_COLUMNS if "resolved" in columns else [])])
     mend = "remove it and run the suite again, which compares the finished runs anew"
     try:
-        # A variant called 64 or None is text, and not missing.
+        # A variant called 64 or None is text, and is not missing.
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None

@@ -93,8 +93,12 @@ def test_the_python_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # where dataclasses look their annotations up
-    for block in blocks(path.read_text(), "python"):
+    shown = blocks(path.read_text(), "python")
+    for block in shown:
         exec(compile(block, named(path), "exec"), vars(module))
+    assert re.search(r"^ *assert ", "\n".join(shown), re.MULTILINE), (
+        "the page itself should say what comes out"
+    )
     sys.modules.pop("my_module", None)
 
 
