@@ -10,10 +10,19 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from datasets.errors import InputError
@@ -28,19 +37,39 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 
 
 class _Strict(BaseModel):
+    """Refuses unknown fields, and writes a field named in ``ADDED`` only where it is set.
+
+    A dataset's fingerprint is the hash of its dumped schema. A field that is added to a class would
+    change the fingerprint of every schema that does not use it, and so repeat preparation and runs.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_unset_additions(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        at_default = {
+            name
+            for name in self.ADDED
+            if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in dump(self).items() if name not in at_default}
 
 
 class Feature(_Strict):
     """One input of the model.
 
     ``categorical`` is one category a row, ``multi_hot`` an unordered list of categories,
-    ``sequence`` a time-ordered list of categories (oldest first), ``numeric`` one number.
+    ``sequence`` a time-ordered list of categories (oldest first), ``numeric`` one number,
+    ``vector`` a list of ``length`` numbers, such as an embedding from elsewhere.
     Features that name the same ``vocabulary`` share an embedding table.
     """
 
+    ADDED = ("length",)
+
     name: Name
-    kind: Literal["categorical", "numeric", "sequence", "multi_hot"]
+    kind: Literal["categorical", "numeric", "sequence", "multi_hot", "vector"]
     group: Name
     column: str | None = Field(None, description="column of the raw table; the name if absent")
     embedding_dim: int = Field(16, ge=1, le=4096)
@@ -50,16 +79,17 @@ class Feature(_Strict):
     max_length: int = Field(50, ge=1, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
+    length: int | None = Field(None, ge=1, le=4096, description="vector: how many numbers")
 
     @model_validator(mode="after")
     def _holds_what_its_kind_uses(self) -> Feature:
-        of_lists, of_tables = ("separator", "max_length"), ("vocabulary", "min_count", "max_size")
-        unused = (*(() if self.is_list else of_lists), *(("normalization",) if self.is_sparse else of_tables))
-        for name in unused:
+        for name in self._unused_fields():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"{name} is of no use to kind {self.kind!r}; remove it or choose another kind"
                 )
+        if self.kind == "vector" and self.length is None:
+            raise ValueError("a vector needs its length, the number of its numbers; add 'length: <number>'")
         if self.is_sparse and self.embedding_dim % EMBEDDING_MULTIPLE:
             near = max(1, round(self.embedding_dim / EMBEDDING_MULTIPLE)) * EMBEDDING_MULTIPLE
             raise ValueError(
@@ -68,13 +98,31 @@ class Feature(_Strict):
             )
         return self
 
+    def _unused_fields(self) -> list[str]:
+        used = {
+            "categorical": ["vocabulary", "min_count", "max_size"],
+            "sequence": ["vocabulary", "min_count", "max_size", "separator", "max_length"],
+            "multi_hot": ["vocabulary", "min_count", "max_size", "separator", "max_length"],
+            "numeric": ["normalization"],
+            "vector": ["normalization", "separator", "length"],
+        }
+        every = dict.fromkeys(name for names in used.values() for name in names)
+        return [name for name in every if name not in used[self.kind]]
+
     @property
     def is_list(self) -> bool:
+        """Whether it is a list of categories."""
         return self.kind in ("sequence", "multi_hot")
 
     @property
     def is_sparse(self) -> bool:
-        return self.kind != "numeric"
+        """Whether it is looked up in an embedding table."""
+        return self.kind not in ("numeric", "vector")
+
+    @property
+    def num_numbers(self) -> int:
+        """How many columns of a batch's dense tensor it fills."""
+        return 0 if self.is_sparse else self.length or 1
 
     @property
     def source_column(self) -> str:
@@ -89,12 +137,22 @@ class Feature(_Strict):
 class Task(_Strict):
     """A binary label: 0, 1, or null where it is undefined for the row.
 
+    It is read from ``column``, or computed from an ``expression`` such as ``watch_ms >= duration_ms``.
     ``probability`` names a column of true probabilities, which only synthetic data has.
     """
+
+    ADDED = ("expression",)
 
     name: Name
     column: str | None = None
     probability: str | None = None
+    expression: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Task:
+        if self.column is not None and self.expression is not None:
+            raise ValueError("column and expression are both given; remove one")
+        return self
 
     @property
     def source_column(self) -> str:
@@ -169,7 +227,11 @@ class Schema(_Strict):
     ``default_tasks`` are the tasks a run trains unless it names others (all if empty).
     ``tier`` names a column of user-activity tiers 0 (low), 1 (middle), 2 (high); if absent,
     preparation computes terciles of users by their number of training rows.
+    ``time_unit`` says what the integers of a time column count since 1970 (UTC), so that the bounds of a
+    split by time can be dates.
     """
+
+    ADDED = ("time_unit",)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     description: str = ""
@@ -179,6 +241,7 @@ class Schema(_Strict):
     default_tasks: list[str] = Field(default_factory=list)
     user_id: str
     time: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
     tier: str | None = None
     baseline: SingleFeatureBaseline | None = None
     split: Split
@@ -200,6 +263,8 @@ class Schema(_Strict):
             )
         if self.split.by in ("time", "fraction") and self.time is None:
             raise ValueError(f"a split by {self.split.by} needs 'time: <column>'; add it or split by column")
+        if self.time_unit is not None and self.time is None:
+            raise ValueError("time_unit is given without 'time: <column>'; add it or remove time_unit")
         return self
 
     def _check_labels_are_no_inputs(self) -> None:
@@ -238,7 +303,17 @@ class Schema(_Strict):
 
     @property
     def numeric_features(self) -> list[Feature]:
-        """Numeric features in schema order: the columns of a batch's dense tensor."""
+        """Features of one number, in schema order."""
+        return [feature for feature in self.features if feature.kind == "numeric"]
+
+    @property
+    def vector_features(self) -> list[Feature]:
+        """Features of several numbers, in schema order."""
+        return [feature for feature in self.features if feature.kind == "vector"]
+
+    @property
+    def dense_features(self) -> list[Feature]:
+        """Numeric and vector features in schema order: side by side, a batch's dense tensor."""
         return [feature for feature in self.features if not feature.is_sparse]
 
     @property

@@ -89,7 +89,7 @@ class WindowSource:
             (True, self._jagged.index(key)) if key in self._jagged else (False, self._single.index(key))
             for key in self.keys
         ]
-        self._dense = [feature.name for feature in schema.numeric_features]
+        self._dense = [feature.name for feature in schema.dense_features]
         self._labels = [f"label_{task}" for task in tasks]
 
     def windows(self, rows: int, first: int = 0) -> Iterator[Window]:

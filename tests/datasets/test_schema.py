@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from datasets.errors import InputError
-from datasets.schema import load_schema
+from datasets.prepared import schema_fingerprint
+from datasets.schema import Schema, load_schema
 from tests.datasets.conftest import EXAMPLE_SCHEMA
 
 
@@ -51,6 +52,12 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("features.0.separator", "|"), ["features.0", "separator", "'categorical'", "another kind"]),
         (changed("features.0.max_length", 3), ["features.0", "max_length", "'categorical'"]),
         (changed("features.0.normalization", "log1p"), ["features.0", "normalization", "'categorical'"]),
+        (changed("features.3.length", 3), ["features.3", "length", "'numeric'"]),
+        (changed("features.3.kind", "vector"), ["features.3", "length", "add"]),
+        (
+            changed("features.3", {"name": "e", "kind": "vector", "group": "g", "length": 2, "min_count": 2}),
+            ["features.3", "min_count", "'vector'"],
+        ),
         (changed("features.2.name", "history"), ["'history'", "twice"]),
         (changed("features.3.column", "click"), ["'price'", "'click'", "label"]),
         (changed("features.3.column", "chance"), ["'price'", "'chance'", "label"]),
@@ -61,7 +68,9 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
             changed("baseline", {"name": "cheat", "column": "chance"}),
             ["baseline 'cheat'", "'chance'", "label"],
         ),
+        (changed("tasks.1.expression", "price > 1"), ["tasks.1", "column", "expression", "remove one"]),
         (changed("time", None), ["split by time", "time"]),
+        (changed("time_unit", "hours"), ["time_unit", "'ms'", "hours"]),
         (changed("split.by", "moon"), ["split", "moon"]),
         (changed("user_id", None), ["user_id"]),
         (changed("split", {"by": "fraction", "valid": 0.6, "test": 0.6}), ["split", "below 1"]),
@@ -80,3 +89,22 @@ def test_a_wrong_schema_is_refused_naming_file_field_and_mend(tmp_path, content,
 def test_a_schema_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
         load_schema(tmp_path / "nothing.yaml")
+
+
+def test_fields_that_are_not_set_leave_a_fingerprint_as_it_was():
+    """The value is that of the schema before expression, length and time_unit were added."""
+    assert schema_fingerprint(Schema.model_validate(EXAMPLE_SCHEMA)) == "769f963bbf023f28"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("time_unit", "ms"),
+        ("tasks.1", {"name": "skip", "expression": "watch_ms < 3000"}),
+        ("features.3", {"name": "price", "kind": "vector", "group": "context", "length": 4}),
+    ],
+)
+def test_fields_that_are_set_are_written_and_read_back(path, value):
+    schema = Schema.model_validate(changed(path, value))
+    assert schema_fingerprint(schema) != schema_fingerprint(Schema.model_validate(EXAMPLE_SCHEMA))
+    assert Schema.model_validate_json(schema.model_dump_json()) == schema
