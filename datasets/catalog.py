@@ -63,15 +63,11 @@ def find_dataset(
 
 
 def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:
-    from datasets import tables
-    from datasets.schema import load_schema
+    from datasets.tables import own_table
 
     if options:
         raise InputError(
             f"{path}: your own table takes no option {min(options)!r}; change the schema instead"
         )
 
-    def make_source(scratch: Path) -> Source:
-        return tables.source(path)
-
-    return load_schema(path).name, tables.identity(path), make_source
+    return own_table(path)

@@ -62,7 +62,8 @@ def _fields(prepared: PreparedDataset) -> pl.DataFrame:
 
 
 def _shards(prepared: PreparedDataset, split: str) -> pl.LazyFrame:
-    return pl.scan_parquet([prepared.path / shard["file"] for shard in prepared.shards(split)])
+    files = [prepared.path / shard["file"] for shard in prepared.shards(split)]
+    return pl.scan_parquet(files, glob=False)  # brackets in the folder's name are no wildcards
 
 
 def _labels(prepared: PreparedDataset, split: str) -> list[dict]:

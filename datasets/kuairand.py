@@ -92,7 +92,7 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
         table = piece.join(users, on="user_id", how="left", maintain_order="left")
         table = table.with_columns(past.cross(piece) + past.sequences(piece, chosen.history_length))
         table.drop("play_time_ms").write_parquet(scratch / f"rows-{number:05d}.parquet")
-    frame = pl.scan_parquet(sorted(scratch.glob("rows-*.parquet")))
+    frame = pl.scan_parquet(sorted(scratch.glob("rows-*.parquet")), glob=False)
     schema = kuairand_schema(chosen.tabs == "all", chosen.history_length, chosen.include_statistics)
     return Source(schema, frame, files.identity(chosen), notes)
 

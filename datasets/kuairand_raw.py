@@ -134,7 +134,7 @@ def read_seeds(path: Path | None, log: pl.DataFrame, notes: dict) -> pl.DataFram
     if path is None:
         return pl.DataFrame(schema=types)
     try:
-        histories = pl.read_parquet(path)
+        histories = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError):
         raise InputError(f"{path}: is no readable parquet file; restore or remove it") from None
     absent = [name for name in types if name not in histories.columns]

@@ -98,9 +98,10 @@ def _reuse(destination: Path, identity: dict) -> PreparedDataset:
 def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None:
     """Everything of a prepared folder, in ``result``."""
     schema = source.schema
-    time = time_type(schema, dict(source.frame.collect_schema()))
-    bounds = given_bounds(schema, time)
-    runs = stage(schema, source.frame, scratch)
+    time = time_type(schema, dict(source.frame.collect_schema()), source.text)
+    bounds, clock = given_bounds(schema, time, source.text)
+    runs = stage(schema, source.frame, scratch, source.text)
+    source.check_unchanged()
     order = time_order(runs) if schema.time else source_order(runs)
     learned = learn(schema, runs, split_code(schema, bounds, order))
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
@@ -112,7 +113,7 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
         "fingerprint": dataset_fingerprint(source.identity, schema),
         "schema_fingerprint": schema_fingerprint(schema),
         "identity": source.identity,
-        "notes": source.notes,
+        "notes": source.notes | ({"bounds of the split": clock} if clock else {}),
         "rows": learned.rows,
         "num_users": learned.users.height,
         "vocabulary_sizes": {table: vocabulary.size for table, vocabulary in learned.vocabularies.items()},

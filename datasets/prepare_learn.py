@@ -43,7 +43,7 @@ def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
 
     Raises InputError on an empty split and on a task with one class in training.
     """
-    staged = pl.scan_parquet(runs)
+    staged = pl.scan_parquet(runs, glob=False)
     rows, labels = count_labels(schema, staged, code)
     train = staged.filter(code == 0)
     tables: dict[str, list[Feature]] = {}
@@ -109,7 +109,7 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
     moments = {feature.name: (0, 0.0, 0.0) for feature in features}  # count, mean, squared deviations
     for run in runs if features else []:
         columns = [code.alias("@code"), *(transformed(feature) for feature in features)]
-        table = pl.scan_parquet(run).select(columns).filter(pl.col("@code") == 0).collect()
+        table = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
         for name in moments:
             with np.errstate(over="ignore", invalid="ignore"):  # found below
                 moments[name] = _merged(moments[name], table[name].drop_nulls().to_numpy())

@@ -44,7 +44,7 @@ class TimeOrder:
         parts = []
         for run, first, last in zip(self.runs, self.cuts[:, chunk], self.cuts[:, chunk + 1], strict=True):
             if last > first:
-                part = pl.scan_parquet(run).slice(int(first), int(last - first))
+                part = pl.scan_parquet(run, glob=False).slice(int(first), int(last - first))
                 parts.append((part.select(columns) if columns else part).collect())
         table = pl.concat(parts)
         return table.sort("@time", maintain_order=True) if self.timed else table
@@ -83,7 +83,7 @@ def time_order(runs: list[Path]) -> TimeOrder:
 
 
 def _times(run: Path) -> np.ndarray:
-    return pl.read_parquet(run, columns=["@time"])["@time"].to_numpy()
+    return pl.read_parquet(run, columns=["@time"], glob=False)["@time"].to_numpy()
 
 
 def _bounds(samples: list[np.ndarray]) -> list[tuple]:

@@ -5,7 +5,7 @@ names that no feature can have, ``@user``, ``@time``, ``@split``, ``@tier``, ``@
 ``@label.<task>`` and ``@probability.<task>``. A run is a stretch of RUN_ROWS rows of the source,
 sorted by time; runs are numbered in source order.
 
-What counts as missing: null, NaN, an infinite number and empty text.
+What counts as missing: null, NaN, an infinite number, empty text and the schema's words for it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,33 @@ import pyarrow.parquet as pq
 
 from datasets.errors import InputError
 from datasets.schema import ColumnSplit, Feature, Schema
+from datasets.text import TextFacts, category, cell, elements, first_line, inner, number, time
 
 RUN_ROWS = 131_072
 ROW_GROUP_ROWS = 8_192  # slices of a run are read by row group
 _WIDE_INTEGERS = (pl.UInt64, pl.Int128, pl.UInt128)  # do not fit the vocabulary's Int64
+MOST_FLOAT32 = 3.4028234663852886e38
 RESERVED = ("user_index", "tier", "time", "baseline")
 
 
-def stage(schema: Schema, frame: pl.LazyFrame, folder: Path) -> list[Path]:
+def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | None = None) -> list[Path]:
     """Write the source as sorted runs into ``folder`` and return their paths in source order.
+
+    ``text`` says how columns of text are written; without it numbers and times are no text.
 
     Raises InputError where a column is absent or of the wrong type, or a value is not allowed.
     """
     where = f"dataset {schema.name!r}"
     try:
         types = dict(frame.collect_schema())
-        staged = frame.select(staged_columns(schema, types, where))
+        staged = frame.select(staged_columns(schema, types, where, text))
         # Not collect_batches: its engine runs ahead of the consumer and holds over twice the memory.
         staged.sink_parquet(
             folder / "staged.parquet", compression="lz4", row_group_size=RUN_ROWS, engine="streaming"
         )
     except pl.exceptions.PolarsError as error:
         raise InputError(
-            f"{where}: the raw table cannot be read ({_first_line(error)}); mend the file or the column"
+            f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
         ) from error
     paths: list[Path] = []
     for start, table in _stretches(folder / "staged.parquet"):
@@ -59,61 +63,67 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path) -> list[Path]:
 
 def _stretches(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
     """RUN_ROWS rows at a time, each with the number of its first row."""
-    rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+    rows = pq.read_metadata(path).num_rows
     for start in range(0, rows, RUN_ROWS):
-        yield start, pl.scan_parquet(path).slice(start, RUN_ROWS).collect()
+        yield start, pl.scan_parquet(path, glob=False).slice(start, RUN_ROWS).collect()
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def staged_columns(schema: Schema, types: dict[str, pl.DataType], where: str) -> list[pl.Expr]:
+def staged_columns(
+    schema: Schema, types: dict[str, pl.DataType], where: str, text: TextFacts | None = None
+) -> list[pl.Expr]:
     """Expressions that turn the raw columns into the staged ones; InputError on a wrong column."""
     _check_names(schema, where)
 
     def dtype(column: str, wanted_by: str) -> pl.DataType:
         return _column_type(types, column, where, wanted_by)
 
-    vocabulary_types = _vocabulary_types(schema, dtype, where)
+    def numeric(column: str, what: str, keep_infinite: bool = False) -> pl.Expr:
+        kind = dtype(column, what)
+        if text is not None and kind == pl.String:
+            value = number(cell(pl.col(column), schema.missing))
+        else:
+            value = _number(column, kind, f"{where}: {what}")
+        return pl.when(value.is_not_nan() if keep_infinite else value.is_finite()).then(value)
+
+    def single(column: str, what: str, target: pl.DataType) -> pl.Expr:
+        kind = dtype(column, what)
+        value = cell(pl.col(column), schema.missing) if kind == pl.String else pl.col(column)
+        return category(value, kind, target)
+
+    targets = _vocabulary_types(schema, dtype, where, text)
     columns = []
     for feature in schema.features:
         what = f"feature {feature.name!r}"
-        kind = dtype(feature.source_column, what)
         if feature.is_list:
-            column = _list(feature, kind, vocabulary_types[feature.table])
+            kind = dtype(feature.source_column, what)
+            column = _list(feature, kind, targets[feature.table], schema.missing, text)
         elif feature.is_sparse:
-            column = category(pl.col(feature.source_column), kind, vocabulary_types[feature.table])
+            column = single(feature.source_column, what, targets[feature.table])
         else:
-            column = _number(feature.source_column, kind, f"{where}: {what}")
+            column = numeric(feature.source_column, what)
         columns.append(column.alias(feature.name))
 
-    user_type = dtype(schema.user_id, "user_id")
-    user_kind = pl.Int64() if _fits_int64(user_type) else pl.String()
-    columns.append(category(pl.col(schema.user_id), user_type, user_kind).alias("@user"))
+    is_integer = _fits_int64(dtype(schema.user_id, "user_id")) or (
+        text is not None and "@user" in text.integers
+    )
+    user = single(schema.user_id, "user_id", pl.Int64() if is_integer else pl.String())
+    columns.append(user.alias("@user"))
     for task in schema.tasks:
-        kind = dtype(task.source_column, f"task {task.name!r}")
-        label = _number(task.source_column, kind, f"{where}: task {task.name!r}", keep_infinite=True)
+        label = numeric(task.source_column, f"task {task.name!r}", keep_infinite=True)
         columns.append(label.alias(f"@label.{task.name}"))
         if task.probability:
-            what = f"probability of task {task.name!r}"
-            kind = dtype(task.probability, what)
-            columns.append(
-                _number(task.probability, kind, f"{where}: {what}").alias(f"@probability.{task.name}")
-            )
-    number = time_type(schema, types)
-    if schema.time is not None and number is not None:
-        time = pl.col(schema.time).cast(number).to_physical()
-        columns.append(time.cast(pl.Float64 if number.is_float() else pl.Int64).alias("@time"))
+            probability = numeric(task.probability, f"probability of task {task.name!r}")
+            columns.append(probability.alias(f"@probability.{task.name}"))
+    if schema.time is not None:
+        columns.append(_time(schema, types, text).alias("@time"))
     if schema.tier:
-        columns.append(_number(schema.tier, dtype(schema.tier, "tier"), f"{where}: tier").alias("@tier"))
+        columns.append(numeric(schema.tier, "tier").alias("@tier"))
     if schema.baseline:
-        what = f"baseline {schema.baseline.name!r}"
-        kind = dtype(schema.baseline.column, what)
-        columns.append(_number(schema.baseline.column, kind, f"{where}: {what}").alias("@baseline"))
+        baseline = numeric(schema.baseline.column, f"baseline {schema.baseline.name!r}")
+        columns.append(baseline.alias("@baseline"))
     if isinstance(schema.split, ColumnSplit):
         dtype(schema.split.column, "split.column")
-        columns.append(pl.col(schema.split.column).cast(pl.String).alias("@split"))
+        columns.append(pl.col(schema.split.column).cast(pl.String).str.strip_chars().alias("@split"))
     return columns
 
 
@@ -130,50 +140,47 @@ def _fits_int64(dtype: pl.DataType) -> bool:
     return dtype.is_integer() and dtype not in _WIDE_INTEGERS
 
 
-def _vocabulary_types(schema: Schema, dtype, where: str) -> dict[str, pl.DataType]:
+def _vocabulary_types(schema: Schema, dtype, where: str, text: TextFacts | None) -> dict[str, pl.DataType]:
     """Int64 for a vocabulary all of whose columns hold integers, else text."""
     integer: dict[str, bool] = {}
     for feature in schema.sparse_features:
-        element = _element_type(feature, dtype(feature.source_column, f"feature {feature.name!r}"), where)
+        kind = dtype(feature.source_column, f"feature {feature.name!r}")
+        is_cut = text is not None and feature.name in text.lists
+        element = _element_type(feature, kind, where, is_cut)
         integer[feature.table] = integer.get(feature.table, True) and _fits_int64(element)
-    return {table: pl.Int64() if whole else pl.String() for table, whole in integer.items()}
+    as_text = text.integers if text is not None else frozenset()
+    return {
+        table: pl.Int64() if whole or table in as_text else pl.String() for table, whole in integer.items()
+    }
 
 
-def _element_type(feature: Feature, dtype: pl.DataType, where: str) -> pl.DataType:
-    """The type of one category of a column, checked against the feature's kind."""
+def _element_type(feature: Feature, dtype: pl.DataType, where: str, is_cut: bool) -> pl.DataType:
+    """The type of one category of a column, checked against the feature's kind.
+
+    ``is_cut``: text from which lists are made, whether or not a separator is named.
+    """
     what = f"{where}: feature {feature.name!r} ({feature.kind}): column {feature.source_column!r}"
     listed = isinstance(dtype, pl.List | pl.Array)
     if listed and not feature.is_list:
         raise InputError(f"{what} holds lists; make it a sequence or multi_hot, or choose another column")
     if feature.is_list and not listed:
-        if dtype == pl.String and feature.separator:
+        if dtype == pl.String and (feature.separator or is_cut):
             return dtype
         hint = "add 'separator: \",\"'" if dtype == pl.String else "choose a column of lists"
         raise InputError(f"{what} holds no lists but {dtype}; {hint} or make it categorical")
-    element = _inner(dtype) if listed else dtype
+    element = inner(dtype) if listed else dtype
     if element.is_nested() or element in (pl.Binary, pl.Object):
         raise InputError(f"{what} is of type {dtype}, which is no category; give integers, text or booleans")
     return element
 
 
-def _inner(dtype: pl.DataType) -> pl.DataType:
-    inner = dtype.inner  # type: ignore[attr-defined]
-    return inner() if isinstance(inner, type) else inner
-
-
-def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
-    """A category as Int64 or text; whole floats lose their ".0", so that ids match whatever wrote them."""
-    if target == pl.Int64:
-        return value.cast(pl.Int64)
-    if dtype.is_float():
-        finite = pl.when(value.is_finite()).then(value)
-        whole = pl.when(finite.floor() == finite).then(finite.cast(pl.Int64, strict=False).cast(pl.String))
-        return pl.coalesce(whole, finite.cast(pl.String))
-    text = value.cast(pl.String)
-    return pl.when(text != "").then(text)
-
-
-def _list(feature: Feature, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
+def _list(
+    feature: Feature,
+    dtype: pl.DataType,
+    target: pl.DataType,
+    missing: list[str] | None,
+    text: TextFacts | None,
+) -> pl.Expr:
     """A list of categories, cut to max_length; null lists become empty.
 
     A missing element of a sequence stays, so that parallel sequences stay aligned; one of a
@@ -181,12 +188,14 @@ def _list(feature: Feature, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
     """
     values = pl.col(feature.source_column)
     if isinstance(dtype, pl.List | pl.Array):
-        element = _inner(dtype)
+        element = inner(dtype)
         values = values.cast(pl.List(element))
-        values = values.list.eval(category(pl.element(), element, target))
     else:
-        values = pl.when(values.str.strip_chars() != "").then(values.str.split(feature.separator))
-        values = values.list.eval(category(pl.element().str.strip_chars(), pl.String(), pl.String()))
+        element = pl.String()
+        notation = text.lists[feature.name] if text is not None else "separated"
+        values = elements(cell(values, missing), notation, feature.separator)
+    one = pl.element() if element != pl.String else cell(pl.element(), missing)
+    values = values.list.eval(category(one, element, target))
     if feature.kind == "sequence":
         values = values.list.tail(feature.max_length)
     else:
@@ -194,22 +203,36 @@ def _list(feature: Feature, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
     return values.fill_null([])
 
 
-def _number(column: str, dtype: pl.DataType, what: str, keep_infinite: bool = False) -> pl.Expr:
-    """A number as float64; null where it is missing, NaN or (unless kept, to be refused) infinite."""
+def _number(column: str, dtype: pl.DataType, what: str) -> pl.Expr:
+    """A number of any type as float64; a missing one may be NaN."""
     if not (dtype.is_numeric() or dtype == pl.Boolean or dtype == pl.Null):
         raise InputError(
             f"{what}: column {column!r} holds {dtype}, not numbers; mend the column or choose another"
         )
-    value = pl.col(column).cast(pl.Float64)
-    return pl.when(value.is_not_nan() if keep_infinite else value.is_finite()).then(value)
+    return pl.col(column).cast(pl.Float64)
 
 
-def time_type(schema: Schema, types: dict[str, pl.DataType]) -> pl.DataType | None:
+def _time(schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None) -> pl.Expr:
+    """The number behind the time: an epoch as it is, dates and datetimes since 1970 in their unit."""
+    kind = time_type(schema, types, text)
+    assert schema.time is not None, "there is a time column"
+    assert kind is not None, "and so it has a type"
+    value = pl.col(schema.time)
+    if types[schema.time] == pl.String:
+        value = time(cell(value, schema.missing), kind)
+    return value.cast(kind).to_physical().cast(pl.Float64 if kind.is_float() else pl.Int64)
+
+
+def time_type(
+    schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None = None
+) -> pl.DataType | None:
     """The time column's type, checked; None without one. It is staged as the number behind it."""
     if schema.time is None:
         return None
     where = f"dataset {schema.name!r}"
     dtype = _column_type(types, schema.time, where, "time")
+    if dtype == pl.String and text is not None and text.time is not None:
+        dtype = text.time
     if dtype.is_integer() and dtype not in _WIDE_INTEGERS:
         return pl.Int64()
     if dtype.is_float():
@@ -217,7 +240,7 @@ def time_type(schema: Schema, types: dict[str, pl.DataType]) -> pl.DataType | No
     if dtype == pl.Date or dtype == pl.Datetime:
         return dtype
     raise InputError(
-        f"{where}: time: column {schema.time!r} holds {dtype}; give integers, dates or datetimes (ISO in CSV)"
+        f"{where}: time: column {schema.time!r} holds {dtype}; give integers, dates or datetimes"
     )
 
 
@@ -237,7 +260,7 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
         rows = table.with_row_index("@row", offset=start).filter(wrong)
         if rows.height:
             row = f"{rows['@row'][0]} (counted from 0)"
-            value = "" if shown is None else f": {rows[shown][0]!r}"
+            value = "" if shown is None else f" {rows[shown][0]!r}"
             raise InputError(f"{where}: {what}: column {column!r} {mend.format(row=row, value=value)}")
 
     refuse(
@@ -247,29 +270,41 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
     if schema.time:
         absent = pl.col("@time").cast(pl.Float64).fill_nan(None).is_null()
         refuse(absent, "time", schema.time, "is empty in row {row}; drop the row or give it a time")
+        if table.schema["@time"].is_float():
+            refuse(
+                pl.col("@time").is_infinite(), "time", schema.time,
+                "is infinite in row {row}; drop the row or give it a time",
+            )  # fmt: skip
+    for feature in schema.numeric_features:
+        if feature.normalization == "none":
+            refuse(
+                pl.col(feature.name).abs() > MOST_FLOAT32, f"feature {feature.name!r}", feature.source_column,
+                "holds{value} in row {row}, beyond float32; mend it, or set normalization to log1p",
+                feature.name,
+            )  # fmt: skip
     for task in schema.tasks:
         name = f"@label.{task.name}"
         refuse(
             ~pl.col(name).is_in([0.0, 1.0]), f"task {task.name!r}", task.source_column,
-            "is neither 0, 1 nor empty in row {row}{value}; mend it or derive a 0/1 label from it", name,
+            "is neither 0, 1 nor empty in row {row}:{value}; mend it or derive a 0/1 label from it", name,
         )  # fmt: skip
         if task.probability:
             name = f"@probability.{task.name}"
             refuse(
                 pl.col(name).is_null() | ~pl.col(name).is_between(0, 1),
                 f"probability of task {task.name!r}", task.probability,
-                "is no probability in row {row}{value}; give a number from 0 to 1 in every row", name,
+                "is no probability in row {row}:{value}; give a number from 0 to 1 in every row", name,
             )  # fmt: skip
     if schema.tier:
         refuse(
             pl.col("@tier").is_null() | ~pl.col("@tier").is_in([0.0, 1.0, 2.0]), "tier", schema.tier,
-            "is not 0, 1 or 2 in row {row}{value}; mend it, or remove 'tier' to have terciles computed",
+            "is not 0, 1 or 2 in row {row}:{value}; mend it, or remove 'tier' to have terciles computed",
             "@tier",
         )  # fmt: skip
     if isinstance(schema.split, ColumnSplit):
         names = [schema.split.train, schema.split.valid, schema.split.test]
         refuse(
             pl.col("@split").is_null() | ~pl.col("@split").is_in(names), "split", schema.split.column,
-            f"is none of {', '.join(names)} in row {{row}}{{value}}; mend it or the schema's names",
+            f"is none of {', '.join(names)} in row {{row}}:{{value}}; mend it or the schema's names",
             "@split",
         )  # fmt: skip

@@ -7,6 +7,7 @@ the file, the field and the mend.
 
 from __future__ import annotations
 
+import codecs
 import datetime
 from collections import Counter
 from pathlib import Path
@@ -83,6 +84,11 @@ class Feature(_Strict):
 
     @model_validator(mode="after")
     def _holds_what_its_kind_uses(self) -> Feature:
+        if self.separator is not None and (not self.separator or "\n" in self.separator):
+            raise ValueError(
+                'separator is empty or holds a line end; quote it, as in separator: "|" '
+                "(YAML takes a lone | for the start of a block of text)"
+            )
         for name in self._unused_fields():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
@@ -221,6 +227,35 @@ class SingleFeatureBaseline(_Strict):
     column: str
 
 
+class Csv(_Strict):
+    """How delimited text files are written, where it is not a comma, double quotes and a header line.
+
+    ``separator`` is one character; absent, it is a tab in .tsv files and a comma elsewhere. ``quote`` "none"
+    gives quotes no meaning. ``escape`` must be said where a backslash stands before a quote. ``columns``
+    names all fields of files without a header line.
+    """
+
+    separator: str | None = Field(None, pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")
+    quote: Literal['"', "'", "none"] = '"'
+    escape: Literal["backslash", "none"] | None = None
+    columns: list[str] = Field(default_factory=list)
+    encoding: str = "utf-8"
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Csv:
+        if twice := _given_twice(self.columns):
+            raise ValueError(f"columns names {twice!r} twice; name each field once")
+        if self.separator is not None and self.separator in ('"', "'", "\\"):
+            raise ValueError(f"separator {self.separator!r} is a quote or a backslash; choose another")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(
+                f"encoding {self.encoding!r} is unknown; write utf-8, latin-1, gbk ..."
+            ) from None
+        return self
+
+
 class Schema(_Strict):
     """A whole table.
 
@@ -228,14 +263,17 @@ class Schema(_Strict):
     ``tier`` names a column of user-activity tiers 0 (low), 1 (middle), 2 (high); if absent,
     preparation computes terciles of users by their number of training rows.
     ``time_unit`` says what the integers of a time column count since 1970 (UTC), so that the bounds of a
-    split by time can be dates.
+    split by time can be dates. ``missing`` lists the words that stand for a missing value in text, beside
+    empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
     """
 
-    ADDED = ("time_unit",)
+    ADDED = ("time_unit", "missing", "csv")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     description: str = ""
     files: list[str] = Field(default_factory=list, description="own data: globs beside the YAML")
+    csv: Csv = Field(default_factory=Csv, description="own data: how delimited text is written")
+    missing: list[str] | None = Field(None, description="own data: words that stand for a missing value")
     features: list[Feature] = Field(min_length=1)
     tasks: list[Task] = Field(min_length=1)
     default_tasks: list[str] = Field(default_factory=list)

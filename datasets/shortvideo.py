@@ -109,7 +109,7 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     world = log.world
     return Source(
         schema=shortvideo_schema(),
-        frame=pl.scan_parquet(scratch / "log-*.parquet"),
+        frame=pl.scan_parquet(sorted(scratch.glob("log-*.parquet")), glob=False),
         identity=identity(options),
         notes={
             "simulated_days": DAYS,

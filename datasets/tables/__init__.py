@@ -1,0 +1,115 @@
+"""Your own data: delimited text, JSON lines or parquet, and a schema written as YAML."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from datasets.errors import InputError
+from datasets.schema import Schema, load_schema
+from datasets.source import Source
+from datasets.tables.columns import uses, wanted_columns
+from datasets.tables.delimited import delimited_to_parquet
+from datasets.tables.facts import RawTable, text_facts
+from datasets.tables.files import TableFile, find_files
+from datasets.tables.json_lines import json_lines_to_parquet
+from datasets.tables.parquet import joined
+from datasets.text import first_line
+
+READING = 2  # of these rules; a table that was prepared by others is prepared again
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """The files that a schema describes, which must stay as they are until they have been prepared.
+
+    ``files`` of the schema are patterns relative to the YAML; without them, every table beside it. Files
+    follow one another in the order of their paths, are of one format, and agree in the types of the columns
+    that the schema names. Other columns are not read. Folders named key=value are text columns.
+    """
+
+    schema_file: Path
+    schema: Schema
+    files: list[TableFile]
+    stamps: list[tuple[int, int, int, int]]
+
+    @classmethod
+    def find(cls, schema_file: Path) -> OwnTable:
+        """The table of a schema file; InputError on a bad schema, and where files are missing or mixed."""
+        schema_file = Path(schema_file)
+        schema = load_schema(schema_file)
+        files = find_files(schema_file, schema)
+        return cls(schema_file, schema, files, [file.stamp() for file in files])
+
+    @cached_property
+    def identity(self) -> dict:
+        """All that decides the content: the schema, the files, and the rules by which they are read."""
+        described = [file.describe() for file in self.files]
+        self.check_unchanged()
+        return {"schema": self.schema.model_dump(mode="json"), "files": described, "reading": READING}
+
+    def check_unchanged(self) -> None:
+        """InputError where a file was written to, replaced or removed since it was found."""
+        for file, stamp in zip(self.files, self.stamps, strict=True):
+            if not file.path.is_file() or file.stamp() != stamp:
+                raise InputError(f"{file.path}: was changed while it was read; run the same command again")
+
+    def source(self, scratch: Path) -> Source:
+        """The table, checked; text is brought to parquet in ``scratch``, which must live as long.
+
+        Raises InputError, with file and line, on what cannot be read as it was meant.
+        """
+        identity = self.identity
+        raw = self._raw(scratch)
+        try:
+            facts, notes = text_facts(raw)
+        except pl.exceptions.PolarsError as error:
+            raise InputError(
+                f"dataset {self.schema.name!r}: the raw table cannot be read ({first_line(error)}); mend "
+                "the file"
+            ) from None
+        names = {"files": ", ".join(file.name for file in self.files)}
+        return Source(
+            self.schema, raw.frame, identity, names | self._copies() | notes, facts, self.check_unchanged
+        )
+
+    def _raw(self, scratch: Path) -> RawTable:
+        wanted = uses(self.schema)
+        places: dict[str, Path] = {}
+        for number, file in enumerate(self.files):
+            own = {c: what for c, what in wanted_columns(wanted).items() if c not in file.partition}
+            target = scratch / f"{number:06d}.parquet"
+            if file.format == "csv":
+                delimited_to_parquet(file, self.schema.csv, own, target)
+            elif file.format == "json lines":
+                json_lines_to_parquet(file, own, target)
+            places[file.name] = file.path if file.format == "parquet" else target
+        frame = joined(self.files, places, wanted)
+        return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()))
+
+    def _copies(self) -> dict[str, int | float | str]:
+        counts = Counter(file["sha256"] for file in self.identity["files"])
+        copies = [f["name"] for f in self.identity["files"] if counts[f["sha256"]] > 1]
+        return {"files with the same content": ", ".join(copies)} if copies else {}
+
+
+def own_table(schema_file: Path) -> tuple[str, dict, Callable[[Path], Source]]:
+    """Name, identity and source of the table that a schema file describes."""
+    table = OwnTable.find(schema_file)
+    return table.schema.name, table.identity, table.source
+
+
+def source(schema_file: Path, scratch: Path | None = None) -> Source:
+    """The checked table of a schema file; without ``scratch``, a temporary folder until this process ends."""
+    if scratch is None:
+        scratch = Path(tempfile.mkdtemp(prefix="own-table-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return OwnTable.find(schema_file).source(scratch)

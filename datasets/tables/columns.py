@@ -1,0 +1,57 @@
+"""The raw columns that a schema names: what each is for, and what it must hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from datasets.schema import ColumnSplit, Feature, Schema
+
+Role = Literal["number", "category", "list", "time", "word"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a raw column. ``vocabulary`` is what its categories are compared in, "@user" for users."""
+
+    column: str
+    what: str  # such as "feature 'price'", for messages
+    role: Role
+    vocabulary: str | None = None
+    feature: Feature | None = None
+
+
+def uses(schema: Schema) -> list[Use]:
+    """Every use of a raw column, in the order of the schema's fields."""
+    found = [_feature_use(feature) for feature in schema.features]
+    for task in schema.tasks:
+        found.append(Use(task.source_column, f"task {task.name!r}", "number"))
+        if task.probability:
+            found.append(Use(task.probability, f"the probability of task {task.name!r}", "number"))
+    found.append(Use(schema.user_id, "user_id", "category", "@user"))
+    if schema.time:
+        found.append(Use(schema.time, "time", "time"))
+    if schema.tier:
+        found.append(Use(schema.tier, "tier", "number"))
+    if schema.baseline:
+        found.append(Use(schema.baseline.column, f"baseline {schema.baseline.name!r}", "number"))
+    if isinstance(schema.split, ColumnSplit):
+        found.append(Use(schema.split.column, "split.column", "word"))
+    return found
+
+
+def _feature_use(feature: Feature) -> Use:
+    what = f"feature {feature.name!r}"
+    if feature.is_list:
+        return Use(feature.source_column, what, "list", feature.table, feature)
+    if feature.is_sparse:
+        return Use(feature.source_column, what, "category", feature.table, feature)
+    return Use(feature.source_column, what, "number", None, feature)
+
+
+def wanted_columns(uses: list[Use]) -> dict[str, str]:
+    """Every column that is used, and the first use that needs it."""
+    wanted: dict[str, str] = {}
+    for use in uses:
+        wanted.setdefault(use.column, use.what)
+    return wanted

@@ -1,0 +1,185 @@
+"""Which files make up a table: patterns taken literally where a file has that name, links followed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import has_magic
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from datasets.errors import InputError
+from datasets.raw_files import sha256_of
+from datasets.schema import Schema
+
+Format = Literal["parquet", "csv", "json lines"]
+FORMATS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "json lines",
+    ".ndjson": "json lines",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+ENDINGS = ".parquet, .csv, .tsv or .jsonl (text also with .gz, .zst or .bz2)"
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One raw file. ``partition`` holds columns from the names of its folders (dt=2024-03-01)."""
+
+    path: Path
+    name: str  # relative to the schema's folder
+    format: Format
+    compression: str | None
+    partition: dict[str, str | None] = field(default_factory=dict)
+
+    def stamp(self) -> tuple[int, int, int, int]:
+        """What changes when the file is written to or replaced."""
+        found = self.path.stat()
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+    def describe(self) -> dict:
+        """Name, size in bytes, sha256 and, where there are any, partition columns."""
+        found = {"name": self.name, "bytes": self.path.stat().st_size, "sha256": sha256_of(self.path)}
+        return found | ({"partition": self.partition} if self.partition else {})
+
+
+def find_files(schema_file: Path, schema: Schema) -> list[TableFile]:
+    """The raw files, which exist and are of one format, in the order of their paths.
+
+    Raises InputError where a pattern matches nothing, what it matches is no readable file or of an unknown
+    format, formats are mixed, or one file is found under two names.
+    """
+    folder = schema_file.parent
+    paths: set[Path] = set()
+    for pattern in schema.files:
+        matches = expand(folder, pattern)
+        if not matches:
+            raise InputError(
+                f"{schema_file}: files: {pattern!r} matches no file in {folder.absolute()}; mend the pattern"
+            )
+        paths.update(matches)
+    if not schema.files:
+        paths.update(path for path in _children(folder, "*") if format_of(path) is not None)
+        if not paths:
+            raise InputError(
+                f"{schema_file}: there is no *.parquet or *.csv beside it (nor .tsv or .jsonl); "
+                "add one or name 'files:'"
+            )
+    files = [_table_file(schema_file, path) for path in sorted(paths)]
+    _check_one_format(schema_file, files)
+    _check_no_file_twice(schema_file, files)
+    return files
+
+
+def format_of(path: Path) -> tuple[Format, str | None] | None:
+    """Format and compression by the file's ending; None where it is no table's."""
+    ending, compression = path.suffix.lower(), None
+    if ending in COMPRESSIONS:
+        compression, ending = COMPRESSIONS[ending], Path(path.stem).suffix.lower()
+    found = FORMATS.get(ending)
+    if found is None or (found == "parquet" and compression is not None):
+        return None
+    return found, compression
+
+
+def expand(folder: Path, pattern: str) -> list[Path]:
+    """The paths that a pattern matches: what bears that very name, else what matches the wildcards.
+
+    ``**`` stands for any number of folders, links to folders among them. Wildcards leave out hidden files.
+    """
+    path = Path(pattern)
+    if path.is_absolute():
+        folder, path = Path(path.anchor), path.relative_to(path.anchor)
+    if path == Path():  # an empty pattern, a dot or the root
+        return []
+    return sorted(set(_matches(folder, path.parts)))
+
+
+def _matches(folder: Path, parts: tuple[str, ...]) -> list[Path]:
+    if not parts:
+        return [folder]
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        return [path for below in _folders(folder) for path in _matches(below, rest or ("*",))]
+    if os.path.lexists(folder / part):
+        found = [folder / part]
+    else:
+        found = _children(folder, part) if has_magic(part) else []
+    return [path for child in found for path in _matches(child, rest)]
+
+
+def _children(folder: Path, pattern: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    names = [name for name in os.listdir(folder) if fnmatchcase(name, pattern)]
+    return [folder / name for name in names if pattern.startswith(".") or not name.startswith(".")]
+
+
+def _folders(top: Path) -> list[Path]:
+    """The folder and all below it, each once, so that a link to a folder above ends."""
+    found, seen = [], set()
+    for folder, names, _ in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        names[:] = [] if real in seen else [name for name in names if not name.startswith(".")]
+        if real not in seen:
+            seen.add(real)
+            found.append(Path(folder))
+    return found
+
+
+def _table_file(schema_file: Path, path: Path) -> TableFile:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name its files in 'files:', as in '{path.name}/**/*.parquet'")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to a file that is not there; mend the link or leave it out")
+    if not path.is_file():
+        raise InputError(f"{path}: is no regular file; copy what it holds to one")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read by this user; mend its permissions")
+    known = format_of(path)
+    if known is None:
+        raise InputError(
+            f"{schema_file}: files: {path.name!r} does not end in {ENDINGS}; convert or rename it, or leave "
+            "it out"
+        )
+    name = os.path.relpath(path, schema_file.parent)
+    return TableFile(path, name, *known, partition=_partition(name))
+
+
+def _partition(name: str) -> dict[str, str | None]:
+    """Columns in folders' names as Hive and Spark write them, key=value with percent escapes."""
+    found: dict[str, str | None] = {}
+    for folder in Path(name).parts[:-1]:
+        key, equals, value = folder.partition("=")
+        if key and equals:
+            found[unquote(key)] = None if value == HIVE_NULL else unquote(value)
+    return found
+
+
+def _check_one_format(schema_file: Path, files: list[TableFile]) -> None:
+    first: dict[str, TableFile] = {}
+    for file in files:
+        first.setdefault(file.format, file)
+    if len(first) > 1:
+        one, other = list(first.values())[:2]
+        raise InputError(
+            f"{schema_file}: files: both {one.format} and {other.format} were found "
+            f"({one.name}, {other.name}); name those of one kind in 'files:'"
+        )
+
+
+def _check_no_file_twice(schema_file: Path, files: list[TableFile]) -> None:
+    first: dict[str, TableFile] = {}
+    for file in files:
+        other = first.setdefault(os.path.realpath(file.path), file)
+        if other is not file:
+            raise InputError(
+                f"{schema_file}: files: {other.name} and {file.name} are one file under two names, whose "
+                "rows would count twice; name one of them"
+            )

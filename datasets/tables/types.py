@@ -1,0 +1,70 @@
+"""One column in several files: which types mean the same, and what to do where they differ.
+
+Only widenings that lose nothing are made; everything else is refused with both types and both files.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from datasets.errors import InputError
+from datasets.tables.columns import Role
+from datasets.text import inner
+
+INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
+TEXTS = (pl.String, pl.Categorical, pl.Enum)
+Typed = list[tuple[str, pl.DataType]]  # files' names and their types of one column
+
+
+def agreed_type(column: str, found: Typed, roles: set[Role]) -> pl.DataType:
+    """The type that holds every file's values without loss.
+
+    ``String`` where the column's only uses are categories and integers stand beside floats or decimals:
+    whole numbers are the same text. Raises InputError that names the column, two types and two files.
+    """
+    agreed_file, agreed = found[0][0], simple(found[0][1])
+    for file, dtype in found[1:]:
+        both = _widened(agreed, simple(dtype), roles)
+        if both is None:
+            raise InputError(
+                f"column {column!r} is {agreed} in {agreed_file} but {simple(dtype)} in {file}; "
+                "write it alike in every file"
+            )
+        if both != agreed:
+            agreed_file, agreed = file, both
+    return agreed
+
+
+def simple(dtype: pl.DataType) -> pl.DataType:
+    """The type without what does not matter: how text is kept, how wide integers are, arrays as lists."""
+    if dtype in TEXTS:
+        return pl.String()
+    if dtype in INTEGERS:
+        return pl.Int64()
+    if dtype in (pl.Float32, pl.Float64) or dtype == getattr(pl, "Float16", None):
+        return pl.Float64()
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.List(simple(inner(dtype)))
+    return dtype
+
+
+def _widened(one: pl.DataType, other: pl.DataType, roles: set[Role]) -> pl.DataType | None:
+    if one == other or other == pl.Null:
+        return one
+    if one == pl.Null:
+        return other
+    if isinstance(one, pl.List) and isinstance(other, pl.List):
+        both = _widened(inner(one), inner(other), roles)
+        return None if both is None else pl.List(both)
+    if isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime) and one.time_zone == other.time_zone:
+        return max(one, other, key=lambda dtype: ("ms", "us", "ns").index(dtype.time_unit))
+    if _is_number(one) and _is_number(other):
+        if roles == {"number"}:
+            return pl.Float64()
+        if roles <= {"category", "list"} and pl.Boolean not in (one, other):
+            return pl.String()
+    return None
+
+
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean
