@@ -17,7 +17,8 @@ class Batch:
         sparse: KeyedJaggedTensor whose keys are the schema's sparse features in order; indices
             int64, 0 = missing, 1 = unseen in training; a categorical feature has length 1 in
             every row, a list may be empty.
-        dense: (B, N) float32, the N numeric features in schema order, normalised.
+        dense: (B, N) float32, the numbers of numeric and vector features in schema order, normalised;
+            a numeric feature has one column, a vector as many as it has components.
         labels: (B, G) float32, one column a chosen task; NaN where a task is undefined.
         user_id: (B,) int64, an index over the table's users.
         tier: (B,) int64, user-activity tier 0 (low), 1 (middle), 2 (high).

@@ -10,9 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.prepare_learn import Learned, transformed
+from datasets.prepare_learn import Learned
 from datasets.prepare_split import SPLITS
 from datasets.schema import MISSING_INDEX, UNSEEN_INDEX, Feature, Schema
+from datasets.vectors import as_array, present_rows, transformed
 from datasets.vocabulary import Vocabulary
 
 CLIP = 10.0  # standard deviations; one wild value must not rule a batch
@@ -29,6 +30,9 @@ def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, stag
             columns[feature.name] = _encode_lists(learned.vocabularies[feature.table], values)
         elif feature.is_sparse:
             columns[feature.name] = pa.array(learned.vocabularies[feature.table].encode(values).to_numpy())
+        elif feature.kind == "vector":
+            constants = learned.normalization.get(feature.name)
+            columns[feature.name] = as_array(normalized_vectors(feature, constants, values))
         else:
             columns[feature.name] = pa.array(
                 normalized(feature, learned.normalization.get(feature.name), values)
@@ -76,6 +80,16 @@ def normalized(feature: Feature, constants: dict[str, float] | None, values: pl.
     return (
         values.to_frame(feature.name).select(value.fill_null(0.0).cast(pl.Float32))[feature.name].to_numpy()
     )
+
+
+def normalized_vectors(feature: Feature, constants: dict | None, values: pl.Series) -> np.ndarray:
+    """As :func:`normalized`, component by component: (R, length) float32; a missing vector is zeros."""
+    vectors = np.zeros((len(values), feature.length or 1), dtype=np.float32)
+    known = present_rows(feature, values)
+    if constants is not None:
+        known = ((known - np.array(constants["mean"])) / np.array(constants["std"])).clip(-CLIP, CLIP)
+    vectors[values.is_not_null().to_numpy()] = known
+    return vectors
 
 
 class ShardWriter:
@@ -135,7 +149,7 @@ class Coverage:
     def add(self, staged: pl.DataFrame, encoded: pa.Table) -> None:
         for feature in self.schema.features:
             counts = self.counts[feature.name]
-            if not feature.is_sparse:
+            if not feature.is_sparse:  # its numbers are all there or all missing
                 counts["missing"] += staged[feature.name].null_count()
                 counts["elements"] += staged.height
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import polars as pl
 from datasets.errors import InputError
 from datasets.prepare_split import SPLITS
 from datasets.schema import Feature, Schema
+from datasets.vectors import present_rows, transformed
 from datasets.vocabulary import Vocabulary, learn_vocabulary
 
 _SPLIT_MENDS = {
@@ -27,12 +29,13 @@ class Learned:
 
     ``users`` has columns value, train_rows, tier and index (0.. in the order of value).
     ``normalization`` holds mean and std of each numeric feature that is normalised, after log1p
-    where it applies. ``labels`` counts positive, negative and undefined rows by split and task.
+    where it applies; of a vector, lists with one a component. ``labels`` counts positive, negative
+    and undefined rows by split and task.
     """
 
     code: pl.Expr
     vocabularies: dict[str, Vocabulary]
-    normalization: dict[str, dict[str, float]]
+    normalization: dict[str, dict]
     users: pl.DataFrame
     rows: dict[str, int]
     labels: dict[str, dict[str, dict[str, int]]]
@@ -93,36 +96,49 @@ def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[d
     return rows, labels
 
 
-def transformed(feature: Feature) -> pl.Expr:
-    """A numeric feature before standardisation; log1p keeps the sign of negative numbers."""
-    value = pl.col(feature.name)
-    return value.sign() * value.abs().log1p() if feature.normalization == "log1p" else value
-
-
-def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict[str, float]]:
+def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict]:
     """Mean and standard deviation over the training rows, 1 where a feature does not vary.
 
+    Those of a vector are lists, with one number a component.
     Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
     Raises InputError where numbers are so large that their squares overflow.
     """
-    features = [feature for feature in schema.numeric_features if feature.normalization != "none"]
-    moments = {feature.name: (0, 0.0, 0.0) for feature in features}  # count, mean, squared deviations
+    features = [feature for feature in schema.dense_features if feature.normalization != "none"]
+    moments = {  # count, mean, squared deviations
+        (feature.name, place): (0, 0.0, 0.0) for feature in features for place in range(feature.num_numbers)
+    }
     for run in runs if features else []:
-        columns = [code.alias("@code"), *(transformed(feature) for feature in features)]
+        columns = [code.alias("@code"), *(feature.name for feature in features)]
         table = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
-        for name in moments:
-            with np.errstate(over="ignore", invalid="ignore"):  # found below
-                moments[name] = _merged(moments[name], table[name].drop_nulls().to_numpy())
-    constants = {}
-    for name, (count, mean, squares) in moments.items():
+        for feature in features:
+            for place, values in enumerate(_components(feature, table[feature.name])):
+                with np.errstate(over="ignore", invalid="ignore"):  # found below
+                    moments[feature.name, place] = _merged(moments[feature.name, place], values)
+    constants: dict[str, list[dict[str, float]]] = {feature.name: [] for feature in features}
+    for (name, _), (count, mean, squares) in moments.items():
         std = float(np.sqrt(squares / count)) if count else 0.0
         if not math.isfinite(std):
             raise InputError(
                 f"dataset {schema.name!r}: feature {name!r}: its numbers are too large to normalise; "
                 "empty those that stand for a missing value, or set normalization to log1p"
             )
-        constants[name] = {"mean": mean, "std": std if std > 0 else 1.0}
-    return constants
+        constants[name].append({"mean": mean, "std": std if std > 0 else 1.0})
+    return {
+        feature.name: _as_lists(constants[feature.name]) if feature.kind == "vector" else found
+        for feature in features
+        for found in constants[feature.name][:1]
+    }
+
+
+def _components(feature: Feature, staged: pl.Series) -> Iterable[np.ndarray]:
+    """The known numbers of a feature before standardisation; of a vector, those of each component."""
+    if feature.kind == "vector":
+        return present_rows(feature, staged).T
+    return [staged.to_frame().select(transformed(feature)).to_series().drop_nulls().to_numpy()]
+
+
+def _as_lists(constants: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {kind: [component[kind] for component in constants] for kind in ("mean", "std")}
 
 
 def _merged(moments: tuple[int, float, float], values: np.ndarray) -> tuple[int, float, float]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from datasets.errors import InputError
 from datasets.schema import ColumnSplit, Feature, Schema
 from datasets.text import TextFacts, category, cell, elements, first_line, inner, number, time
+from datasets.vectors import check_vectors, vector_column
 
 RUN_ROWS = 131_072
 ROW_GROUP_ROWS = 8_192  # slices of a run are read by row group
@@ -99,6 +100,8 @@ def staged_columns(
             column = _list(feature, kind, targets[feature.table], schema.missing, text)
         elif feature.is_sparse:
             column = single(feature.source_column, what, targets[feature.table])
+        elif feature.kind == "vector":
+            column = vector_column(feature, dtype(feature.source_column, what), where)
         else:
             column = numeric(feature.source_column, what)
         columns.append(column.alias(feature.name))
@@ -267,6 +270,7 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
         pl.col("@user").is_null(), "user_id", schema.user_id,
         "is empty in row {row}; drop the row or give it a user",
     )  # fmt: skip
+    check_vectors(schema, table, start, where)
     if schema.time:
         absent = pl.col("@time").cast(pl.Float64).fill_nan(None).is_null()
         refuse(absent, "time", schema.time, "is empty in row {row}; drop the row or give it a time")

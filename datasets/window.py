@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.schema import Schema
+from datasets.schema import Feature, Schema
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Window:
     Shapes
         single: (C, R) int32, the categorical features; jagged: the list features;
         places: for each key of a batch, in order, whether it is jagged and its number there;
-        dense: (R, N) float32; labels: (R, G) float32; user_id, tier: (R,) int64.
+        dense: (R, N) float32, numbers and vectors side by side; labels: (R, G) float32;
+        user_id, tier: (R,) int64.
     """
 
     single: np.ndarray
@@ -89,7 +90,7 @@ class WindowSource:
             (True, self._jagged.index(key)) if key in self._jagged else (False, self._single.index(key))
             for key in self.keys
         ]
-        self._dense = [feature.name for feature in schema.dense_features]
+        self._dense = schema.dense_features
         self._labels = [f"label_{task}" for task in tasks]
 
     def windows(self, rows: int, first: int = 0) -> Iterator[Window]:
@@ -109,7 +110,8 @@ class WindowSource:
 
     def _row_groups(self, skip: int) -> Iterator[pa.Table]:
         """Decoded row groups without the first ``skip`` rows; those that hold none else are not decoded."""
-        columns = [*self._single, *self._jagged, *self._dense, *self._labels, "user_index", "tier"]
+        dense = [feature.name for feature in self._dense]
+        columns = [*self._single, *self._jagged, *dense, *self._labels, "user_index", "tier"]
         for path in self.files:
             # The page cache is the buffer: no copy of the file, and no read-ahead thread of arrow's.
             with pq.ParquetFile(path, memory_map=True) as file:
@@ -127,7 +129,7 @@ class WindowSource:
             single=_matrix(table, self._single, np.int32),
             jagged=[_jagged(table[name]) for name in self._jagged],
             places=self._places,
-            dense=np.ascontiguousarray(_matrix(table, self._dense, np.float32).T).reshape(rows, -1),
+            dense=_dense(table, self._dense).reshape(rows, -1),
             labels=np.ascontiguousarray(_matrix(table, self._labels, np.float32).T),
             user_id=table["user_index"].to_numpy().astype(np.int64),
             tier=table["tier"].to_numpy().astype(np.int64),
@@ -143,6 +145,22 @@ def _matrix(table: pa.Table, names: list[str], dtype: type) -> np.ndarray:
             row[position : position + len(chunk)] = chunk.to_numpy()
             position += len(chunk)
     return matrix
+
+
+def _dense(table: pa.Table, features: list[Feature]) -> np.ndarray:
+    """(R, N): one column a numeric feature, as many as it has components a vector."""
+    if all(feature.kind == "numeric" for feature in features):
+        return np.ascontiguousarray(_matrix(table, [feature.name for feature in features], np.float32).T)
+    numbers = np.empty((table.num_rows, sum(f.num_numbers for f in features)), dtype=np.float32)
+    first = 0
+    for feature in features:
+        last, position = first + feature.num_numbers, 0
+        for chunk in table[feature.name].chunks:
+            values = chunk.flatten() if feature.kind == "vector" else chunk
+            numbers[position : position + len(chunk), first:last] = values.to_numpy().reshape(len(chunk), -1)
+            position += len(chunk)
+        first = last
+    return numbers
 
 
 def _jagged(column: pa.ChunkedArray) -> JaggedColumn:

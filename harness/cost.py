@@ -3,9 +3,10 @@
 What counts
     FLOPs are matrix products (a multiply-add is two), counted by ``torch.utils.flop_counter`` on the
     meta device, so that a model of a billion parameters costs no memory. Counted is the whole dense
-    side that training runs: target attention (if on), the architecture with its own projections, and
-    the towers. Not counted, for any architecture: look-ups, norms, activations, softmax, elementwise
-    products (FM, the DCN v1 cross, number embeddings), permutations and the optimizer.
+    side that training runs: target attention (if on), the linear maps of vector features, the
+    architecture with its own projections, and the towers. Not counted, for any architecture:
+    look-ups, norms, activations, softmax, elementwise products (FM, the DCN v1 cross, number
+    embeddings), permutations and the optimizer.
     ``dense_params`` are the parameters of the dense side, ``sparse_params`` those of the tables.
 """
 
@@ -311,4 +312,4 @@ def fake_inputs(schema: Schema, inputs: Inputs, rows: int) -> tuple[LookedUp, to
         name: (empty(schema.feature(name).max_length, schema.feature(name).embedding_dim), empty())
         for name in attended
     }
-    return LookedUp(pooled, sequences), empty(len(schema.numeric_features))
+    return LookedUp(pooled, sequences), empty(sum(feature.num_numbers for feature in schema.dense_features))

@@ -16,7 +16,8 @@ fields
 The projection to an architecture's own width is the architecture's; cutting has no weights and no FLOPs.
 
 Shapes
-    B batch, T tokens, d token width, E width of all embeddings together, w width of one feature's.
+    B batch, T tokens, d token width, E width of all embeddings together, w width of one feature's,
+    N numbers a row: one a numeric feature, its length a vector.
 """
 
 from __future__ import annotations
@@ -141,16 +142,21 @@ def check_tokens_hold_embeddings(schema: Schema, inputs: Inputs) -> None:
 class NumericEmbedding(nn.Module):
     """Each number times a learned vector plus a bias: the dense counterpart of a table look-up.
 
+    Args
+        widths: of each number's embedding.
+        columns: where the numbers stand; the first columns if absent.
+
     Shapes
-        numbers: (B, N). Returns (B, sum of the N widths).
+        numbers: (B, N). Returns (B, sum of the widths).
 
     Cost
         Two parameters an output; elementwise, so no counted FLOPs.
     """
 
-    def __init__(self, widths: list[int]) -> None:
+    def __init__(self, widths: list[int], columns: list[int] | None = None) -> None:
         super().__init__()
-        source = [number for number, width in enumerate(widths) for _ in range(width)]
+        columns = list(range(len(widths))) if columns is None else columns
+        source = [column for column, width in zip(columns, widths, strict=True) for _ in range(width)]
         self.register_buffer("source", torch.tensor(source), persistent=False)
         self.source: Tensor
         self.weight = nn.Parameter(torch.randn(sum(widths)) * 0.1)
@@ -158,6 +164,24 @@ class NumericEmbedding(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         return torch.addcmul(self.bias, numbers[:, self.source], self.weight)
+
+
+class VectorEmbedding(nn.Linear):
+    """A linear map of a vector to the width of its feature, for vectors such as embeddings from elsewhere.
+
+    Weights start so that a vector of uncorrelated standardised components gets an embedding as large as
+    a number's.
+
+    Shapes
+        (B, length). Returns (B, width).
+
+    Cost
+        (length + 1) * width parameters; 2 * length * width FLOPs a sample.
+    """
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.1 / self.in_features**0.5)
+        nn.init.zeros_(self.bias)
 
 
 class TargetAttention(nn.Module):
@@ -191,7 +215,7 @@ class TargetAttention(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """Pool the sequences, embed the numbers, and cut all embeddings into tokens, span by span.
+    """Pool the sequences, embed numbers and vectors, and cut all embeddings into tokens, span by span.
 
     Raises InputError if the tokens do not hold the embeddings.
 
@@ -208,7 +232,13 @@ class Tokenizer(nn.Module):
         self.token_dim = inputs.token_dim
         self.numeric_names = [feature.name for feature in schema.numeric_features]
         self.numeric_widths = [feature.embedding_dim for feature in schema.numeric_features]
-        self.numeric = NumericEmbedding(self.numeric_widths) if self.numeric_names else None
+        columns = _dense_columns(schema)
+        first = [columns[name].start for name in self.numeric_names]
+        self.numeric = NumericEmbedding(self.numeric_widths, first) if self.numeric_names else None
+        self.vector_columns = {feature.name: columns[feature.name] for feature in schema.vector_features}
+        self.vectors = nn.ModuleList(
+            VectorEmbedding(feature.num_numbers, feature.embedding_dim) for feature in schema.vector_features
+        )
         pairs: list[AttendedSequence] = attended_sequences(schema) if inputs.target_attention else []
         self.targets = {pair.sequence.name: pair.target.name for pair in pairs}
         self.attention = nn.ModuleDict(
@@ -223,9 +253,20 @@ class Tokenizer(nn.Module):
             parts.update(
                 zip(self.numeric_names, self.numeric(numbers).split(self.numeric_widths, 1), strict=True)
             )
+        for embed, (name, place) in zip(self.vectors, self.vector_columns.items(), strict=True):
+            parts[name] = embed(numbers[:, place])
         flat = torch.cat([parts[name] for name in self.order], dim=1)  # (B, E)
         zeros = flat.new_zeros(len(flat), self.token_dim)
         padded: list[Tensor] = []
         for token in flat.split(self.token_widths, dim=1):
             padded += [token, zeros[:, token.shape[1] :]]
         return torch.cat(padded, dim=1).unflatten(1, (-1, self.token_dim))
+
+
+def _dense_columns(schema: Schema) -> dict[str, slice]:
+    """Where each numeric and vector feature stands in a batch's dense tensor."""
+    columns, first = {}, 0
+    for feature in schema.dense_features:
+        columns[feature.name] = slice(first, first + feature.num_numbers)
+        first += feature.num_numbers
+    return columns

@@ -58,6 +58,22 @@ def test_target_attention_is_counted_for_every_padded_position():
     assert cost(attention=True) - cost(attention=False) == extra
 
 
+def test_a_vector_costs_its_linear_map():
+    def cost(features: list[Feature]):
+        schema = small_schema()
+        schema = schema.model_copy(update={"features": [*schema.features, *features]})
+        inputs = Inputs(num_tokens=3, token_dim=24, target_attention=False, tower_dim=4)
+        config = {"hidden_dim": 10}
+        return CostCounter(schema, TABLE_SIZES, inputs, num_tasks=2).cost("dlrm_mlp", config)
+
+    length, width = 19, 6
+    picture = Feature(name="picture", kind="vector", group="item", length=length, embedding_dim=width)
+    without, with_it = cost([]), cost([picture])
+    assert with_it.flops_per_sample - without.flops_per_sample == 2 * length * width
+    assert with_it.dense_params - without.dense_params == (length + 1) * width
+    assert with_it.sparse_params == without.sparse_params
+
+
 @pytest.mark.parametrize("budget", [0.25e6, 1e6, 10e6, 100e6, 1e9])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_meets_every_budget(architecture, budget):

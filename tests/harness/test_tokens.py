@@ -20,6 +20,7 @@ from harness.tokens import (
     NumericEmbedding,
     TargetAttention,
     Tokenizer,
+    VectorEmbedding,
     deal_tokens,
     embedding_width,
     natural_num_tokens,
@@ -104,6 +105,37 @@ def test_fields_are_one_feature_a_token_in_the_order_of_their_groups():
         *(p["history"], p["past_genres"]),
     ]
     torch.testing.assert_close(tokenizer(looked_up, numbers), torch.stack(by_hand, dim=1))
+
+
+def test_a_vector_is_embedded_by_its_own_linear_map_and_numbers_beside_it_as_before():
+    schema = small_schema()
+    picture = Feature(name="picture", kind="vector", group="user", length=5, embedding_dim=3)
+    between = [*schema.features[:2], picture, *schema.features[2:]]  # after age, before price
+    with_it = schema.model_copy(update={"features": between})
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(with_it, inputs(8, 8, "fields"))
+    torch.manual_seed(0)
+    plain = Tokenizer(schema, inputs(7, 8, "fields"))
+    looked_up, numbers = random_inputs(schema)
+    vectors = torch.randn(5, 5)
+    with torch.no_grad():
+        tokenizer.vectors[0].bias.uniform_()
+    weight, bias = tokenizer.vectors[0].weight, tokenizer.vectors[0].bias
+    assert weight.shape == (3, 5)
+    by_hand = torch.stack([
+        torch.stack([(weight[out] * row).sum() + bias[out] for out in range(3)]) for row in vectors
+    ])  # fmt: skip
+    tokens = tokenizer(looked_up, torch.cat([numbers[:, :1], vectors, numbers[:, 1:]], dim=1))
+    torch.testing.assert_close(tokens[:, 2], torch.cat([by_hand, zeros(5)], dim=1))
+    torch.testing.assert_close(tokens[:, [0, 1, 3, 4, 5, 6, 7]], plain(looked_up, numbers), rtol=0, atol=0)
+
+
+def test_a_vectors_embedding_starts_as_large_as_a_numbers():
+    torch.manual_seed(0)
+    found = VectorEmbedding(200, 64)(torch.randn(500, 200)).std().item()
+    assert found == pytest.approx(0.1, rel=0.05)
+    number = NumericEmbedding([4000])(torch.randn(500, 1)).std().item()
+    assert found == pytest.approx(number, rel=0.1)
 
 
 @st.composite

@@ -1,0 +1,76 @@
+"""Vector features: lists of a fixed number of numbers, from the raw column to normalised float32.
+
+A vector is missing where its list is null or empty or holds no number at all; it is then zeros, which
+after normalisation is the mean. Any other list must hold exactly ``length`` finite numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from datasets.errors import InputError
+from datasets.schema import Feature, Schema
+
+
+def vector_column(feature: Feature, dtype: pl.DataType, where: str) -> pl.Expr:
+    """The raw column as lists of float64, null where the vector is missing; lengths are not yet checked.
+
+    Raises InputError, which starts with ``where``, if the column holds no lists of numbers.
+    """
+    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None  # type: ignore[attr-defined]
+    if inner is None or not (inner.is_numeric() or inner == pl.Null):
+        raise InputError(
+            f"{where}: feature {feature.name!r} (vector): column {feature.source_column!r} holds {dtype}, "
+            "not lists of numbers; choose another column or kind"
+        )
+    values = pl.col(feature.source_column).cast(pl.List(pl.Float64))
+    values = values.list.eval(pl.element().fill_nan(None))
+    return pl.when(values.list.drop_nulls().list.len() > 0).then(values)
+
+
+def check_vectors(schema: Schema, staged: pl.DataFrame, start: int, where: str) -> None:
+    """InputError on the first vector of another length, or with a component that is no finite number.
+
+    ``start`` is the number of the table's first row.
+    """
+    for feature in schema.vector_features:
+        lists = staged[feature.name]
+        what = f"{where}: feature {feature.name!r} (vector): column {feature.source_column!r}"
+        lengths = lists.list.len()
+        if (row := _first(lengths != feature.length)) is not None:
+            raise InputError(
+                f"{what} holds a list of {lengths[row]} in row {start + row} (counted from 0), not of "
+                f"length {feature.length}; mend the list or the schema's length"
+            )
+        is_number = pl.element().cast(pl.Float32, strict=False).is_finite().fill_null(False)
+        if (row := _first(~lists.list.eval(is_number).list.all())) is not None:
+            raise InputError(
+                f"{what} lacks a number or holds one too large in row {start + row} (counted from 0); "
+                "mend the list, or empty it where the whole vector is missing"
+            )
+
+
+def _first(wrong: pl.Series) -> int | None:
+    """The first row that is true."""
+    rows = wrong.fill_null(False).arg_true()
+    return rows[0] if len(rows) else None
+
+
+def present_rows(feature: Feature, staged: pl.Series) -> np.ndarray:
+    """The vectors that are not missing, in order: (present rows, length) float64, log1p where it applies."""
+    values = staged.drop_nulls().explode().rename(feature.name).to_frame()
+    return values.select(transformed(feature)).to_series().to_numpy().reshape(-1, feature.length or 1)
+
+
+def transformed(feature: Feature) -> pl.Expr:
+    """The numbers of a feature before standardisation; log1p keeps the sign of negative numbers."""
+    value = pl.col(feature.name)
+    return value.sign() * value.abs().log1p() if feature.normalization == "log1p" else value
+
+
+def as_array(rows: np.ndarray) -> pa.FixedSizeListArray:
+    """(R, length) float32 as a column of a shard."""
+    kind = pa.list_(pa.field("item", pa.float32(), nullable=False), rows.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), type=kind)
