@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from datasets.errors import InputError
+from datasets.expressions import columns_of
 
 MISSING_INDEX = 0
 UNSEEN_INDEX = 1
@@ -158,7 +159,14 @@ class Task(_Strict):
     def _has_one_origin(self) -> Task:
         if self.column is not None and self.expression is not None:
             raise ValueError("column and expression are both given; remove one")
+        if self.expression is not None:
+            columns_of(self.expression)  # raises on what is no expression
         return self
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the raw table that the label is made from."""
+        return [self.source_column] if self.expression is None else columns_of(self.expression)
 
     @property
     def source_column(self) -> str:
@@ -306,7 +314,7 @@ class Schema(_Strict):
         return self
 
     def _check_labels_are_no_inputs(self) -> None:
-        outcomes = {task.source_column for task in self.tasks}
+        outcomes = {task.source_column for task in self.tasks if task.expression is None}
         outcomes |= {task.probability for task in self.tasks if task.probability}
         inputs = [(f"feature {feature.name!r}", feature.source_column) for feature in self.features]
         if self.baseline is not None:
@@ -314,6 +322,19 @@ class Schema(_Strict):
         for what, column in inputs:
             if column in outcomes:
                 raise ValueError(f"{what} reads column {column!r}, which is a label; remove it")
+        self._check_labels_are_not_computed_from_inputs()
+
+    def _check_labels_are_not_computed_from_inputs(self) -> None:
+        """Of an expression's columns some may be inputs, such as a duration, but never all of them."""
+        features = {feature.source_column for feature in self.features}
+        baseline = {self.baseline.column} if self.baseline else set()
+        for task in self.tasks:
+            for what, columns in (("the features read", features), ("the baseline reads", baseline)):
+                if task.expression is not None and set(task.columns) <= columns:
+                    raise ValueError(
+                        f"{what} {', '.join(task.columns)}, from which the label {task.name!r} is computed; "
+                        "remove what is not known before the outcome"
+                    )
 
     def _check_shared_vocabularies(self) -> None:
         first: dict[str, Feature] = {}

@@ -69,6 +69,9 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
             ["baseline 'cheat'", "'chance'", "label"],
         ),
         (changed("tasks.1.expression", "price > 1"), ["tasks.1", "column", "expression", "remove one"]),
+        (changed("tasks.1", {"name": "skip", "expression": "price >"}), ["tasks.1", "'price >'", "read"]),
+        (changed("tasks.1", {"name": "skip", "expression": "price > 1"}), ["features read price", "'skip'"]),
+        (changed("tasks.1", {"name": "s", "expression": "price > raw"}), ["features read price, raw", "'s'"]),
         (changed("time", None), ["split by time", "time"]),
         (changed("time_unit", "hours"), ["time_unit", "'ms'", "hours"]),
         (changed("split.by", "moon"), ["split", "moon"]),
@@ -108,3 +111,16 @@ def test_fields_that_are_set_are_written_and_read_back(path, value):
     schema = Schema.model_validate(changed(path, value))
     assert schema_fingerprint(schema) != schema_fingerprint(Schema.model_validate(EXAMPLE_SCHEMA))
     assert Schema.model_validate_json(schema.model_dump_json()) == schema
+
+
+def test_a_label_may_be_computed_from_an_input_and_an_outcome():
+    """A duration is known before; the watch time beside it is not, and is no feature."""
+    schema = Schema.model_validate(changed("tasks.1", {"name": "finish", "expression": "watched >= price"}))
+    assert schema.tasks[1].columns == ["watched", "price"]
+
+
+def test_a_baseline_may_not_read_the_one_column_of_a_label():
+    content = changed("tasks.1", {"name": "skip", "expression": "watched < 3"})
+    content["baseline"] = {"name": "cheat", "column": "watched"}
+    with pytest.raises(ValueError, match="the baseline reads watched"):
+        Schema.model_validate(content)
