@@ -14,6 +14,10 @@ from datasets.prepare_split import SPLITS
 from datasets.schema import Feature, Schema
 from datasets.vocabulary import Vocabulary, learn_vocabulary
 
+# In relation to the mean. What rounding makes of numbers that are all the same is below 4 of float64's steps
+# (3.6 in 3,000 constants from 1e-300 to 1e150, up to 1e6 rows each), and numbers that differ by their last
+# bit alone are no better. Seconds since 1970 that differ by one second are 2.6 million steps apart.
+CONSTANT_BELOW = 16 * float(np.finfo(np.float64).eps)
 _SPLIT_MENDS = {
     "time": "mend its bounds",
     "fraction": "give more rows or other shares (rows of one time stay together)",
@@ -100,7 +104,7 @@ def transformed(feature: Feature) -> pl.Expr:
 
 
 def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over the training rows, 1 where a feature does not vary.
+    """Mean and standard deviation over the training rows, 1 where a feature does not vary beyond rounding.
 
     Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
     Raises InputError where numbers are so large that their squares overflow.
@@ -121,7 +125,7 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
                 f"dataset {schema.name!r}: feature {name!r}: its numbers are too large to normalise; "
                 "empty those that stand for a missing value, or set normalization to log1p"
             )
-        constants[name] = {"mean": mean, "std": std if std > 0 else 1.0}
+        constants[name] = {"mean": mean, "std": std if std > CONSTANT_BELOW * abs(mean) else 1.0}
     return constants
 
 
