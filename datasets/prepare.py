@@ -29,8 +29,8 @@ from datasets.prepared import (
     open_prepared,
     schema_fingerprint,
 )
-from datasets.raw_files import sha256_of
 from datasets.source import Source
+from files.checksums import sha256_of
 
 SHARD_ROWS = 65_536
 MIN_SHARDS = 8  # so that up to eight processes can share even a small split

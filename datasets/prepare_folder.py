@@ -8,10 +8,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import InputError
+from files.locks import open_lock
+from files.writing import flush
 
 
 @contextmanager
@@ -22,14 +24,14 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
     system has none, both work in folders of their own and the first to end wins.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with (destination.parent / f".{destination.name}.lock").open("w") as lock:
-        try:
+    lock = open_lock(destination.parent / f".{destination.name}.lock")
+    try:
+        with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            pass
-        else:
             _remove_abandoned(destination)
         yield
+    finally:
+        os.close(lock)
 
 
 def _remove_abandoned(destination: Path) -> None:
@@ -76,7 +78,7 @@ def publish(partial: Path, destination: Path, replace: bool) -> bool:
     Returns False where another process was first and ``replace`` is not asked for.
     """
     for path in [*partial.rglob("*"), partial]:
-        _fsync(path)
+        flush(path)
     while True:
         try:
             os.rename(partial, destination)
@@ -87,7 +89,7 @@ def publish(partial: Path, destination: Path, replace: bool) -> bool:
                 return False
             _retire(destination)
         else:
-            _fsync(destination.parent)
+            flush(destination.parent)
             return True
 
 
@@ -98,11 +100,3 @@ def _retire(destination: Path) -> None:
     except FileNotFoundError:  # another process replaces it at this moment
         return
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,10 @@ from datasets.schema import Feature, Schema
 from datasets.vectors import present_rows, transformed
 from datasets.vocabulary import Vocabulary, learn_vocabulary
 
+# In relation to the mean. What rounding makes of numbers that are all the same is below 4 of float64's steps
+# (3.6 in 3,000 constants from 1e-300 to 1e150, up to 1e6 rows each), and numbers that differ by their last
+# bit alone are no better. Seconds since 1970 that differ by one second are 2.6 million steps apart.
+CONSTANT_BELOW = 16 * float(np.finfo(np.float64).eps)
 _SPLIT_MENDS = {
     "time": "mend its bounds",
     "fraction": "give more rows or other shares (rows of one time stay together)",
@@ -97,7 +101,7 @@ def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[d
 
 
 def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict]:
-    """Mean and standard deviation over the training rows, 1 where a feature does not vary.
+    """Mean and standard deviation over the training rows, 1 where a feature does not vary beyond rounding.
 
     Those of a vector are lists, with one number a component.
     Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
@@ -122,7 +126,7 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
                 f"dataset {schema.name!r}: feature {name!r}: its numbers are too large to normalise; "
                 "empty those that stand for a missing value, or set normalization to log1p"
             )
-        constants[name].append({"mean": mean, "std": std if std > 0 else 1.0})
+        constants[name].append({"mean": mean, "std": std if std > CONSTANT_BELOW * abs(mean) else 1.0})
     return {
         feature.name: _as_lists(constants[feature.name]) if feature.kind == "vector" else found
         for feature in features

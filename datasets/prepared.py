@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from datasets.errors import InputError
-from datasets.raw_files import sha256_of
 from datasets.schema import FIRST_INDEX, Schema
+from files.checksums import json_checksum, sha256_of
 
 FORMAT_VERSION = 1
 
@@ -70,26 +69,22 @@ class PreparedDataset:
 
 def identity_fingerprint(identity: dict) -> str:
     """16 hex digits over a source's identity."""
-    return _hash(identity)[:16]
+    return json_checksum(identity)[:16]
 
 
 def schema_fingerprint(schema: Schema) -> str:
     """16 hex digits over a schema."""
-    return _hash(schema.model_dump(mode="json"))[:16]
+    return json_checksum(schema.model_dump(mode="json"))[:16]
 
 
 def dataset_fingerprint(identity: dict, schema: Schema) -> str:
     """16 hex digits over all that decides a prepared dataset's content."""
-    return _hash([FORMAT_VERSION, identity, schema.model_dump(mode="json")])[:16]
+    return json_checksum([FORMAT_VERSION, identity, schema.model_dump(mode="json")])[:16]
 
 
 def manifest_text(manifest: dict) -> str:
     """The content of ``manifest.json``: the manifest and a checksum over it."""
-    return json.dumps({**manifest, "checksum": _hash(manifest)}, indent=2) + "\n"
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**manifest, "checksum": json_checksum(manifest)}, indent=2) + "\n"
 
 
 def open_prepared(path: Path) -> PreparedDataset:
@@ -127,7 +122,7 @@ def _read_manifest(path: Path) -> dict:
         raise _broken(file, "cannot be read") from None
     if version != FORMAT_VERSION:
         raise _broken(file, f"has format {version}, and this program reads format {FORMAT_VERSION}")
-    if manifest.pop("checksum", None) != _hash(manifest):
+    if manifest.pop("checksum", None) != json_checksum(manifest):
         raise _broken(file, "was changed since it was written")
     return manifest
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets.errors import InputError
+from files.checksums import sha256_of
 
 
 def find_folder(name: str, data_root: Path | None, inside: str, marker: str) -> Path:
@@ -50,12 +50,6 @@ def describe_files(paths: list[Path]) -> list[dict[str, str | int]]:
     return [
         {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(paths)
     ]
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_table(

@@ -50,7 +50,7 @@ from datasets.errors import InputError
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_users
 from harness.joint import JointDraws
 from harness.metrics import NonFiniteScores
-from harness.runs import RECORD_FILE, write_atomically
+from harness.runs import PREDICTIONS_FILE, RECORD_FILE, check_predictions, read_record, write_atomically
 from harness.significance import effect_size, holm
 
 INTERVAL_COLUMNS = [
@@ -184,9 +184,15 @@ def read_suite(out: Path) -> dict:
     """``out/suite.json``; InputError if it is not there, damaged, or lacks what comparisons need of it."""
     path, mend = out / "suite.json", "run the suite again into this folder with --out"
     suite = _read_json(path, mend)
-    for field in ("name", "base", "architectures", "datasets"):
+    for field, kind in (("name", str), ("base", str), ("architectures", list), ("datasets", list)):
         if not isinstance(suite, dict) or field not in suite:
             raise InputError(f"{path} is no suite description ({field} is missing): {mend}")
+        if not isinstance(suite[field], kind):
+            raise InputError(f"{path} is no suite description ({field} is no {kind.__name__}): {mend}")
+    if not all(
+        isinstance(row, dict) and isinstance(row.get("architecture"), str) for row in suite["architectures"]
+    ):
+        raise InputError(f"{path} is no suite description (a row of architectures has no name): {mend}")
     return suite
 
 
@@ -326,7 +332,7 @@ def _read_json(path: Path, mend: str) -> dict:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} is not there: {mend}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}): {mend}") from None
 
 
@@ -336,13 +342,14 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
     Where a contestant was run under several settings, those that the suite last asked for count, and
     without such, those of the run that began last. Every finished seed of these settings counts. Once a model
     has run as the suite last asked, one of the dataset that has not yet is left out: what it was before may
-    have been trained in another way.
+    have been trained in another way. Raises InputError where a record or the predictions of one that counts
+    were damaged or altered.
     """
     asked_for = set(suite.get("spec_hashes", []))
     records = []
     for path in sorted((out / "runs").glob(f"*/{RECORD_FILE}")):
         if not path.parent.name.endswith(".partial"):
-            record = _read_json(path, "delete that folder and run the suite again")
+            record = read_record(path.parent)
             if record["suite"] == suite["name"]:
                 age = (record["spec_hash"] in asked_for, record["started_at"])
                 records.append((age, _run(record, path.parent), record))
@@ -354,16 +361,21 @@ def _finished_runs(out: Path, suite: dict, order: list[Contestant]) -> list[Run]
         if is_asked_for and not run.is_reference
     }
     begun = {dataset for dataset, _ in as_asked}
-    runs = [
-        run
+    counted = [
+        (run, record)
         for _, run, record in records
         if record["status"] == "finished"
         and settings[run.dataset, run.contestant] == _settings(record)
         and (run.is_reference or run.contestant in order)
         and (run.is_reference or run.dataset not in begun or (run.dataset, run.contestant) in as_asked)
     ]
+    for run, record in counted:
+        check_predictions(run.predictions.parent, record)
     place = {who: number for number, who in enumerate(order)}
-    return sorted(runs, key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed))
+    return sorted(
+        (run for run, _ in counted),
+        key=lambda run: (place.get(run.contestant, len(order)), run.contestant, run.seed),
+    )
 
 
 def _run(record: dict, folder: Path) -> Run:
@@ -372,7 +384,7 @@ def _run(record: dict, folder: Path) -> Run:
         dataset=record["dataset"],
         seed=record["seed"],
         is_reference=record["kind"] == "reference",
-        predictions=folder / "predictions.parquet",
+        predictions=folder / PREDICTIONS_FILE,
     )
 
 
@@ -397,9 +409,13 @@ def _open(run: Run) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(run.predictions)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{run.predictions} cannot be read ({error}): delete its folder and run the suite again"
-        ) from None
+        raise _unreadable(run, error) from None
+
+
+def _unreadable(run: Run, error: Exception) -> InputError:
+    return InputError(
+        f"{run.predictions} cannot be read ({error}): delete its folder and run the suite again"
+    )
 
 
 class Predicted(NamedTuple):
@@ -448,5 +464,8 @@ def measure(
 
 
 def _columns(run: Run, names: list[str]) -> list[NDArray]:
-    table = _open(run).read(names)
-    return [table.column(name).to_numpy() for name in names]
+    try:
+        table = _open(run).read(names)
+        return [table.column(name).to_numpy() for name in names]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise _unreadable(run, error) from None

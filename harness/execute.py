@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from datasets.prepared import PreparedDataset
-from harness import checkpoint
+from files.writing import flush
 from harness.cost import Cost
 from harness.distributed import World, dense_side, initialise_tables, shard
 from harness.embeddings import Embeddings
@@ -25,7 +24,7 @@ from harness.metrics import NonFiniteScores, binary_metrics
 from harness.model import DenseSide, RankingModel
 from harness.peaks import peak
 from harness.progress import Watcher
-from harness.runs import RunFolder, RunSpec
+from harness.runs import PREDICTIONS_FILE, RunFolder, RunSpec
 from harness.tokens import Inputs
 from harness.train import DivergenceError, Loop, Predictions, Progress, predict, train
 
@@ -122,7 +121,6 @@ def run_model(
             write_predictions(folder.partial, predictions, spec.tasks)
     record["finished_at"] = now()
     if world.is_first:
-        checkpoint.remove(folder.partial)
         folder.finish(record)
     watcher.ended(record)
     world.barrier()
@@ -201,10 +199,9 @@ def write_predictions(folder: Path, predictions: Predictions, tasks: list[str]) 
         columns[f"label_{task}"] = predictions.labels[:, i].astype(np.float32)
         columns[f"score_{task}"] = predictions.scores[:, i]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "predictions.parquet"
+    path = folder / PREDICTIONS_FILE
     pq.write_table(pa.table(columns), path, compression="zstd")
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
+    flush(path)
 
 
 def now() -> str:

@@ -2,15 +2,14 @@
 
 A run is a pure function of its spec, and the spec's hash names its folder. While it works, it keeps
 its checkpoint in ``<folder>.partial``; when it ends, the record and the predictions are written there,
-flushed to disk, and the folder is renamed. So a folder without ``.partial`` is a finished (or failed)
-run, whole; anything else is a run to go on with. A lock file keeps two processes off the same run;
-the operating system drops the lock when its holder dies.
+flushed to disk, the folder is renamed, and only then is the checkpoint removed. So a folder without
+``.partial`` is a finished (or failed) run, whole; anything else is a run to go on with. A lock file keeps
+two processes off the same run; the operating system drops the lock when its holder dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,12 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datasets.errors import InputError
+from files.checksums import is_altered, sealed, sha256_of
+from files.locks import locked
+from files.writing import flush, remove_abandoned, write_atomically
 
 RECORD_FORMAT = 1
 RECORD_FILE = "record.json"
+PREDICTIONS_FILE = "predictions.parquet"
+CHECKPOINT_FILES = ("checkpoint*.json", "checkpoint-*.pt", "best-*.pt")
 
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/tokens.py
 
@@ -145,55 +149,100 @@ class RunFolder:
 
     def record(self) -> dict:
         """What the finished run found; InputError where the file is damaged."""
-        path = self.final / RECORD_FILE
-        try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(
-                f"{path}: cannot be read ({error}); delete that folder and run the suite again"
-            ) from None
+        return read_record(self.final)
 
     @contextlib.contextmanager
     def locked(self, wait: bool) -> Iterator[bool]:
-        """Yield whether this process holds the run; with ``wait``, until it does."""
+        """Yield whether this process holds the run; with ``wait``, until it does.
+
+        Whoever holds it first removes what a killed process left beside the record.
+        """
         self.final.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._lock, "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with locked(self._lock, wait) as held:
+            if held:
+                self._tidy()
+            yield held
+
+    def _tidy(self) -> None:
+        with contextlib.suppress(OSError):  # litter in a folder that one may only read disturbs nobody
+            for folder in (self.final, self.partial):
+                if folder.is_dir():
+                    remove_abandoned(folder)
+            if self.is_finished:
+                remove_checkpoints(self.final)
 
     def finish(self, record: dict) -> None:
-        """Write the record beside what the run left in its partial folder, and make it final."""
+        """Write the record beside what the run left in its partial folder, and make it final.
+
+        A kill at any moment leaves either the partial folder with its checkpoint or a finished run.
+        """
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.partial / RECORD_FILE, json.dumps(record, indent=1, allow_nan=False).encode())
-        sync_folder(self.partial)
+        predictions = self.partial / PREDICTIONS_FILE
+        files = {PREDICTIONS_FILE: sha256_of(predictions)} if predictions.is_file() else {}
+        content = json.dumps(sealed(record | {"files": files}), indent=1)
+        write_atomically(self.partial / RECORD_FILE, content.encode())
+        flush(self.partial)
         if self.final.exists():  # a folder without a record: not ours, not finished
             shutil.rmtree(self.final)
         os.rename(self.partial, self.final)
-        sync_folder(self.final.parent)
+        flush(self.final.parent)
+        remove_checkpoints(self.final)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary file, flush to disk, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+class _RecordFields(BaseModel):
+    """What every reader of a record relies on; of another type, it would fail somewhere else."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    kind: Literal["model", "reference"]
+    status: Literal["finished", "failed"]
+    failure: dict[str, Any] | None = None
+    suite: str
+    architecture: str
+    variant: str | None
+    dataset: str
+    seed: int
+    spec_hash: str
+    spec: dict[str, Any]
+    metrics: dict[str, dict[str, float | int | None]] = {}
+    training: dict[str, Any] | None = None
+    files: dict[str, str] = {}
+    started_at: str
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a finished run's folder, as it was written.
+
+    Raises InputError naming the file where it is absent, damaged, altered since it was written, or lacks
+    a field. A record of an earlier version, which has no checksum, is taken as it is.
+    """
+    path, mend = folder / RECORD_FILE, "delete that folder and run the suite again"
     try:
-        with open(temporary, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        _RecordFields.model_validate(record)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "its top level"
+        raise InputError(f"{path}: is no run record ({field}: {problem['msg']}); {mend}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {mend}") from None
+    if is_altered(record):
+        raise InputError(f"{path}: was changed since it was written (its checksum differs); {mend}")
+    return record
 
 
-def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def check_predictions(folder: Path, record: dict[str, Any]) -> None:
+    """InputError where the predictions beside a record were changed since it was written."""
+    path, expected = folder / PREDICTIONS_FILE, record.get("files", {}).get(PREDICTIONS_FILE)
+    if expected is not None and path.is_file() and sha256_of(path) != expected:
+        raise InputError(
+            f"{path}: was changed since it was written (its sha256 differs); "
+            "delete its folder and run the suite again"
+        )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete every file of a run's checkpoints, the pointers first."""
+    for pattern in CHECKPOINT_FILES:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

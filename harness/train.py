@@ -62,6 +62,7 @@ class Progress:
     routing: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
+    best_weights: tuple[int, str] | None = None  # where they are kept: harness.checkpoint.save_best
     stale_validations: int = 0
     stopped: bool = False
 
@@ -207,10 +208,11 @@ def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
     """Train to the end of the last epoch or until early stopping; go on from a checkpoint if any.
 
     ``validate`` gives the metrics of each task on the validation split. With early stopping the
-    weights of the best validation are restored at the end. Raises DivergenceError when a loss does.
+    weights of the best validation are restored at the end. Raises DivergenceError when a loss does, and
+    InputError where the weights of the best validation were damaged on disk.
     """
     optimizer = dense_optimizer(model, loop.spec.training)
-    saved = checkpoint.load(loop.folder, loop.world, model, optimizer)
+    saved = checkpoint.load(loop.folder, loop.world, model, optimizer, loop.watcher.note)
     progress = Progress(**saved) if saved else Progress()
     total = loop.spec.training.epochs * loop.prepared.rows["train"]
     loop.watcher.start(loop.spec, progress.samples, total)
@@ -222,7 +224,7 @@ def train(model: nn.Module, loop: Loop, validate: Validate) -> Progress:
     finally:
         loop.watcher.finish()
     if loop.spec.training.patience is not None:
-        checkpoint.load_best(loop.folder, loop.world, model)
+        checkpoint.load_best(loop.folder, loop.world, model, progress.best_weights)
     return progress
 
 
@@ -355,7 +357,7 @@ def _validate(model: nn.Module, loop: Loop, progress: Progress, validate: Valida
     score = float(np.mean(values))
     if progress.best is None or score > progress.best:
         progress.best, progress.stale_validations = score, 0
-        checkpoint.save_best(loop.folder, loop.world, model)
+        progress.best_weights = checkpoint.save_best(loop.folder, progress.step, loop.world, model)
     else:
         progress.stale_validations += 1
         progress.stopped = progress.stale_validations >= training.patience

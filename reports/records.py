@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from files.checksums import is_altered
 from reports.variants import is_plain
 
 DEAD_SHARE = 0.001  # an expert active on a smaller share of the test rows is called dead
@@ -271,16 +272,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
-    """``path`` as a ``kind``; RecordError naming the file, its fault and the mend."""
+    """``path`` as a ``kind``; RecordError naming the file, its fault or alteration, and the mend."""
     try:
-        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        read = kind.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "its top level"
         said = problem["msg"].removeprefix("Value error, ")
         raise RecordError(f"{path}: is no {what} ({field}: {said}); {mend}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read as a {what} ({error}); {mend}") from None
+    if is_altered(content):
+        raise RecordError(f"{path}: was changed since it was written (its checksum differs); {mend}")
+    return read
 
 
 def load_records(out: Path) -> list[Record]:

@@ -106,6 +106,11 @@ def read_tuned(suite: Suite, prepared: PreparedDataset) -> Tuned | None:
     for name, value in identity_of(suite, prepared).items():
         if tuned.identity.get(name) != value:
             raise InputError(f"{path}: was tuned with another {_WORDS[name]}; {again}")
+    for row, settings in tuned.rows.items():
+        try:
+            Training.model_validate(suite.training.model_dump() | settings.training)
+        except ValidationError as error:
+            raise InputError(f"{first_problem(error, f'{path}: rows.{row}.training')}; or {again}") from None
     return tuned
 
 

@@ -18,7 +18,7 @@ import run_bench
 from harness.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("baselines", "datasets", "harness", "rankmixer", "reports", "suites")
+FOLDERS = ("baselines", "datasets", "files", "harness", "rankmixer", "reports", "suites")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SHARED = {"__init__", "layers", "cpu_kernels", "cpu_library"}  # of baselines: what is no architecture
 TIMED = ["profile", "models", "--scale"]

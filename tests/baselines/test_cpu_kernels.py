@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -292,38 +293,148 @@ def test_a_batch_without_rows_has_none():
     assert y.shape == x.grad.shape == (0, 3, 9)
 
 
-def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, and every command that was run to compile into it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     built, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **kw: built.append(command) or run(command, **kw))
-    load = cpu_library.compiled_functions.__wrapped__
+    return tmp_path / "rankmixer-bench", built
+
+
+load = cpu_library.compiled_functions.__wrapped__
+
+
+def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(cache, monkeypatch, capfd):
+    folder, built = cache
     assert load() is not None
     assert load() is not None
     assert len(built) == 1
-    assert [path.suffix for path in (tmp_path / "rankmixer-bench").iterdir()] == [".so"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    assert capfd.readouterr().err == ""
     monkeypatch.setattr(cpu_library.shutil, "which", lambda _: None)
     assert load() is None
+    assert "no g++" in capfd.readouterr().err
 
 
-def test_a_kept_file_that_cannot_be_loaded_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = cpu_library._kept_path()
-    kept.parent.mkdir()
-    kept.write_bytes(b"of another system")
-    assert cpu_library.compiled_functions.__wrapped__() is not None
-    assert kept.stat().st_size > 1000
+def flip_a_bit(kept):
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
 
 
-@pytest.mark.parametrize("trouble", ["source", "folder", "library"])
-def test_where_compiling_fails_nothing_is_left_and_nothing_suits(trouble, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if trouble == "source":
-        broken = tmp_path / "broken.cpp"
-        broken.write_text("int main( {")
-        monkeypatch.setattr(cpu_library, "SOURCE", broken)
-    elif trouble == "folder":
-        (tmp_path / "rankmixer-bench").write_text("a file where the folder goes")
-    else:  # as in a folder that nothing may be run from
-        monkeypatch.setattr(cpu_library, "_compile", lambda *_: True)
-    assert cpu_library.compiled_functions.__wrapped__() is None
-    assert not list(tmp_path.glob("rankmixer-bench/*"))
+def give_away(kept):
+    """As if another user had planted it: with the right name, but its mode or its owner tell."""
+    if os.geteuid() == 0:
+        os.chown(kept, 65534, 65534)
+    else:
+        kept.chmod(0o666)
+
+
+def by_a_link(kept):
+    kept.rename(kept.parents[1] / "elsewhere.so")
+    kept.symlink_to(kept.parents[1] / "elsewhere.so")
+
+
+DAMAGES = {
+    "truncated": lambda kept: kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2]),
+    "a bit": flip_a_bit,
+    "of another system": lambda kept: kept.write_bytes(b"of another system"),
+    "of another user": give_away,
+    "others may write to it": lambda kept: kept.chmod(0o622),
+    "a link": by_a_link,
+}
+
+
+@pytest.fixture(scope="module")
+def library():
+    made = cpu_library._compile("g++")
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_kept_library_that_is_damaged_or_foreign_is_not_loaded_but_made_again(
+    damage, cache, library, monkeypatch
+):
+    folder, _ = cache
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    [kept] = folder.iterdir()
+    damage(kept)
+    loaded = []
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: loaded.append(1) or library)
+    assert load() is not None
+    assert loaded == [1]
+    assert [path.name for path in folder.iterdir()] == [kept.name]
+    assert kept.read_bytes() == library
+    assert not kept.is_symlink()
+
+
+def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, library, monkeypatch):
+    folder, _ = cache
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("trouble", ["another user's", "a file", "a link"])
+def test_a_folder_that_is_not_ours_is_not_used_and_that_is_said(trouble, cache, library, monkeypatch, capfd):
+    folder, _ = cache
+    elsewhere = folder.with_name("elsewhere")
+    if trouble == "another user's":
+        folder.mkdir()
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+        else:
+            monkeypatch.setattr(cpu_library.os, "geteuid", lambda: 12345)
+    elif trouble == "a file":
+        folder.write_text("")
+    else:
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    assert not list(elsewhere.glob("*"))
+    assert trouble == "a file" or not list(folder.iterdir())
+    [said] = capfd.readouterr().err.splitlines()
+    assert f"{folder} cannot be used (" in said
+    assert "XDG_CACHE_HOME" in said
+
+
+def test_source_that_cannot_be_compiled_leaves_nothing_and_nothing_suits(cache, tmp_path, monkeypatch, capfd):
+    folder, _ = cache
+    broken = tmp_path / "broken.cpp"
+    broken.write_text("int main( {")
+    monkeypatch.setattr(cpu_library, "SOURCE", broken)
+    assert load() is None
+    assert not list(folder.iterdir())
+    assert "cannot compile" in capfd.readouterr().err
+
+
+def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, library, monkeypatch, capfd):
+    def full_disk(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder, _ = cache
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        assert load() is not None
+    assert "cannot be kept" in capfd.readouterr().err
+    assert not list(folder.glob("*.so"))
+
+
+def test_processes_that_want_it_at_once_compile_it_once_and_load_it_whole(cache):
+    folder, _ = cache
+    children = []
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if load() is not None else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert [path.suffix for path in folder.iterdir()] == [".so"]

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasets import prepare as prepare_module
-from datasets import prepare_encode, prepare_folder
+from datasets import prepare_encode, prepare_folder, prepare_stage
 from datasets.errors import InputError
 from datasets.prepare import prepare
 from datasets.prepared import PreparedDataset, open_prepared
@@ -150,6 +150,33 @@ def test_wild_numbers_are_clipped_and_constant_ones_are_zero(tmp_path):
     prepared = prepare(table_source(columns, features), tmp_path / "p")
     assert shards(prepared, "test")["wild"].max() == 10
     assert set(shards(prepared, "test")["flat"]) == {0}
+
+
+CONSTANTS = [5.0, 0.1, -3.7, 1e-300, 4.9e-8, 1 / 3, 123456.789, 1.7e9, -1.7e18, 3e30, 1e150]
+
+
+def test_a_number_that_is_constant_in_training_has_deviation_one_at_every_magnitude(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_stage, "RUN_ROWS", 700)  # several runs are merged
+    rows = 3000
+    features, columns = [], {}
+    for number, value in enumerate(CONSTANTS):
+        columns[f"c{number}"] = [value] * (rows - 100) + [value * 1.002] * 100  # a little more in test
+        for normalization in ("standard", "log1p"):
+            named = {"name": f"{normalization}{number}", "column": f"c{number}", "kind": "numeric"}
+            features.append(named | {"group": "item", "normalization": normalization})
+    prepared = prepare(table_source(columns, features), tmp_path / "p")
+    found = prepared.manifest["normalization"]
+    assert {name: constants["std"] for name, constants in found.items()} == dict.fromkeys(found, 1.0)
+    assert shards(prepared, "test")["log1p0"].max() == pytest.approx(np.log1p(5.01) - np.log1p(5.0), rel=1e-5)
+
+
+def test_a_number_that_varies_little_beside_its_size_keeps_its_deviation(tmp_path):
+    steps = np.tile([-1.0, 1.0], 500)
+    columns = {"seconds": 1.7e9 + steps, "micros": 1.7e15 + 100 * steps, "tenth": 0.1 + 1e-9 * steps}
+    features = [{"name": name, "kind": "numeric", "group": "item"} for name in columns]
+    prepared = prepare(table_source(columns, features), tmp_path / "p")
+    deviations = {name: found["std"] for name, found in prepared.manifest["normalization"].items()}
+    assert deviations == pytest.approx({"seconds": 1.0, "micros": 100.0, "tenth": 1e-9}, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -354,7 +354,7 @@ def test_a_damaged_suite_is_an_error_that_names_it(tmp_path, content, words):
 def test_a_damaged_record_is_an_error_that_names_it(made_up):
     made_up.run(BASE, 0)
     (made_up.out / "runs" / f"{BASE}--0" / "record.json").write_text('{"kind": "mod')
-    with pytest.raises(InputError, match=r"record\.json cannot be read"):
+    with pytest.raises(InputError, match=r"record\.json: cannot be read"):
         compare(made_up.out)
 
 

@@ -1,0 +1,64 @@
+"""Lock files: held by one process at a time, and dropped by the operating system when that process dies."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from files.errors import InputError
+
+_SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would otherwise wait for a reader
+
+
+@contextmanager
+def locked(path: Path, wait: bool) -> Iterator[bool]:
+    """Yield whether this process holds the lock file ``path``; with ``wait``, until it does.
+
+    Raises InputError where something else than a lock file lies there.
+    """
+    handle = open_lock(path)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(handle)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of the lock file ``path``, made if it is not there; its content is never touched.
+
+    A link is not followed: what it points to could be anything, and would be created or held.
+
+    Raises InputError where a link or anything else than a plain file lies there.
+    """
+    try:
+        handle = _open(path)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _no_lock_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _no_lock_file(path)
+    return handle
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | _SAFELY)  # another user's: enough to hold it
+
+
+def _no_lock_file(path: Path) -> InputError:
+    what = "is a symbolic link" if path.is_symlink() else "is no plain file"
+    return InputError(f"{path}: {what}, and a lock is kept in a file of this name; remove it")

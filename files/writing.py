@@ -1,0 +1,101 @@
+"""Files that appear whole or not at all, and the removal of what killed writers left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# A temporary file is locked by its writer. The lock is gone with the process, on this host or another, so
+# that no process id has to be compared; where the file system has no locks, age alone tells.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing(\.\w+)?")
+_OF_EARLIER_VERSIONS = re.compile(
+    r"\.[\w-]+\.(json|csv|yaml)\.\d+|\.[a-z0-9_]{8}\.(csv|md|tex|html|svg|png|parquet)"
+)
+ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; it takes the place of ``path`` on success.
+
+    Temporary files in that folder whose writers were killed are removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
+    temporary, handle = _claimed(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: temporary file, flush to disk, rename."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+        flush(temporary)
+
+
+def flush(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of ``folder`` that no process writes any more."""
+    for name in os.listdir(folder):
+        if _TEMPORARY.fullmatch(name):
+            _remove_unless_locked(folder / name)
+        elif _OF_EARLIER_VERSIONS.fullmatch(name) and _is_old(folder / name):  # their writers held no lock
+            (folder / name).unlink(missing_ok=True)
+
+
+def _claimed(path: Path) -> tuple[Path, int]:
+    """A new temporary file beside ``path`` and the descriptor that holds its lock."""
+    while True:
+        temporary = path.with_name(f".{secrets.token_hex(4)}.writing{path.suffix}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # no locks here
+            return temporary, handle
+        if os.fstat(handle).st_nlink:
+            return temporary, handle
+        os.close(handle)  # another process removed it in the moment before it was locked
+
+
+def _remove_unless_locked(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # gone, or another user's
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:  # being written
+        pass
+    except OSError:
+        if _is_old(path):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_SECONDS
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,48 @@
+"""A lock is held by one process, is let go by its death, and never touches what a link points to."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from files.errors import InputError
+from files.locks import locked, open_lock
+
+
+def test_a_lock_is_held_once_and_free_again_afterwards(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path, wait=False) as held:
+        assert held
+        with locked(path, wait=False) as second:
+            assert not second
+    with locked(path, wait=False) as held:
+        assert held
+
+
+def test_what_a_link_in_a_locks_place_points_to_is_neither_emptied_nor_made(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    for target in (precious, tmp_path / "absent"):
+        path = tmp_path / f"{target.name}.lock"
+        path.symlink_to(target)
+        with pytest.raises(InputError, match=r"\.lock: is a symbolic link.*remove it"), locked(path, True):
+            pass
+    assert precious.read_text() == "kept"
+    assert not (tmp_path / "absent").exists()
+
+
+def test_what_is_no_plain_file_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(InputError, match=f"{name}: is no plain file.*remove it"):
+            open_lock(tmp_path / name)
+
+
+def test_a_file_in_a_locks_place_keeps_its_content(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("somebody's")
+    with locked(path, wait=True) as held:
+        assert held
+    assert path.read_text() == "somebody's"
