@@ -2,7 +2,8 @@
 
 A trial's number and what it claims to make (its *point*) are written in one transaction. So every process
 sees the claims of all smaller numbers, and the smallest living number has the point: a later claim of the
-same point, or one beyond the trials that are wanted, is given back before anything is trained.
+same point, one beyond the trials that are wanted, or one of a new point while a killed one waits, is given
+back before anything is trained.
 
 Not Optuna's queue of trials: two processes may take the same one from it in SQLite, which ignores
 ``SELECT ... FOR UPDATE``.
@@ -16,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 DEFAULTS = "defaults"  # the point that a row has without tuning
 POINT = "point"  # DEFAULTS, the number of the trial that was first there, or None: a new one
-GIVEN_BACK = "given_back"
+BEGUN = "default"  # written when a trial that was won begins: whether it takes the defaults
 SETTLED = ("out_of_reach", "error")  # why a failed trial is not made again
 Point = str | int
 
@@ -40,22 +41,24 @@ def next_claim(trials: Sequence[FrozenTrial]) -> FrozenTrial:
     if DEFAULTS not in taken:
         return _claim(DEFAULTS)
     settled = {point_of(trial) for trial in trials if any(name in trial.user_attrs for name in SETTLED)}
-    killed = {point_of(trial): trial for trial in trials if not is_alive(trial) and POINT in trial.user_attrs}
-    again = [
-        trial
-        for point, trial in sorted(killed.items(), key=lambda pair: pair[1].number)
-        if point not in taken | settled | {DEFAULTS} and not _was_never_made(point, trials)
-    ]
-    return _claim(point_of(again[0]), again[0]) if again else _claim(None)
+    killed = {point_of(trial): trial for trial in trials if _was_begun(trial)}  # the last try of each point
+    for point, trial in killed.items():
+        if point not in taken | settled:
+            return _claim(point, trial)
+    return _claim(None)
 
 
 def is_won(trial: FrozenTrial, trials: Sequence[FrozenTrial], wanted: int) -> bool:
-    """Whether the trial may be made: it is one of those wanted, and no smaller number lives at its point.
+    """Whether the trial may be made: of all smaller numbers, none lives at its point and none was killed
+    that only it leaves room for.
 
-    ``trials`` were read after the trial was added. What it is told stays so: smaller numbers can only die.
+    ``trials`` were read after the trial was added. A smaller number that dies later leaves its room behind.
     """
-    earlier = [other for other in trials if other.number < trial.number and is_alive(other)]
-    return len(earlier) < wanted and point_of(trial) not in {point_of(other) for other in earlier}
+    smaller = [other for other in trials if other.number < trial.number]
+    alive = [other for other in smaller if is_alive(other)]
+    if len(alive) >= wanted or point_of(trial) in {point_of(other) for other in alive}:
+        return False
+    return trial.user_attrs[POINT] is not None or next_claim(smaller).user_attrs[POINT] is None
 
 
 def draw_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -64,8 +67,8 @@ def draw_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return len({point_of(other) for other in trials if other.number < first})
 
 
-def _was_never_made(point: Point, trials: Sequence[FrozenTrial]) -> bool:
-    return all(GIVEN_BACK in trial.user_attrs for trial in trials if point_of(trial) == point)
+def _was_begun(trial: FrozenTrial) -> bool:
+    return POINT in trial.user_attrs and BEGUN in trial.user_attrs
 
 
 def _claim(point: Point | None, killed: FrozenTrial | None = None) -> FrozenTrial:

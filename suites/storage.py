@@ -126,9 +126,12 @@ def _tables(parsed: URL) -> set[str]:
     engine = create_engine(parsed, connect_args={"timeout": OPENING_SECONDS} if is_sqlite else {})
     try:
         with engine.connect() as connection:
-            if is_sqlite:
+            tables = set(inspect(connection).get_table_names())
+            if is_sqlite:  # which finds out that a file may not be written to when it writes
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            return set(inspect(connection).get_table_names())
+                connection.exec_driver_sql("CREATE TABLE may_write (x INTEGER)")
+                connection.rollback()
+            return tables
     finally:
         engine.dispose()
 

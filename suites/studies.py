@@ -26,7 +26,7 @@ from harness.runs import RunSpec, Training
 from harness.train import DivergenceError
 from harness.tuning import validation_score
 from suites import storage as database
-from suites.claims import DEFAULTS, GIVEN_BACK, POINT, draw_of, is_won, next_claim
+from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.rows import Match, MatchedRow
 from suites.search import Range, structural_choices
 from suites.setting import Setting
@@ -126,7 +126,7 @@ class RowStudy:
         """Give up what a process claimed and did not live to begin: it has no heartbeat to be told from."""
         latest = datetime.now() - timedelta(seconds=database.GRACE_SECONDS)
         for trial in self._trials(TrialState.RUNNING):
-            if "default" not in trial.user_attrs and (trial.datetime_start or latest) < latest:
+            if BEGUN not in trial.user_attrs and (trial.datetime_start or latest) < latest:
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def make_one(self, wanted: int) -> str:
@@ -160,7 +160,6 @@ class RowStudy:
         trial = optuna.Trial(self.study, trial_id)
         if is_won(trials[trial.number], trials, wanted):
             return trial
-        trial.set_user_attr(GIVEN_BACK, True)
         self._tell(trial, state=TrialState.FAIL)
         return None
 
@@ -220,7 +219,7 @@ class RowStudy:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _defaults_tried(self) -> list[FrozenTrial]:
-        return [trial for trial in self._trials() if trial.user_attrs.get("default")]
+        return [trial for trial in self._trials() if trial.user_attrs.get(BEGUN)]
 
     def _defaults(self) -> dict[str, Any]:
         training = self.setting.suite.training
@@ -234,7 +233,7 @@ class RowStudy:
         draw = draw_of(trials[trial.number], trials)
         sampler: BaseSampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + draw)
         takes_defaults = trial.user_attrs[POINT] == DEFAULTS
-        trial.set_user_attr("default", takes_defaults)
+        trial.set_user_attr(BEGUN, takes_defaults)
         if takes_defaults:
             sampler = PartialFixedSampler(self._defaults(), sampler)
         self.study.sampler = sampler
