@@ -337,12 +337,15 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(name: str, data_root: DataRoot = None) -> None:
     """Download a public dataset, check it and unpack it under --data-root."""
+    from datasets.download import shown
     from datasets.errors import InputError
     from datasets.fetch import fetch
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
-    print(fetch(name, data_root))
+    with shown(name) as progress:
+        folder = fetch(name, data_root, progress=progress)
+    print(folder)
 
 
 @data_app.command("prepare")

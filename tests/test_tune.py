@@ -346,7 +346,9 @@ def test_a_row_that_ends_the_program_is_given_up_and_the_others_are_tuned(own, b
         assert words in told
     assert not (own / "tuned").exists()
     found = studies(own)
-    assert {name: len(judged(trials)) for name, trials in found.items()} == dict(zip(rows, [0, 0, 2], strict=True))
+    assert {name: len(judged(trials)) for name, trials in found.items()} == dict(
+        zip(rows, [0, 0, 2], strict=True)
+    )
     two_rows(own, architectures=rows[2:], base=None)  # what the sound row found is not lost
     assert bench("tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "2").code == 0
     assert len(studies(own)[rows[2]]) == len(found[rows[2]])

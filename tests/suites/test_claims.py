@@ -52,7 +52,9 @@ class Process:
         elif "x" not in self.trial.params:
             draw = draw_of(self.trial, trials)
             self.trial._distributions = {"x": X}
-            self.trial.params = {"x": 0.0 if point_of(self.trial) == DEFAULTS else random.Random(draw).random()}
+            self.trial.params = {
+                "x": 0.0 if point_of(self.trial) == DEFAULTS else random.Random(draw).random()
+            }
         else:
             outcomes = [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.FAIL]
             self.trial.state = self.random.choice(outcomes)

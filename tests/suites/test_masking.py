@@ -9,11 +9,15 @@ from sqlalchemy.engine import URL, make_url
 
 from suites.masking import masked, masked_argument, masked_url
 
-LETTERS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=20)
+LETTERS = st.text(
+    st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=20
+)
 SECRET = LETTERS.map(lambda text: f"s3cr3t{text}")
 
 
-@given(user=LETTERS, password=SECRET, token=SECRET, key=st.sampled_from(["password", "sslpassword", "authToken"]))
+@given(
+    user=LETTERS, password=SECRET, token=SECRET, key=st.sampled_from(["password", "sslpassword", "authToken"])
+)
 def test_no_secret_of_a_well_formed_url_is_left_and_all_else_is(user, password, token, key):
     url = URL.create(
         "postgresql", user, password, "host", 5432, "name", query={key: token, "sslmode": "require"}
@@ -54,7 +58,10 @@ def test_a_secret_is_hidden_wherever_it_may_stand(url):
 
 def test_a_driver_s_words_do_not_repeat_the_secret():
     url = "postgresql://me:s3cret%2F1@host/x?sslpassword=other"
-    assert masked("user me, password s3cret/1 (s3cret%2F1), key other", url) == "user me, password *** (***), key ***"
+    assert (
+        masked("user me, password s3cret/1 (s3cret%2F1), key other", url)
+        == "user me, password *** (***), key ***"
+    )
 
 
 def test_a_password_with_a_blank_is_hidden_in_an_argument():

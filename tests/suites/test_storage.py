@@ -65,7 +65,9 @@ def test_workers_that_begin_at_the_same_moment_all_open_it(tmp_path):
     ],
 )
 def test_what_cannot_be_used_is_refused_by_the_mend(tmp_path, url, words):
-    (tmp_path / "text").write_text("a note of 100 letters or more, which no program would take for its data " * 9)
+    (tmp_path / "text").write_text(
+        "a note of 100 letters or more, which no program would take for its data " * 9
+    )
     execute(tmp_path / "other.db", "CREATE TABLE places (id INTEGER)")
     message = refused(url.replace("{folder}", str(tmp_path)))
     assert words.replace("{folder}", str(tmp_path)) in message
