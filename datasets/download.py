@@ -185,9 +185,8 @@ def _begin(response: requests.Response, url: str, part: Part) -> int | None:
 def _check_room(part: Part, total: int | None) -> None:
     free = shutil.disk_usage(part.path.parent).free
     if total is not None and total - part.size > free:
-        raise OSError(
-            errno.ENOSPC, f"No space left on device: {total - part.size:,} bytes to come, {free:,} free"
-        )
+        sizes = f"{total - part.size:,} bytes to come, {free:,} free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {sizes}")
 
 
 class _Source:
@@ -269,9 +268,8 @@ def shown(title: str) -> Iterator[Progress]:
             nonlocal spoke
             if time.monotonic() - spoke > PLAIN_SECONDS:
                 spoke = time.monotonic()
-                console.print(
-                    f"{title}: {done:,} of {total or '?':,} bytes" if total else f"{title}: {done:,}"
-                )
+                whole = f" of {total:,}" if total else ""
+                console.print(f"{title}: {done:,}{whole} bytes", markup=False, highlight=False)
 
         yield tell
         return

@@ -170,15 +170,14 @@ class RowStudy:
             return self._tell(trial, state=TrialState.PRUNED)
         except (OutOfReachError, UpdateFinishedTrialError):
             return self._tell(trial, state=TrialState.FAIL)
-        except KeyboardInterrupt:
-            self._tell(trial, state=TrialState.FAIL)  # at once, so that nobody waits for its heartbeat
-            raise
         except database.DatabaseErrors:
             raise
         except BaseException as error:  # sys.exit too: what a row's own code does must not end the others
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:MOST_LETTERS])
-            made = self._tell(trial, state=TrialState.FAIL)
-            if isinstance(error, InputError) or is_full_disk(error):
+            is_its_own = not isinstance(error, KeyboardInterrupt | InputError) and not is_full_disk(error)
+            if is_its_own:
+                trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:MOST_LETTERS])
+            made = self._tell(trial, state=TrialState.FAIL)  # at once: nobody waits for its heartbeat
+            if not is_its_own:
                 raise
             return made
         return self._tell(trial, value)
