@@ -337,12 +337,15 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(name: str, data_root: DataRoot = None) -> None:
     """Download a public dataset, check it and unpack it under --data-root."""
+    from datasets.download import shown
     from datasets.errors import InputError
     from datasets.fetch import fetch
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
-    print(fetch(name, data_root))
+    with shown(name) as progress:
+        folder = fetch(name, data_root, progress=progress)
+    print(folder)
 
 
 @data_app.command("prepare")
@@ -415,10 +418,13 @@ def _is_first_process() -> bool:
 
 
 def _command() -> str:
-    """What was typed, as the report repeats it."""
+    """What was typed, as the report repeats it; passwords in URLs are hidden."""
     import shlex
 
-    return shlex.join(["python", "run_bench.py", *(a for a in sys.argv[1:] if a != "--debug")])
+    from suites.masking import masked_argument
+
+    typed = [masked_argument(argument) for argument in sys.argv[1:] if argument != "--debug"]
+    return shlex.join(["python", "run_bench.py", *typed])
 
 
 def main() -> None:
@@ -435,7 +441,12 @@ def main() -> None:
         raise
     except Exception as error:
         if debug:
-            raise
+            import traceback
+
+            from suites.masking import masked
+
+            print(masked(traceback.format_exc()), end="", file=sys.stderr)
+            sys.exit(1)
         sys.exit(_explain(error))
 
 
@@ -457,7 +468,9 @@ def _explain(error: Exception) -> int:
         code = 2 if error.errno in NOT_A_PLACE_TO_WRITE else 1
     else:
         message = f"{type(error).__name__}: {error} (--debug shows where)"
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    from suites.masking import masked
+
+    print("error:", masked(" ".join(message.split())), file=sys.stderr)
     return code
 
 

@@ -1,27 +1,27 @@
 """Download a public dataset from where its authors publish it.
 
-The archive is streamed to a temporary folder beside its destination, checked against the published
-md5, unpacked there without leaving the folder, and renamed into place: ``data_root/<name>`` exists
-whole or not at all.
+The archive is downloaded to a hidden file beside its destination, by one process at a time, checked against
+the published md5, unpacked there without leaving the folder, and renamed into place: ``data_root/<name>``
+exists whole or not at all. What a download brought before it ended is kept, and the next one goes on from it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import shutil
 import tarfile
-import tempfile
-import urllib.request
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from datasets.errors import InputError
+from filelock import FileLock, Timeout
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (None if not told)
-CHUNK_BYTES = 1 << 20
-TIMEOUT_SECONDS = 60
+from datasets.download import Part, Progress, download
+from datasets.errors import InputError
+from datasets.prepare_folder import publish
+
+WAIT_SECONDS = 0.5  # between looks whether another process has ended
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def fetch(
 ) -> Path:
     """Download and unpack dataset ``name`` into ``data_root/name``; returns that folder.
 
-    ``urls`` are mirrors to try in turn instead of the official address; the md5 stays the
-    published one. The licence is said before anything is downloaded. Raises InputError where the
-    dataset is not one that can be fetched, the folder exists, no server answers, the md5 differs,
-    or the archive would write outside the folder.
+    ``urls`` are mirrors to try in turn instead of the official address; the md5 stays the published one.
+    The licence is said before anything is downloaded. Where another process fetches the same dataset, it
+    is waited for. Raises InputError where the dataset is not one that can be fetched, the folder exists, no
+    address gives the archive, the disk is full, or the archive would write outside the folder.
     """
     if name not in ARCHIVES:
         raise InputError(f"dataset {name!r} cannot be fetched: choose from {', '.join(sorted(ARCHIVES))}")
@@ -70,69 +70,61 @@ def fetch(
     say(f"{name}: licence: {archive.licence}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as temporary:
-            download, unpacked = Path(temporary) / "archive", Path(temporary) / "unpacked"
-            unpacked.mkdir()
-            url = _download_first(urls or [archive.url], download, progress)
-            _check_md5(download, archive.md5, url)
-            _unpack(download, unpacked, url)
-            unpacked.rename(folder)
+        with _alone(folder, say):
+            if not folder.exists():  # another process may have fetched it meanwhile
+                _fetch(archive, folder, urls or [archive.url], progress, say)
     except OSError as error:
         raise InputError(
             f"{folder.absolute()}: cannot be written ({error.strerror or error}); make room there, "
             "or name another --data-root"
-        ) from None
+        ) from error
     say(f"{name}: ready in {folder.absolute()}")
     return folder
 
 
-def _download_first(urls: Sequence[str], target: Path, progress: Progress | None) -> str:
-    """Download the first address that answers; returns it."""
-    failures = []
-    for url in urls:
-        try:
-            response = urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
-        except (OSError, HTTPException, ValueError) as error:
-            failures.append(f"{url} ({getattr(error, 'reason', error)})")
-            continue
-        with response:
-            _stream(response, url, target, progress)
-        return url
-    raise InputError(
-        f"no answer from {', '.join(failures)}; check the network, "
-        "or download the archive elsewhere and unpack it into the data root"
-    )
-
-
-def _stream(response, url: str, target: Path, progress: Progress | None) -> None:
-    length = response.headers.get("Content-Length")
-    total = int(length) if length else None
-    done = 0
-    with target.open("wb") as file:
-        while chunk := _read(response, url):
-            file.write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, total)
-    if total is not None and done < total:
-        raise InputError(f"{url}: the connection ended after {done} of {total} bytes; fetch again")
-
-
-def _read(response, url: str) -> bytes:
-    """The next piece; a broken connection is told apart from a full disk."""
+@contextlib.contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process fetches ``folder``; a killed one holds nothing up."""
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(path)
     try:
-        return response.read(CHUNK_BYTES)
-    except (OSError, HTTPException) as error:
-        raise InputError(f"{url}: the connection broke ({error}); fetch again") from None
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process fetches it; waiting for that one")
+        lock.acquire(poll_interval=WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # who has opened it already sees that it is gone, and makes a new one
+        lock.release()
 
 
-def _check_md5(path: Path, expected: str, url: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != expected:
-        raise InputError(
-            f"{url}: md5 is {found}, not the published {expected}; fetch again or use another mirror"
-        )
+def _fetch(
+    archive: Archive,
+    folder: Path,
+    urls: Sequence[str],
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> None:
+    unpacked = folder.with_name(f".{folder.name}.unpacked")
+    for left in [
+        unpacked,
+        *folder.parent.glob(f".{folder.name}-*"),
+    ]:  # by a killed process, or an old version's
+        shutil.rmtree(left, ignore_errors=True)
+    part = Part(folder.with_name(f".{folder.name}.part"), archive.md5)
+    url = download(urls, part, progress, say)
+    unpacked.mkdir()
+    try:
+        _unpack(part.path, unpacked, url)
+        if not publish(unpacked, folder, replace=False):
+            raise InputError(f"{folder.absolute()}: exists already; use it, or remove it to fetch it again")
+    except InputError:
+        part.remove()  # it would not be unpacked the next time either
+        raise
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    part.remove()
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:

@@ -1,33 +1,32 @@
 """The study of one row on one dataset: trials that settle its training and its structure.
 
-Trials live in a database that several processes may share. Of what a killed process left, its one running
-trial is told from its heartbeat, given up, and made again.
+Trials live in a database that several processes may share: `suites.claims` says which process makes which.
+A trial whose process was killed is known by its missing heartbeat and made again with the same parameters.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import PercentilePruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import DBAPIError
 
 from harness.architectures import source_hash
-from harness.data import InputError
+from harness.data import InputError, is_full_disk
 from harness.progress import Watcher
 from harness.runs import RunSpec, Training
 from harness.train import DivergenceError
 from harness.tuning import validation_score
+from suites import storage as database
+from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.rows import Match, MatchedRow
 from suites.search import Range, structural_choices
 from suites.setting import Setting
@@ -39,34 +38,10 @@ VALIDATIONS = 3  # an epoch; after each but the last a trial may be given up
 KEPT_PERCENT = 75.0  # of finished trials; one that is not among them, at the same validation, is hopeless
 UNJUDGED_TRIALS = 3  # of a study, before any is given up
 RANDOM_TRIALS = 5  # of a study, before the sampler learns from them
-HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 POLL_SECONDS = 2.0
-REOPEN_SECONDS = 0.3
 MOST_OUT_OF_REACH = 5  # structures a wanted trial that miss the budget, before the study is given up
-
-
-def open_storage(url: str, attempts: int = 5) -> RDBStorage:
-    """The database of studies; InputError if it cannot be opened."""
-    optuna.logging.set_verbosity(logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
-    is_file = url.startswith("sqlite:///")
-    if is_file:
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": 60}} if is_file else None,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-        )
-    except Exception as error:
-        if isinstance(error, DBAPIError) and attempts > 1:
-            time.sleep(REOPEN_SECONDS)  # another process may be making the same tables
-            return open_storage(url, attempts - 1)
-        raise InputError(
-            f"--storage {url}: cannot be opened ({type(error).__name__}); "
-            "give a URL such as sqlite:///tune.db or postgresql://user@host/name"
-        ) from error
+MOST_LETTERS = 500  # of an error's message that is kept with its trial
+MOST_BROKEN = 3  # trials that raise, of one command, before the study is given up
 
 
 class OutOfReachError(Exception):
@@ -81,7 +56,9 @@ class RowStudy:
     row: Contestant
     match: Match
     study: optuna.Study
+    storage: RDBStorage
     watcher: Watcher
+    began: datetime = field(default_factory=datetime.now)
 
     @classmethod
     def open(
@@ -113,7 +90,7 @@ class RowStudy:
             pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNJUDGED_TRIALS),
             load_if_exists=True,
         )
-        return cls(setting, row, match, study, watcher)
+        return cls(setting, row, match, study, storage, watcher)
 
     def judged(self) -> list[FrozenTrial]:
         """Trials that were trained, to the end or until they were hopeless, in the order they began."""
@@ -121,7 +98,7 @@ class RowStudy:
 
     def has_room(self, wanted: int, patient: bool) -> bool:
         """Whether a trial is wanting that no process makes; ``patient`` waits until that is certain."""
-        while True:
+        while not self.given_up(wanted):
             fail_stale_trials(self.study)
             self._fail_unbegun_trials()
             judged = len(self.judged())
@@ -130,38 +107,85 @@ class RowStudy:
             if judged >= wanted or not patient:
                 return False
             time.sleep(POLL_SECONDS)
+        return False
+
+    def given_up(self, wanted: int) -> str | None:
+        """Why the row's missing trials are not made, None while there is no reason."""
+        if len(self.judged()) >= wanted:
+            return None
+        failed = self._trials(TrialState.FAIL)
+        if sum("out_of_reach" in trial.user_attrs for trial in failed) > MOST_OUT_OF_REACH * wanted:
+            return "hardly any structure that it may choose meets the budget"
+        broken = [trial for trial in failed if "error" in trial.user_attrs]
+        broken = [t for t in broken if t.datetime_complete and t.datetime_complete >= self.began]
+        if len(broken) < MOST_BROKEN:
+            return None
+        return f"{len(broken)} of its trials broke, the last by {broken[-1].user_attrs['error']}"
 
     def _fail_unbegun_trials(self) -> None:
-        """Give up what a process asked for and did not live to begin: it has no heartbeat to be told from."""
-        latest = datetime.now() - timedelta(seconds=GRACE_SECONDS)
+        """Give up what a process claimed and did not live to begin: it has no heartbeat to be told from."""
+        latest = datetime.now() - timedelta(seconds=database.GRACE_SECONDS)
         for trial in self._trials(TrialState.RUNNING):
-            if "default" not in trial.user_attrs and (trial.datetime_start or latest) < latest:
+            if BEGUN not in trial.user_attrs and (trial.datetime_start or latest) < latest:
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def make_one(self, wanted: int) -> str:
         """Make a trial; returns what it found in words, nothing where it does not count.
 
-        Raises InputError where hardly any structure meets the budget.
+        A trial that raises, or ends the program, is a failed one. Raises InputError where every row's
+        trials would fail alike, as does a full disk.
         """
-        made: list[FrozenTrial] = []
-        try:
-            self.study.optimize(
-                self._objective,
-                n_trials=1,
-                catch=(OutOfReachError,),
-                callbacks=[lambda _, trial: made.append(trial)],
-            )
-        except ValueError as error:
-            if "Cannot tell a FAIL trial" not in str(error):
-                raise
-            return ""  # this process stood still so long that another gave its trial up
-        if made[0].state == TrialState.FAIL:
-            out_of_reach = [t for t in self._trials(TrialState.FAIL) if "out_of_reach" in t.user_attrs]
-            if len(out_of_reach) > MOST_OUT_OF_REACH * wanted:
-                raise InputError(f"{self.row.name}: hardly any structure that it may choose meets the budget")
+        trial = self._claim(wanted)
+        if trial is None:
             return ""
-        outcome = f"{made[0].value:.4f}" if made[0].state == TrialState.COMPLETE else "given up"
-        return f"{self.setting.prepared.schema.name} {self.row.name} trial {made[0].number}: {outcome}"
+        with database.heartbeat(self.storage, trial._trial_id):
+            try:
+                made = self._carry_out(trial)
+            except UpdateFinishedTrialError:
+                return ""  # this process stood still so long that another gave its trial up
+        if made.state == TrialState.FAIL and "error" not in made.user_attrs:
+            return ""
+        outcome = {
+            TrialState.COMPLETE: f"{made.value:.4f}" if made.value is not None else "",
+            TrialState.PRUNED: "given up",
+            TrialState.FAIL: f"broke: {made.user_attrs.get('error')}",
+        }[made.state]
+        return f"{self.setting.prepared.schema.name} {self.row.name} trial {made.number}: {outcome}"
+
+    def _claim(self, wanted: int) -> optuna.Trial | None:
+        """A new trial that this process alone makes; None where another process was first."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        trial_id = self.storage.create_new_trial(study_id, next_claim(self._trials()))
+        trials = self._trials()
+        trial = optuna.Trial(self.study, trial_id)
+        if is_won(trials[trial.number], trials, wanted):
+            return trial
+        self._tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _carry_out(self, trial: optuna.Trial) -> FrozenTrial:
+        try:
+            value = self._objective(trial)
+        except optuna.TrialPruned:
+            return self._tell(trial, state=TrialState.PRUNED)
+        except (OutOfReachError, UpdateFinishedTrialError):
+            return self._tell(trial, state=TrialState.FAIL)
+        except database.DatabaseErrors:
+            raise
+        except BaseException as error:  # sys.exit too: what a row's own code does must not end the others
+            is_its_own = not isinstance(error, KeyboardInterrupt | InputError) and not is_full_disk(error)
+            if is_its_own:
+                trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:MOST_LETTERS])
+            made = self._tell(trial, state=TrialState.FAIL)  # at once: nobody waits for its heartbeat
+            if not is_its_own:
+                raise
+            return made
+        return self._tell(trial, value)
+
+    def _tell(
+        self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
+    ) -> FrozenTrial:
+        return self.study.tell(trial, value, state, skip_if_finished=True)
 
     def found(self, wanted: int) -> TunedRow:
         """The best of the first ``wanted`` trials, so that every row's best is of as many.
@@ -194,20 +218,7 @@ class RowStudy:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _defaults_tried(self) -> list[FrozenTrial]:
-        return [trial for trial in self._trials() if trial.user_attrs.get("default")]
-
-    def _takes_defaults(self, trial: optuna.Trial) -> bool:
-        """Whether no earlier trial lives that takes them, or that has yet to find out whether it does.
-
-        Not Optuna's queue of trials: two processes may take the same one from it in SQLite, which ignores
-        ``SELECT ... FOR UPDATE``.
-        """
-        earlier = [other for other in self._trials() if other.number < trial.number]
-        return not any(
-            other.user_attrs.get("default", other.state == TrialState.RUNNING)
-            for other in earlier
-            if other.state != TrialState.FAIL
-        )
+        return [trial for trial in self._trials() if trial.user_attrs.get(BEGUN)]
 
     def _defaults(self) -> dict[str, Any]:
         training = self.setting.suite.training
@@ -217,9 +228,11 @@ class RowStudy:
 
     def _objective(self, trial: optuna.Trial) -> float:
         # Its own sampler, so that a process that goes on later does not draw the same numbers again.
-        sampler: BaseSampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + trial.number)
-        takes_defaults = self._takes_defaults(trial)
-        trial.set_user_attr("default", takes_defaults)
+        trials = self._trials()
+        draw = draw_of(trials[trial.number], trials)
+        sampler: BaseSampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=SEED + draw)
+        takes_defaults = trial.user_attrs[POINT] == DEFAULTS
+        trial.set_user_attr(BEGUN, takes_defaults)
         if takes_defaults:
             sampler = PartialFixedSampler(self._defaults(), sampler)
         self.study.sampler = sampler
@@ -231,10 +244,13 @@ class RowStudy:
                 raise optuna.TrialPruned
 
         try:
-            return validation_score(spec, self.setting.prepared, self.setting.world, self.watcher, judge)
+            score = validation_score(spec, self.setting.prepared, self.setting.world, self.watcher, judge)
         except DivergenceError as error:
             trial.set_user_attr("diverged", str(error))
             raise optuna.TrialPruned from None
+        if not math.isfinite(score):
+            raise ValueError(f"its score on the validation split is {score}")
+        return score
 
     def _spec(self, trial: optuna.Trial) -> RunSpec:
         suite = self.setting.suite

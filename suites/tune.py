@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from harness.data import InputError, prepare_dataset
+from harness.data import InputError, is_full_disk, prepare_dataset
 from harness.distributed import start_world
 from harness.progress import Watcher
+from suites.masking import masked_url
 from suites.rows import matcher
 from suites.run import Options
 from suites.search import check_has_defaults
 from suites.setting import Setting
-from suites.studies import SEED, RowStudy, open_storage
+from suites.storage import DatabaseErrors, database_problem, open_storage
+from suites.studies import SEED, RowStudy
 from suites.suite import Suite, check_own_names
-from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
+from suites.tuned import Tuned, check_tuned_folder, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
 def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watcher: Watcher) -> list[Path]:
@@ -27,26 +29,63 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
     for those that others do.
 
-    Raises InputError where the search lacks the suite's own settings, the storage cannot be opened, a row
-    misses its budget, or two datasets have one name.
+    Raises InputError, before any trial, where the search lacks the suite's own settings, the storage or the
+    folder of the settings cannot be used, a row misses its budget, or two datasets have one name;
+    RuntimeError, when all trials of the others are made, where rows had to be given up.
     """
     check_has_defaults(suite.search, suite.training)
     suite = suite.model_copy(update={"tuned": None})
-    by_dataset = _studies(suite, options, storage, watcher)
-    studies = [study for of_dataset in by_dataset for study in of_dataset]
+    try:
+        by_dataset = _studies(suite, options, storage, watcher)
+        try:
+            _make_trials([study for of_dataset in by_dataset for study in of_dataset], trials, watcher)
+        except KeyboardInterrupt:
+            watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
+            raise
+        return _write_all(suite, by_dataset, trials, options.command)
+    except DatabaseErrors as error:
+        problem = database_problem(error, storage)
+        if is_full_disk(problem):
+            raise problem from problem.__cause__
+        raise RuntimeError(f"{problem}; finished trials are kept, and the same command goes on") from error
+
+
+def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher) -> None:
+    judged = [min(trials, len(study.judged())) for study in studies]
     total = trials * len(studies)
-    to_do = total - _judged(studies, trials)
+    to_do = total - sum(judged)
     began = time.monotonic()
     watcher.note(f"{len(studies)} studies of {trials} trials, {to_do} trials left")
     for patient in (False, True):
-        for study in studies:
+        for number, study in enumerate(studies):
             while study.has_room(trials, patient):
                 told = study.make_one(trials)
-                left = total - _judged(studies, trials)
+                # Of this study alone: to read all of them after each trial would take longer with each.
+                judged[number] = min(trials, len(study.judged()))
+                left = total - sum(judged)
                 minutes = (time.monotonic() - began) / 60 / max(to_do - left, 1) * left
                 if told:
                     watcher.note(f"[{total - left}/{total}, {minutes:.0f} min left] {told}")
-    return [_write(suite, of_dataset, trials, options.command) for of_dataset in by_dataset]
+            judged[number] = min(trials, len(study.judged()))
+
+
+def _write_all(suite: Suite, by_dataset: list[list[RowStudy]], trials: int, command: str) -> list[Path]:
+    """Write the file of every dataset whose rows were all tuned; raises for the others when that is done."""
+    written: list[Path] = []
+    problems: list[str] = []
+    for studies in by_dataset:
+        given_up = [f"{study.row.name}: {why}" for study in studies if (why := study.given_up(trials))]
+        problems += given_up
+        if given_up:
+            continue
+        try:
+            written.append(_write(suite, studies, trials, command))
+        except InputError as error:  # a row whose trials all diverged
+            problems.append(str(error))
+    if problems:
+        also = f" ({', '.join(map(str, written))} is written)" if written else ""
+        raise RuntimeError(f"settings of {suite.name!r} are not written{also}: {'; '.join(problems)}")
+    return written
 
 
 def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> list[list[RowStudy]]:
@@ -55,6 +94,7 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         raise InputError(
             "tune: works on one process; start it several times on one --storage, not by torchrun"
         )
+    check_tuned_folder(suite.folder)
     database = open_storage(storage)
     by_dataset = []
     for dataset in suite.datasets:
@@ -68,10 +108,6 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         )
     check_own_names(suite.datasets, [studies[0].setting.prepared.schema.name for studies in by_dataset])
     return by_dataset
-
-
-def _judged(studies: list[RowStudy], wanted: int) -> int:
-    return sum(min(wanted, len(study.judged())) for study in studies)
 
 
 def _write(suite: Suite, studies: list[RowStudy], trials: int, command: str) -> Path:

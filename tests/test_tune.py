@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -20,7 +18,8 @@ from optuna.trial import TrialState
 
 from harness.runs import Training
 from suites.search import DEFAULT_SEARCH, Range
-from suites.studies import RowStudy, _validated_more_often, open_storage
+from suites.storage import open_storage
+from suites.studies import RowStudy, _validated_more_often
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 3
@@ -30,8 +29,8 @@ DATABASE = "sqlite:///tune.db"
 WORKER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import suites.studies as studies
-studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
+import suites.storage, suites.studies as studies
+suites.storage.HEARTBEAT_SECONDS, suites.storage.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
 {{extra}}
 import run_bench
 sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
@@ -44,6 +43,14 @@ def stuck(*_, original=harness.train._look):
     open("reached", "w").close()
     time.sleep(600)
 harness.train._look = stuck
+"""
+STUCK_IN_THE_SECOND = """
+import time
+real = studies.validation_score
+def second(*arguments):
+    studies.validation_score = lambda *_: (open("reached", "w").close(), time.sleep(600))
+    return real(*arguments)
+studies.validation_score = second
 """
 
 
@@ -64,16 +71,21 @@ def once(*arguments):
 studies.validation_score = once
 """
 
-# Workers that ask for their first trial at the same moment.
+# Workers that claim a trial at the same moment whenever both find that there is room for one.
 TOGETHER = """
-import os, time, optuna
+import os, time
 from pathlib import Path
-def together(*arguments, original=optuna.Study.ask):
-    Path(f"asks-{os.getpid()}").touch()
-    while len(list(Path().glob("asks-*"))) < 2:
+calls = 0
+def together(*arguments, original=studies.next_claim):
+    global calls
+    calls += 1
+    claim = original(*arguments)
+    Path(f"claims-{calls}-{os.getpid()}").touch()
+    deadline = time.monotonic() + 3
+    while len(list(Path().glob(f"claims-{calls}-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    return original(*arguments)
-optuna.Study.ask = together
+    return claim
+studies.next_claim = together
 """
 
 
@@ -242,9 +254,34 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     assert outcome.code == 0, outcome.err
     for trials in studies(folder).values():
         assert len(judged(trials)) == TRIALS
-    lost = [t for trials in studies(folder).values() for t in trials if t.state == TrialState.FAIL]
-    assert len(lost) == 1
+    [(lost, again)] = [
+        (lost, again)
+        for trials in studies(folder).values()
+        for lost in trials
+        if lost.state == TrialState.FAIL
+        for again in trials[lost.number + 1 :]
+        if again.params == lost.params
+    ]
+    assert (lost.user_attrs["default"], again.user_attrs["default"]) == (True, True)
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
+
+
+def test_a_tuning_that_was_killed_finds_what_one_that_was_not_finds(tuned, tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    first = worker(folder, extra=STUCK_IN_THE_SECOND)
+    deadline = time.monotonic() + 300
+    while not (folder / "reached").exists():
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert ended(worker(folder)).code == 0
+    lost = next(t for t in studies(folder)[ROWS[0]] if t.state == TrialState.FAIL)
+    assert [t.params == lost.params for t in judged(studies(folder)[ROWS[0]])] == [False, True, False]
+    undisturbed = {name: [t.params for t in judged(trials)] for name, trials in studies(tuned).items()}
+    for name, trials in studies(folder).items():
+        assert [trial.params for trial in judged(trials)] == undisturbed[name][:TRIALS]
 
 
 @pytest.mark.parametrize(("per_epoch", "patience", "expected"), [(1, 2, 6), (3, 2, 2), (2, 1, 2)])
@@ -257,9 +294,9 @@ def test_a_trial_is_as_patient_in_samples_as_the_suite(per_epoch, patience, expe
 def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, monkeypatch):
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/tune.db"))
     study.ask()  # and no heartbeat
-    of_row = RowStudy(None, None, None, study, None)
+    of_row = RowStudy(None, None, None, study, None, None)
     assert not of_row.has_room(wanted=1, patient=False)  # another process may be about to begin it
-    monkeypatch.setattr("suites.studies.GRACE_SECONDS", 0)
+    monkeypatch.setattr("suites.storage.GRACE_SECONDS", 0)
     assert of_row.has_room(wanted=1, patient=False)
 
 
@@ -272,32 +309,99 @@ def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
 
 
-def test_workers_that_begin_at_the_same_moment_all_open_the_storage(tmp_path):
-    url, workers = f"sqlite:///{tmp_path}/tune.db", 8
-    together = threading.Barrier(workers)
-
-    def opened(_: int) -> list:
-        together.wait()
-        return open_storage(url).get_all_studies()
-
-    with ThreadPoolExecutor(workers) as pool:
-        assert list(pool.map(opened, range(workers))) == [[]] * workers
-
-
 @pytest.mark.parametrize("extra", ["", TOGETHER], ids=["as they come", "at the same moment"])
 def test_two_workers_share_the_trials_and_write_one_file(tmp_path, extra):
     folder = two_rows(own_folder(tmp_path))
     outcomes: list[Outcome] = [ended(process) for process in [worker(folder, extra), worker(folder, extra)]]
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     for name, trials in studies(folder).items():
-        assert TRIALS <= len(judged(trials)) <= TRIALS + 1  # both may begin the last one at once
-        assert [trial.user_attrs["default"] for trial in trials].count(True) == 1
+        assert len(judged(trials)) == TRIALS
+        assert [trial.user_attrs["default"] for trial in judged(trials)].count(True) == 1
         assert settings(folder)["rows"][name]["trained"] == TRIALS
+
+
+BROKEN = """
+import sys
+class Exiting(Shallow):
+    def forward(self, tokens):
+        if tokens.device.type != "meta":
+            sys.exit(0)
+        return super().forward(tokens)
+class Raising(Shallow):
+    def forward(self, tokens):
+        if tokens.device.type != "meta":
+            raise BaseException("my own fault")
+        return super().forward(tokens)
+"""
+
+
+def test_a_row_that_ends_the_program_is_given_up_and_the_others_are_tuned(own, bench):  # noqa: F811
+    rows = ["own_models:Exiting", "own_models:Raising", "own_models:Shallow"]
+    two_rows(own, architectures=rows, base=None)
+    (own / "own_models.py").write_text((own / "own_models.py").read_text() + BROKEN)
+    outcome = bench("tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "2")
+    assert outcome.code == 1
+    told = " ".join(outcome.err.split())
+    for words in ("Exiting: 3 of its trials broke, the last by SystemExit: 0", "Raising: 3 of its", "my own"):
+        assert words in told
+    assert not (own / "tuned").exists()
+    found = studies(own)
+    assert {name: len(judged(trials)) for name, trials in found.items()} == dict(
+        zip(rows, [0, 0, 2], strict=True)
+    )
+    two_rows(own, architectures=rows[2:], base=None)  # what the sound row found is not lost
+    assert bench("tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "2").code == 0
+    assert len(studies(own)[rows[2]]) == len(found[rows[2]])
+    assert set(settings(own)["rows"]) == {rows[2]}
+
+
+def test_ctrl_c_keeps_what_ended_says_so_and_the_trial_is_made_again_at_once(tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    first = worker(folder, extra=STUCK_IN_THE_SECOND)
+    deadline = time.monotonic() + 300
+    while not (folder / "reached").exists():
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    outcome = ended(first)
+    assert outcome.code == 130
+    assert f"the trials that ended are kept in {DATABASE}" in outcome.out + outcome.err
+    assert "Traceback" not in outcome.err
+    states = [trial.state for trial in studies(folder)[ROWS[0]]]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL]  # and not running, to be waited for
+
+
+def test_passwords_reach_neither_the_settings_nor_the_terminal(own, bench, capfd):  # noqa: F811
+    two_rows(own, architectures=ROWS[1:], base=None)
+    command = ["tune", "tiny.yaml", "--cache", "cache", "--trials", "1", "--storage"]
+    outcomes = [
+        bench(*command, "sqlite:///tune.db?user=me&password=s3cret"),
+        bench(*command, "postgresql+nosuch://me:s3cret@127.0.0.1:1/x"),
+        bench("--debug", *command, "postgresql+nosuch://me:s3cret@127.0.0.1:1/x"),
+    ]
+    assert [outcome.code for outcome in outcomes] == [0, 2, 1]
+    written = (own / "tuned/tiny-mine.yaml").read_text()
+    assert "--storage 'sqlite:///tune.db?user=me&password=***'" in written
+    assert "postgresql+nosuch://me:***@127.0.0.1:1/x" in outcomes[1].err
+    assert "Traceback" in outcomes[2].err
+    for text in (written, *(outcome.out + outcome.err for outcome in outcomes)):
+        assert "s3cret" not in text
+
+
+def test_a_folder_that_cannot_hold_the_settings_is_refused_before_the_first_trial(own, bench, monkeypatch):  # noqa: F811
+    two_rows(own)
+    (own / "tuned").write_text("a file where the folder should be")
+    outcome = bench("tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache")
+    assert outcome.code == 2
+    assert "tuned: the settings that tuning finds cannot be written there" in " ".join(outcome.err.split())
+    assert not (own / "tune.db").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["tune", "tiny.yaml", "--storage", "sqlite://"], ["--storage sqlite://: a database in memory"]),
         (["run", "tiny.yaml", "--set", "tuned=tiny"], ["tuned/tiny-mine.yaml", "is not there", "tune tiny"]),
         (["tune", "tiny.yaml", "--storage", "nonsense"], ["--storage nonsense", "sqlite:///tune.db"]),
         (["tune", "tiny.yaml", "--set", "search.dense_rate=[1]"], ["'dense_rate' is no setting of training"]),
