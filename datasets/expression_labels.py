@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import polars as pl
 
 from datasets.errors import InputError
 from datasets.expressions import BOOLEANS, Expression, ExpressionError, parse
+from datasets.text import inner
 
 Kind = Literal["integer", "number", "boolean", "text"]
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 _SHOWN = {"integer": "a number", "number": "a number", "text": "text"}
 _COMPARISONS: dict[type, Callable] = {
     ast.Lt: operator.lt,
@@ -49,15 +51,22 @@ class _Part:
     kind: Kind
 
 
-def label_expression(text: str, types: dict[str, pl.DataType], where: str) -> pl.Expr:
+class Operand(NamedTuple):
+    """A column of the table as it is read, and its type."""
+
+    value: pl.Expr
+    dtype: pl.DataType
+
+
+def label_expression(text: str, operands: Mapping[str, Operand], where: str) -> pl.Expr:
     """The label as Float64: 1, 0, or null where it is undefined.
 
-    ``types`` are those of the table's columns. Raises InputError, which starts with ``where``, on what is
-    no expression, on a column that the table lacks, and where types do not fit.
+    ``operands`` are the expression's columns (or more). Raises InputError, which starts with ``where``, on
+    what is no expression and where types do not fit.
     """
     try:
         expression = parse(text)
-        part = _Translation(expression, types).part(expression.tree)
+        part = _Translation(expression, operands).part(expression.tree)
         if part.kind != "boolean":
             expression.refuse(
                 part.node, f"is {_SHOWN[part.kind]}, not true or false; compare it with something"
@@ -70,8 +79,8 @@ def label_expression(text: str, types: dict[str, pl.DataType], where: str) -> pl
 class _Translation:
     """Node by node, from the inside out."""
 
-    def __init__(self, expression: Expression, types: dict[str, pl.DataType]) -> None:
-        self.expression, self.types = expression, types
+    def __init__(self, expression: Expression, operands: Mapping[str, Operand]) -> None:
+        self.expression, self.operands = expression, operands
 
     def part(self, node: ast.AST) -> _Part:
         if (name := self.expression.column(node)) is not None:
@@ -93,17 +102,14 @@ class _Translation:
         return self._comparisons(node)
 
     def _column(self, node: ast.AST, name: str) -> _Part:
-        if name not in self.types:
-            known = ", ".join(sorted(self.types)[:20]) + (", ..." if len(self.types) > 20 else "")
-            self.expression.refuse(node, f"is no column of the table; it has {known}")
-        dtype, value = self.types[name], pl.col(name)
+        value, dtype = self.operands[name]
         if dtype.is_integer():
             return _Part(node, value.cast(pl.Int128), "integer")
         if dtype.is_numeric() or dtype == pl.Null:
             return _Part(node, _finite(value.cast(pl.Float64)), "number")
         if dtype == pl.Boolean:
             return _Part(node, value, "boolean")
-        if dtype in (pl.String, pl.Categorical, pl.Enum):
+        if dtype in _TEXTS:
             text = value.cast(pl.String)
             return _Part(node, pl.when(text != "").then(text), "text")
         self.expression.refuse(node, f"holds {dtype}; an expression takes numbers, text and booleans")
@@ -121,9 +127,13 @@ class _Translation:
         assert isinstance(node.func, ast.Name)
         if node.func.id == "missing":
             name = self.expression.column(node.args[0])
-            if name in self.types and self.types[name].is_nested():
-                return _Part(node, pl.col(name).is_null() | (pl.col(name).list.len() == 0), "boolean")
-            return _Part(node, self.part(node.args[0]).value.is_null(), "boolean")
+            assert name is not None, "checked by the grammar"
+            value, dtype = self.operands[name]
+            if isinstance(dtype, pl.List | pl.Array):
+                lengths = value.cast(pl.List(inner(dtype))).list.len()
+                return _Part(node, value.is_null() | (lengths == 0), "boolean")
+            known = self._column(node.args[0], name).value if _is_simple(dtype) else value
+            return _Part(node, known.is_null(), "boolean")
         values = [self._number(argument) for argument in node.args]
         chosen = pl.min_horizontal(values) if node.func.id == "min" else pl.max_horizontal(values)
         known = pl.all_horizontal([value.is_not_null() for value in values])
@@ -173,6 +183,10 @@ def _constant(node: ast.AST, value: bool | int | float | str) -> _Part:
     if isinstance(value, int):
         return _Part(node, pl.lit(value, pl.Int128), "integer")
     return _Part(node, pl.lit(value), "text" if isinstance(value, str) else "number")
+
+
+def _is_simple(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype in (pl.Boolean, pl.Null, *_TEXTS)
 
 
 def _finite(number: pl.Expr) -> pl.Expr:

@@ -18,7 +18,7 @@ import ast
 import re
 import warnings
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 50
@@ -70,15 +70,63 @@ class Expression:
 
     def columns(self) -> list[str]:
         """Every column that is read, once, in order."""
-        found, waiting = [], [self.tree]
-        while waiting:
-            node = waiting.pop()
-            if (column := self.column(node)) is not None:
-                found.append(column)
-            else:
-                parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
-                waiting += [part for part in reversed(list(parts)) if isinstance(part, ast.expr)]
-        return list(dict.fromkeys(found))
+        found = (self.column(node) for node in _nodes(self.tree))
+        return list(dict.fromkeys(column for column in found if column is not None))
+
+
+def operands_of(text: str) -> dict[str, Literal["number", "text"]]:
+    """What each column must hold, as far as the expression tells; text where it does not.
+
+    A number where it is computed with, put in order, or compared with a number, true or false.
+
+    >>> operands_of('watch_ms / 2 > shown_ms and device == "ios" and a == b and not missing(c)')
+    {'watch_ms': 'number', 'shown_ms': 'number', 'device': 'text', 'a': 'text', 'b': 'text', 'c': 'text'}
+    """
+    expression = parse(text)
+    numbers: set[str] = set()
+    found = -1
+    while len(numbers) > found:  # a number's equal is a number, too
+        found = len(numbers)
+        for node in _nodes(expression.tree):
+            parts = _parts_that_are_numbers(expression, node, numbers)
+            numbers.update(column for part in parts if (column := expression.column(part)) is not None)
+    return {column: "number" if column in numbers else "text" for column in expression.columns()}
+
+
+def _parts_that_are_numbers(expression: Expression, node: ast.expr, numbers: set[str]) -> list[ast.expr]:
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *(part for right in node.comparators for part in getattr(right, "elts", [right]))]
+        is_ordered = not all(isinstance(o, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for o in node.ops)
+        known = any(_is_number(expression, side) or expression.column(side) in numbers for side in sides)
+        return sides if is_ordered or known else []
+    return _parts(node) if _is_number(expression, node) else []
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    """The parts of a node that are expressions themselves; a function's name is none."""
+    parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+    return [part for part in parts if isinstance(part, ast.expr)]
+
+
+def _nodes(tree: ast.expr) -> list[ast.expr]:
+    """All nodes, from left to right."""
+    found, waiting = [], [tree]
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        waiting += reversed(_parts(node))
+    return found
+
+
+def _is_number(expression: Expression, node: ast.AST) -> bool:
+    """Whether a node is a number by itself, whatever its columns are."""
+    if isinstance(node, ast.Call):
+        return _function(node) in ("min", "max")
+    if isinstance(node, ast.UnaryOp):
+        return not isinstance(node.op, ast.Not)
+    if isinstance(node, ast.Name):
+        return node.id in BOOLEANS
+    return isinstance(node, ast.BinOp) or (isinstance(node, ast.Constant) and not isinstance(node.value, str))
 
 
 def columns_of(text: str) -> list[str]:

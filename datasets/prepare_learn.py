@@ -88,7 +88,7 @@ def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[d
         for kind, value in (("positive", 1), ("negative", 0)):
             if row[f"{task.name}.{kind}"] == 0:
                 raise InputError(
-                    f"{where}: task {task.name!r}: column {task.source_column!r} is never {value} in the "
+                    f"{where}: task {task.name!r}: {task.origin} is never {value} in the "
                     f"training split, so there is nothing to learn; move the split or remove the task"
                 )
     rows = {split: found[split]["rows"] for split in SPLITS}

@@ -17,7 +17,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from datasets.errors import InputError
-from datasets.schema import ColumnSplit, Feature, Schema
+from datasets.expression_labels import Operand, label_expression
+from datasets.expressions import operands_of
+from datasets.schema import ColumnSplit, Feature, Schema, Task
 from datasets.text import TextFacts, category, cell, elements, first_line, inner, number, time
 from datasets.vectors import check_vectors, vector_column
 
@@ -101,7 +103,7 @@ def staged_columns(
         elif feature.is_sparse:
             column = single(feature.source_column, what, targets[feature.table])
         elif feature.kind == "vector":
-            column = vector_column(feature, dtype(feature.source_column, what), where)
+            column = vector_column(feature, dtype(feature.source_column, what), where, schema.missing, text)
         else:
             column = numeric(feature.source_column, what)
         columns.append(column.alias(feature.name))
@@ -112,7 +114,11 @@ def staged_columns(
     user = single(schema.user_id, "user_id", pl.Int64() if is_integer else pl.String())
     columns.append(user.alias("@user"))
     for task in schema.tasks:
-        label = numeric(task.source_column, f"task {task.name!r}", keep_infinite=True)
+        what = f"task {task.name!r}"
+        if task.expression is None:
+            label = numeric(task.source_column, what, keep_infinite=True)
+        else:
+            label = _computed_label(task, schema.missing, dtype, f"{where}: {what}", text)
         columns.append(label.alias(f"@label.{task.name}"))
         if task.probability:
             probability = numeric(task.probability, f"probability of task {task.name!r}")
@@ -128,6 +134,22 @@ def staged_columns(
         dtype(schema.split.column, "split.column")
         columns.append(pl.col(schema.split.column).cast(pl.String).str.strip_chars().alias("@split"))
     return columns
+
+
+def _computed_label(
+    task: Task, missing: list[str] | None, dtype, where: str, text: TextFacts | None
+) -> pl.Expr:
+    """The label of an expression, whose columns of text become numbers where it needs these."""
+    assert task.expression is not None, "the label is computed"
+    operands: dict[str, Operand] = {}
+    for column, wanted in operands_of(task.expression).items():
+        kind, value = dtype(column, f"task {task.name!r}"), pl.col(column)
+        if kind == pl.String:
+            value = cell(value, missing)
+            if wanted == "number" and text is not None:
+                value, kind = number(value), pl.Float64()
+        operands[column] = Operand(value, kind)
+    return label_expression(task.expression, operands, where)
 
 
 def _check_names(schema: Schema, where: str) -> None:

@@ -164,6 +164,13 @@ class Task(_Strict):
         return self
 
     @property
+    def origin(self) -> str:
+        """Where the label comes from, for messages."""
+        if self.expression is not None:
+            return f"expression {self.expression!r}"
+        return f"column {self.source_column!r}"
+
+    @property
     def columns(self) -> list[str]:
         """Columns of the raw table that the label is made from."""
         return [self.source_column] if self.expression is None else columns_of(self.expression)

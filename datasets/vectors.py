@@ -12,21 +12,33 @@ import pyarrow as pa
 
 from datasets.errors import InputError
 from datasets.schema import Feature, Schema
+from datasets.text import TextFacts, cell, elements, inner, number
 
 
-def vector_column(feature: Feature, dtype: pl.DataType, where: str) -> pl.Expr:
+def vector_column(
+    feature: Feature, dtype: pl.DataType, where: str, missing: list[str] | None, text: TextFacts | None
+) -> pl.Expr:
     """The raw column as lists of float64, null where the vector is missing; lengths are not yet checked.
 
     Raises InputError, which starts with ``where``, if the column holds no lists of numbers.
     """
-    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None  # type: ignore[attr-defined]
-    if inner is None or not (inner.is_numeric() or inner == pl.Null):
+    values = pl.col(feature.source_column)
+    if isinstance(dtype, pl.List | pl.Array):
+        element = inner(dtype)
+        values = values.cast(pl.List(element))
+    elif dtype == pl.String and text is not None:
+        element = pl.String()
+        values = elements(cell(values, missing), text.lists[feature.name], feature.separator)
+    else:
+        element = dtype
+    if element == pl.String and text is not None:
+        values = values.list.eval(number(cell(pl.element(), missing)))
+    elif element is dtype or not (element.is_numeric() or element == pl.Null):
         raise InputError(
             f"{where}: feature {feature.name!r} (vector): column {feature.source_column!r} holds {dtype}, "
             "not lists of numbers; choose another column or kind"
         )
-    values = pl.col(feature.source_column).cast(pl.List(pl.Float64))
-    values = values.list.eval(pl.element().fill_nan(None))
+    values = values.cast(pl.List(pl.Float64)).list.eval(pl.element().fill_nan(None))
     return pl.when(values.list.drop_nulls().list.len() > 0).then(values)
 
 

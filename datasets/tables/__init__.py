@@ -78,7 +78,12 @@ class OwnTable:
             ) from None
         names = {"files": ", ".join(file.name for file in self.files)}
         return Source(
-            self.schema, raw.frame, identity, names | self._copies() | notes, facts, self.check_unchanged
+            self.schema,
+            raw.frame,
+            identity,
+            names | self._copies() | notes | _computed_labels(self.schema),
+            facts,
+            self.check_unchanged,
         )
 
     def _raw(self, scratch: Path) -> RawTable:
@@ -99,6 +104,18 @@ class OwnTable:
         counts = Counter(file["sha256"] for file in self.identity["files"])
         copies = [f["name"] for f in self.identity["files"] if counts[f["sha256"]] > 1]
         return {"files with the same content": ", ".join(copies)} if copies else {}
+
+
+def _computed_labels(schema: Schema) -> dict[str, int | float | str]:
+    """Of every label that is computed, how, and which of its columns are inputs as well."""
+    notes: dict[str, int | float | str] = {}
+    inputs = {feature.source_column for feature in schema.features}
+    for task in schema.tasks:
+        if task.expression is not None:
+            both = [column for column in task.columns if column in inputs]
+            warning = f"; features read {', '.join(both)}, which must be known before the outcome"
+            notes[f"label {task.name}"] = task.expression + (warning if both else "")
+    return notes
 
 
 def own_table(schema_file: Path) -> tuple[str, dict, Callable[[Path], Source]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.schema import ColumnSplit, Feature, Schema
+from datasets.expressions import operands_of
+from datasets.schema import ColumnSplit, Feature, Schema, Task
 
-Role = Literal["number", "category", "list", "time", "word"]
+Role = Literal["number", "category", "list", "vector", "time", "word", "text"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ def uses(schema: Schema) -> list[Use]:
     """Every use of a raw column, in the order of the schema's fields."""
     found = [_feature_use(feature) for feature in schema.features]
     for task in schema.tasks:
-        found.append(Use(task.source_column, f"task {task.name!r}", "number"))
+        for column, held in _columns_of(task).items():
+            found.append(Use(column, f"task {task.name!r}", held))
         if task.probability:
             found.append(Use(task.probability, f"the probability of task {task.name!r}", "number"))
     found.append(Use(schema.user_id, "user_id", "category", "@user"))
@@ -46,7 +48,12 @@ def _feature_use(feature: Feature) -> Use:
         return Use(feature.source_column, what, "list", feature.table, feature)
     if feature.is_sparse:
         return Use(feature.source_column, what, "category", feature.table, feature)
-    return Use(feature.source_column, what, "number", None, feature)
+    role: Role = "vector" if feature.kind == "vector" else "number"
+    return Use(feature.source_column, what, role, None, feature)
+
+
+def _columns_of(task: Task) -> dict[str, Literal["number", "text"]]:
+    return {task.source_column: "number"} if task.expression is None else operands_of(task.expression)
 
 
 def wanted_columns(uses: list[Use]) -> dict[str, str]:

@@ -77,8 +77,11 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     found = uses(table.schema)
     text = [use for use in found if table.types[use.column] == pl.String]
     _check_numbers(table, [use for use in text if use.role == "number"])
-    _check_words(table, [use for use in text if use.role in ("category", "list")])
-    lists, notes = _lists(table, [use.feature for use in text if use.role == "list" and use.feature])
+    _check_words(table, [use for use in text if use.role in ("category", "list", "text")])
+    lists, notes = _lists(
+        table, [use.feature for use in text if use.role in ("list", "vector") and use.feature]
+    )
+    _check_vectors(table, [use for use in found if use.role == "vector"], lists)
     time, offset = time_facts(table)
     integers = _integers(table, [use for use in found if use.vocabulary], lists)
     return TextFacts(frozenset(integers), lists, time, offset), notes
@@ -98,6 +101,29 @@ def _check_numbers(table: RawTable, numbers: list[Use]) -> None:
             raise InputError(
                 f"{place}: column {use.column!r} holds {value!r}, which is no number, but {use.what} needs "
                 f"numbers; mend it or choose another column{hint}"
+            )
+
+
+def _check_vectors(table: RawTable, vectors: list[Use], lists: Mapping[str, Notation]) -> None:
+    """Every element of a vector that is written as text is a number."""
+    bad: dict[str, pl.Expr] = {}
+    for use in vectors:
+        dtype = table.types[use.column]
+        assert use.feature is not None, "vectors are features"
+        if dtype == pl.String:
+            listed = elements(table.cell(use.column), lists[use.feature.name], use.feature.separator)
+        elif isinstance(dtype, pl.List) and dtype.inner == pl.String:
+            listed = pl.col(use.column).list.eval(cell(pl.element(), table.schema.missing))
+        else:
+            continue
+        bad[use.column] = listed.list.eval(is_no_number(pl.element())).list.any().fill_null(False)
+    counts = table.counts(bad)
+    for use in vectors:
+        if counts.get(use.column):
+            place, value = table.example(use.column, bad[use.column])
+            raise InputError(
+                f"{place}: column {use.column!r} holds {str(value)[:100]!r}, which is no list of numbers, "
+                f"but {use.what} needs them; mend it or choose another column"
             )
 
 

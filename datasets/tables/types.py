@@ -59,7 +59,7 @@ def _widened(one: pl.DataType, other: pl.DataType, roles: set[Role]) -> pl.DataT
     if isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime) and one.time_zone == other.time_zone:
         return max(one, other, key=lambda dtype: ("ms", "us", "ns").index(dtype.time_unit))
     if _is_number(one) and _is_number(other):
-        if roles == {"number"}:
+        if roles <= {"number", "vector"}:
             return pl.Float64()
         if roles <= {"category", "list"} and pl.Boolean not in (one, other):
             return pl.String()

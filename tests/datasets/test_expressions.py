@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets.catalog import prepare_dataset
 from datasets.errors import InputError
-from datasets.expression_labels import label_expression
-from datasets.expressions import ExpressionError, columns_of
+from datasets.expression_labels import Operand, label_expression
+from datasets.expressions import ExpressionError, columns_of, operands_of
 
 TYPES = {
     "a": pl.Int64(),
@@ -28,8 +31,8 @@ TYPES = {
 
 def labels(text: str, rows: dict) -> list[float | None]:
     frame = pl.DataFrame({name: pl.Series(values, dtype=TYPES[name]) for name, values in rows.items()})
-    types = dict(frame.schema)
-    return frame.select(label=label_expression(text, types, "here"))["label"].to_list()
+    operands = {name: Operand(pl.col(name), dtype) for name, dtype in frame.schema.items()}
+    return frame.select(label=label_expression(text, operands, "here"))["label"].to_list()
 
 
 # ------------------------------------------------------------------ the same, a row at a time, in Python
@@ -148,6 +151,76 @@ def test_columns_come_in_order_and_once():
 
 
 @pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("a >= b", {"a", "b"}),
+        ("a == b", set()),
+        ("a == b and b == c and c > d", {"a", "b", "c", "d"}),
+        ("a == 1 or b == true or c in [2] or d == 'x'", {"a", "b", "c"}),
+        ("a + 1 == b", {"a", "b"}),
+        ("max(a, b) == min(c, 3) and not missing(d)", {"a", "b", "c"}),
+    ],
+)
+def test_what_must_be_a_number_is_told_by_its_use(text, numbers):
+    operands = operands_of(text)
+    assert {column for column, held in operands.items() if held == "number"} == numbers
+    assert list(operands) == columns_of(text)
+
+
+def write(folder: Path, rows: list[str], expression: str, kind: str = "numeric") -> Path:
+    (folder / "log.csv").write_text("\n".join(["user,t,watch_ms,duration_ms,device", *rows, ""]))
+    schema = {
+        "name": "log",
+        "files": ["log.csv"],
+        "features": [{"name": "duration_ms", "kind": kind, "group": "item"}],
+        "tasks": [{"name": "finish", "expression": expression}],
+        "user_id": "user",
+        "time": "t",
+        "split": {"by": "fraction", "valid": 0.2, "test": 0.2},
+    }
+    (folder / "schema.yaml").write_text(yaml.safe_dump(schema))
+    return folder / "schema.yaml"
+
+
+def test_a_csv_of_a_computed_label_is_prepared(tmp_path):
+    rows = [
+        f"{n % 3},{n},{n * 100},{'' if n % 5 == 4 else 1000.0},{'ios' if n % 4 else ' web '}"
+        for n in range(40)
+    ]
+    text = 'watch_ms >= duration_ms and device != "web"'
+    prepared = prepare_dataset(str(write(tmp_path, rows, text)), {}, None, tmp_path / "cache")
+    shards = [
+        pl.read_parquet(prepared.path / shard["file"]) for s in prepared.rows for shard in prepared.shards(s)
+    ]
+    found = pl.concat(shards).sort("time")["label_finish"].fill_nan(None).to_list()
+    expected = [0.0 if n % 4 == 0 else None if n % 5 == 4 else float(n >= 10) for n in range(40)]
+    assert found == expected
+    assert prepared.manifest["notes"]["label finish"] == (
+        f"{text}; features read duration_ms, which must be known before the outcome"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "expression", "words"),
+    [
+        (
+            "1,7,long,3,ios",
+            "watch_ms >= duration_ms",
+            ["log.csv: line 42", "'long'", "no number", "'finish'"],
+        ),
+        ("1,7,1,3,NULL", "device == 'ios'", ["log.csv: line 42", "'NULL'", "missing"]),
+        ("1,7,1,3,ios", "watched > 3", ["no column 'watched'", "'finish'"]),
+        ("1,7,1,3,ios", "watch_ms > 1e9", ["expression 'watch_ms > 1e9' is never 1", "training"]),
+    ],
+)
+def test_a_csv_that_does_not_fit_its_expression_is_refused(tmp_path, row, expression, words):
+    rows = [f"{n % 3},{n},{n * 100},1000,ios" for n in range(40)]
+    with pytest.raises(InputError) as error:
+        prepare_dataset(str(write(tmp_path, [*rows, row], expression)), {}, None, tmp_path / "cache")
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", ["characters"]),
@@ -207,12 +280,11 @@ def test_what_is_no_expression_is_refused_with_its_place(text, words):
         ("device", ["text, not true or false"]),
         ("day > 3", ["'day'", "Date"]),
         ("tags == 3", ["'tags'", "List"]),
-        ("nothing > 3", ["'nothing'", "no column of the table; it has a, b"]),
         ("a >", ["cannot be read"]),
     ],
 )
 def test_types_that_do_not_fit_are_bad_input(text, words):
     with pytest.raises(InputError) as error:
-        label_expression(text, TYPES, "dataset 'x': task 'y'")
+        label_expression(text, {c: Operand(pl.col(c), t) for c, t in TYPES.items()}, "dataset 'x': task 'y'")
     message = str(error.value)
     assert all(word in message for word in ["dataset 'x': task 'y': ", *words]), message

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from datasets import prepare_encode, prepare_stage
+from datasets.catalog import prepare_dataset
 from datasets.describe import describe
 from datasets.errors import InputError
 from datasets.prepare import prepare
@@ -150,3 +154,81 @@ def test_a_column_without_lists_of_numbers_is_refused(tmp_path, values):
     frame = table([None] * ROWS).with_columns(picture=pl.Series(values))
     with pytest.raises(InputError, match=r"'picture' holds .*, not lists of numbers"):
         prepare_table(tmp_path, frame)
+
+
+# ------------------------------------------------------------------ as text
+
+NOTATIONS = {
+    "csv": lambda v: f'"[{", ".join(map(str, v))}]"',
+    "spaced": lambda v: f"[{' '.join(map(str, v))}]",
+    "separated": lambda v: "|".join(map(str, v)),
+}
+
+
+def write_text(folder: Path, notation: str, vectors: list, last: str | None = None) -> Path:
+    lines = ["user,item,age,price,y,t,picture"]
+    for row, values in enumerate(vectors):
+        written = "" if values is None else NOTATIONS[notation](values)
+        written = last if last is not None and row == len(vectors) - 1 else written
+        lines.append(f"{row % 7},{row % 5},{row},{-row},{row % 2},{row},{written}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    return write_schema(folder, "log.csv", notation == "separated")
+
+
+def write_schema(folder: Path, files: str, is_separated: bool = False) -> Path:
+    content = schema("standard").model_dump(mode="json") | {"files": [files]}
+    if is_separated:
+        content["features"][2]["separator"] = "|"
+    (folder / "schema.yaml").write_text(yaml.safe_dump(content))
+    return folder / "schema.yaml"
+
+
+def read_all(prepared: PreparedDataset) -> np.ndarray:
+    readers = [ShardReader(prepared, split, 32, ["y"]) for split in ("train", "valid", "test")]
+    return np.concatenate([batch.dense.numpy() for reader in readers for batch in reader.batches()])
+
+
+def sometimes_missing(vectors: list) -> list:
+    return [None if row % 9 == 0 else values for row, values in enumerate(vectors)]
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_a_vector_may_be_written_as_text(tmp_path, notation):
+    vectors = sometimes_missing(np.random.default_rng(2).normal(size=(ROWS, LENGTH)).round(4).tolist())
+    path = write_text(tmp_path, notation, vectors)
+    prepared = prepare_dataset(str(path), {}, None, tmp_path / "cache")
+    np.testing.assert_allclose(read_all(prepared), expected_dense(vectors, "standard"), rtol=1e-5, atol=1e-5)
+
+
+def test_a_vector_may_be_a_list_of_json_lines(tmp_path):
+    vectors = sometimes_missing(np.random.default_rng(2).normal(size=(ROWS, LENGTH)).round(4).tolist())
+    rows = [row | {"picture": v} for row, v in zip(table(vectors).to_dicts(), vectors, strict=True)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare_dataset(str(write_schema(tmp_path, "log.jsonl")), {}, None, tmp_path / "cache")
+    np.testing.assert_allclose(read_all(prepared), expected_dense(vectors, "standard"), rtol=1e-5, atol=1e-5)
+
+
+def test_files_whose_vectors_are_float32_and_float64_are_one_table(tmp_path):
+    vectors = np.random.default_rng(2).normal(size=(ROWS, LENGTH)).astype(np.float32)
+    whole = table(vectors.tolist())
+    whole[:200].with_columns(pl.col("picture").cast(pl.Array(pl.Float32, LENGTH))).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    whole[200:].write_parquet(tmp_path / "b.parquet")
+    prepared = prepare_dataset(str(write_schema(tmp_path, "*.parquet")), {}, None, tmp_path / "cache")
+    expected = expected_dense(vectors.tolist(), "standard")
+    np.testing.assert_allclose(read_all(prepared), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ('"[1.0, x, 2.0]"', ["log.csv: line 401", "'[1.0, x, 2.0]'", "no list of numbers", "'picture'"]),
+        ('"[1.0, 2.0]"', ["list of 2", "row 399", "length 3"]),
+    ],
+)
+def test_text_that_is_no_vector_is_refused(tmp_path, last, words):
+    vectors = np.random.default_rng(2).normal(size=(ROWS, LENGTH)).tolist()
+    with pytest.raises(InputError) as error:
+        prepare_dataset(str(write_text(tmp_path, "csv", vectors, last)), {}, None, tmp_path / "cache")
+    assert all(word in str(error.value) for word in words), str(error.value)
