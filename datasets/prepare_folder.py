@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets.errors import InputError
 from files.locks import open_lock
-from files.writing import flush
+from files.writing import check_writable, flush
 
 
 @contextmanager
@@ -22,7 +22,12 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
 
     While waiting processes would only repeat the work, nothing depends on the lock: where the file
     system has none, both work in folders of their own and the first to end wins.
+
+    Raises InputError where the folder around ``destination`` cannot be written to.
     """
+    check_writable(
+        destination.parent, f"{destination.name} is not prepared there; choose another with --cache"
+    )
     destination.parent.mkdir(parents=True, exist_ok=True)
     lock = open_lock(destination.parent / f".{destination.name}.lock")
     try:
