@@ -25,9 +25,7 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
 
     Raises InputError where the folder around ``destination`` cannot be written to.
     """
-    check_writable(
-        destination.parent, f"{destination.name} is not prepared there; choose another with --cache"
-    )
+    check_writable(destination.parent, f"choose another folder for {destination.name} with --cache")
     destination.parent.mkdir(parents=True, exist_ok=True)
     lock = open_lock(destination.parent / f".{destination.name}.lock")
     try:

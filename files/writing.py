@@ -67,7 +67,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def check_writable(folder: Path, mend: str) -> None:
-    """InputError, with the mend, where ``folder`` cannot be written to or made: to be said before the work."""
+    """InputError, with the mend, where ``folder`` cannot be written to or made; asked before the work."""
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=place):

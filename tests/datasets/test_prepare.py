@@ -452,3 +452,29 @@ def test_the_manifest_counts_rows_labels_and_gaps(tmp_path):
         assert (prepared.path / name).stat().st_size == entry["bytes"]
     assert pq.read_schema(prepared.path / "train-00000.parquet").field("item").nullable is False
     assert example_frame(rows)["user"].n_unique() == prepared.num_users
+
+
+def test_a_prepared_folder_is_used_by_one_who_may_only_read_it(tmp_path):
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    source = table_source({"item": [1, 2] * 8}, features)
+    prepare(source, tmp_path / "cache" / "p")
+    (tmp_path / "cache" / ".p.lock").unlink()
+    assert prepare(source, tmp_path / "cache" / "p").num_users == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["p"]  # nothing was written
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_the_option(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    with pytest.raises(InputError, match=r"cache: cannot be written to \(.*--cache"):
+        prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "cache" / "p")
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_points_to_is_kept(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / ".p.lock").symlink_to(precious)
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    with pytest.raises(InputError, match=r"\.p\.lock: is a symbolic link"):
+        prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "p")
+    assert precious.read_text() == "kept"
