@@ -23,6 +23,7 @@ from datasets.prepare import prepare
 from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import Schema
 from datasets.source import Source
+from files.locks import locked
 from tests.datasets.conftest import (
     TABLES,
     example_frame,
@@ -478,3 +479,18 @@ def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_points_to_is_kep
     with pytest.raises(InputError, match=r"\.p\.lock: is a symbolic link"):
         prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "p")
     assert precious.read_text() == "kept"
+
+
+def test_what_a_process_left_that_was_killed_as_it_replaced_a_folder_goes_when_that_is_next_opened(tmp_path):
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    source = table_source({"item": [1, 2] * 8}, features)
+    prepare(source, tmp_path / "p[1]")
+    left, other = tmp_path / ".p[1].77-0123abcd.partial", tmp_path / ".p1.77-0123abcd.partial"
+    for folder in (left, other):
+        folder.mkdir()
+    with locked(tmp_path / ".p[1].lock", wait=False):  # a process is at work
+        prepare(source, tmp_path / "p[1]")
+        assert left.exists()
+    prepare(source, tmp_path / "p[1]")
+    assert not left.exists()
+    assert other.exists()
