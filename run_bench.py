@@ -46,8 +46,7 @@ CacheRoot = Annotated[
         "--cache",
         envvar="BENCH_CACHE",
         file_okay=False,
-        writable=True,
-        help="Where prepared data are kept for reuse.",
+        help="Where prepared data are kept for reuse; one that is whole may be read-only.",
     ),
 ]
 WatcherName = StrEnum("WatcherName", ["tensorboard", "mlflow"])  # typer takes no list of a Literal
@@ -120,12 +119,14 @@ def run(
     chosen = load_suite(suite, settings or [], replaced)
     out = out or Path("out") / chosen.name
 
+    from files.writing import check_writable
     from harness.progress import Silent, Terminal
     from harness.quiet import quiet_libraries
     from harness.watching import Several, watchers
     from suites.run import Options, choose_device, run_suite
 
     quiet_libraries()
+    check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(watch or [], out)]) if _is_first_process() else Silent()
     options = Options(
         out=out,
@@ -256,6 +257,7 @@ def profile(
     """Measure speed, each against its reference in the same run."""
     import json
 
+    from files.writing import check_writable
     from harness.quiet import quiet_libraries
 
     if json_file is not None:
@@ -268,6 +270,8 @@ def profile(
 
         chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
         folder = out or Path("out") / f"profile-{chosen.name}"
+        if what == "models":
+            check_writable(folder, "give another folder with --out")
         options = ProfileOptions(
             out=folder,
             cache_root=cache,
@@ -314,6 +318,9 @@ def report(
     ],
 ) -> None:
     """Redraw tables, figures and the report page from records alone."""
+    from files.writing import check_writable
+
+    check_writable(out, "copy it to a folder of your own and draw the report there")
     is_of_speeds = (out / "profile.json").is_file() and not (out / "runs").is_dir()
     (_report_speeds if is_of_speeds else _report)(out)
 

@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
 }
 
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing|tmp[a-z0-9_]{8}")  # the latter of earlier versions
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
 
 
@@ -184,8 +185,8 @@ def _make_and_keep(compiler: str, folder: int, key: str, path: Path) -> ctypes.C
 def _keep(folder: int, key: str, library: bytes) -> None:
     """Write the library whole, and remove what is of no use any more: damaged ones and half-written files."""
     for name in os.listdir(folder):
-        if name.startswith(f"kernels-{key}-") or (name.startswith(".") and _is_old(folder, name)):
-            os.unlink(name, dir_fd=folder)
+        if name.startswith(f"kernels-{key}-") or (_TEMPORARY.fullmatch(name) and _is_old(folder, name)):
+            _remove(folder, name)
     name = f"kernels-{key}-{hashlib.sha256(library).hexdigest()}.so"
     temporary = f".{secrets.token_hex(4)}.writing"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -194,6 +195,13 @@ def _keep(folder: int, key: str, library: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        shutil.rmtree(name, dir_fd=folder)
 
 
 def _is_old(folder: int, name: str) -> bool:

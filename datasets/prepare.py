@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from datasets.errors import InputError
 from datasets.prepare_encode import write_shards
-from datasets.prepare_folder import one_at_a_time, partial_folder, publish
+from datasets.prepare_folder import one_at_a_time, partial_folder, publish, remove_abandoned
 from datasets.prepare_learn import Learned, learn
 from datasets.prepare_order import source_order, time_order
 from datasets.prepare_split import SPLITS, given_bounds, split_code
@@ -87,6 +87,7 @@ def prepare_lazily(
 
 
 def _reuse(destination: Path, identity: dict) -> PreparedDataset:
+    remove_abandoned(destination)
     prepared = open_prepared(destination)
     if prepared.manifest["identity"] != json.loads(json.dumps(identity)):
         raise InputError(

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets.errors import InputError
-from files.locks import open_lock
-from files.writing import flush
+from files.locks import locked, open_lock
+from files.writing import check_writable, flush
 
 
 @contextmanager
@@ -22,9 +22,12 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
 
     While waiting processes would only repeat the work, nothing depends on the lock: where the file
     system has none, both work in folders of their own and the first to end wins.
+
+    Raises InputError where the folder around ``destination`` cannot be written to.
     """
+    check_writable(destination.parent, f"choose another folder for {destination.name} with --cache")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    lock = open_lock(destination.parent / f".{destination.name}.lock")
+    lock = open_lock(_lock_file(destination))
     try:
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -34,10 +37,30 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def remove_abandoned(destination: Path) -> None:
+    """Remove what processes that were killed beside a whole ``destination`` left, unless one is at work."""
+    if _partial_folders(destination):
+        with suppress(OSError, InputError), locked(_lock_file(destination), wait=False) as held:
+            if held:
+                _remove_abandoned(destination)
+
+
 def _remove_abandoned(destination: Path) -> None:
     """Remove what killed processes left; under the lock nobody else is at work."""
-    for folder in destination.parent.glob(f".{destination.name}.*.partial"):
+    for folder in _partial_folders(destination):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _partial_folders(destination: Path) -> list[Path]:
+    return [
+        path
+        for path in destination.parent.iterdir()
+        if path.name.startswith(f".{destination.name}.") and path.name.endswith(".partial")
+    ]
+
+
+def _lock_file(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}.lock"
 
 
 @contextmanager

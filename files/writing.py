@@ -6,10 +6,13 @@ import fcntl
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from files.errors import InputError
 
 # A temporary file is locked by its writer. The lock is gone with the process, on this host or another, so
 # that no process id has to be compared; where the file system has no locks, age alone tells.
@@ -61,6 +64,16 @@ def remove_abandoned(folder: Path) -> None:
             _remove_unless_locked(folder / name)
         elif _OF_EARLIER_VERSIONS.fullmatch(name) and _is_old(folder / name):  # their writers held no lock
             (folder / name).unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, mend: str) -> None:
+    """InputError, with the mend, where ``folder`` cannot be written to or made; asked before the work."""
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{place}: cannot be written to ({error.strerror}); {mend}") from error
 
 
 def _claimed(path: Path) -> tuple[Path, int]:

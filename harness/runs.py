@@ -29,7 +29,7 @@ from files.writing import flush, remove_abandoned, write_atomically
 RECORD_FORMAT = 1
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.parquet"
-CHECKPOINT_FILES = ("checkpoint*.json", "checkpoint-*.pt", "best-*.pt")
+CHECKPOINT_FILES = ("checkpoint*.json", "checkpoint-*.pt", "best-*.pt", "best-*.writing")
 
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/tokens.py
 

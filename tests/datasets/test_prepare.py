@@ -23,6 +23,7 @@ from datasets.prepare import prepare
 from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import Schema
 from datasets.source import Source
+from files.locks import locked
 from tests.datasets.conftest import (
     TABLES,
     example_frame,
@@ -452,3 +453,44 @@ def test_the_manifest_counts_rows_labels_and_gaps(tmp_path):
         assert (prepared.path / name).stat().st_size == entry["bytes"]
     assert pq.read_schema(prepared.path / "train-00000.parquet").field("item").nullable is False
     assert example_frame(rows)["user"].n_unique() == prepared.num_users
+
+
+def test_a_prepared_folder_is_used_by_one_who_may_only_read_it(tmp_path):
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    source = table_source({"item": [1, 2] * 8}, features)
+    prepare(source, tmp_path / "cache" / "p")
+    (tmp_path / "cache" / ".p.lock").unlink()
+    assert prepare(source, tmp_path / "cache" / "p").num_users == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["p"]  # nothing was written
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_the_option(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    with pytest.raises(InputError, match=r"cache: cannot be written to \(.*--cache"):
+        prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "cache" / "p")
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_points_to_is_kept(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / ".p.lock").symlink_to(precious)
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    with pytest.raises(InputError, match=r"\.p\.lock: is a symbolic link"):
+        prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "p")
+    assert precious.read_text() == "kept"
+
+
+def test_what_a_process_left_that_was_killed_as_it_replaced_a_folder_goes_when_that_is_next_opened(tmp_path):
+    features = [{"name": "item", "kind": "categorical", "group": "item"}]
+    source = table_source({"item": [1, 2] * 8}, features)
+    prepare(source, tmp_path / "p[1]")
+    left, other = tmp_path / ".p[1].77-0123abcd.partial", tmp_path / ".p1.77-0123abcd.partial"
+    for folder in (left, other):
+        folder.mkdir()
+    with locked(tmp_path / ".p[1].lock", wait=False):  # a process is at work
+        prepare(source, tmp_path / "p[1]")
+        assert left.exists()
+    prepare(source, tmp_path / "p[1]")
+    assert not left.exists()
+    assert other.exists()

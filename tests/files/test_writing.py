@@ -6,12 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
 import pytest
 
-from files.writing import ABANDONED_AFTER_SECONDS, remove_abandoned, replacing, write_atomically
+from files.errors import InputError
+from files.writing import (
+    ABANDONED_AFTER_SECONDS,
+    check_writable,
+    remove_abandoned,
+    replacing,
+    write_atomically,
+)
 
 
 def names(folder):
@@ -103,3 +111,22 @@ def test_where_there_are_no_locks_age_tells(tmp_path, monkeypatch):
     os.utime(tmp_path / ".00000001.writing.csv", (long_ago, long_ago))
     write_atomically(tmp_path / "file.csv", b"whole")
     assert names(tmp_path) == [".00000002.writing.csv", "file.csv"]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda place: place.mkdir(mode=0o555), lambda place: place.write_text("a file")]
+)
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_made(tmp_path, monkeypatch, make):
+    make(tmp_path / "place")
+
+    def as_for_anyone_but_root(*arguments, dir, **options):  # root may write everywhere
+        if dir == tmp_path / "place" and dir.is_dir():
+            raise PermissionError(13, "Permission denied", str(dir))
+        return temporary_file(*arguments, dir=dir, **options)
+
+    temporary_file = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", as_for_anyone_but_root)
+    with pytest.raises(InputError, match=r"place: cannot be written to \(.*\); choose another"):
+        check_writable(tmp_path / "place" / "out" / "runs", "choose another")
+    check_writable(tmp_path / "new" / "out", "choose another")
+    assert names(tmp_path) == ["place"]

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from datasets.errors import InputError
+from files.checksums import sha256_of
 from harness.bootstrap import bootstrap_users
 from harness.compare import (
     COLUMNS,
@@ -366,6 +367,31 @@ def test_missing_or_damaged_predictions_are_an_error_that_names_them(made_up):
         compare(made_up.out)
     path.unlink()
     with pytest.raises(InputError, match=r"predictions\.parquet cannot be read"):
+        compare(made_up.out)
+
+
+def test_predictions_that_were_altered_since_the_run_are_an_error_that_names_them(made_up):
+    scores = np.linspace(0, 1, ROWS).astype(np.float32)
+    made_up.run(BASE, 0, scores=scores)
+    path = made_up.out / "runs" / f"{BASE}--0" / "predictions.parquet"
+    record = json.loads(path.with_name("record.json").read_text())
+    record["files"] = {"predictions.parquet": sha256_of(path)}
+    path.with_name("record.json").write_text(json.dumps(record))
+    compare(made_up.out, REPLICATES)
+    table = pd.read_parquet(path)
+    table["score_finish"] = scores[::-1]
+    table.to_parquet(path)
+    with pytest.raises(InputError, match=r"predictions\.parquet: was changed since it was written"):
+        compare(made_up.out, REPLICATES)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", 3), ("base", None), ("architectures", [3]), ("datasets", "toy")]
+)
+def test_a_suite_with_a_field_of_another_type_is_an_error_that_names_it(made_up, field, value):
+    made_up.run(BASE, 0)
+    (made_up.out / "suite.json").write_text(json.dumps(made_up.suite | {field: value}))
+    with pytest.raises(InputError, match=rf"suite\.json is no suite description \(.*{field}"):
         compare(made_up.out)
 
 
