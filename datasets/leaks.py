@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.leak_scores import Sample, Score, enough, score_feature
@@ -248,26 +249,38 @@ def _order(train: np.ndarray, rest: np.ndarray) -> tuple[float, float]:
 
 def _new_values(prepared: PreparedDataset, feature: Feature, train: Sample) -> list[Leak]:
     """Categories that training does not know, beside those that min_count or max_size left out of it."""
-    unseen, elements = zip(*(_unseen(prepared, split, feature) for split in SPLITS), strict=True)
-    if unseen[0] == 1 or min(elements[1:]) < FEW_VALUES:
+    coverage = {split: _coverage(prepared, split, feature) for split in SPLITS}
+    values, unseen = coverage["train"]
+    known = (1 - unseen / max(values, 1)) * _known_again(prepared, feature) if unseen else 1.0
+    later = [coverage[split] for split in ("valid", "test")]
+    if min(number * known for number, _ in later) < FEW_VALUES:
         return []
-    new = [max(0.0, (share - unseen[0]) / (1 - unseen[0])) for share in unseen[1:]]
+    new = [max(0.0, 1 - (1 - missed / number) / known) for number, missed in later]
     shares = f"{new[0]:.0%} of its values in validation and {new[1]:.0%} in test were never seen in training"
-    if min(new) >= APART and 2 * _distinct(feature, train) <= elements[0]:
+    if min(new) >= APART and 2 * _distinct(feature, train) <= values:
         says = f"names the split: {shares}, where each is repeated"
         return [Leak(feature=feature.name, kind="split", task=None, number=min(new), says=says)]
     if max(new) > NEW:
-        return [
-            Leak(feature=feature.name, kind="unseen", task=None, number=max(new), says=f"is new: {shares}")
-        ]
+        says = f"is new: {shares}"
+        return [Leak(feature=feature.name, kind="unseen", task=None, number=max(new), says=says)]
     return []
 
 
-def _unseen(prepared: PreparedDataset, split: str, feature: Feature) -> tuple[float, int]:
-    """The share of unseen values of a split, and how many values it has."""
+def _coverage(prepared: PreparedDataset, split: str, feature: Feature) -> tuple[int, int]:
+    """How many values of a split there are, and how many are unseen."""
     counts = prepared.manifest["coverage"][split][feature.name]
-    values = counts["elements"] - (0 if feature.is_list else counts["missing"])
-    return counts["unseen"] / max(values, 1), values
+    return counts["elements"] - (0 if feature.is_list else counts["missing"]), counts["unseen"]
+
+
+def _known_again(prepared: PreparedDataset, feature: Feature) -> float:
+    """Of the training values with a category, the share that would have one without their own row.
+
+    A further value is met as often: a category that has just ``min_count`` rows owes it to each of them.
+    """
+    counts = pq.read_table(prepared.path / "vocabulary" / f"{feature.table}.parquet")["count"].to_numpy()
+    sharing = [other for other in prepared.schema.sparse_features if other.table == feature.table]
+    least = max(other.min_count for other in sharing)
+    return float(counts[counts > least].sum() / max(counts.sum(), 1)) if least > 1 else 1.0
 
 
 def _distinct(feature: Feature, train: Sample) -> int:

@@ -36,6 +36,8 @@ def scaling_tables(section: Section, paper: Paper) -> list[Table]:
 
 
 def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> Table:
+    if section.no_verdict:
+        fits = fits.assign(next_diff=math.nan)
     numbers = fits.assign(paper_slope=_paper_column(section, task, metric, fits, paper))
     cells = {(row["axis"], row["law"], _name(row)): row for row in numbers.to_dict("records")}
     header = ["model", "sizes", "seeds", "points a decade of FLOPs", "steeper than the next", "off the line"]
