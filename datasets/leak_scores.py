@@ -7,6 +7,7 @@ value, which memorises the labels it was learned from, scores near one half ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ PRIOR_ROWS = 10.0
 BINS = 256
 SUPPORT = 3  # rows of a value in the fit before it counts for "determines"
 DETERMINED = 0.99  # the share of each class's rows that a value must get right
+VECTOR_NUMBERS = 50_000_000  # read at a time, of longer tables every few rows
 MIN_CLASS = 20  # held rows of each class, below which an AUC is chance
 
 Labels = dict[str, np.ndarray]  # (rows,) by task: 0, 1 or NaN
@@ -47,6 +49,7 @@ class Sample:
 
     def __init__(self, files: list[Path], tasks: list[str]) -> None:
         self._files = [(file, pq.read_metadata(file)) for file in files]
+        self.rows = sum(metadata.num_rows for _, metadata in self._files)
         self.labels: Labels = {task: self.column(f"label_{task}") for task in tasks}
 
     def column(self, name: str) -> np.ndarray:
@@ -61,6 +64,15 @@ class Sample:
             rows = slice(start, start + len(lists))
             yield lists.flatten().to_numpy(), np.diff(lists.offsets.to_numpy()), rows
             start = rows.stop
+
+    def vectors(self, name: str, length: int, every: int) -> np.ndarray:
+        """A column of vectors, (rows / every, length)."""
+        parts, start = [], 0
+        for column in self._columns(name):
+            numbers = column.combine_chunks().flatten().to_numpy().reshape(len(column), length)
+            parts.append(numbers[-start % every :: every].copy())
+            start += len(column)
+        return np.concatenate(parts)
 
     def _columns(self, name: str) -> Iterator[pa.ChunkedArray]:
         for path, metadata in self._files:
@@ -150,6 +162,8 @@ def score_feature(
         own = [other.name for other in schema.sparse_features if other.table == feature.table]
         own = [name for name in own if not schema.feature(name).is_list]
         return _score_list(feature, own, table_sizes[feature.table], fit, held)
+    if feature.kind == "vector":
+        return _score_vector(feature, fit, held)
     values = fit.column(feature.name), held.column(feature.name)
     if feature.is_sparse:
         return _score_codes(values, table_sizes[feature.table], fit.labels, held.labels, "its category")
@@ -193,6 +207,22 @@ def score_numbers(fit_x: np.ndarray, held_x: np.ndarray, fit: Labels, held: Labe
     by_bin = {task: replace(score, determined=None, values=0) for task, score in by_bin.items()}
     by_value = _score_codes((fit_exact, held_exact), len(values) + 1, fit, held, "the rate of its value")
     return _best(ordered, by_bin, by_value)
+
+
+def _score_vector(feature: Feature, fit: Sample, held: Sample) -> dict[str, Score]:
+    """By the one of its numbers that ranks the held rows best; of a long table, every few rows."""
+    length = feature.length or 1
+    every = max(1, math.ceil(max(fit.rows, held.rows) * length / VECTOR_NUMBERS))
+    fit_x, held_x = (sample.vectors(feature.name, length, every) for sample in (fit, held))
+    found = {}
+    for task, labels in held.labels.items():
+        of_held, of_fit = labels[::every], fit.labels[task][::every]
+        if not enough(of_held):
+            continue
+        best = int(np.argmax([two_sided(auc(*_known(numbers, of_held))) for numbers in held_x.T]))
+        score = score_numbers(fit_x[:, best], held_x[:, best], {task: of_fit}, {task: of_held})[task]
+        found[task] = replace(score, by=f"number {best + 1} of its {length}, {score.by}")
+    return found
 
 
 def _score_list(feature: Feature, own: list[str], size: int, fit: Sample, held: Sample) -> dict[str, Score]:

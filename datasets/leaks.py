@@ -208,7 +208,7 @@ def _of_label(feature: str, task: str, score: Score, split: str) -> list[Leak]:
 def _of_split(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> list[Leak]:
     """Whether values are new to training, or keep it apart from validation and test."""
     says = _apart_by_gaps(prepared, feature)
-    if not says and not feature.is_sparse:
+    if not says and feature.kind == "numeric":
         says = _apart_by_size(prepared, feature, train, rest)
     if says:
         return [Leak(feature=feature.name, kind="split", task=None, number=1.0, says=says)]
