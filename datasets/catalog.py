@@ -41,7 +41,8 @@ def prepare_dataset(
 
     name, identity, make_source = find_dataset(name_or_yaml, options, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
-    return prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild)
+    prepared = prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild)
+    return prepared.acknowledging(_leak_ok(str(name_or_yaml)))
 
 
 def find_dataset(
@@ -60,6 +61,13 @@ def find_dataset(
     make_source = getattr(module, function)
     identity = module.identity(options, data_root)
     return name, identity, lambda scratch: make_source(options, data_root, scratch)
+
+
+def _leak_ok(name: str) -> list[str]:
+    """What the owner of a table acknowledges now, whatever it was when the table was prepared."""
+    from datasets.schema import load_schema
+
+    return load_schema(Path(name)).leak_ok if name.endswith((".yaml", ".yml")) else []
 
 
 def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:

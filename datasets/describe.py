@@ -1,8 +1,9 @@
-"""What a prepared dataset holds: fields, labels, users and the quirks its source reported."""
+"""What a prepared dataset holds: leaks, fields, labels, users and the quirks its source reported."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -10,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from datasets.leaks import RED_LINE, Leaks, find_leaks
 from datasets.prepared import PreparedDataset
 
 
@@ -21,7 +23,8 @@ class Description:
     split the share of rows without a value (a list: without an element) and the share of elements
     that the training split does not know. ``labels``: split, task, rows, positive rate of the
     defined rows, undefined rows, users, users with both classes. ``splits``: split, rows, users.
-    ``notes``: what the source handled, counted and used.
+    ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.find_leaks`, with
+    the features whose leaks the schema acknowledges as ``leak_ok``.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Description:
     labels: pl.DataFrame
     splits: pl.DataFrame
     notes: dict[str, int | float | str]
+    leaks: Leaks
+    leak_ok: list[str]
 
 
 def describe(prepared: PreparedDataset) -> Description:
@@ -41,6 +46,8 @@ def describe(prepared: PreparedDataset) -> Description:
         labels=pl.DataFrame([row for split in prepared.rows for row in _labels(prepared, split)]),
         splits=pl.DataFrame([_split(prepared, split) for split in prepared.rows]),
         notes=prepared.manifest["notes"],
+        leaks=find_leaks(prepared),
+        leak_ok=prepared.schema.leak_ok,
     )
 
 
@@ -95,10 +102,10 @@ def _split(prepared: PreparedDataset, split: str) -> dict:
 
 def render(description: Description, width: int = 140) -> str:
     """The description as text, in tables at most ``width`` characters wide."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, highlight=False)
-    console.print(
-        f"{description.name}: {description.text}" if description.text else description.name, markup=False
-    )
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, highlight=False, markup=False)
+    console.print(f"{description.name}: {description.text}" if description.text else description.name)
+    for part in _leaks(description):
+        console.print(part)
     for title, table in (
         ("Fields", description.fields),
         ("Labels", description.labels),
@@ -113,6 +120,52 @@ def render(description: Description, width: int = 140) -> str:
         console.print(_rich_table("Notes of the source", notes))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def _leaks(description: Description) -> Iterator[Table | str]:
+    """The leaks, those not acknowledged first, or that there are none; and the AUC of each feature alone."""
+    leaks, leak_ok = description.leaks, description.leak_ok
+    if leaks.found:
+        ordered = sorted(leaks.found, key=lambda leak: leak.feature in leak_ok)
+        yield _rich_table("Leaks", pl.DataFrame({
+            "": ["acknowledged" if leak.feature in leak_ok else "LEAK" for leak in ordered],
+            "feature": [leak.feature for leak in ordered],
+            "what was found": [leak.says for leak in ordered],
+        }))  # fmt: skip
+    else:
+        yield f"Leaks: none found; no feature alone has an AUC above {RED_LINE}."
+    if open_ := list(dict.fromkeys(leak.feature for leak in leaks.found if leak.feature not in leak_ok)):
+        yield (
+            "Reports on these data give no verdict until these features are removed, or acknowledged in the "
+            f"schema with leak_ok: [{', '.join(open_)}]."
+        )
+    if idle := [name for name in leak_ok if name not in {leak.feature for leak in leaks.found}]:
+        yield f"leak_ok names {', '.join(idle)}, of which no leak was found."
+    for split, rows in leaks.sampled.items():
+        yield f"Leaks were looked for in {rows:,} rows of {split}, in shards evenly chosen."
+    measured = {score.task for score in leaks.scores}
+    if few := [
+        task for task in description.labels["task"].unique(maintain_order=True) if task not in measured
+    ]:
+        yield f"Too few rows of both classes to look for leaks of {', '.join(few)}."
+    if leaks.scores:
+        yield _rich_table("AUC of each feature alone, by label", _alone(leaks))
+
+
+def _alone(leaks: Leaks) -> pl.DataFrame:
+    """One row a feature, the highest AUC first; those above the red line say so."""
+    tasks = list(dict.fromkeys(score.task for score in leaks.scores))
+    found: dict[str, dict[str, float]] = {}
+    for score in leaks.scores:
+        found.setdefault(score.feature, {})[score.task] = score.auc
+    rows = [
+        {"": f"above {RED_LINE}" if max(of_task.values()) > RED_LINE else "", "feature alone": feature}
+        | {task: of_task.get(task) for task in tasks}
+        for feature, of_task in sorted(found.items(), key=lambda item: -max(item[1].values()))
+    ]
+    return pl.DataFrame(
+        rows, schema={"": pl.String, "feature alone": pl.String} | dict.fromkeys(tasks, pl.Float64)
+    )
 
 
 def _rich_table(title: str, table: pl.DataFrame) -> Table:

@@ -53,6 +53,7 @@ def prepare(
     changed, or made from another source, unless ``rebuild`` replaces it.
     """
     prepared = prepare_lazily(source.identity, lambda scratch: source, destination, shard_rows, rebuild)
+    prepared = prepared.acknowledging(source.schema.leak_ok)
     if prepared.schema != source.schema:
         raise InputError(f"{destination}: was prepared with another schema; prepare it again with --rebuild")
     return prepared

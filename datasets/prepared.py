@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,10 @@ class PreparedDataset:
     def fingerprint(self) -> str:
         """16 hex digits over the source's identity and the schema."""
         return self.manifest["fingerprint"]
+
+    def acknowledging(self, leak_ok: list[str]) -> PreparedDataset:
+        """The same data with these features' leaks acknowledged, which the folder does not keep."""
+        return replace(self, schema=self.schema.model_copy(update={"leak_ok": leak_ok}))
 
     def shards(self, split: str) -> list[dict]:
         """File name and rows of each shard of a split, in time order; InputError on an unknown split."""

@@ -280,6 +280,7 @@ class Schema(_Strict):
     ``time_unit`` says what the integers of a time column count since 1970 (UTC), so that the bounds of a
     split by time can be dates. ``missing`` lists the words that stand for a missing value in text, beside
     empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
+    ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
     """
 
     ADDED = ("time_unit", "missing", "csv")
@@ -297,6 +298,8 @@ class Schema(_Strict):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     tier: str | None = None
     baseline: SingleFeatureBaseline | None = None
+    # Left out of every dump, and so of fingerprints: to acknowledge a leak changes no data and no run.
+    leak_ok: list[Name] = Field(default_factory=list, exclude=True, description="acknowledged leaks")
     split: Split
 
     @model_validator(mode="after")
@@ -313,6 +316,14 @@ class Schema(_Strict):
             raise ValueError(
                 f"default_tasks names {unknown[0]!r}, which is no task: "
                 f"choose from {', '.join(self.task_names)}"
+            )
+        if twice := _given_twice(self.leak_ok):
+            raise ValueError(f"leak_ok names {twice!r} twice; remove one")
+        unknown = [name for name in self.leak_ok if name not in self.feature_names]
+        if unknown:
+            raise ValueError(
+                f"leak_ok names {unknown[0]!r}, which is no feature: "
+                f"choose from {', '.join(self.feature_names)}"
             )
         if self.split.by in ("time", "fraction") and self.time is None:
             raise ValueError(f"a split by {self.split.by} needs 'time: <column>'; add it or split by column")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from datasets.catalog import prepare_dataset
 from datasets.errors import InputError
+from datasets.leaks import as_recorded as leaks_as_recorded
+from datasets.leaks import warnings as leak_warnings
 from datasets.prepare_folder import is_full_disk
 from datasets.prepared import PreparedDataset
 from datasets.schema import first_problem, read_yaml
@@ -15,6 +17,8 @@ __all__ = [
     "PreparedDataset",
     "first_problem",
     "is_full_disk",
+    "leak_warnings",
+    "leaks_as_recorded",
     "prepare_dataset",
     "prepared_for_ranks",
     "read_yaml",

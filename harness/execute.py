@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from datasets import leaks
 from datasets.prepared import PreparedDataset
 from files.writing import flush
 from harness.cost import Cost
@@ -151,12 +152,13 @@ def describe_run(spec: RunSpec, cost: Cost | None, prepared: PreparedDataset) ->
 
 
 def dataset_info(prepared: PreparedDataset) -> dict[str, Any]:
-    """Rows, users, fingerprint and notes of the prepared data."""
+    """Rows, users, fingerprint, notes and leaks of the prepared data."""
     return {
         "fingerprint": prepared.fingerprint,
         "rows": prepared.rows,
         "users": prepared.num_users,
         "notes": prepared.manifest["notes"],
+        "leaks": leaks.as_recorded(prepared),
     }
 
 

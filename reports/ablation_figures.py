@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from reports.cells import interval
+from reports.comparisons import not_filled
 from reports.figures import METRICS, PAPER_MARK, POINTS, drawn_name
 from reports.records import label
 from reports.style import INK, canvas, hover, look, styled
@@ -79,7 +80,7 @@ def _legend(comparisons: pd.DataFrame) -> list[Line2D | Patch]:
     if (comparisons["resolved"] == "yes").any():
         handles.append(Patch(facecolor=INK, edgecolor=INK, label="resolved"))
     if (comparisons["resolved"] != "yes").any():
-        handles.append(Patch(facecolor="white", edgecolor=INK, label="not resolved"))
+        handles.append(Patch(facecolor="white", edgecolor=INK, label=not_filled(comparisons)))
     handles.append(Line2D([], [], color=INK, marker="|", linewidth=1.2, label="95% interval"))
     if "paper_gain" in comparisons and comparisons["paper_gain"].notna().any():
         handles.append(Line2D([], [], **PAPER_MARK, label="the paper's change (its own data)"))

@@ -30,7 +30,9 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
 
 
 def stands_on_its_base(section: Section, printed: PaperTable | None) -> bool:
-    """Whether our base is the row that the paper's differences are taken to."""
+    """Whether our base is the row that the paper's differences are taken to, and may be compared with it."""
+    if section.no_verdict:
+        return False
     beside = paper_row(printed, section.base) if section.base else None
     return beside is not None and beside.base
 

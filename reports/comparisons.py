@@ -16,10 +16,16 @@ COMPARISON_COLUMNS = [
 ]
 TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]  # older files lack them, and show nothing for them
 TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
+WITHHELD = "no verdict"  # in place of yes or no in "resolved", where the data leak
 TIER_METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
     *("auc", "uauc", "users", "rows", "one_class_users"),
 ]
+
+
+def not_filled(comparisons: pd.DataFrame) -> str:
+    """What a mark that is not filled says in figures: not resolved, or that nothing is to be said."""
+    return WITHHELD if (comparisons["resolved"] == WITHHELD).any() else "not resolved"
 
 
 def load_comparisons(out: Path) -> pd.DataFrame:

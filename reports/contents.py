@@ -101,6 +101,11 @@ def gather(out: Path) -> Contents:
 def _part(section: Section, paper: Paper) -> Part:
     numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
     against = [*against_the_paper(section, numbers, paper), *ordering_words(section, paper)]
+    verdicts = [
+        Words("How quality grows with size", scaling_words(section, paper)),
+        Words("Against the paper", against),
+        Words("By user activity", by_user_activity(section, paper)),
+    ]
     return Part(
         section=section,
         title=f"{section.dataset} ({section.suite.name})",
@@ -111,9 +116,7 @@ def _part(section: Section, paper: Paper) -> Part:
             Words(WHAT_TO_KEEP_IN_MIND, summary.cautions(section, numbers)),
         ),
         more=_said(
-            Words("How quality grows with size", scaling_words(section, paper)),
-            Words("Against the paper", against),
-            Words("By user activity", by_user_activity(section, paper)),
+            *([] if section.no_verdict else verdicts),
             Words("Failed runs", summary.failures(section)),
         ),
         tables=_tables(section, paper),

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.cells import grouped, interval
+from reports.comparisons import WITHHELD
 from reports.records import label
 from reports.style import INK, PAPER_COLOR, canvas, hover, look, styled
 
@@ -145,6 +146,8 @@ def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
         kinds["resolved"] = {"marker": "o"}
     if "no" in verdicts:
         kinds["no difference seen"] = {"marker": "o", "markerfacecolor": "white"}
+    if WITHHELD in verdicts:
+        kinds[WITHHELD] = {"marker": "o", "markerfacecolor": "white"}
     if comparisons["low"].isna().any():
         alone = {"marker": "o", "markerfacecolor": "white", "linestyle": ":"}
         kinds["interval over users alone, nothing claimed"] = alone

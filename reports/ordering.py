@@ -58,11 +58,12 @@ def models_in_both(section: Section, paper: Paper) -> pd.DataFrame:
 
     Columns task, metric, size (empty without several), name, is_base, diff (a fraction), se and variance
     (its own part of se squared), both NaN where no interval is known, resolved (against the base), paper
-    (points x 100). Fewer than three models of a task, metric and size are left out.
+    (points x 100). Fewer than three models of a task, metric and size are left out; without a verdict, all.
     """
     printed = paper.tables["table1"]
     rows = []
-    for contestant in section.contestants if section.suite.paper_table in TABLES else []:
+    compares = section.suite.paper_table in TABLES and not section.no_verdict
+    for contestant in section.contestants if compares else []:
         stem, size = sized(contestant.variant)
         plain = is_plain(contestant.architecture, stem)
         beside = printed.row(contestant.architecture, "" if plain else stem)

@@ -17,6 +17,8 @@ def reading_tables(section: Section) -> list[Table]:
         return []
     pairs = section.variants[["architecture", "variant"]].drop_duplicates().itertuples(index=False)
     variants = [Contestant(architecture=pair.architecture, variant=pair.variant) for pair in pairs]
+    words = f'; "higher" and "lower" are resolved, else {NO_DIFFERENCE}'
+    words = "" if section.no_verdict else words
     cells = [_differences(section, variant) for variant in variants]
     rows = [
         [variant.label, _changed(section, variant), *map(_cell, of_variant)]
@@ -31,7 +33,7 @@ def reading_tables(section: Section) -> list[Table]:
             rows=rows,
             notes=[
                 "Difference to the architecture's row without a variant, in points x 100, with its 95% "
-                f'interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}.',
+                f"interval over users and seeds{words}.",
                 "Settings: fields whose value differs from that row's; some widths are the budget's.",
             ],
         )

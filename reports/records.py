@@ -165,13 +165,31 @@ class Routing(_Part):
         return self
 
 
+class Leak(_Part):
+    """A feature that knows a label or the split; ``says`` follows its name in a sentence."""
+
+    feature: str
+    kind: str
+    task: str | None = None
+    number: Number = None
+    says: str
+
+
+class Leaks(_Part):
+    """What was found in a dataset, and the features whose leaks its schema acknowledges."""
+
+    found: list[Leak] = Field(default_factory=list)
+    leak_ok: list[str] = Field(default_factory=list)
+
+
 class DatasetInfo(_Part):
-    """What was trained on: rows by split, users, and what the source noted."""
+    """What was trained on: rows by split, users, what the source noted; ``leaks`` None in older records."""
 
     fingerprint: str | None = None
     rows: dict[str, int] = Field(default_factory=dict)
     users: int | None = None
     notes: dict[str, Any] = Field(default_factory=dict)
+    leaks: Leaks | None = None
 
 
 class Record(_Part):
@@ -246,7 +264,7 @@ class Suite(_Part):
     """A suite as it was last run.
 
     ``base`` names the architecture that the others are compared with (empty: none), ``spec_hashes`` the runs
-    that it asked for.
+    that it asked for, ``leaks`` what it found in each dataset, and what is acknowledged there.
     """
 
     name: str
@@ -258,6 +276,7 @@ class Suite(_Part):
     seeds: int | None = None
     spec_hashes: list[str] = Field(default_factory=list)
     tuned: list[Tuned] = Field(default_factory=list)
+    leaks: dict[str, Leaks] = Field(default_factory=dict)
     command: str = ""
 
 

@@ -16,14 +16,20 @@ from reports.scaling import AXES, paper_slopes, scaling_fits, sized_runs
 from reports.sections import Section, slug
 from reports.tables import NO_DIFFERENCE
 
-NOTES = [
-    "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
-    "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
-    "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; test "
-    "users are the same throughout. Steeper than the next row: the interval of that difference leaves out "
-    "zero; not corrected for the number of rows.",
-    "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
-]
+STEEPER = (
+    " Steeper than the next row: the interval of that difference leaves out zero; not corrected for the "
+    "number of rows."
+)
+
+
+def _notes(steeper: str) -> list[str]:
+    return [
+        "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
+        "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
+        "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; "
+        f"test users are the same throughout.{steeper}",
+        "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
+    ]
 
 
 def scaling_tables(section: Section, paper: Paper) -> list[Table]:
@@ -38,7 +44,8 @@ def scaling_tables(section: Section, paper: Paper) -> list[Table]:
 def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> Table:
     numbers = fits.assign(paper_slope=_paper_column(section, task, metric, fits, paper))
     cells = {(row["axis"], row["law"], _name(row)): row for row in numbers.to_dict("records")}
-    header = ["model", "sizes", "seeds", "points a decade of FLOPs", "steeper than the next", "off the line"]
+    steeper = [] if section.no_verdict else ["steeper than the next"]
+    header = ["model", "sizes", "seeds", "points a decade of FLOPs", *steeper, "off the line"]
     header += ["exponent of FLOPs", "points a decade of parameters", "exponent of parameters"]
     papers = numbers["paper_slope"].notna().any()
     header += [f"paper: points a decade of {axis}" for axis in AXES.values()] if papers else []
@@ -53,12 +60,13 @@ def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: 
                 ("dense_params", "exponent", name),
             )
         )
-        shown = [name, grouped(row["sizes"]), grouped(row["seeds"]), _slope(row, 2), _steeper(row)]
+        shown = [name, grouped(row["sizes"]), grouped(row["seeds"]), _slope(row, 2)]
+        shown += [_steeper(row)] if steeper else []
         shown += [fixed(row["off_line"], 2), _slope(exponent, 4), _slope(params, 2)]
         shown += [_slope(params_exponent, 4)]
         shown += [signed(cell["paper_slope"], 2) for cell in (row, params)] if papers else []
         rows.append(shown)
-    notes = NOTES + (
+    notes = _notes(STEEPER if steeper else "") + (
         [
             "Paper: the same fit to the digitised points of its Figure 2, one run a point and so without an "
             "interval; its FLOPs are its own count of training, its data and sizes its own."

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.comparisons import load_comparisons, load_tier_metrics, load_tiers, load_variants
+from reports.no_verdict import acknowledged, known_leaks, no_verdict, withheld
 from reports.records import Contestant, Record, Suite, load_suite
 
 REFERENCES = ("oracle", "duration_only", "constant")  # their order in tables; others follow
@@ -20,7 +21,8 @@ class Section:
 
     ``records`` have one setting a contestant; ``superseded`` are runs of other settings that the same
     folder holds, which no mean or comparison may mix in. ``contestants`` are in the suite's order, the base
-    first; ``base`` is None where the base did not run.
+    first; ``base`` is None where the base did not run. Where ``no_verdict`` says why none is given, no row of
+    the comparisons is called resolved or not.
     """
 
     name: str  # a stem for the names of files
@@ -37,6 +39,8 @@ class Section:
     # Within tiers of user activity; empty where the suite has no such comparison.
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    no_verdict: str = ""
+    acknowledged: list[str] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[str]:
@@ -68,14 +72,34 @@ def load_sections(records: list[Record], out: Path) -> list[Section]:
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
         section = _section(name, suite, dataset, mine, mine_compared)
         sections.append(
-            replace(
-                section,
-                variants=_of_section(variants, suite_name, dataset),
-                tiers=_of_section(tiers, suite_name, dataset),
-                tier_metrics=_of_section(tier_metrics, suite_name, dataset),
+            _judged(
+                replace(
+                    section,
+                    variants=_of_section(variants, suite_name, dataset),
+                    tiers=_of_section(tiers, suite_name, dataset),
+                    tier_metrics=_of_section(tier_metrics, suite_name, dataset),
+                )
             )
         )
     return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
+
+
+def _judged(section: Section) -> Section:
+    """The section with what its data allow to be said: verdicts, or why there are none."""
+    leaks = known_leaks(section.suite.leaks.get(section.dataset), section.records)
+    section = replace(
+        section,
+        no_verdict=no_verdict(section.records, section.tasks, leaks),
+        acknowledged=acknowledged(section.records, section.tasks, leaks),
+    )
+    if not section.no_verdict:
+        return section
+    return replace(
+        section,
+        comparisons=withheld(section.comparisons),
+        variants=withheld(section.variants),
+        tiers=withheld(section.tiers),
+    )
 
 
 def _of_section(rows: pd.DataFrame, suite: str, dataset: str) -> pd.DataFrame:

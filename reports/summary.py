@@ -99,7 +99,9 @@ def _recipe_sentence(section: Section) -> Bullets:
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence a section for the top of the page: counts of what was found."""
+    """One sentence a section for the top of the page: counts of what was found, or why nothing is said."""
+    if section.no_verdict:
+        return f"{section.dataset}: {_count(len(section.contestants), 'model')}. {section.no_verdict}"
     failed = sum(run.status == "failed" for run in section.records)
     counts = [
         f"{task} {metric.upper()}: " + ", ".join(f"{len(names)} {word}" for word, names in groups.items())
@@ -118,6 +120,8 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     Args:
         tables: ``quality_numbers`` by task.
     """
+    if section.no_verdict:
+        return [section.no_verdict]
     if not section.suite.base:
         return ["No base was named, so no differences are shown."] if section.contestants else []
     if section.base is None:
@@ -165,7 +169,7 @@ def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
 
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
-    said = _untrained(section, tables)
+    said = [*section.acknowledged, *_untrained(section, tables)]
     finished = [len(section.finished(contestant)) for contestant in section.contestants]
     if finished and min(finished) <= 1:
         said.append(
@@ -177,9 +181,9 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             f"With {min(finished)} seeds the spread over seeds is itself poorly known; "
             f"{FEW_SEEDS} or more resolve smaller differences."
         )
-    if looked_at := holm_sentence(tables, METRICS):
-        said.append(looked_at)
-    if len(section.contestants) > 2:
+    looked_at = "" if section.no_verdict else holm_sentence(tables, METRICS)
+    said += [looked_at] if looked_at else []
+    if len(section.contestants) > 2 and not section.no_verdict:
         base = section.base.label if section.base else "the base"
         said.append(f"Only differences to {base} were tested; the order among the others is untested.")
     if section.superseded:

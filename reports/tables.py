@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
 from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
-from reports.comparisons import TEST_COLUMNS
+from reports.comparisons import TEST_COLUMNS, WITHHELD
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
@@ -207,8 +207,8 @@ def difference_cell(row: dict, metric: str) -> str:
     if is_missing(row[f"{metric}_diff"]):
         return MISSING
     diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
-    claimed = not is_missing(low)
-    if not claimed and not is_missing(row[f"{metric}_diff_users_low"]):
+    claimed = not is_missing(low) and row[f"{metric}_resolved"] != WITHHELD
+    if is_missing(low) and not is_missing(row[f"{metric}_diff_users_low"]):
         low, high = (POINTS * row[f"{metric}_diff_users_{end}"] for end in ("low", "high"))
     return interval(diff, low, high, 2, marked_verdict(row, metric), claimed)
 
@@ -219,8 +219,10 @@ def marked_verdict(row: dict, metric: str) -> str:
 
 
 def verdict(row: dict, metric: str) -> str:
-    """``higher``, ``lower``, ``no difference seen``, or ``untested`` and why (one seed, few users)."""
+    """``higher``, ``lower``, ``no difference seen``, ``no verdict``, or ``untested`` and why."""
     resolved = str(row[f"{metric}_resolved"])
+    if resolved == WITHHELD:
+        return WITHHELD
     if resolved == "yes":
         return "higher" if row[f"{metric}_diff"] > 0 else "lower"
     return NO_DIFFERENCE if resolved == "no" else f"untested ({resolved})"
@@ -247,6 +249,11 @@ def _measure_notes(numbers: pd.DataFrame) -> list[str]:
 def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.comparisons.empty:
         return ["The folder holds no comparisons, so differences to the base are not shown."]
+    if section.no_verdict:
+        return [
+            f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, "
+            "with its 95% interval over users and seeds. No verdict: the data leak, as the report says above."
+        ]
     note = (
         f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, with "
         f'its 95% interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}. '

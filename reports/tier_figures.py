@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.cells import interval
+from reports.comparisons import not_filled
 from reports.figures import METRICS, POINTS, contestants, drawn_name, rows_of
 from reports.records import label
 from reports.style import INK, canvas, hover, look, styled
@@ -41,7 +42,7 @@ def lift_by_tier(tiers: pd.DataFrame) -> Figure:
         Line2D([], [], color=look(*model).color, marker=look(*model).marker, label=drawn_name(model))
         for model in models
     ]
-    handles.append(Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="not resolved"))
+    handles.append(Line2D([], [], color=INK, marker="o", markerfacecolor="white", label=not_filled(within)))
     figure.legend(handles=handles, loc="outside right upper")
     return figure
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from harness.data import InputError, is_full_disk, prepared_for_ranks
+from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
 from harness.distributed import World, start_world
 from harness.execute import run_model
 from harness.peaks import peak
@@ -47,6 +47,7 @@ class Job:
     spec: RunSpec
     folder: RunFolder
     carry_out: Callable[[], dict]
+    leaks: dict  # of its dataset, as found and acknowledged now
 
 
 def choose_device(name: str) -> torch.device:
@@ -184,6 +185,9 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
     )
     rows = match_rows(suite, prepared)
     setting = Setting(suite, dataset, prepared, world)
+    leaks = leaks_as_recorded(prepared)
+    for warning in leak_warnings(prepared, setting.tasks):
+        watcher.note(f"{dataset.name}: {warning}")
 
     def model_job(row: MatchedRow, seed: int) -> Job:
         run = setting.spec(row, seed)
@@ -197,6 +201,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
             carry_out=lambda: run_model(
                 run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds
             ),
+            leaks=leaks,
         )
 
     def reference_job(name: str) -> Job:
@@ -209,6 +214,7 @@ def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watche
             spec=run,
             folder=folder,
             carry_out=lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
+            leaks=leaks,
         )
 
     references = available_references(prepared, setting.tasks) if suite.references else []
@@ -250,5 +256,6 @@ def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
         "sizes": [size.model_dump(exclude_none=True) for size in suite.sizes],
         "tuned": _as_tuned(jobs),
         "spec_hashes": [job.spec.hash for job in jobs],
+        "leaks": {job.spec.dataset: job.leaks for job in jobs},
         "command": options.command,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from harness.data import InputError, is_full_disk, prepare_dataset
+from harness.data import InputError, is_full_disk, leak_warnings, prepare_dataset
 from harness.distributed import start_world
 from harness.progress import Watcher
 from suites.masking import masked_url
@@ -103,6 +103,8 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
             dataset.name, dataset.options, options.data_root, options.cache_root, rebuild=options.rebuild
         )
         setting, match = Setting(suite, dataset, prepared, world), matcher(suite, prepared)
+        for warning in leak_warnings(prepared, setting.tasks):
+            watcher.note(f"{dataset.name}: {warning}")
         by_dataset.append(
             [RowStudy.open(setting, row, match, database, watcher) for row in suite.architectures]
         )

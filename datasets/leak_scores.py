@@ -1,0 +1,291 @@
+r"""How well a single feature predicts a label: AUC on rows that its rates were not learned from.
+
+A category's score is the share of positives among its rows in one sample (the *fit*), pulled towards the
+base rate by ``PRIOR_ROWS`` rows, and the AUC is measured on another (the *held* rows). An id with few rows a
+value, which memorises the labels it was learned from, scores near one half there, as it should.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.schema import FIRST_INDEX, MISSING_INDEX, Feature, Schema
+
+PRIOR_ROWS = 10.0
+BINS = 256
+SUPPORT = 3  # rows of a value in the fit before it counts for "determines"
+DETERMINED = 0.99  # the share of each class's rows that a value must get right
+VECTOR_NUMBERS = 50_000_000  # read at a time, of longer tables every few rows
+MIN_CLASS = 20  # held rows of each class, below which an AUC is chance
+
+Labels = dict[str, np.ndarray]  # (rows,) by task: 0, 1 or NaN
+
+
+@dataclass(frozen=True)
+class Score:
+    """A feature's best AUC on one task, from which of its properties, and over how many held rows.
+
+    ``determined`` is the share of the rows with a value of at least ``SUPPORT`` rows in the fit whose
+    label that value tells, None unless it tells nearly all of both classes; ``values`` are how many
+    distinct ones these rows have.
+    """
+
+    auc: float
+    by: str
+    rows: int
+    determined: float | None = None
+    values: int = 0
+
+
+class Sample:
+    """Whole shards of a split with the labels of ``tasks``; other columns are read one at a time."""
+
+    def __init__(self, files: list[Path], tasks: list[str]) -> None:
+        self._files = [(file, pq.read_metadata(file)) for file in files]
+        self.rows = sum(metadata.num_rows for _, metadata in self._files)
+        self.labels: Labels = {task: self.column(f"label_{task}") for task in tasks}
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of single values, (rows,)."""
+        return np.concatenate([column.to_numpy() for column in self._columns(name)])
+
+    def lists(self, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+        """A column of lists, shard by shard: elements, the length of each list, and which rows these are."""
+        start = 0
+        for column in self._columns(name):
+            lists = column.combine_chunks()
+            rows = slice(start, start + len(lists))
+            yield lists.flatten().to_numpy(), np.diff(lists.offsets.to_numpy()), rows
+            start = rows.stop
+
+    def vectors(self, name: str, length: int, every: int) -> np.ndarray:
+        """A column of vectors, (rows / every, length)."""
+        parts, start = [], 0
+        for column in self._columns(name):
+            numbers = column.combine_chunks().flatten().to_numpy().reshape(len(column), length)
+            parts.append(numbers[-start % every :: every].copy())
+            start += len(column)
+        return np.concatenate(parts)
+
+    def _columns(self, name: str) -> Iterator[pa.ChunkedArray]:
+        for path, metadata in self._files:
+            with pq.ParquetFile(path, metadata=metadata, memory_map=True) as file:
+                yield file.read(columns=[name], use_threads=False)[name]
+
+
+def enough(labels: np.ndarray) -> bool:
+    """Whether both classes have ``MIN_CLASS`` rows."""
+    return bool(min((labels == 0).sum(), (labels == 1).sum()) >= MIN_CLASS)
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve, ties counting half. Both (rows,); both labels must occur."""
+    order = np.argsort(scores)
+    ranked, positive = scores[order], labels[order] > 0
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of ties
+    hits = np.diff(np.cumsum(positive)[last], prepend=0)
+    misses = np.diff(last, prepend=-1) - hits
+    below = np.cumsum(misses) - misses
+    return float((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum()))
+
+
+def two_sided(value: float) -> float:
+    """An AUC whatever its direction."""
+    return max(value, 1.0 - value)
+
+
+def _known(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    defined = ~np.isnan(labels)
+    return scores[defined], labels[defined]
+
+
+# --- Values that are codes ------------------------------------------------------------------------
+
+
+class Rates:
+    """Rows and positives of each code in the fit, by task."""
+
+    def __init__(self, size: int, tasks: list[str]) -> None:
+        self.rows = {task: np.zeros(size) for task in tasks}
+        self.positives = {task: np.zeros(size) for task in tasks}
+
+    def add(self, codes: np.ndarray, labels: Labels) -> Rates:
+        """Count rows, or elements of lists, each with its label."""
+        for task, of_task in labels.items():
+            known, positive = _known(codes, of_task)
+            size = len(self.rows[task])
+            self.rows[task] += np.bincount(known, minlength=size)
+            self.positives[task] += np.bincount(known, weights=positive, minlength=size)
+        return self
+
+    def base(self, task: str) -> float:
+        return float(self.positives[task].sum() / max(self.rows[task].sum(), 1.0))
+
+    def smoothed(self, task: str) -> np.ndarray:
+        """The share of positives of each code, (size,) float32."""
+        pulled = self.positives[task] + PRIOR_ROWS * self.base(task)
+        return (pulled / (self.rows[task] + PRIOR_ROWS)).astype(np.float32)
+
+    def score(self, task: str, codes: np.ndarray, labels: np.ndarray, by: str) -> Score:
+        """How well the held rows' codes tell their labels."""
+        codes, labels = _known(codes, labels)
+        determined, values = self._determined(task, codes, labels)
+        return Score(auc(self.smoothed(task)[codes], labels), by, len(labels), determined, values)
+
+    def _determined(self, task: str, codes: np.ndarray, labels: np.ndarray) -> tuple[float | None, int]:
+        rows, positives = self.rows[task], self.positives[task]
+        supported = rows[codes] >= SUPPORT
+        codes, labels = codes[supported], labels[supported]
+        if not enough(labels):
+            return None, 0
+        right = (positives[codes] * 2 > rows[codes]) == (labels > 0)
+        if min(right[labels > 0].mean(), right[labels == 0].mean()) < DETERMINED:
+            return None, 0
+        return float(right.mean()), len(np.unique(codes))
+
+
+# --- Kinds of features ----------------------------------------------------------------------------
+
+
+def score_feature(
+    feature: Feature, schema: Schema, table_sizes: dict[str, int], fit: Sample, held: Sample
+) -> dict[str, Score]:
+    """The feature's best score on each task of the samples."""
+    if feature.is_list:
+        own = [other.name for other in schema.sparse_features if other.table == feature.table]
+        own = [name for name in own if not schema.feature(name).is_list]
+        return _score_list(feature, own, table_sizes[feature.table], fit, held)
+    if feature.kind == "vector":
+        return _score_vector(feature, fit, held)
+    values = fit.column(feature.name), held.column(feature.name)
+    if feature.is_sparse:
+        return _score_codes(values, table_sizes[feature.table], fit.labels, held.labels, "its category")
+    return score_numbers(*values, fit.labels, held.labels)
+
+
+def _score_codes(
+    codes: tuple[np.ndarray, np.ndarray], size: int, fit: Labels, held: Labels, by: str
+) -> dict[str, Score]:
+    """Rates of ``size`` codes from the fit's (rows,), measured on the held (rows,)."""
+    rates = Rates(size, list(fit)).add(codes[0], fit)
+    return {task: rates.score(task, codes[1], labels, by) for task, labels in held.items()}
+
+
+def _best(*candidates: dict[str, Score]) -> dict[str, Score]:
+    """Of each task the score that determines the label, or else the highest."""
+    return {
+        task: max((scores[task] for scores in candidates), key=lambda s: (s.determined is not None, s.auc))
+        for task in candidates[0]
+    }
+
+
+def score_numbers(fit_x: np.ndarray, held_x: np.ndarray, fit: Labels, held: Labels) -> dict[str, Score]:
+    """By the number itself, by the rate of its bin (growth may turn), and by the rate of the very number.
+
+    A number that many rows have, such as the one that stands for missing, is a bin of its own.
+    """
+    ordered = {}
+    for task, labels in held.items():
+        scores, known = _known(held_x, labels)
+        ordered[task] = Score(two_sided(auc(scores, known)), "its value", len(known))
+    values, fit_exact, counts = np.unique(fit_x, return_inverse=True, return_counts=True)
+    near = np.clip(np.searchsorted(values, held_x, side="right") - 1, 0, None)  # the number or the next below
+    is_known = values[near] == held_x
+    held_exact = np.where(is_known, near, len(values))
+    width = max(len(fit_x) / BINS, 1.0)
+    bins = 2 * ((np.cumsum(counts) - counts) // width).astype(np.int64)
+    heavy = counts >= width
+    fit_bins, held_bins = (bins + heavy)[fit_exact], bins[near] + (heavy[near] & is_known)
+    by_bin = _score_codes((fit_bins, held_bins), 2 * BINS + 2, fit, held, "the rate of its bin")
+    by_bin = {task: replace(score, determined=None, values=0) for task, score in by_bin.items()}
+    by_value = _score_codes((fit_exact, held_exact), len(values) + 1, fit, held, "the rate of its value")
+    return _best(ordered, by_bin, by_value)
+
+
+def _score_vector(feature: Feature, fit: Sample, held: Sample) -> dict[str, Score]:
+    """By the one of its numbers that ranks the held rows best; of a long table, every few rows."""
+    length = feature.length or 1
+    every = max(1, math.ceil(max(fit.rows, held.rows) * length / VECTOR_NUMBERS))
+    fit_x, held_x = (sample.vectors(feature.name, length, every) for sample in (fit, held))
+    found = {}
+    for task, labels in held.labels.items():
+        of_held, of_fit = labels[::every], fit.labels[task][::every]
+        if not enough(of_held):
+            continue
+        best = int(np.argmax([two_sided(auc(*_known(numbers, of_held))) for numbers in held_x.T]))
+        score = score_numbers(fit_x[:, best], held_x[:, best], {task: of_fit}, {task: of_held})[task]
+        found[task] = replace(score, by=f"number {best + 1} of its {length}, {score.by}")
+    return found
+
+
+def _score_list(feature: Feature, own: list[str], size: int, fit: Sample, held: Sample) -> dict[str, Score]:
+    """By its elements' rates (mean, highest, lowest), its last element, its length, and the row's own items.
+
+    ``own`` are single categories of the same vocabulary: a history that already holds the row's item
+    where it was clicked, and not where it was not, was made too late.
+    """
+    elements = Rates(size, list(fit.labels))
+    for values, lengths, rows in fit.lists(feature.name):
+        elements.add(values, {task: np.repeat(y[rows], lengths) for task, y in fit.labels.items()})
+    candidates = _score_elements(feature, elements, held)
+    sizes = {"its last element": size, "its length": feature.max_length + 1}
+    sizes |= {f"whether it holds the row's own {name}": 3 for name in own}
+    codes = [_list_codes(feature, own, sample) for sample in (fit, held)]
+    for number, (by, most) in enumerate(sizes.items()):
+        both = codes[0][number], codes[1][number]
+        candidates.append(_score_codes(both, most, fit.labels, held.labels, by))
+    return _best(*candidates)
+
+
+def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dict[str, Score]]:
+    names = (
+        "the mean rate of its elements",
+        "its element of the highest rate",
+        "its element of the lowest rate",
+    )
+    found: list[dict[str, Score]] = [{} for _ in names]
+    rates = {task: elements.smoothed(task) for task in held.labels}
+    scores = {task: np.empty((3, len(y)), np.float32) for task, y in held.labels.items()}
+    for values, lengths, rows in held.lists(feature.name):
+        filled = lengths > 0
+        starts = (np.cumsum(lengths) - lengths)[filled]
+        for task, of_task in scores.items():
+            shard = np.full((3, len(lengths)), elements.base(task), np.float32)
+            if len(starts):
+                rate = rates[task][values]
+                shard[0, filled] = np.add.reduceat(rate, starts) / lengths[filled]
+                shard[1, filled] = np.maximum.reduceat(rate, starts)
+                shard[2, filled] = np.minimum.reduceat(rate, starts)
+            of_task[:, rows] = shard
+    for task, labels in held.labels.items():
+        for name, of_name, values in zip(names, found, scores[task], strict=True):
+            known, defined = _known(values, labels)
+            of_name[task] = Score(auc(known, defined), name, len(defined))
+    return found
+
+
+def _list_codes(feature: Feature, own: list[str], sample: Sample) -> list[np.ndarray]:
+    """Of each row: its last element, its length, and for each of ``own`` 0 absent, 1 within, 2 the last."""
+    parts = []
+    singles = [sample.column(name) for name in own]
+    for values, lengths, rows in sample.lists(feature.name):
+        filled, ends = lengths > 0, np.cumsum(lengths)
+        last = np.full(len(lengths), MISSING_INDEX, np.int64)
+        last[filled] = values[ends[filled] - 1]
+        codes = [last, np.minimum(lengths, feature.max_length).astype(np.int64)]
+        for single in singles:
+            item = single[rows]
+            is_own = (values == np.repeat(item, lengths)) & (values >= FIRST_INDEX)
+            holds = np.zeros(len(lengths), np.int64)
+            if filled.any():
+                holds[filled] = np.maximum.reduceat(is_own.astype(np.int8), (ends - lengths)[filled])
+            codes.append(np.where((holds > 0) & (last == item), 2, holds))
+        parts.append(codes)
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
