@@ -125,7 +125,7 @@ def read_tuned(suite: Suite, prepared: PreparedDataset) -> Tuned | None:
         try:
             Training.model_validate(suite.training.model_dump() | settings.training)
         except ValidationError as error:
-            raise InputError(f"{first_problem(error, f'{path}: rows.{row}.training')}; or {again}") from None
+            raise InputError(f"{first_problem(error, f'{path}: rows.{row}.training')}; {again}") from None
     return tuned
 
 
