@@ -376,7 +376,7 @@ def data_describe(
     cache: CacheRoot = DEFAULT_CACHE,
     rebuild: Rebuild = False,
 ) -> None:
-    """Fields, vocabularies, missing values, label rates by split, users with both classes."""
+    """Leaks, fields, vocabularies, missing values, label rates by split, users with both classes."""
     from datasets.describe import describe, render
 
     print(render(describe(_prepare(name, data_root, options, cache, rebuild))))

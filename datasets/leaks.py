@@ -15,7 +15,6 @@ found here; an AUC of a model above .99 speaks of it in the report.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +22,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from datasets.errors import InputError
 from datasets.leak_scores import Sample, Score, enough, score_feature
 from datasets.prepare_split import SPLITS
 from datasets.prepared import PreparedDataset
 from datasets.schema import Feature
+from files.writing import write_atomically
 
 RED_LINE = 0.95  # the AUC of a single feature above which it is a leak
 MOST_ROWS = 1_000_000  # of a split; of more, shards are chosen evenly
@@ -124,15 +125,8 @@ def _kept(prepared: PreparedDataset) -> Leaks | None:
 
 
 def _keep(leaks: Leaks, folder: Path) -> Leaks:
-    temporary = folder / f".{LEAKS_FILE}.{os.getpid()}"
-    with contextlib.suppress(
-        OSError
-    ):  # a folder that cannot be written, a full disk: measured again next time
-        try:
-            temporary.write_text(leaks.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, folder / LEAKS_FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError, InputError):  # closed to writing, or full: measured again next time
+        write_atomically(folder / LEAKS_FILE, (leaks.model_dump_json(indent=1) + "\n").encode())
     return leaks
 
 

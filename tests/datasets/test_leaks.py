@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from datasets import leak_scores
 from datasets import leaks as leaks_module
 from datasets.describe import describe, render
 from datasets.errors import InputError
@@ -401,3 +402,16 @@ def test_what_the_yaml_acknowledges_now_holds_for_data_prepared_before(tmp_path)
     after = prepare_dataset(tmp_path / "schema.yaml", {}, None, tmp_path / "cache")
     assert (before.schema.leak_ok, after.schema.leak_ok) == ([], ["b"])
     assert (after.path, after.fingerprint) == (before.path, before.fingerprint)
+
+
+@pytest.mark.parametrize("rows_read", [50_000_000, 3 * ROWS // 2])
+def test_a_vector_leaks_by_one_of_its_numbers(tmp_path, monkeypatch, rows_read):
+    monkeypatch.setattr(leak_scores, "VECTOR_NUMBERS", rows_read)  # less: of every few rows
+    made, rng = table(), np.random.default_rng(14)
+    vectors = rng.normal(0, 1, (ROWS, 3))
+    clean = prepared_with(tmp_path / "a", {"image": ({"kind": "vector", "length": 3}, vectors.tolist())})
+    assert not find_leaks(clean).found
+    vectors[:, 1] = made["like"] + rng.normal(0, 0.1, ROWS)
+    leaky = prepared_with(tmp_path / "b", {"image": ({"kind": "vector", "length": 3}, vectors.tolist())})
+    assert {(leak.feature, leak.task) for leak in find_leaks(leaky).found} == {("image", "like")}
+    assert "number 2 of its 3" in find_leaks(leaky).found[0].says
