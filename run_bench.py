@@ -384,7 +384,7 @@ def data_describe(
 
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
     from datasets.catalog import prepare_dataset
-    from suites.suite import key_and_value
+    from datasets.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
     return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)

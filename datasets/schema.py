@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -28,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from datasets.errors import InputError
 from datasets.expressions import columns_of
+from datasets.yaml_files import read_yaml
 
 MISSING_INDEX = 0
 UNSEEN_INDEX = 1
@@ -451,38 +451,6 @@ def _complaint(problem: ErrorDetails) -> str:
         return message
     hint = "; quote it" if kind == "string_type" and value is not None else ""
     return f"{message}, not {'empty' if value is None else repr(value)}{hint}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict:
-    """A YAML mapping from ``path``; InputError if it is missing, unreadable or no mapping."""
-    if not path.is_file():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise InputError(f"{path}: no such file{where}; give the path of a YAML file")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping of fields to values, not {type(content).__name__}")
-    return content
 
 
 def load_schema(path: Path) -> Schema:

@@ -10,7 +10,8 @@ from datasets.leaks import as_recorded as leaks_as_recorded
 from datasets.leaks import warnings as leak_warnings
 from datasets.prepare_folder import is_full_disk
 from datasets.prepared import PreparedDataset
-from datasets.schema import first_problem, read_yaml
+from datasets.schema import first_problem
+from datasets.yaml_files import override, read_yaml, yaml_text
 
 __all__ = [
     "InputError",
@@ -19,9 +20,11 @@ __all__ = [
     "is_full_disk",
     "leak_warnings",
     "leaks_as_recorded",
+    "override",
     "prepare_dataset",
     "prepared_for_ranks",
     "read_yaml",
+    "yaml_text",
 ]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.architectures import architecture_class
-from harness.data import InputError, first_problem, read_yaml
+from harness.data import InputError, first_problem, override, read_yaml
 from harness.runs import Strict, TokenizerName, Training
 from suites.search import DEFAULT_SEARCH, Search, check_search
 
@@ -201,8 +200,8 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
             "or give a path ending in .yaml"
         )
     content = read_yaml(path) | (replaced or {})
-    for override in overrides:
-        _set(content, override)
+    for text in overrides:
+        override(content, "--set", text)
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
@@ -213,35 +212,3 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
         architecture_class(row.architecture)
     suite._folder = path.parent
     return suite
-
-
-def _set(content: dict[str, Any], override: str) -> None:
-    key, value = key_and_value("--set", override)
-    *parents, last = key.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise InputError(f"--set {override}: {parent!r} has no fields inside; set it whole")
-    content[last] = value
-
-
-def key_and_value(flag: str, text: str) -> tuple[str, Any]:
-    """``key=value`` as ``flag`` got it, the value read as YAML; InputError if it is not so written."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InputError(f"{flag} {text}: write it as {flag} key=value")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"{flag} {text}: the value is not valid YAML; quote it") from None
-    is_quoted = value.lstrip().startswith(("'", '"'))
-    return key, _number(parsed) if isinstance(parsed, str) and not is_quoted else parsed
-
-
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads 1e6 as text; people mean the number."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else number

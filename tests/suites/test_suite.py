@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from datasets.errors import InputError
 from harness.architectures import architecture_class
-from suites.suite import Suite, key_and_value, load_suite, shipped_suites
+from suites.suite import Suite, load_suite, shipped_suites
 
 MINIMAL = {
     "name": "mine",
@@ -148,20 +146,6 @@ def test_the_later_of_two_overrides_holds_and_the_command_lines_flags_come_first
     suite = load_suite(str(suite_file), ["seeds=3", "seeds=4"], {"seeds": 2, "datasets": [{"name": "other"}]})
     assert suite.seeds == 4
     assert [dataset.name for dataset in suite.datasets] == ["other"]
-
-
-@given(st.floats(min_value=1e-300, max_value=1e300, allow_nan=False))
-def test_every_number_as_python_writes_it_is_read_as_that_number(number):
-    key, value = key_and_value("--set", f"budget.flops_per_sample={number!r}")
-    assert key == "budget.flops_per_sample"
-    assert value == number
-
-
-@given(st.integers(min_value=-(10**15), max_value=10**15))
-def test_every_whole_number_stays_one(number):
-    assert key_and_value("--option", f"rows={number}") == ("rows", number)
-    assert key_and_value("--option", f"rows='{number}'") == ("rows", str(number))
-    assert type(key_and_value("--option", f"rows={number}")[1]) is int
 
 
 # ----------------------------------------------------------------------------------------------- refusals
