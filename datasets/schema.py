@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,7 @@ from pydantic_core import ErrorDetails
 from datasets.errors import InputError
 from datasets.expressions import columns_of
 from datasets.yaml_files import read_yaml
+from files.plain_text import plain_lines, plain_name, shortened
 
 MISSING_INDEX = 0
 UNSEEN_INDEX = 1
@@ -36,6 +38,9 @@ FIRST_INDEX = 2  # the first index of a category seen in the training split
 EMBEDDING_MULTIPLE = 4  # FBGEMM's tables take no other widths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+PlainName = Annotated[str, Field(max_length=4096), AfterValidator(plain_name)]
+PlainText = Annotated[str, Field(max_length=10_000), AfterValidator(plain_lines)]
+Column = Annotated[str, Field(max_length=1000), AfterValidator(plain_lines)]
 
 
 class _Strict(BaseModel):
@@ -73,12 +78,12 @@ class Feature(_Strict):
     name: Name
     kind: Literal["categorical", "numeric", "sequence", "multi_hot", "vector"]
     group: Name
-    column: str | None = Field(None, description="column of the raw table; the name if absent")
+    column: Column | None = Field(None, description="column of the raw table; the name if absent")
     embedding_dim: int = Field(16, ge=1, le=4096)
     vocabulary: Name | None = Field(None, description="shared vocabulary; the name if absent")
     min_count: int = Field(1, ge=1, description="rarer categories of the training split are unseen")
     max_size: int | None = Field(None, ge=1, description="keep the most frequent this many")
-    max_length: int = Field(50, ge=1, description="sequence: the latest; multi_hot: the first")
+    max_length: int = Field(50, ge=1, le=65_536, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
     length: int | None = Field(None, ge=1, le=4096, description="vector: how many numbers")
@@ -151,8 +156,8 @@ class Task(_Strict):
     ADDED = ("expression",)
 
     name: Name
-    column: str | None = None
-    probability: str | None = None
+    column: Column | None = None
+    probability: Column | None = None
     expression: str | None = None
 
     @model_validator(mode="after")
@@ -220,10 +225,10 @@ class ColumnSplit(_Strict):
     """A column says which split a row belongs to."""
 
     by: Literal["column"] = "column"
-    column: str
-    train: str = "train"
-    valid: str = "valid"
-    test: str = "test"
+    column: Column
+    train: Column = "train"
+    valid: Column = "valid"
+    test: Column = "test"
 
     @model_validator(mode="after")
     def _distinct(self) -> ColumnSplit:
@@ -239,7 +244,7 @@ class SingleFeatureBaseline(_Strict):
     """A reference row that predicts from one raw numeric column alone, such as ``duration_only``."""
 
     name: Name
-    column: str
+    column: Column
 
 
 class Csv(_Strict):
@@ -286,17 +291,17 @@ class Schema(_Strict):
     ADDED = ("time_unit", "missing", "csv")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
-    description: str = ""
-    files: list[str] = Field(default_factory=list, description="own data: globs beside the YAML")
+    description: PlainText = ""
+    files: list[PlainName] = Field(default_factory=list, description="own data: globs beside the YAML")
     csv: Csv = Field(default_factory=Csv, description="own data: how delimited text is written")
     missing: list[str] | None = Field(None, description="own data: words that stand for a missing value")
     features: list[Feature] = Field(min_length=1)
     tasks: list[Task] = Field(min_length=1)
     default_tasks: list[str] = Field(default_factory=list)
-    user_id: str
-    time: str | None = None
+    user_id: Column
+    time: Column | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    tier: str | None = None
+    tier: Column | None = None
     baseline: SingleFeatureBaseline | None = None
     # Left out of every dump, and so of fingerprints: to acknowledge a leak changes no data and no run.
     leak_ok: list[Name] = Field(default_factory=list, exclude=True, description="acknowledged leaks")
@@ -433,7 +438,7 @@ def first_problem(error: ValidationError, where: str) -> str:
 
 
 def _field(problem: ErrorDetails) -> list[str]:
-    return [".".join(str(part) for part in problem["loc"])] if problem["loc"] else []
+    return [".".join(shortened(str(part)) for part in problem["loc"])] if problem["loc"] else []
 
 
 def _complaint(problem: ErrorDetails) -> str:
@@ -450,7 +455,7 @@ def _complaint(problem: ErrorDetails) -> str:
     if kind == "value_error" or not isinstance(value, str | int | float | None):
         return message
     hint = "; quote it" if kind == "string_type" and value is not None else ""
-    return f"{message}, not {'empty' if value is None else repr(value)}{hint}"
+    return f"{message}, not {'empty' if value is None else shortened(repr(value))}{hint}"
 
 
 def load_schema(path: Path) -> Schema:

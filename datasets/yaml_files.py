@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from datasets.errors import InputError
+from files.plain_text import shortened
 
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 50
@@ -91,7 +92,7 @@ class _Loader(yaml.SafeLoader):
             return [self.value(item, inside) for item in node.value]
         if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
             return self._scalar(node, kind)
-        raise _RefusedError(node, f"has the tag {_short(kind)}, which is not read here; remove it")
+        raise _RefusedError(node, f"has the tag {shortened(kind)!r}, which is not read here; remove it")
 
     def _mapping(self, node: yaml.MappingNode, inside: tuple[yaml.Node, ...]) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
@@ -103,7 +104,7 @@ class _Loader(yaml.SafeLoader):
             merges = key_node.tag == _TAG + "merge"
             key = "<<" if merges else self.value(key_node, inside)
             if (merges, key) in seen:
-                raise _RefusedError(key_node, f"{_short(key_node.value)} is given twice; remove one")
+                raise _RefusedError(key_node, f"{shortened(key_node.value)!r} is given twice; remove one")
             seen.add((merges, key))
             if merges:
                 merged = self._merged(value_node, inside)
@@ -124,13 +125,15 @@ class _Loader(yaml.SafeLoader):
     def _scalar(self, node: yaml.ScalarNode, kind: str) -> Any:
         text = node.value
         if lone := re.search("[\ud800-\udfff]", text):
-            raise _RefusedError(node, f"{_short(text)} holds {lone[0]!a}, which is no character; remove it")
+            raise _RefusedError(
+                node, f"{shortened(text)!r} holds {lone[0]!a}, which is no character; remove it"
+            )
         try:
             if kind == "timestamp":
                 return self._date(node)
             return _SCALARS[kind](text)
         except ValueError as error:
-            raise _RefusedError(node, f"{_short(text)} {error}") from None
+            raise _RefusedError(node, f"{shortened(text)!r} {error}") from None
 
     def _date(self, node: yaml.ScalarNode) -> datetime.date:
         if not re.fullmatch(_DATE, node.value):
@@ -180,7 +183,7 @@ def _int(text: str) -> int:
         raise ValueError("is no whole number; mend it")
     if re.match(r"[-+]?0[0-9_]", text):
         bare = text.lstrip("+-0_") or "0"
-        raise ValueError(f"begins with a zero; write {_short(bare, quoted=False)}, or quote it if it is text")
+        raise ValueError(f"begins with a zero; write {shortened(bare)}, or quote it if it is text")
     digits = text.replace("_", "")
     if len(digits.lstrip("+-")) > 66 or abs(number := int(digits, 0)) >= INTEGER_LIMIT:
         raise ValueError("is too large; whole numbers end below 2^63")
@@ -215,12 +218,6 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _short(text: str, quoted: bool = True) -> str:
-    """``text`` as a sentence can show it: control characters escaped, a long middle left out."""
-    shown = text if len(text) <= 60 else f"{text[:40]}... ({len(text):,} characters)"
-    return repr(shown) if quoted else shown
-
-
 def read_yaml(path: Path) -> dict:
     """A YAML mapping from ``path``; InputError with file and line if it is missing, unreadable or none."""
     if not path.is_file():
@@ -248,7 +245,7 @@ def key_and_value(flag: str, text: str) -> tuple[str, Any]:
     key, equals, written = text.partition("=")
     if not equals or not key:
         raise InputError(f"{flag} {text}: write it as {flag} key=value")
-    value, end = _read(written, lambda line: f"{flag} {_short(text, quoted=False)}:")
+    value, end = _read(written, lambda line: f"{flag} {shortened(text)}:")
     if rest := written[end:].strip():
         raise InputError(f"{flag} {text}: {rest!r} would be left out as a comment; quote the value")
     return key, value
