@@ -8,15 +8,33 @@ Every import that takes time is inside the command that needs it.
 
 from __future__ import annotations
 
+# ruff: noqa: E402  imports take a while, and Ctrl-C within them would leave a trace
+import os
+import signal
+import sys
+
+INTERRUPTED = 130  # what typer exits with on Ctrl-C
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+_can_be_interrupted = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if __name__ == "__main__" and _can_be_interrupted:
+    signal.signal(signal.SIGINT, _leave)
+
 import contextlib
 import errno
-import os
-import sys
+import io
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from files.plain_text import say
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0],
@@ -58,7 +76,7 @@ DatasetOptions = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable."),
 ]
 DEFAULT_CACHE = Path("cache")
-INTERRUPTED = 130  # what typer exits with on Ctrl-C
+INTERRUPTED_ONCE = "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -69,16 +87,17 @@ def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.
         from harness.architectures import ARCHITECTURES
 
         for name, where in ARCHITECTURES.items():
-            print(f"{name:<18}{where}")
+            say(f"{name:<18}{where}")
     elif what == "datasets":
         from datasets.catalog import DESCRIPTIONS
 
         for name, description in DESCRIPTIONS.items():
-            print(f"{name:<18}{description}")
+            say(f"{name:<18}{description}")
     else:
         for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
-            question = path.read_text().partition("\n")[0].removeprefix("#").split(maxsplit=1)[-1]
-            print(f"{path.stem:<18}{question}")
+            first = path.read_text(encoding="utf-8").partition("\n")[0]
+            question = first.removeprefix("#").split(maxsplit=1)[-1]
+            say(f"{path.stem:<18}{question}")
 
 
 @app.command()
@@ -88,7 +107,7 @@ def run(
         str | None, typer.Option(help="Run on this dataset instead (name or schema YAML).")
     ] = None,
     data_root: DataRoot = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="How many seeds.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     out: Annotated[
         Path | None,
@@ -139,20 +158,24 @@ def run(
     )
     try:
         records = run_suite(chosen, options, watcher)
-    except (KeyboardInterrupt, RuntimeError):
+    except (KeyboardInterrupt, RuntimeError) as end:
+        if isinstance(end, KeyboardInterrupt):
+            say(INTERRUPTED_ONCE, error=True)
         _report_what_is_finished(out)
         raise
     if _is_first_process():
         _report(out)
     if any(record["status"] == "failed" for record in records):
-        print("some runs failed; the report names them, with step and reason", file=sys.stderr)
+        say("some runs failed; the report names them, with step and reason", error=True)
         raise typer.Exit(1)
 
 
 @app.command()
 def tune(
     suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trials of every row, the defaults among them.")] = 10,
+    trials: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Trials of every row, the defaults among them.")
+    ] = 10,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Database that processes share [sqlite:///out/tune/SUITE.db]."),
@@ -187,7 +210,7 @@ def tune(
     for path in tune_suite(
         chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal()
     ):
-        print(f"settings: {path}")
+        say(f"settings: {path}")
 
 
 @app.command()
@@ -205,7 +228,7 @@ def cost(
 
     quiet_libraries()
     chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
-    print(cost_table(chosen, data_root, cache, _published_costs()))
+    say(cost_table(chosen, data_root, cache, _published_costs()))
 
 
 def _published_costs() -> dict[str, tuple[float, float]]:
@@ -231,7 +254,7 @@ def profile(
     ] = "quick",
     batch_sizes: Annotated[
         list[int] | None,
-        typer.Option("--batch-size", min=1, help="models: repeatable. [default: 512]"),
+        typer.Option("--batch-size", min=1, max=2**24, help="models: repeatable. [default: 512]"),
     ] = None,
     precisions: Annotated[
         list[str] | None,
@@ -284,10 +307,10 @@ def profile(
             command=_command(),
         )
         if what == "models":
-            figures = profile_figures(profile_suite(chosen, options, print), options.command)
+            figures = profile_figures(profile_suite(chosen, options, say), options.command)
             _report_speeds(folder)
         else:
-            figures = profile_pipelines(chosen, options, print)
+            figures = profile_pipelines(chosen, options, say)
     elif what == "metrics":
         from harness.profile_metrics import profile_metrics
 
@@ -302,13 +325,13 @@ def profile(
         figures = profile_data()
     for figure in figures:
         digits = 3 if abs(figure["value"]) < 10 else 1
-        print(
+        say(
             f"{figure['name']:<40}{figure['value']:>16,.{digits}f} {figure['unit']}"
             f"   (median of {figure['median_of']}, spread {figure['spread']:,.{digits}f})"
         )
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1))
-        print(f"written to {json_file}")
+        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        say(f"written to {json_file}")
 
 
 @app.command()
@@ -331,7 +354,7 @@ def doctor() -> None:
     from harness.doctor import examine
 
     text, healthy = examine()
-    print(text)
+    say(text)
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -352,7 +375,7 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
     with shown(name) as progress:
         folder = fetch(name, data_root, progress=progress)
-    print(folder)
+    say(folder)
 
 
 @data_app.command("prepare")
@@ -365,7 +388,7 @@ def data_prepare(
 ) -> None:
     """Turn raw files into shards that training reads."""
     prepared = _prepare(name, data_root, options, cache, rebuild)
-    print(f"{prepared.schema.name}: {prepared.rows} rows, {prepared.num_users:,} users, in {prepared.path}")
+    say(f"{prepared.schema.name}: {prepared.rows} rows, {prepared.num_users:,} users, in {prepared.path}")
 
 
 @data_app.command("describe")
@@ -379,12 +402,12 @@ def data_describe(
     """Leaks, fields, vocabularies, missing values, label rates by split, users with both classes."""
     from datasets.describe import describe, render
 
-    print(render(describe(_prepare(name, data_root, options, cache, rebuild))))
+    say(render(describe(_prepare(name, data_root, options, cache, rebuild))))
 
 
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
     from datasets.catalog import prepare_dataset
-    from suites.suite import key_and_value
+    from datasets.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
     return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)
@@ -399,15 +422,15 @@ def _report(out: Path) -> None:
     load_records(out)  # refuses a damaged or missing record by name, before runs are compared
     write_comparisons(out)
     write_tiers(out)
-    print(f"report: {render(out)}")
-    print(f"page: {out / 'report' / 'index.html'}")
+    say(f"report: {render(out)}")
+    say(f"page: {out / 'report' / 'index.html'}")
 
 
 def _report_speeds(out: Path) -> None:
     from reports.speed import render_profile
 
-    print(f"report: {render_profile(out)}")
-    print(f"page: {out / 'report' / 'index.html'}")
+    say(f"report: {render_profile(out)}")
+    say(f"page: {out / 'report' / 'index.html'}")
 
 
 def _report_what_is_finished(out: Path) -> None:
@@ -439,12 +462,23 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as an escape
+            stream.reconfigure(errors="backslashreplace")
     sys.path.append(os.getcwd())  # for the user's own package.module:Class
+    try:
+        _run_command(debug)
+    except KeyboardInterrupt:  # outside of the command itself
+        say("interrupted", error=True)
+        sys.exit(INTERRUPTED)
+
+
+def _run_command(debug: bool) -> None:
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+            say("interrupted; what is finished is kept, and the same command goes on", error=True)
         raise
     except Exception as error:
         if debug:
@@ -473,13 +507,21 @@ def _explain(error: Exception) -> int:
         where = f" ({error.filename})" if error.filename else ""
         message = f"{error.strerror}{where}; mend that and run the same command again"
         code = 2 if error.errno in NOT_A_PLACE_TO_WRITE else 1
+    elif isinstance(error, UnicodeError) and sys.getfilesystemencoding() != "utf-8":
+        message = (
+            f"a name cannot be written in this locale's {sys.getfilesystemencoding()}; "
+            "set PYTHONUTF8=1 and run the same command again"
+        )
+        code = 2
     else:
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     from suites.masking import masked
 
-    print("error:", masked(" ".join(message.split())), file=sys.stderr)
+    say("error: " + masked(" ".join(message.split())), error=True)
     return code
 
 
 if __name__ == "__main__":
+    if _can_be_interrupted:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

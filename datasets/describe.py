@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -102,7 +103,9 @@ def _split(prepared: PreparedDataset, split: str) -> dict:
 
 def render(description: Description, width: int = 140) -> str:
     """The description as text, in tables at most ``width`` characters wide."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, highlight=False, markup=False)
+    console = Console(
+        file=_Page(), width=width, force_terminal=False, highlight=False, markup=False, emoji=False
+    )
     console.print(f"{description.name}: {description.text}" if description.text else description.name)
     for part in _leaks(description):
         console.print(part)
@@ -166,6 +169,14 @@ def _alone(leaks: Leaks) -> pl.DataFrame:
     return pl.DataFrame(
         rows, schema={"": pl.String, "feature alone": pl.String} | dict.fromkeys(tasks, pl.Float64)
     )
+
+
+class _Page(io.StringIO):
+    """Text in memory that draws its lines of what the terminal can show."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _rich_table(title: str, table: pl.DataFrame) -> Table:

@@ -64,7 +64,7 @@ class Part:
     def known(self) -> dict[str, Any]:
         """``url``, ``validator``, ``total`` of what has arrived; empty, and the part removed, if unknown."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            notes = json.loads(self._notes.read_text())
+            notes = json.loads(self._notes.read_text(encoding="utf-8"))
             if notes.get("md5") == self.md5 and self.size:
                 return notes
         self.remove()
@@ -74,7 +74,7 @@ class Part:
         """Drop what there is, for a download from the first byte on."""
         self.remove()
         notes = {"md5": self.md5, "url": url, "validator": validator, "total": total}
-        self._notes.write_text(json.dumps(notes))
+        self._notes.write_text(json.dumps(notes), encoding="utf-8")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

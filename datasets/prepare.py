@@ -109,7 +109,7 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
     shards, coverage = write_shards(schema, learned, time, order.chunks(), result, rows)
     _save_learned(learned, result)
-    (result / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n")
+    (result / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
     manifest = {
         "format": FORMAT_VERSION,
         "fingerprint": dataset_fingerprint(source.identity, schema),
@@ -129,7 +129,7 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
             if path.is_file()
         },
     }
-    (result / "manifest.json").write_text(manifest_text(manifest))
+    (result / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def _save_learned(learned: Learned, result: Path) -> None:

@@ -15,6 +15,10 @@ from datasets.errors import InputError
 from files.locks import locked, open_lock
 from files.writing import check_writable, flush
 
+FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+WRITERS = ("polars", "pyarrow", "sqlite3", "sqlalchemy", "optuna", "torch")  # libraries that write files
+LEAST_ROOM = 256 * 1024  # bytes
+
 
 @contextmanager
 def one_at_a_time(destination: Path) -> Iterator[None]:
@@ -71,7 +75,7 @@ def partial_folder(destination: Path) -> Iterator[Path]:
     try:
         yield partial
     except Exception as error:
-        if is_full_disk(error):
+        if is_full_disk(error, partial):
             raise InputError(
                 f"{destination}: no space left on the disk; free some or choose another cache folder"
             ) from error
@@ -84,15 +88,30 @@ def _sibling(destination: Path) -> Path:
     return destination.parent / f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
 
 
-def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a full disk or quota is behind the error; polars and wrappers keep only its text."""
-    while error is not None:
+def is_full_disk(error: BaseException | None, folder: Path | None = None) -> bool:
+    """Whether a full disk or quota is behind the error.
+
+    polars, SQLite and wrappers keep only its text, or none: what they could not write whole they then cannot
+    read. So an error of theirs counts too where the file system of ``folder``, given while the files are
+    still there, has next to no room left.
+    """
+    first, seen = error, set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error):
+        if any(words in str(error) for words in FULL_DISK_WORDS):
             return True
-        error = error.__cause__
-    return False
+        error = error.__cause__ or error.__context__
+    return type(first).__module__.partition(".")[0] in WRITERS and folder is not None and _is_full(folder)
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < LEAST_ROOM
 
 
 def publish(partial: Path, destination: Path, replace: bool) -> bool:

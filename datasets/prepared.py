@@ -107,7 +107,7 @@ def open_prepared(path: Path) -> PreparedDataset:
             if found != entry["sha256"]:
                 raise _broken(path / name, "was changed since it was prepared (sha256 differs)")
     try:
-        schema = Schema.model_validate_json((path / "schema.json").read_text())
+        schema = Schema.model_validate_json((path / "schema.json").read_text(encoding="utf-8"))
     except ValidationError:
         raise _broken(path / "schema.json", "is of another version of this program") from None
     return PreparedDataset(path, schema, manifest)
@@ -120,7 +120,7 @@ def _read_manifest(path: Path) -> dict:
     if not file.is_file():
         raise _broken(file, "is missing, so the folder was not written whole")
     try:
-        manifest = json.loads(file.read_text())
+        manifest = json.loads(file.read_text(encoding="utf-8"))
         version = manifest["format"]
     except (ValueError, KeyError, TypeError):
         raise _broken(file, "cannot be read") from None

@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +28,8 @@ from pydantic_core import ErrorDetails
 
 from datasets.errors import InputError
 from datasets.expressions import columns_of
+from datasets.yaml_files import read_yaml
+from files.plain_text import plain_lines, plain_name, shortened
 
 MISSING_INDEX = 0
 UNSEEN_INDEX = 1
@@ -36,6 +38,9 @@ FIRST_INDEX = 2  # the first index of a category seen in the training split
 EMBEDDING_MULTIPLE = 4  # FBGEMM's tables take no other widths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+PlainName = Annotated[str, Field(max_length=4096), AfterValidator(plain_name)]
+PlainText = Annotated[str, Field(max_length=10_000), AfterValidator(plain_lines)]
+Column = Annotated[str, Field(max_length=1000), AfterValidator(plain_lines)]
 
 
 class _Strict(BaseModel):
@@ -73,12 +78,12 @@ class Feature(_Strict):
     name: Name
     kind: Literal["categorical", "numeric", "sequence", "multi_hot", "vector"]
     group: Name
-    column: str | None = Field(None, description="column of the raw table; the name if absent")
+    column: Column | None = Field(None, description="column of the raw table; the name if absent")
     embedding_dim: int = Field(16, ge=1, le=4096)
     vocabulary: Name | None = Field(None, description="shared vocabulary; the name if absent")
     min_count: int = Field(1, ge=1, description="rarer categories of the training split are unseen")
     max_size: int | None = Field(None, ge=1, description="keep the most frequent this many")
-    max_length: int = Field(50, ge=1, description="sequence: the latest; multi_hot: the first")
+    max_length: int = Field(50, ge=1, le=65_536, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
     length: int | None = Field(None, ge=1, le=4096, description="vector: how many numbers")
@@ -151,8 +156,8 @@ class Task(_Strict):
     ADDED = ("expression",)
 
     name: Name
-    column: str | None = None
-    probability: str | None = None
+    column: Column | None = None
+    probability: Column | None = None
     expression: str | None = None
 
     @model_validator(mode="after")
@@ -220,10 +225,10 @@ class ColumnSplit(_Strict):
     """A column says which split a row belongs to."""
 
     by: Literal["column"] = "column"
-    column: str
-    train: str = "train"
-    valid: str = "valid"
-    test: str = "test"
+    column: Column
+    train: Column = "train"
+    valid: Column = "valid"
+    test: Column = "test"
 
     @model_validator(mode="after")
     def _distinct(self) -> ColumnSplit:
@@ -239,7 +244,7 @@ class SingleFeatureBaseline(_Strict):
     """A reference row that predicts from one raw numeric column alone, such as ``duration_only``."""
 
     name: Name
-    column: str
+    column: Column
 
 
 class Csv(_Strict):
@@ -286,17 +291,17 @@ class Schema(_Strict):
     ADDED = ("time_unit", "missing", "csv")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
-    description: str = ""
-    files: list[str] = Field(default_factory=list, description="own data: globs beside the YAML")
+    description: PlainText = ""
+    files: list[PlainName] = Field(default_factory=list, description="own data: globs beside the YAML")
     csv: Csv = Field(default_factory=Csv, description="own data: how delimited text is written")
     missing: list[str] | None = Field(None, description="own data: words that stand for a missing value")
     features: list[Feature] = Field(min_length=1)
     tasks: list[Task] = Field(min_length=1)
     default_tasks: list[str] = Field(default_factory=list)
-    user_id: str
-    time: str | None = None
+    user_id: Column
+    time: Column | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    tier: str | None = None
+    tier: Column | None = None
     baseline: SingleFeatureBaseline | None = None
     # Left out of every dump, and so of fingerprints: to acknowledge a leak changes no data and no run.
     leak_ok: list[Name] = Field(default_factory=list, exclude=True, description="acknowledged leaks")
@@ -433,7 +438,7 @@ def first_problem(error: ValidationError, where: str) -> str:
 
 
 def _field(problem: ErrorDetails) -> list[str]:
-    return [".".join(str(part) for part in problem["loc"])] if problem["loc"] else []
+    return [".".join(shortened(str(part)) for part in problem["loc"])] if problem["loc"] else []
 
 
 def _complaint(problem: ErrorDetails) -> str:
@@ -450,39 +455,7 @@ def _complaint(problem: ErrorDetails) -> str:
     if kind == "value_error" or not isinstance(value, str | int | float | None):
         return message
     hint = "; quote it" if kind == "string_type" and value is not None else ""
-    return f"{message}, not {'empty' if value is None else repr(value)}{hint}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict:
-    """A YAML mapping from ``path``; InputError if it is missing, unreadable or no mapping."""
-    if not path.is_file():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise InputError(f"{path}: no such file{where}; give the path of a YAML file")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping of fields to values, not {type(content).__name__}")
-    return content
+    return f"{message}, not {'empty' if value is None else shortened(repr(value))}{hint}"
 
 
 def load_schema(path: Path) -> Schema:

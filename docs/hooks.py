@@ -15,7 +15,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "*/README.md", "docs/*.md", "reports/measured/README.md", "reports/measured/*/*.md")
+PAGES = (
+    "README.md",
+    "SECURITY.md",
+    "*/README.md",
+    "docs/*.md",
+    "reports/measured/README.md",
+    "reports/measured/*/*.md",
+)
 OTHERS = ("reports/measured/*/figures/*.png", "notebooks/*.ipynb")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

@@ -47,5 +47,5 @@ def _helps(command, path: str, parent) -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     target = ROOT / "docs" / "command_line.md"
-    target.write_text(page())
+    target.write_text(page(), encoding="utf-8")
     print(target)

@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from datasets.errors import InputError
+from files.plain_text import csv_text
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap, bootstrap_users
 from harness.joint import JointDraws
 from harness.metrics import NonFiniteScores
@@ -89,10 +90,10 @@ def write_comparisons(out: Path) -> Path:
     """
     measured = list(_measured_tasks(out, REPLICATES))
     path = out / "comparisons.csv"
-    write_atomically(path, _to_base(measured).to_csv(index=False).encode())
+    write_atomically(path, csv_text(_to_base(measured)).encode())
     variants = _to_plain_rows(measured)
     if len(variants):
-        write_atomically(out / "variants.csv", variants.to_csv(index=False).encode())
+        write_atomically(out / "variants.csv", csv_text(variants).encode())
     else:
         (out / "variants.csv").unlink(missing_ok=True)
     return path
@@ -329,7 +330,7 @@ def _resolved(users_low: float, seed_half_width: float, low: float, high: float)
 
 def _read_json(path: Path, mend: str) -> dict:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is not there: {mend}") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -10,18 +10,23 @@ from datasets.leaks import as_recorded as leaks_as_recorded
 from datasets.leaks import warnings as leak_warnings
 from datasets.prepare_folder import is_full_disk
 from datasets.prepared import PreparedDataset
-from datasets.schema import first_problem, read_yaml
+from datasets.schema import PlainName, PlainText, first_problem
+from datasets.yaml_files import override, read_yaml, yaml_text
 
 __all__ = [
     "InputError",
+    "PlainName",
+    "PlainText",
     "PreparedDataset",
     "first_problem",
     "is_full_disk",
     "leak_warnings",
     "leaks_as_recorded",
+    "override",
     "prepare_dataset",
     "prepared_for_ranks",
     "read_yaml",
+    "yaml_text",
 ]
 
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
-from harness.embeddings import Embeddings, initial_rows
+from harness.embeddings import Embeddings, initial_rows, name_of_module_key
 from harness.model import RankingModel
 
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
@@ -131,7 +131,7 @@ def table_weights(model: nn.Module) -> dict[str, Any]:
 def initialise_tables(model: nn.Module, seed: int) -> None:
     """Fill every table with its initial rows, whichever part of it lies on this rank."""
     for key, value in table_weights(model).items():
-        table = key.split(".embedding_bags.")[1].removesuffix(".weight")
+        table = name_of_module_key(key.split(".embedding_bags.")[1].removesuffix(".weight"))
         for piece in local_pieces(value):
             first_row, first_column = piece.offsets
             rows, columns = piece.tensor.shape

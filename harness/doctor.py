@@ -99,7 +99,8 @@ def _compiler(lines: list[str], mends: list[str]) -> None:
             [compiler, "-x", "c++", "-fopenmp", "-shared", "-fPIC", "-o", f"{folder}/probe.so", "-"],
             input="#include <omp.h>\nint threads() { return omp_get_max_threads(); }\n",
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
     if built.returncode:

@@ -24,6 +24,23 @@ INIT_BLOCK_ROWS = 4096
 SPARSE_OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "rowwise_adagrad": RowWiseAdagrad}
 
 
+_TAKEN = frozenset(dir(nn.ModuleDict()))
+
+
+def module_key(name: str) -> str:
+    """The key of an `nn.ModuleDict` for a name that users chose.
+
+    PyTorch keeps modules as attributes and refuses the name of one that there is, such as ``type`` or
+    ``items``. These get a dash, which no name can have; all others are their own keys.
+    """
+    return f"{name}-" if name in _TAKEN else name
+
+
+def name_of_module_key(key: str) -> str:
+    """The name that `module_key` made ``key`` of."""
+    return key.removesuffix("-")
+
+
 @dataclass(frozen=True)
 class AttendedSequence:
     """A sequence feature and the feature of the same vocabulary that attends to it."""
@@ -98,7 +115,7 @@ class Embeddings(nn.Module):
 
         def bag(table: str, feature_names: list[str]) -> EmbeddingBagConfig:
             return EmbeddingBagConfig(
-                name=table,
+                name=module_key(table),
                 feature_names=feature_names,
                 num_embeddings=table_sizes[table],
                 embedding_dim=by_table[table][0].embedding_dim,
@@ -114,7 +131,7 @@ class Embeddings(nn.Module):
         self.pooled = FusedEmbeddingBagCollection(tables=bags, **fused) if bags else None
         self.unpooled = nn.ModuleDict(
             {
-                table: FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused)
+                module_key(table): FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused)
                 for table in self._unpooled  # in the schema's order, the same in every process
             }
         )
@@ -145,7 +162,9 @@ class Embeddings(nn.Module):
         indices = torch.cat([tensor.flatten() for tensor in padded]).long()
         ones = torch.ones(len(indices), dtype=torch.int32, device=indices.device)
         single = KeyedJaggedTensor(keys=[table], values=indices, lengths=ones)
-        vectors = self.unpooled[table](single).values().split([tensor.numel() for tensor in padded])
+        vectors = (
+            self.unpooled[module_key(table)](single).values().split([tensor.numel() for tensor in padded])
+        )
         return [part.unflatten(0, tensor.shape) for part, tensor in zip(vectors, padded, strict=True)]
 
     def tables(self) -> list[Any]:

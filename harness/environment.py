@@ -38,7 +38,7 @@ def processor() -> str:
     """The processor's own name where the system tells it."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
-        for line in information.read_text().splitlines():
+        for line in information.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
@@ -52,7 +52,8 @@ def commit() -> str | None:
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=True,
         )

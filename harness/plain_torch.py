@@ -17,7 +17,7 @@ from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from datasets.schema import Feature, Schema
-from harness.embeddings import LookedUp, masked_mean
+from harness.embeddings import LookedUp, masked_mean, module_key
 from harness.execute import inputs_of
 from harness.model import DenseSide
 from harness.runs import RunSpec
@@ -35,13 +35,16 @@ class PlainEmbeddings(nn.Module):
     def __init__(self, schema: Schema, table_sizes: dict[str, int]) -> None:
         super().__init__()
         self.tables = nn.ModuleDict(
-            {f.name: nn.Embedding(table_sizes[f.table], f.embedding_dim) for f in schema.sparse_features}
+            {
+                module_key(f.name): nn.Embedding(table_sizes[f.table], f.embedding_dim)
+                for f in schema.sparse_features
+            }
         )
 
     def forward(self, indices: dict[str, tuple[Tensor, Tensor | None]]) -> LookedUp:
         pooled = {}
         for name, (index, lengths) in indices.items():
-            vectors = self.tables[name](index)
+            vectors = self.tables[module_key(name)](index)
             pooled[name] = vectors if lengths is None else masked_mean(vectors, lengths)
         return LookedUp(pooled, {})
 

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from files.plain_text import visible
 from harness.runs import RunSpec
 
 PLAIN_INTERVAL_SECONDS = 20.0
@@ -66,11 +68,11 @@ class Terminal(Silent):
         self._title, self._total, self._began, self._spoke = "", 0, 0.0, 0.0
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
-        self._title, self._total = spec.title, total_samples
+        self._title, self._total = visible(spec.title), total_samples
         self._began = self._spoke = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a title such as "[/x]" is no markup
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
@@ -100,4 +102,4 @@ class Terminal(Silent):
             self._bar = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(Text(visible(text)))

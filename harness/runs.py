@@ -53,20 +53,20 @@ class Training(Strict):
     """
 
     recipe: Literal["default", "paper"] = "default"
-    batch_size: int = Field(1024, ge=1)
-    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(1024, ge=1, le=2**24)
+    epochs: int = Field(1, ge=1, le=100_000)
     dense_optimizer: Literal["adam", "adamw", "rmsprop"] = "adam"
     dense_lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1, description="of the representation, before the towers")
-    warmup_steps: int = Field(0, ge=0, description="linear warm-up of the dense learning rate")
+    warmup_steps: int = Field(0, ge=0, le=2**31, description="linear warm-up of the dense learning rate")
     clip_norm: float | None = Field(None, gt=0, description="clip the dense gradients' global norm")
     sparse_optimizer: Literal["adagrad", "rowwise_adagrad"] = "adagrad"
     sparse_lr: float = Field(0.05, gt=0)
     embedding_l2: float = Field(0.0, ge=0, description="times the squared norm of what a row looks up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    validations_per_epoch: int = Field(1, ge=0)
+    validations_per_epoch: int = Field(1, ge=0, le=100_000)
     select_metric: Literal["auc", "uauc"] = "auc"
     patience: int | None = Field(
         None, ge=1, description="early stopping: validations without a better select_metric (mean over tasks)"

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from files.plain_text import csv_text
 from harness.bootstrap import METRICS, REPLICATES, UserBootstrap
 from harness.compare import (
     INTERVAL_COLUMNS,
@@ -58,7 +59,7 @@ def write_tiers(out: Path) -> list[Path]:
         return []
     frames = {"tiers.csv": compare_tiers(out), "tier_metrics.csv": tier_metrics(out)}
     for name, frame in frames.items():
-        write_atomically(out / name, frame.to_csv(index=False).encode())
+        write_atomically(out / name, csv_text(frame).encode())
     return [out / name for name in frames]
 
 

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from datasets.errors import InputError
 from datasets.schema import Feature, Schema
-from harness.embeddings import AttendedSequence, LookedUp, attended_sequences
+from harness.embeddings import AttendedSequence, LookedUp, attended_sequences, module_key
 from harness.runs import TokenizerName
 
 TOKEN_DIM_MULTIPLE = 8  # hardware prefers aligned widths
@@ -242,13 +242,13 @@ class Tokenizer(nn.Module):
         pairs: list[AttendedSequence] = attended_sequences(schema) if inputs.target_attention else []
         self.targets = {pair.sequence.name: pair.target.name for pair in pairs}
         self.attention = nn.ModuleDict(
-            {pair.sequence.name: TargetAttention(pair.sequence.embedding_dim) for pair in pairs}
+            {module_key(p.sequence.name): TargetAttention(p.sequence.embedding_dim) for p in pairs}
         )
 
     def forward(self, looked_up: LookedUp, numbers: Tensor) -> Tensor:
         parts = dict(looked_up.pooled)
         for name, (keys, lengths) in looked_up.sequences.items():
-            parts[name] = self.attention[name](parts[self.targets[name]], keys, lengths)
+            parts[name] = self.attention[module_key(name)](parts[self.targets[name]], keys, lengths)
         if self.numeric is not None:
             parts.update(
                 zip(self.numeric_names, self.numeric(numbers).split(self.numeric_widths, 1), strict=True)

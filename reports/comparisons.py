@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from files.plain_text import csv_value, visible
 from reports.records import RecordError
 
 COMPARISON_COLUMNS = [
@@ -75,6 +76,8 @@ def _load(path: Path, columns: list[str]) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
+    for name in frame.columns.intersection(list(TEXTS)):
+        frame[name] = frame[name].map(lambda cell: visible(csv_value(cell)), na_action="ignore")
     for name in columns:
         if name not in frame:
             raise RecordError(f"{path}: lacks the column {name!r}; {mend}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.files import replacing
+from reports.files import write_csv
 from reports.style import save_figure
 
 
@@ -27,8 +27,7 @@ Figures = dict[str, Drawing]  # by the stem of their files
 def write_drawing(drawing: Drawing, stem: Path) -> None:
     """Write ``<stem>.png``, ``<stem>.svg``, and the rows as ``<stem>.csv``."""
     save_figure(drawing.figure, stem)
-    with replacing(stem.with_name(f"{stem.name}.csv")) as temporary:
-        drawing.data.to_csv(temporary, index=False)
+    write_csv(stem.with_name(f"{stem.name}.csv"), drawing.data)
 
 
 def markdown_drawing(name: str, drawing: Drawing) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.files import replacing, write_text
+from reports.files import write_csv, write_text
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ NO_CONTESTANTS = "no contestants, for reference:"
 
 def write_table(table: Table, folder: Path) -> None:
     """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` to ``folder``."""
-    with replacing(folder / f"{table.name}.csv") as temporary:
-        table.numbers.to_csv(temporary, index=False)
+    write_csv(folder / f"{table.name}.csv", table.numbers)
     write_text(folder / f"{table.name}.md", markdown_table(table))
     write_text(folder / f"{table.name}.tex", latex_table(table))
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from files.checksums import is_altered
+from files.plain_text import visible
 from reports.variants import is_plain
 
 DEAD_SHARE = 0.001  # an expert active on a smaller share of the test rows is called dead
@@ -291,10 +292,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
-    """``path`` as a ``kind``; RecordError naming the file, its fault or alteration, and the mend."""
+    """``path`` as a ``kind``; RecordError naming the file, its fault and the mend.
+
+    Control characters in its texts are written out, here and so for every page, figure and table.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        read = kind.model_validate(content)
+        read = kind.model_validate(all_visible(content))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "its top level"
@@ -305,6 +309,15 @@ def read_json(path: Path, kind: type[Model], what: str, mend: str) -> Model:
     if is_altered(content):
         raise RecordError(f"{path}: was changed since it was written (its checksum differs); {mend}")
     return read
+
+
+def all_visible(content: Any) -> Any:
+    """A tree of JSON with the control characters in its texts and keys written out."""
+    if isinstance(content, dict):
+        return {visible(key): all_visible(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [all_visible(value) for value in content]
+    return visible(content) if isinstance(content, str) else content
 
 
 def load_records(out: Path) -> list[Record]:

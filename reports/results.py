@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.files import replacing
+from reports.files import replacing, write_csv
 from reports.records import Record
 
 _TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
@@ -133,7 +133,6 @@ def _row(record: Record, task: str) -> dict[str, Any]:
 
 def write_results(frame: pd.DataFrame, out: Path) -> None:
     """Write ``out/results.csv`` and ``out/results.parquet``."""
-    with replacing(out / "results.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out / "results.csv", frame)
     with replacing(out / "results.parquet") as temporary:
         frame.to_parquet(temporary, index=False)

@@ -12,7 +12,7 @@ from reports import cells
 from reports.beside import printed_table
 from reports.drawings import Drawing, Figures, markdown_drawing, write_drawing
 from reports.figures import contestants, rows_of
-from reports.files import replacing, write_text
+from reports.files import write_csv, write_text
 from reports.markup import (
     Table,
     bullet_list,
@@ -102,8 +102,7 @@ def render_profile(out: Path) -> Path:
     profile = load_profile(out)
     frame, operators = speed_frame(profile), operator_frame(profile)
     for name, rows in (("profile.csv", frame), ("operators.csv", operators)):
-        with replacing(out / name) as temporary:
-            rows.to_csv(temporary, index=False)
+        write_csv(out / name, rows)
     contents = _contents(profile, frame, operators)
     tables = [*contents.tables, *contents.printed]
     for table in tables:

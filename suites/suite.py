@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.architectures import architecture_class
-from harness.data import InputError, first_problem, read_yaml
+from harness.data import InputError, PlainName, PlainText, first_problem, override, read_yaml
 from harness.runs import Strict, TokenizerName, Training
 from suites.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
+MOST_SEEDS = 1000
+MOST_DIM = 65_536
+LONGEST_NAME = 140  # of an architecture's class and a variant: the run's folder adds 90 to it, of 255 at most
 PaperTable = Literal["table1", "table2", "table3", "table4", "table6", "figure2", "figure3", "figure4"]
 
 
@@ -46,13 +48,13 @@ class Contestant(Strict):
     ``tuned_as`` is the row whose tuned settings it takes, its own where empty; None takes the defaults.
     """
 
-    architecture: str
-    variant: str = ""
+    architecture: PlainName
+    variant: PlainName = ""
     tokenizer: TokenizerName | None = None
     tokens: int | None = Field(None, ge=1, le=4096)
-    token_dim: int | None = Field(None, ge=1)
+    token_dim: int | None = Field(None, ge=1, le=MOST_DIM)
     budget: SuiteBudget | None = None
-    tuned_as: str | None = ""
+    tuned_as: PlainName | None = ""
     config: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -64,7 +66,7 @@ class Contestant(Strict):
 class Dataset(Strict):
     """A dataset by name (or schema YAML by path) and its options."""
 
-    name: str
+    name: PlainName
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -80,24 +82,24 @@ class Suite(Strict):
     one, whose tuned settings every row takes; ``search`` is what tuning chooses from.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    description: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    description: PlainText
     paper_table: PaperTable | None = None
     datasets: list[Dataset] = Field(min_length=1)
-    tasks: list[str] = Field(default_factory=list)
+    tasks: list[PlainName] = Field(default_factory=list)
     tokenizer: TokenizerName = "chunks"
     tokens: int | None = Field(None, ge=1, le=4096)
-    token_dim: int | None = Field(None, ge=1)
+    token_dim: int | None = Field(None, ge=1, le=MOST_DIM)
     target_attention: bool = False
-    tower_dim: int = Field(32, ge=1)
+    tower_dim: int = Field(32, ge=1, le=MOST_DIM)
     budget: SuiteBudget | None = None
     sizes: list[SuiteBudget] = Field(default_factory=list)
-    seeds: int = Field(1, ge=1)
-    base: str | None = "dlrm_mlp"
+    seeds: int = Field(1, ge=1, le=MOST_SEEDS)
+    base: PlainName | None = "dlrm_mlp"
     architectures: list[Contestant] = Field(min_length=1)
     references: bool = True
     training: Training = Training()
-    tuned: str | None = None
+    tuned: PlainName | None = Field(None, max_length=100)
     search: Search = Field(default_factory=lambda: dict(DEFAULT_SEARCH))
     _folder: Path = PrivateAttr(default=SHIPPED)
 
@@ -131,6 +133,17 @@ class Suite(Strict):
             raise ValueError("give either budget or sizes")
         rows = [sized for row in self.architectures for sized in _at_sizes(row, self.sizes)]
         object.__setattr__(self, "architectures", rows)  # frozen for everyone else
+        return self
+
+    @model_validator(mode="after")
+    def _names_make_folders(self) -> Suite:
+        for row in self.architectures:
+            name = "-".join(filter(None, [row.architecture.rpartition(":")[2], row.variant]))
+            if len(name) > LONGEST_NAME:
+                raise ValueError(
+                    f"architectures: the name {name[:40]}... has {len(name)} characters; "
+                    f"architecture and variant may have {LONGEST_NAME} together, so shorten the variant"
+                )
         return self
 
     @model_validator(mode="after")
@@ -201,8 +214,8 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
             "or give a path ending in .yaml"
         )
     content = read_yaml(path) | (replaced or {})
-    for override in overrides:
-        _set(content, override)
+    for text in overrides:
+        override(content, "--set", text)
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
@@ -213,35 +226,3 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
         architecture_class(row.architecture)
     suite._folder = path.parent
     return suite
-
-
-def _set(content: dict[str, Any], override: str) -> None:
-    key, value = key_and_value("--set", override)
-    *parents, last = key.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise InputError(f"--set {override}: {parent!r} has no fields inside; set it whole")
-    content[last] = value
-
-
-def key_and_value(flag: str, text: str) -> tuple[str, Any]:
-    """``key=value`` as ``flag`` got it, the value read as YAML; InputError if it is not so written."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InputError(f"{flag} {text}: write it as {flag} key=value")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"{flag} {text}: the value is not valid YAML; quote it") from None
-    is_quoted = value.lstrip().startswith(("'", '"'))
-    return key, _number(parsed) if isinstance(parsed, str) and not is_quoted else parsed
-
-
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads 1e6 as text; people mean the number."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else number

@@ -8,10 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from harness.data import InputError, PreparedDataset, first_problem, read_yaml
+from harness.data import InputError, PreparedDataset, first_problem, read_yaml, yaml_text
 from harness.runs import Budget, Strict, Training, write_atomically
 from harness.tokens import Inputs
 from suites.suite import Suite
@@ -98,7 +97,7 @@ def inputs_of(inputs: Inputs) -> dict[str, Any]:
 
 def write_tuned(path: Path, tuned: Tuned) -> None:
     """Write the file whole or not at all."""
-    text = yaml.safe_dump(tuned.model_dump(mode="json"), sort_keys=False, width=110)
+    text = yaml_text(tuned.model_dump(mode="json"))
     head = f"# Written by `{tuned.command}`; runs of suites with `tuned: {tuned.suite}` use it.\n"
     write_atomically(path, (head + text).encode())
 

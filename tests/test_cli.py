@@ -436,7 +436,7 @@ YAML_PATH = "data/schema.yaml"
         (edited(YAML_PATH, "user_id: who", "user_id: [who"), ["schema.yaml: line ", "not valid YAML"]),
         (edited(YAML_PATH, "user_id: who", "user_id: who\nuser_id: item"), ["'user_id' is given twice"]),
         (edited(YAML_PATH, "embedding_dim: 8", "embedding_dim: eight"), ["valid integer", "not 'eight'"]),
-        (edited(YAML_PATH, "- name: skip", "- name: on"), ["tasks.1.name", "not True; quote it"]),
+        (edited(YAML_PATH, "- name: skip", "- name: true"), ["tasks.1.name", "not True; quote it"]),
         (schema_with(tasks=["click"]), ["tasks.0: must be a mapping"]),
         (schema_with(split={"valid": 0.1}), ["split: lacks 'by'", "add it"]),
         (lambda f: (f / YAML_PATH).write_text(""), ["must be a mapping of fields to values"]),
@@ -628,6 +628,8 @@ def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, ben
     ("arguments", "words"),
     [
         (["run", "tiny.yaml", "--seeds", "0"], ["--seeds", "greater than or equal to 1"]),
+        (["run", "tiny.yaml", "--seeds", "1001"], ["--seeds", "less than or equal to 1000"]),
+        (["run", "tiny.yaml", "--seeds", str(2**63)], ["--seeds", "less than or equal to 1000"]),
         (["run", "tiny.yaml", "--out", "tiny.yaml"], ["--out", "is a file"]),
         (["run", "tiny.yaml", "--sed", "3"], ["No such option: --sed"]),
         (["run"], ["Missing argument"]),
@@ -766,6 +768,69 @@ def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
     assert "error" not in outcome.err
+
+
+def test_ctrl_c_says_at_once_that_a_report_is_drawn_and_the_second_leaves_it(own, bench, monkeypatch):
+    import suites.run
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suites.run, "run_suite", interrupt)
+    monkeypatch.setattr(run_bench, "_report", interrupt)
+    outcome = bench("run", "tiny.yaml", "--cache", "cache")
+    assert outcome.code == 130
+    first, *_, last = outcome.err.strip().splitlines()
+    assert first == "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
+    assert last.startswith("interrupted; what is finished is kept")
+
+
+def test_ctrl_c_within_the_imports_leaves_no_trace(tmp_path):
+    interrupted = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
+    (tmp_path / "typer.py").write_text(interrupted, encoding="utf-8")
+    outcome = ended(started(tmp_path, "run", "quick", PYTHONPATH=str(tmp_path)))
+    assert (outcome.code, outcome.out, outcome.err) == (130, "", "interrupted\n")
+
+
+# ------------------------------------------------------------------------------- names from files, any locale
+
+
+def test_a_name_from_a_file_is_shown_and_does_nothing_to_the_terminal(own, bench):
+    text = 'architectures=[{architecture: dlrm_mlp, config: {"\\e[2J\\e[31m[/x]": 1}}]'
+    check_refusal(
+        bench("cost", "--scale", "tiny.yaml", "--set", text, "--cache", "cache"), [r"\x1b[2J\x1b[31m[/x]"]
+    )
+    schema = (own / "data/schema.yaml").read_text(encoding="utf-8").replace("column: who", "column: nobody")
+    (own / "data/schema.yaml").write_text(schema.replace("name: who", "name: nobody"), encoding="utf-8")
+    log = (own / "data/log.csv").read_text(encoding="utf-8").replace("who,", "who\x1b]0;owned\x07,", 1)
+    (own / "data/log.csv").write_text(log, encoding="utf-8")
+    outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "cache")
+    check_refusal(outcome, ["nobody", r"who\x1b]0;owned\x07"])
+    assert "\x1b" not in outcome.err
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_a_table_is_prepared_and_described_in_a_locale_that_lacks_its_letters(own, locale):
+    words = {"who": "Größe", "item": "用户", "price": "prix (€)"}
+    features = [
+        {**feature, "column": words.get(feature["name"], feature["name"])} for feature in SCHEMA["features"]
+    ]
+    schema = {**SCHEMA, "features": features, "user_id": "Größe", "description": "Žižek 😀"}
+    text = yaml.safe_dump(schema, allow_unicode=True)
+    (own / "data/schema.yaml").write_text(text, encoding="utf-8")
+    log = own_log().with_columns(pl.format("东京{}", "item").alias("item")).rename(words)
+    log.write_csv(own / "data/log.csv")
+    ascii_only = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = ["data", "describe", "data/schema.yaml", "--cache", "cache"]
+    outcome = ended(started(own, *command, **ascii_only))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(r"mine: \u017di\u017eek \U0001f600")
+    assert outcome.out.isascii()
+    assert "\\u2500" not in outcome.out  # lines are drawn of what there is
+    [vocabulary] = own.glob("cache/mine-*/vocabulary/item.parquet")
+    assert {"东京0", "东京29"} <= set(pl.read_parquet(vocabulary).to_series(0))
+    in_utf8 = ended(started(own, *command, PYTHONUTF8="1"))
+    assert in_utf8.out.startswith("mine: Žižek 😀")
 
 
 # --------------------------------------------------------------------------------------- two at the same time

@@ -20,6 +20,7 @@ from harness.architectures import ARCHITECTURES
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "datasets", "files", "harness", "rankmixer", "reports", "suites")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TEXT_READERS = [*MODULES, ROOT / "run_bench.py", *ROOT.glob("docs/*.py"), *ROOT.glob("examples/**/*.py")]
 SHARED = {"__init__", "layers", "cpu_kernels", "cpu_library"}  # of baselines: what is no architecture
 TIMED = ["profile", "models", "--scale"]
 NOT_RUN = {"paper": ["cost", "--scale"], "table6": TIMED, "table6-small": TIMED}
@@ -32,6 +33,34 @@ def named(path: Path) -> str:
 
 def shipped(name: str) -> dict:
     return yaml.safe_load((ROOT / "suites" / f"{name}.yaml").read_text())
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in the encoding of whatever locale it runs under."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = {keyword.arg for keyword in call.keywords}
+    literals = [node.value for node in [*call.args[:2], *(k.value for k in call.keywords if k.arg == "mode")]
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)]  # fmt: skip
+    if name == "open":
+        owner = getattr(getattr(call.func, "value", None), "id", "")
+        is_binary = any("b" in mode and len(mode) <= 3 for mode in literals)
+        return (
+            owner not in ("os", "RowStudy", "tarfile", "zipfile")
+            and not is_binary
+            and "encoding" not in given
+        )
+    if name in ("read_text", "write_text"):  # reports.files.write_text(path, text) is UTF-8 itself
+        return isinstance(call.func, ast.Attribute) and "encoding" not in given
+    is_text = any(k.arg in ("text", "universal_newlines") for k in call.keywords)
+    return name in ("run", "Popen", "check_output") and is_text and "encoding" not in given
+
+
+@pytest.mark.parametrize("path", TEXT_READERS, ids=named)
+def test_text_is_read_and_written_as_utf_8_whatever_the_locale(path):
+    calls = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
+    assert [f"{named(path)}:{call.lineno}" for call in calls if lacks_encoding(call)] == []
 
 
 def parse_command(words: list[str]) -> str:

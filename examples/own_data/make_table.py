@@ -31,7 +31,7 @@ def main(folder: Path) -> Path:
     articles = [draw_article(rng) for _ in range(ARTICLES)]  # in the order of their publication
     activity = [1 / (rank + 10) for rank in range(USERS)]
     path = folder / "impressions.csv"
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in range(ROWS):

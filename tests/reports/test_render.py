@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
+from reports.comparisons import load_comparisons
 from reports.records import RecordError
 from reports.render import render
 from reports.results import COLUMNS
@@ -112,6 +115,38 @@ def test_users_text_is_shown_and_never_markup(mixed_out):
     svg = (mixed_out / "figures" / "differences-kuairand-pure.svg").read_text()
     assert "<b>" not in svg
     assert "no_skip|&lt;b&gt;$x$" in svg
+
+
+def test_control_characters_and_formulas_of_older_records_reach_no_page_figure_or_spreadsheet(tmp_path):
+    variants = ("", "\x1b]0;owned\x07\x1b[31mred", "=1+1", "@x", "\u202etxet")
+    records = [
+        record("rankmixer", seed, variant=variant, tasks=("finish",))
+        for variant in variants
+        for seed in (0, 1)
+    ]
+    for made in records:
+        made["environment"]["cpu"] = "\x9b2J"
+    records += [record("dlrm_mlp", seed, tasks=("finish",)) for seed in (0, 1)]
+    out = write_out(tmp_path, records, description="bell \x07")
+    text = (out / "comparisons.csv").read_text(encoding="utf-8")
+    (out / "comparisons.csv").write_text(
+        text.replace(",=1+1,", ",'=1+1,").replace(",@x,", ",'@x,"), encoding="utf-8"
+    )
+    render(out)
+    files = [path for path in out.rglob("*") if path.suffix in {".md", ".html", ".tex", ".svg", ".csv"}]
+    assert {path.suffix for path in files} == {".md", ".html", ".tex", ".svg", ".csv"}
+    for path in files:
+        if path.name != "comparisons.csv":
+            assert not set(path.read_text(encoding="utf-8")) & set("\x1b\x07\x9b\u202e"), path
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                assert not any(c.startswith(("=", "@", "+")) for row in csv.reader(file) for c in row), path
+    shown = prose(out)
+    assert r"\x1b]0;owned\x07\x1b[31mred" in shown
+    assert "rankmixer (=1+1)" in shown
+    assert {"=1+1", "@x"} <= set(load_comparisons(out)["variant"])
 
 
 def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(tmp_path):

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from datasets.errors import InputError
 from harness.architectures import architecture_class
-from suites.suite import Suite, key_and_value, load_suite, shipped_suites
+from harness.runs import RunSpec
+from suites.suite import Suite, load_suite, shipped_suites
 
 MINIMAL = {
     "name": "mine",
@@ -150,20 +149,6 @@ def test_the_later_of_two_overrides_holds_and_the_command_lines_flags_come_first
     assert [dataset.name for dataset in suite.datasets] == ["other"]
 
 
-@given(st.floats(min_value=1e-300, max_value=1e300, allow_nan=False))
-def test_every_number_as_python_writes_it_is_read_as_that_number(number):
-    key, value = key_and_value("--set", f"budget.flops_per_sample={number!r}")
-    assert key == "budget.flops_per_sample"
-    assert value == number
-
-
-@given(st.integers(min_value=-(10**15), max_value=10**15))
-def test_every_whole_number_stays_one(number):
-    assert key_and_value("--option", f"rows={number}") == ("rows", number)
-    assert key_and_value("--option", f"rows='{number}'") == ("rows", str(number))
-    assert type(key_and_value("--option", f"rows={number}")[1]) is int
-
-
 # ----------------------------------------------------------------------------------------------- refusals
 
 
@@ -199,6 +184,26 @@ def test_every_whole_number_stays_one(number):
         (["datasets=[]"], ["datasets", "at least 1"]),
         (["datasets=[{nam: x}]"], ["datasets.0.nam", "spelling"]),
         (["name=a b"], ["name", "pattern"]),
+        (["name=" + "n" * 300], ["name", "at most 100 characters", "(302 characters)"]),
+        (["seeds=1001"], ["seeds", "less than or equal to 1000", "not 1001"]),
+        (["seeds=9223372036854775808"], ["--set seeds", "too large", "2^63"]),
+        (["seeds=1e19"], ["seeds", "exceeded maximum size"]),
+        (["token_dim=1000000"], ["token_dim", "less than or equal to 65536"]),
+        (["tower_dim=1e9"], ["tower_dim", "less than or equal to 65536"]),
+        (["training.batch_size=1e12"], ["training.batch_size", "less than or equal to 16777216"]),
+        (["training.epochs=1e9"], ["training.epochs", "less than or equal to 100000"]),
+        (["name=2024-13-45"], ["--set name=2024-13-45", "no date", "quote it"]),
+        (["name=2024-10-10"], ["name", "valid string"]),
+        ([f"architectures=[dlrm_mlp, {{architecture: dcn, variant: {'v' * 140}}}]"], ["144", "140 together"]),
+        (
+            ['architectures=[dlrm_mlp, {architecture: dcn, variant: "\\e[31m"}]'],
+            ["architectures.1.variant", r"\x1b"],
+        ),
+        (['architectures=[dlrm_mlp, {architecture: dcn, variant: "a\\nb"}]'], ["variant", r"\n"]),
+        (['architectures=[dlrm_mlp, {architecture: dcn, variant: "\\u202e"}]'], ["variant", r"\u202e"]),
+        (['datasets=["\\e[2J"]'], ["datasets.0.name", r"\x1b"]),
+        (['description="\\a"'], ["description", r"\x07"]),
+        (["datasets=[shortvideo, " + "d" * 5000 + "]"], ["datasets.1.name", "at most 4096"]),
     ],
 )
 def test_a_wrong_override_names_the_flag_or_file_the_field_and_the_fault(suite_file, overrides, words):
@@ -236,6 +241,39 @@ architectures:
     assert plain == {"hidden_dim": 8, "num_layers": 2}
     assert deep == {"hidden_dim": 8, "num_layers": 4}
     assert nested == {"hidden_dim": 16, "num_layers": 4, "moe": {"num_experts": 4}}
+
+
+def test_the_longest_names_make_folders_that_a_file_system_takes(tmp_path):
+    row = {"architecture": "dlrm_mlp", "variant": "v" * 131}
+    suite = load_suite(written(tmp_path, architectures=["dlrm_mlp", row]), ["seeds=1000"])
+    parts = {
+        "dataset": "d" * 64,
+        "architecture": "dlrm_mlp",
+        "variant": suite.architectures[1].variant,
+        "seed": 999,
+    }
+    name = RunSpec.model_construct(**parts).folder_name
+    (tmp_path / f".{name}.lock").touch()
+    (tmp_path / f"{name}.partial").mkdir()
+    assert "140 together" in refusal(
+        written(tmp_path, architectures=["dlrm_mlp", row | {"variant": "v" * 132}])
+    )
+    sizes = {"budget": None, "base": None, "sizes": [{"flops_per_sample": 3e5}]}
+    assert "140 together" in refusal(written(tmp_path, architectures=[row], **sizes))
+
+
+def test_an_override_changes_no_other_row_that_shares_an_anchor(tmp_path):
+    text = yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != "budget"})
+    text += "budget: &size {flops_per_sample: 1000}\nsizes: []\n"
+    text = text.replace("- dcn\n", "- {architecture: dcn, budget: {flops_per_sample: 1000}}\n")
+    text = text.replace("budget: {flops_per_sample: 1000}}", "budget: *size}").replace(
+        "budget: &size {flops_per_sample: 1000}\n", ""
+    )
+    (tmp_path / "mine.yaml").write_text("budget: &size {flops_per_sample: 1000}\n" + text)
+    suite = load_suite(str(tmp_path / "mine.yaml"), ["budget.flops_per_sample=2000"])
+    assert suite.budget is not None
+    assert suite.architectures[1].budget is not None
+    assert (suite.budget.target, suite.architectures[1].budget.target) == (2000, 1000)
 
 
 def test_sizes_make_a_row_of_every_contestant_without_a_budget_of_its_own_for_each_of_them(tmp_path):
