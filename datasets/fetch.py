@@ -8,6 +8,7 @@ exists whole or not at all. What a download brought before it ended is kept, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tarfile
 import zipfile
@@ -15,13 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock, Timeout
-
 from datasets.download import Part, Progress, download
 from datasets.errors import InputError
 from datasets.prepare_folder import publish
+from files.locks import locked
 
-WAIT_SECONDS = 0.5  # between looks whether another process has ended
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,15 @@ def fetch(
 def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process fetches ``folder``; a killed one holds nothing up."""
     path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{folder.name}: another process fetches it; waiting for that one")
-        lock.acquire(poll_interval=WAIT_SECONDS)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            if not stack.enter_context(locked(path, wait=False)):
+                say(f"{folder.name}: another process fetches it; waiting for that one")
+                stack.enter_context(locked(path, wait=True))
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise  # where there are none, the md5 tells whether two disturbed each other
         yield
-    finally:
-        path.unlink(missing_ok=True)  # who has opened it already sees that it is gone, and makes a new one
-        lock.release()
 
 
 def _fetch(

@@ -64,7 +64,8 @@ def open_storage(url: str) -> RDBStorage:
             raise
         raise InputError(_other_version(error, shown)) from None
     except DatabaseErrors as error:
-        raise database_problem(error, url) from None
+        problem = database_problem(error, url)
+        raise problem from problem.__cause__
     except (TypeError, ValueError) as error:  # a driver's, of a field it does not know
         raise InputError(f"{shown}: cannot be used ({masked(str(error), url)}); {EXAMPLES}") from None
 

@@ -6,9 +6,11 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from datasets.errors import InputError
 from datasets.prepare_folder import is_full_disk
@@ -115,6 +117,14 @@ def test_a_full_disk_is_called_full(tmp_path):
     problem = database_problem(caught.value, f"sqlite:///{path}")
     assert "no space left on the disk" in str(problem)
     assert is_full_disk(problem)
+
+
+def test_a_disk_that_is_full_from_the_beginning_is_called_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_connected", lambda *_, **__: (_ for _ in ()).throw(StorageInternalError))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(InputError, match="no space left on the disk") as caught:
+        open_storage(f"sqlite:///{tmp_path}/tune.db")
+    assert is_full_disk(caught.value)
 
 
 def test_braces_in_a_url_are_a_part_of_it(tmp_path):
