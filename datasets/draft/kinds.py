@@ -15,7 +15,7 @@ from datasets.text import WORDS_FOR_MISSING, category, cell, inner
 GROUPS = ("user", "item", "history", "cross", "context")
 FEW, FREE_TEXT = 12, 60  # values of an integer that is a code; characters of a text that nobody repeats
 MOST_LISTED = 100
-SKEWED = 10  # a number whose largest is this many times its mean is a count or an amount
+SKEWED = 5  # a number whose largest is this many times its mean is a count or an amount
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,11 @@ def _group(column: Column, belonging: Belongings, user: str) -> str:
         return "history"
     if of_user and of_item:
         return "cross"
-    if of_user or name in belonging.to_user:
+    if of_user or name in belonging.to_user or (names.has(name, names.PERSON) and not of_item):
         return "user"
+    is_count = column.form in ("integer", "number") and not _is_code(column)
+    if is_count and names.has(name, names.OF_ITEMS) and names.has(name, names.LABEL):
+        return "item" if name in belonging.to_item else "cross"
     if name in belonging.to_item or (of_item and not is_past):
         return "item"
     if names.has(name, names.PAST):

@@ -9,6 +9,18 @@ ITEM = (
     *("item", "video", "article", "product", "goods", "photo", "movie", "film", "song", "track", "news"),
     *("ad", "creative", "content", "sku", "doc", "post", "note", "feed", "hotel", "listing", "book"),
 )
+PERSON = (
+    "age",
+    "gender",
+    "sex",
+    "register",
+    "registered",
+    "registration",
+    "signup",
+    "vip",
+    "occupation",
+    "income",
+)
 OF_ITEMS = ("author", "brand", "category", "cate", "cat", "music", "seller", "shop", "topic", "genre", "tag")
 ID = ("id", "uid", "vid", "iid", "pid", "sku", "code", "hash", "no")
 MOMENT = ("time", "timestamp", "ts", "date", "datetime", "dt", "day", "at", "when", "moment", "ms", "epoch")

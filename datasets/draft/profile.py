@@ -258,10 +258,19 @@ def _is_list_separator(raw: pl.Series, separator: str, counts: dict[str, Any], c
     parts = parts.filter(parts != "")
     if not len(parts) or parts.str.len_chars().mean() > 24:  # type: ignore[operator]
         return False
+    if _are_vectors(texts, parts, separator):
+        return True
     of_words = separator in (",", " ") and bool(parts.str.contains(r"\s").any())
     if separator == " ":
         of_words = of_words or not parts.str.contains(r"^[-+.\deE]+$").all()
     return not of_words and parts.n_unique() < texts.n_unique() * (1 if separator in "|;^#" else 0.7) + 50
+
+
+def _are_vectors(texts: pl.Series, parts: pl.Series, separator: str) -> bool:
+    """Whether every text is the same number of numbers, not all of them whole."""
+    counts = texts.str.count_matches(separator, literal=True)
+    are_numbers = bool(parts.str.contains(NUMBER).all()) and not parts.str.contains(INTEGER).all()
+    return are_numbers and counts.n_unique() == 1
 
 
 def _judged_list(column: Column, separator: str | None, raw: pl.Series) -> Column:

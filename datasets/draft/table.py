@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import polars as pl
@@ -92,15 +92,16 @@ def _patterns(inputs: list[str], home: Path) -> list[str]:
         return names
     common = Path(*_common_parts(names))
     for pattern in (f"{common}/*", f"{common}/**/*"):
-        for ending in {"".join(path.suffixes[-2:]) for path in paths} | {paths[0].suffix}:
+        for ending in ("".join(paths[0].suffixes[-2:]), paths[0].suffix):
             if sorted(map(Path.absolute, expand(home, pattern + ending))) == paths:
                 return [pattern + ending]
     return names
 
 
 def _common_parts(names: list[str]) -> list[str]:
-    parts = [Path(name).parent.parts for name in names]
-    return [level[0] for level in zip(*parts, strict=False) if len(set(level)) == 1]
+    """The folders above all of them."""
+    levels = zip(*(Path(name).parent.parts for name in names), strict=False)
+    return [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
 
 
 def _paths(given: str) -> list[Path]:

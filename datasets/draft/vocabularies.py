@@ -16,6 +16,7 @@ ENOUGH = 200  # categories from which on rare ones are worth leaving out
 RARE_SHARE = 0.02  # of all values, which may be lost to min_count
 MIN_COUNTS = (10, 5, 3, 2)
 COVERED = 0.5
+MANY = 20  # categories that have no business in common with others by chance
 FEWEST = 5  # categories below which nothing follows from having them in common
 
 
@@ -64,13 +65,12 @@ def _likeness(draft: Draft, other: str, counts: Mapping[str, pl.DataFrame]) -> f
     alike = _likeness_of_names(name, other)
     if draft.column.form != "list":
         are_ids = names.has(name, names.ID) and names.has(other, names.ID)
-        if not (alike and are_ids) or counts[name].height > counts[other].height:
+        if not (alike == 1 and are_ids) or counts[name].height > counts[other].height:
             return 0.0
     inside = _inside(counts[name], counts[other])
     covered = inside * counts[name].height / counts[other].height
-    if inside < COVERED or (not alike and covered < COVERED / 2):
-        return 0.0
-    return inside + covered + 2 * alike
+    is_evident = covered >= COVERED / 2 and counts[name].height >= MANY
+    return inside + covered + 2 * alike if inside >= COVERED and (alike or is_evident) else 0.0
 
 
 def _inside(one: pl.DataFrame, other: pl.DataFrame) -> float:
