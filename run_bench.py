@@ -405,6 +405,49 @@ def data_describe(
     say(render(describe(_prepare(name, data_root, options, cache, rebuild))))
 
 
+@data_app.command("init")
+def data_init(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILES...", help="Your table's files, folders or patterns.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The schema to write.")
+    ] = Path("schema.yaml"),
+    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="Whose row it is.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="When the row happened.")] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="COLUMN|'NAME: EXPRESSION'", help="What is to be predicted; repeatable."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a schema that is there.")] = False,
+) -> None:
+    """Draft the schema of your own table, with the reasons as comments; read it before you use it."""
+    from datasets.draft.draft import Wishes, draft, refuse_to_overwrite, write
+
+    refuse_to_overwrite(output, force)
+    with _shown_progress() as report:
+        drafted = draft(files, output, Wishes(user, time, tuple(labels or ())), report)
+    write(drafted, output, force)
+    for what, why in drafted.check:
+        print(f"{what}: {why}")
+    print(f"schema: {output} (check it by eye, then: data describe {output})")
+
+
+@contextlib.contextmanager
+def _shown_progress():
+    """A bar on stderr where that is a terminal, moved by calls with what is done and which share of it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(bar, description=escape(what), completed=share)
+
+
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
     from datasets.catalog import prepare_dataset
     from datasets.yaml_files import key_and_value

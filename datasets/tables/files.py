@@ -55,16 +55,21 @@ def find_files(schema_file: Path, schema: Schema) -> list[TableFile]:
     Raises InputError where a pattern matches nothing, what it matches is no readable file or of an unknown
     format, formats are mixed, or one file is found under two names.
     """
+    return table_files(schema_file, schema.files)
+
+
+def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
+    """As :func:`find_files`, for patterns that are not yet a schema's."""
     folder = schema_file.parent
     paths: set[Path] = set()
-    for pattern in schema.files:
+    for pattern in patterns:
         matches = expand(folder, pattern)
         if not matches:
             raise InputError(
                 f"{schema_file}: files: {pattern!r} matches no file in {folder.absolute()}; mend the pattern"
             )
         paths.update(matches)
-    if not schema.files:
+    if not patterns:
         paths.update(path for path in _children(folder, "*") if format_of(path) is not None)
         if not paths:
             raise InputError(

@@ -42,7 +42,7 @@ def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) 
     return pl.concat(
         [
             frame.select(
-                *(_as_agreed(column, found[column], agreed[column]) for column in columns),
+                *(as_agreed(column, found[column], agreed[column]) for column in columns),
                 pl.lit(number, pl.UInt32).alias(FILE_COLUMN),
                 pl.col(LINE_COLUMN).cast(pl.Int64),
             )
@@ -73,7 +73,7 @@ def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFra
     )
 
 
-def _as_agreed(column: str, dtype: pl.DataType, agreed: pl.DataType) -> pl.Expr:
+def as_agreed(column: str, dtype: pl.DataType, agreed: pl.DataType) -> pl.Expr:
     value = pl.col(column)
     if dtype == agreed:
         return value
