@@ -65,7 +65,10 @@ def _bound(
         ) from None
     if schema.time_unit is not None and not dtype.is_temporal():
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-        return since // timedelta(microseconds=1) * UNITS[schema.time_unit] // 10**6
+        whole, rest = divmod(since // timedelta(microseconds=1) * UNITS[schema.time_unit], 10**6)
+        if rest and not dtype.is_float():
+            raise _too_fine(field, value, f"integers of {schema.time_unit}")
+        return whole + rest / 10**6 if rest else whole
     zone = getattr(dtype, "time_zone", None)
     if moment.tzinfo is not None and zone is None:
         raise InputError(f"{field} names a time zone, which the time column lacks; leave it out")
@@ -74,7 +77,18 @@ def _bound(
             f"{field} is {value!r} without a zone, but times carry one ({text.time_offset}); write it as "
             f'"{moment.isoformat()}{text.time_offset}" if that clock is meant'
         )
-    return _in_zone(moment, zone, field).cast(dtype).to_physical()[0]
+    exact = _in_zone(moment, zone, field)
+    try:
+        bound = exact.cast(dtype)
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{field} is {value!r}, beyond what the time column's {dtype} can hold") from None
+    if bound.cast(exact.dtype)[0] != exact[0]:
+        raise _too_fine(field, value, str(dtype))
+    return bound.to_physical()[0]
+
+
+def _too_fine(field: str, value: str, held: str) -> InputError:
+    return InputError(f"{field} is {value!r}, but the time column holds {held}, less fine; round the bound")
 
 
 def _wanted_number(value: object) -> str:

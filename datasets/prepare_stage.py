@@ -20,7 +20,17 @@ from datasets.errors import InputError
 from datasets.expression_labels import Operand, label_expression
 from datasets.expressions import operands_of
 from datasets.schema import ColumnSplit, Feature, Schema, Task
-from datasets.text import TextFacts, category, cell, elements, first_line, inner, number, time
+from datasets.text import (
+    TextFacts,
+    category,
+    cell,
+    elements,
+    first_line,
+    inner,
+    number,
+    time,
+    without_missing,
+)
 from datasets.vectors import check_vectors, vector_column
 
 RUN_ROWS = 131_072
@@ -85,13 +95,12 @@ def staged_columns(
         if text is not None and kind == pl.String:
             value = number(cell(pl.col(column), schema.missing))
         else:
-            value = _number(column, kind, f"{where}: {what}")
+            value = _number(column, kind, f"{where}: {what}", schema.missing)
         return pl.when(value.is_not_nan() if keep_infinite else value.is_finite()).then(value)
 
     def single(column: str, what: str, target: pl.DataType) -> pl.Expr:
         kind = dtype(column, what)
-        value = cell(pl.col(column), schema.missing) if kind == pl.String else pl.col(column)
-        return category(value, kind, target)
+        return category(without_missing(pl.col(column), kind, schema.missing), kind, target)
 
     targets = _vocabulary_types(schema, dtype, where, text)
     columns = []
@@ -143,11 +152,10 @@ def _computed_label(
     assert task.expression is not None, "the label is computed"
     operands: dict[str, Operand] = {}
     for column, wanted in operands_of(task.expression).items():
-        kind, value = dtype(column, f"task {task.name!r}"), pl.col(column)
-        if kind == pl.String:
-            value = cell(value, missing)
-            if wanted == "number" and text is not None:
-                value, kind = number(value), pl.Float64()
+        kind = dtype(column, f"task {task.name!r}")
+        value = without_missing(pl.col(column), kind, missing)
+        if kind == pl.String and wanted == "number" and text is not None:
+            value, kind = number(value), pl.Float64()
         operands[column] = Operand(value, kind)
     return label_expression(task.expression, operands, where)
 
@@ -194,7 +202,7 @@ def _element_type(feature: Feature, dtype: pl.DataType, where: str, is_cut: bool
         hint = "add 'separator: \",\"'" if dtype == pl.String else "choose a column of lists"
         raise InputError(f"{what} holds no lists but {dtype}; {hint} or make it categorical")
     element = inner(dtype) if listed else dtype
-    if element.is_nested() or element in (pl.Binary, pl.Object):
+    if element.is_nested() or element in (pl.Binary, pl.Object, pl.Time, pl.Duration):
         raise InputError(f"{what} is of type {dtype}, which is no category; give integers, text or booleans")
     return element
 
@@ -219,7 +227,7 @@ def _list(
         element = pl.String()
         notation = text.lists[feature.name] if text is not None else "separated"
         values = elements(cell(values, missing), notation, feature.separator)
-    one = pl.element() if element != pl.String else cell(pl.element(), missing)
+    one = without_missing(pl.element(), element, missing)
     values = values.list.eval(category(one, element, target))
     if feature.kind == "sequence":
         values = values.list.tail(feature.max_length)
@@ -228,13 +236,13 @@ def _list(
     return values.fill_null([])
 
 
-def _number(column: str, dtype: pl.DataType, what: str) -> pl.Expr:
+def _number(column: str, dtype: pl.DataType, what: str, missing: list[str] | None) -> pl.Expr:
     """A number of any type as float64; a missing one may be NaN."""
     if not (dtype.is_numeric() or dtype == pl.Boolean or dtype == pl.Null):
         raise InputError(
             f"{what}: column {column!r} holds {dtype}, not numbers; mend the column or choose another"
         )
-    return pl.col(column).cast(pl.Float64)
+    return without_missing(pl.col(column), dtype, missing).cast(pl.Float64)
 
 
 def _time(schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None) -> pl.Expr:
@@ -242,9 +250,9 @@ def _time(schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None)
     kind = time_type(schema, types, text)
     assert schema.time is not None, "there is a time column"
     assert kind is not None, "and so it has a type"
-    value = pl.col(schema.time)
+    value = without_missing(pl.col(schema.time), types[schema.time], schema.missing)
     if types[schema.time] == pl.String:
-        value = time(cell(value, schema.missing), kind)
+        value = time(value, kind)
     return value.cast(kind).to_physical().cast(pl.Float64 if kind.is_float() else pl.Int64)
 
 
@@ -258,7 +266,7 @@ def time_type(
     dtype = _column_type(types, schema.time, where, "time")
     if dtype == pl.String and text is not None and text.time is not None:
         dtype = text.time
-    if dtype.is_integer() and dtype not in _WIDE_INTEGERS:
+    if dtype.is_integer():
         return pl.Int64()
     if dtype.is_float():
         return pl.Float64()

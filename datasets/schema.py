@@ -247,6 +247,10 @@ class SingleFeatureBaseline(_Strict):
     column: Column
 
 
+def _may_separate(separator: str) -> bool:
+    return len(separator) == 1 and "\0" < separator < "\x80" and separator not in "\"'\\\r\n"
+
+
 class Csv(_Strict):
     """How delimited text files are written, where it is not a comma, double quotes and a header line.
 
@@ -255,7 +259,7 @@ class Csv(_Strict):
     names all fields of files without a header line.
     """
 
-    separator: str | None = Field(None, pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")
+    separator: str | None = None
     quote: Literal['"', "'", "none"] = '"'
     escape: Literal["backslash", "none"] | None = None
     columns: list[str] = Field(default_factory=list)
@@ -265,11 +269,14 @@ class Csv(_Strict):
     def _can_be_read(self) -> Csv:
         if twice := _given_twice(self.columns):
             raise ValueError(f"columns names {twice!r} twice; name each field once")
-        if self.separator is not None and self.separator in ('"', "'", "\\"):
-            raise ValueError(f"separator {self.separator!r} is a quote or a backslash; choose another")
+        if self.separator is not None and not _may_separate(self.separator):
+            raise ValueError(
+                f"separator {self.separator!r} must be one character of ASCII and no quote, backslash or "
+                "line end; write the file with another"
+            )
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            codecs.getincrementaldecoder(self.encoding)().decode(b"a").encode()
+        except (LookupError, TypeError, ValueError, AttributeError):
             raise ValueError(
                 f"encoding {self.encoding!r} is unknown; write utf-8, latin-1, gbk ..."
             ) from None
@@ -283,7 +290,7 @@ class Schema(_Strict):
     ``tier`` names a column of user-activity tiers 0 (low), 1 (middle), 2 (high); if absent,
     preparation computes terciles of users by their number of training rows.
     ``time_unit`` says what the integers of a time column count since 1970 (UTC), so that the bounds of a
-    split by time can be dates. ``missing`` lists the words that stand for a missing value in text, beside
+    split by time can be dates. ``missing`` lists the words and numbers that stand for a missing value, beside
     empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
     ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
     """

@@ -2,26 +2,29 @@
 
 The rules are the same for a cell of a CSV file, a value of a JSON line and a text column of parquet:
 
-- whitespace around a value does not count; empty text is missing, and so are the schema's ``missing`` words;
+- whitespace around a value does not count; empty text is missing, and so are the schema's ``missing`` words,
+  whose numbers are missing in columns of numbers, too;
 - a category is what is written, but a whole number loses its ".0": "7.0" is "7" and "007" is not "7";
-- a number is written with digits, a point and an exponent; true and false are 1 and 0.
+- a number is written with the digits 0 to 9, a point and an exponent; true and false are 1 and 0.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+# [0-9] and not \d, which is any digit of Unicode: polars reads no number from Arabic or full-width ones.
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 BOOLEAN = r"(?i)^(true|false)$"
-WHOLE_FLOAT = r"^(-?\d+)\.0*$"
-INTEGER = r"^(0|-?[1-9]\d{0,17})$"  # canonical, and within 64 bits
+WHOLE_FLOAT = r"^(-?[0-9]+)\.0*$"
+INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"  # canonical
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 # Words that programs write for a missing value; as a category they are one only where the schema says so.
 WORDS_FOR_MISSING = (
@@ -30,8 +33,9 @@ WORDS_FOR_MISSING = (
 )
 
 WORDS_IN_BRACKETS = ("null", "NULL", "None", "nan", "NaN")
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
-Notation = Literal["separated", "terminated", "brackets", "spaced", "quoted"]
+Notation = Literal["separated", "terminated", "enclosed", "brackets", "cut in brackets", "spaced", "quoted"]
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,43 @@ class TextFacts:
 
 
 def cell(value: pl.Expr, missing: Sequence[str] | None) -> pl.Expr:
-    """The text without the whitespace around it; null where it is empty or one of the ``missing`` words."""
+    """The text without the whitespace around it; null where it is empty or one of the ``missing`` words.
+
+    A word that is a whole number stands for its float, too: -1 for "-1.0" as well.
+    """
     text = value.str.strip_chars()
-    return pl.when(~text.is_in(["", *(missing or [])])).then(text)
+    kept = ~text.is_in(["", *(missing or [])])
+    if numbers := _numbers(missing):
+        kept &= ~text.str.replace(WHOLE_FLOAT, "$1").is_in(numbers)
+    return pl.when(kept).then(text)
+
+
+def without_missing(value: pl.Expr, dtype: pl.DataType, missing: Sequence[str] | None) -> pl.Expr:
+    """A value of any type; null where it is one of the ``missing`` words, be it text or a number."""
+    if dtype == pl.String:
+        return cell(value, missing)
+    numbers = _numbers(missing)
+    if not numbers or not dtype.is_numeric():
+        return value
+    is_missing = category(value, dtype, pl.String()).is_in(numbers).fill_null(False)
+    return pl.when(~is_missing).then(value)
+
+
+def _numbers(missing: Sequence[str] | None) -> list[str]:
+    return [re.sub(WHOLE_FLOAT, r"\1", word) for word in missing or [] if re.match(NUMBER, word)]
 
 
 def is_no_number(text: pl.Expr) -> pl.Expr:
-    """Whether a cell that is not missing is neither a number nor true or false."""
-    is_one = text.str.contains(NUMBER) | text.str.contains(NOT_FINITE) | text.str.contains(BOOLEAN)
-    return text.is_not_null() & ~is_one
+    """Whether a cell that is not missing is neither a number that a float64 can hold nor true or false."""
+    is_number = text.str.contains(NUMBER) & text.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+    is_word = text.str.contains(NOT_FINITE) | text.str.contains(BOOLEAN)
+    return text.is_not_null() & ~is_number & ~is_word
+
+
+def is_no_integer(text: pl.Expr) -> pl.Expr:
+    """Whether a category that is not missing is no integer of 64 bits as a program writes it."""
+    is_integer = text.str.contains(INTEGER) & text.cast(pl.Int64, strict=False).is_not_null()
+    return text.is_not_null() & ~is_integer
 
 
 def number(text: pl.Expr) -> pl.Expr:
@@ -93,35 +125,57 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
     """The elements of a cell as a list of text, each cleaned as a cell is; a missing cell has no list.
 
     ``separated``: cut at ``separator``. ``terminated``: the last element has one behind it, too.
-    ``brackets``: [1, 2], (1, 2) or {1, 2}. ``spaced``: [1 2], as numpy prints it. ``quoted``: brackets
-    around quoted text, as JSON or Python writes it. Within brackets null, None and NaN are missing.
+    ``enclosed``: so has the first before it. ``brackets``: [1, 2], (1, 2) or {1, 2}. ``cut in brackets``:
+    [1|2], cut at ``separator``. ``spaced``: [1 2], as numpy prints it. ``quoted``: brackets around quoted
+    text, as JSON, Python or numpy writes it. Within brackets null, None and NaN are missing.
     """
     if notation == "quoted":
         return text.map_elements(quoted_elements, return_dtype=pl.List(pl.String))
-    if notation in ("brackets", "spaced"):
+    if notation in ("brackets", "cut in brackets", "spaced"):
         body = text.str.slice(1, text.str.len_chars() - 2).str.strip_chars()
-        cut = (body.str.replace_all(r"\s+", ",") if notation == "spaced" else body).str.split(",")
+        if notation == "spaced":
+            body = body.str.replace_all(r"\s+", ",")
+        if notation == "brackets":
+            body = body.str.strip_suffix(",")  # Python's tuple of one, (7,)
+        cut = body.str.split(separator or "," if notation == "cut in brackets" else ",")
         listed = pl.when(body != "").then(cut).when(text.is_not_null()).then(pl.lit([], pl.List(pl.String)))
         return listed.list.eval(cell(pl.element(), WORDS_IN_BRACKETS))
     assert separator is not None, "text is cut by a separator"
-    if notation == "terminated":
+    if notation in ("terminated", "enclosed"):
         text = text.str.strip_suffix(separator)
+    if notation == "enclosed":
+        text = text.str.strip_prefix(separator)
     return text.str.split(separator).list.eval(cell(pl.element(), None))
 
 
 def quoted_elements(text: str) -> list[str | None] | None:
-    """The elements of a JSON or Python list; None where it is neither, or holds lists itself."""
+    """The elements of a JSON, Python or numpy list; None where it is none, or holds lists itself."""
     try:
         found = json.loads(text, parse_int=str, parse_float=str)  # numbers stay as they are written
     except (ValueError, RecursionError):
-        try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            return None
-    nested = (list, tuple, dict, set)
-    if not isinstance(found, list | tuple | set) or any(isinstance(value, nested) for value in found):
+        found = _python_elements(text)
+    if not isinstance(found, list | tuple) or not all(_is_single(value) for value in found):
         return None
     return [None if value is None or value != value else str(value).strip() or None for value in found]
+
+
+def _python_elements(text: str) -> object:
+    """Python's lists, tuples and sets (in the order written), and numpy's: ['a' 'b']."""
+    marks = QUOTED.sub("'", text)
+    if re.search(r"'\s*'", marks):  # which Python would join to one text
+        if "," in marks:
+            return None
+        text = "[" + ",".join(QUOTED.findall(text)) + "]" if re.fullmatch(r"\[['\s]*\]", marks) else ""
+    if text.startswith("{"):
+        text = "[" + text[1:-1] + "]"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+
+
+def _is_single(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def time(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -131,11 +185,13 @@ def time(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.Date:
         return text.str.to_date("%Y-%m-%d", strict=False)
     whole = text.str.replace("T", " ", literal=True).str.replace(r"^(\S+ \d\d:\d\d)($|[^:\d])", "$1:00$2")
-    if getattr(dtype, "time_zone", None) is None:
-        return whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    assert isinstance(dtype, pl.Datetime), "a time is a number, a date or a datetime"
+    unit = dtype.time_unit
+    if dtype.time_zone is None:
+        return whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit=unit, strict=False)
     zoned = whole.str.replace(r" ?Z$", "+00:00").str.replace(r" ([+-]\d\d:?\d\d)$", "$1")
     zoned = zoned.str.replace(r"([+-]\d\d)(\d\d)$", "$1:$2")
-    return zoned.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
+    return zoned.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", time_unit=unit, time_zone="UTC", strict=False)
 
 
 def inner(dtype: pl.DataType) -> pl.DataType:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from datasets.errors import InputError
 from datasets.schema import Feature, Schema
-from datasets.text import TextFacts, cell, elements, inner, number
+from datasets.text import TextFacts, cell, elements, inner, number, without_missing
 
 
 def vector_column(
@@ -38,6 +38,8 @@ def vector_column(
             f"{where}: feature {feature.name!r} (vector): column {feature.source_column!r} holds {dtype}, "
             "not lists of numbers; choose another column or kind"
         )
+    elif missing:
+        values = values.list.eval(without_missing(pl.element(), element, missing))
     values = values.cast(pl.List(pl.Float64)).list.eval(pl.element().fill_nan(None))
     return pl.when(values.list.drop_nulls().list.len() > 0).then(values)
 

@@ -16,7 +16,7 @@ import polars as pl
 from datasets.errors import InputError
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
-from datasets.tables.columns import uses, wanted_columns
+from datasets.tables.columns import FILE_COLUMN, uses, wanted_columns
 from datasets.tables.delimited import delimited_to_parquet
 from datasets.tables.facts import RawTable, text_facts
 from datasets.tables.files import TableFile, find_files
@@ -77,28 +77,29 @@ class OwnTable:
                 "the file"
             ) from None
         names = {"files": ", ".join(file.name for file in self.files)}
-        return Source(
-            self.schema,
-            raw.frame,
-            identity,
-            names | self._copies() | notes | _computed_labels(self.schema),
-            facts,
-            self.check_unchanged,
-        )
+        notes = names | self._copies() | self._empty(raw) | notes | _computed_labels(self.schema)
+        return Source(self.schema, raw.frame, identity, notes, facts, self.check_unchanged)
 
     def _raw(self, scratch: Path) -> RawTable:
         wanted = uses(self.schema)
         places: dict[str, Path] = {}
         for number, file in enumerate(self.files):
-            own = {c: what for c, what in wanted_columns(wanted).items() if c not in file.partition}
             target = scratch / f"{number:06d}.parquet"
             if file.format == "csv":
-                delimited_to_parquet(file, self.schema.csv, own, target)
+                delimited_to_parquet(file, self.schema.csv, wanted_columns(wanted), target)
             elif file.format == "json lines":
-                json_lines_to_parquet(file, own, target)
+                json_lines_to_parquet(file, wanted_columns(wanted), target)
             places[file.name] = file.path if file.format == "parquet" else target
         frame = joined(self.files, places, wanted)
         return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()))
+
+    def _empty(self, raw: RawTable) -> dict[str, int | float | str]:
+        """Files without rows, as Spark writes them; InputError where all are."""
+        filled = set(raw.frame.select(pl.col(FILE_COLUMN).unique()).collect(engine="streaming")[FILE_COLUMN])
+        empty = [file.name for number, file in enumerate(self.files) if number not in filled]
+        if not filled:
+            raise InputError(f"{self.schema_file}: files: no file has any rows ({empty[0]}); fill them")
+        return {"files without rows": ", ".join(empty)} if empty else {}
 
     def _copies(self) -> dict[str, int | float | str]:
         counts = Counter(file["sha256"] for file in self.identity["files"])

@@ -11,7 +11,6 @@ from datasets.errors import InputError
 from datasets.tables.files import TableFile
 
 BLOCK_BYTES = 1 << 24
-LINE_COLUMN = "@line"
 MAGIC = {
     b"PAR1": "a parquet file; rename it to .parquet",
     b"\x1f\x8b": "packed by gzip; rename it to end in .gz",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from datasets.errors import InputError
 from datasets.expressions import operands_of
 from datasets.schema import ColumnSplit, Feature, Schema, Task
 
+FILE_COLUMN, LINE_COLUMN = "@file", "@line"  # where a row stands
 Role = Literal["number", "category", "list", "vector", "time", "word", "text"]
 
 
@@ -23,7 +25,22 @@ class Use:
 
 
 def uses(schema: Schema) -> list[Use]:
-    """Every use of a raw column, in the order of the schema's fields."""
+    """Every use of a raw column, in the order of the schema's fields.
+
+    Raises InputError on a column whose name means something else where tables are read.
+    """
+    found = _uses(schema)
+    for use in found:
+        is_pattern = use.column == "*" or (use.column.startswith("^") and use.column.endswith("$"))
+        if is_pattern or use.column in (LINE_COLUMN, FILE_COLUMN):
+            raise InputError(
+                f"dataset {schema.name!r}: {use.what} needs column {use.column!r}, a name that has another "
+                "meaning here; rename the column in the table"
+            )
+    return found
+
+
+def _uses(schema: Schema) -> list[Use]:
     found = [_feature_use(feature) for feature in schema.features]
     for task in schema.tasks:
         for column, held in _columns_of(task).items():

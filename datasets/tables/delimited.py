@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from datasets.errors import InputError
 from datasets.schema import Csv
-from datasets.tables.blocks import LINE_COLUMN, text_blocks
+from datasets.tables.blocks import text_blocks
+from datasets.tables.columns import LINE_COLUMN
 from datasets.tables.files import TableFile
 
 MOST_RECORD_BYTES = 1 << 26  # a record beyond this is a quote that was never closed
@@ -74,14 +75,12 @@ def delimited_to_parquet(file: TableFile, settings: Csv, wanted: Mapping[str, st
     """
     reader = _Reader(file, settings, wanted)
     with pq.ParquetWriter(target, reader.schema, compression="lz4") as writer:
-        rows = 0
         for table in reader.tables():
             writer.write_table(table)
-            rows += table.num_rows
-    if not reader.header:
-        raise InputError(f"{file.path}: cannot be read: it is empty; fill it or leave it out")
-    if not rows:
-        raise InputError(f"{file.path}: has a header but no rows; fill it or leave it out")
+    if not reader.header and not settings.columns:
+        raise InputError(
+            f"{file.path}: cannot be read: it is empty, without even a header; fill it or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,11 @@ class _Reader:
 
     def __init__(self, file: TableFile, settings: Csv, wanted: Mapping[str, str]) -> None:
         self.file, self.settings, self.wanted = file, settings, wanted
+        columns = [name for name in wanted if name not in file.partition]
         self.dialect = Dialect.of(settings, file.path)
         self.header: list[str] = []
         self._header_line = b""
-        fields = [pa.field(name, pa.large_string()) for name in wanted]
+        fields = [pa.field(name, pa.large_string()) for name in columns]
         self.schema = pa.schema([*fields, (LINE_COLUMN, pa.int64())])
 
     def tables(self) -> Iterator[pa.Table]:
@@ -198,7 +198,8 @@ class _Reader:
 
     def _parsed(self, stretch: _Stretch) -> pa.Table:
         starts = stretch.records.starts
-        places = {str(self.header.index(column)): column for column in self.wanted}
+        columns = [name for name in self.schema.names if name != LINE_COLUMN]
+        places = {str(self.header.index(column)): column for column in columns}
         quote, escape = self.dialect.quote, self.dialect.escape
         try:
             table = pyarrow.csv.read_csv(
@@ -315,8 +316,15 @@ def _check_returns(text: np.ndarray, outside: np.ndarray, end: int) -> None:
 
 
 def require_columns(file: TableFile, header: list[str], wanted: Mapping[str, str], may_guess: bool) -> None:
-    """InputError where a wanted column is absent, or is there twice."""
+    """InputError where a wanted column is neither in the file nor its folder's name, or is there twice."""
     for column, what in wanted.items():
+        if column in file.partition:
+            if column in header:
+                raise InputError(
+                    f"{file.path}: column {column!r} is in the file and in its folder's name; rename the "
+                    "folder's"
+                )
+            continue
         if header.count(column) > 1:
             raise InputError(
                 f"{file.path}: has {header.count(column)} columns named {column!r}; rename others"
@@ -332,7 +340,7 @@ def require_columns(file: TableFile, header: list[str], wanted: Mapping[str, str
 def _hint(header: list[str], column: str, may_guess: bool) -> str:
     similar = [name for name in header if name.strip().casefold() == column.strip().casefold()]
     if similar:
-        return f" (say 'column: {similar[0]!r}' if that is meant)"
+        return f" (say column: {similar[0]!r} if that is meant)"
     if may_guess and len(header) == 1:
         for separator, words in SEPARATORS.items():
             if separator in header[0]:

@@ -76,7 +76,8 @@ def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
                 f"{schema_file}: there is no *.parquet or *.csv beside it (nor .tsv or .jsonl); "
                 "add one or name 'files:'"
             )
-    files = [_table_file(schema_file, path) for path in sorted(paths)]
+    named = {file.name: file for file in (_table_file(schema_file, path) for path in sorted(paths))}
+    files = list(named.values())
     _check_one_format(schema_file, files)
     _check_no_file_twice(schema_file, files)
     return files
@@ -163,6 +164,8 @@ def _partition(name: str) -> dict[str, str | None]:
     for folder in Path(name).parts[:-1]:
         key, equals, value = folder.partition("=")
         if key and equals:
+            if unquote(key) in found:
+                raise InputError(f"{name}: two of its folders give {key!r} a value; rename one")
             found[unquote(key)] = None if value == HIVE_NULL else unquote(value)
     return found
 
@@ -180,9 +183,10 @@ def _check_one_format(schema_file: Path, files: list[TableFile]) -> None:
 
 
 def _check_no_file_twice(schema_file: Path, files: list[TableFile]) -> None:
-    first: dict[str, TableFile] = {}
+    first: dict[tuple[int, int], TableFile] = {}
     for file in files:
-        other = first.setdefault(os.path.realpath(file.path), file)
+        found = file.path.stat()
+        other = first.setdefault((found.st_dev, found.st_ino), file)
         if other is not file:
             raise InputError(
                 f"{schema_file}: files: {other.name} and {file.name} are one file under two names, whose "

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.errors import InputError
-from datasets.tables.blocks import LINE_COLUMN, text_blocks
+from datasets.tables.blocks import text_blocks
+from datasets.tables.columns import LINE_COLUMN
 from datasets.tables.delimited import require_columns
 from datasets.tables.files import TableFile
 
@@ -27,7 +28,7 @@ def json_lines_to_parquet(file: TableFile, wanted: Mapping[str, str], target: Pa
     """
     kinds: dict[str, str] = {}  # of a column, "list" or "value", once a line has told
     found: dict[str, None] = {}
-    columns = list(wanted)
+    columns = [name for name in wanted if name not in file.partition]
     rows = _records(file, set(columns), kinds, found)
     parts = iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
     # Whether a column holds lists may be told by the last line, so values are kept as JSON until then.
@@ -39,9 +40,8 @@ def json_lines_to_parquet(file: TableFile, wanted: Mapping[str, str], target: Pa
             count += len(part)
             table = {name: [row.get(name) for _, row in part] for name in columns}
             writer.write_table(pa.table({**table, LINE_COLUMN: [line for line, _ in part]}, schema=loose))
-    if not count:
-        raise InputError(f"{file.path}: has no rows; fill it or leave it out")
-    require_columns(file, list(found), wanted, may_guess=False)
+    if count:
+        require_columns(file, list(found), wanted, may_guess=False)
     _with_lists(scratch, target, columns, kinds)
     scratch.unlink()
 
@@ -74,6 +74,11 @@ def _records(
             raise InputError(f"{file.path}: line {number}: is no JSON object ({error}); {mend}") from None
         if not isinstance(record, dict):
             raise InputError(f"{file.path}: line {number}: is no JSON object; write one object a line")
+        if r"\u" in text.decode() and any(_is_no_unicode(record.get(name)) for name in columns):
+            raise InputError(
+                f"{file.path}: line {number}: holds half of a pair of surrogates (as \\ud800), which is no "
+                "character; mend it"
+            )
         found.update(dict.fromkeys(record))
         yield (
             number,
@@ -83,6 +88,10 @@ def _records(
                 if name in columns
             },
         )
+
+
+def _is_no_unicode(value: Any) -> bool:
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in str(value))
 
 
 class _Literal(str):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from datasets.errors import InputError
-from datasets.tables.blocks import LINE_COLUMN
-from datasets.tables.columns import Role, Use, wanted_columns
+from datasets.tables.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_columns
 from datasets.tables.delimited import require_columns
 from datasets.tables.files import TableFile
-from datasets.tables.types import agreed_type
+from datasets.tables.types import agreed_type, simple
 from datasets.text import category, first_line, inner
 
-FILE_COLUMN = "@file"
 EXACT_INTEGERS: dict[type, int] = {
+    pl.Float16: 2**11,
     pl.Float32: 2**24,
     pl.Float64: 2**53,
 }  # beyond, a float stands for several integers
@@ -39,6 +40,7 @@ def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) 
     ids = [use for use in uses if use.role in ("category", "list")]
     for file, frame, found in zip(files, frames, types, strict=True):
         _check_exact_ids(file, frame, found, ids, named)
+        _check_bytes_are_text(file, frame, found)
     return pl.concat(
         [
             frame.select(
@@ -54,23 +56,42 @@ def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) 
 
 def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFrame:
     try:
+        _check_zones(file, pq.read_schema(place))
         frame = pl.scan_parquet(place, glob=False, hive_partitioning=False)
         header = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file.path}: cannot be read as a parquet table ({first_line(error)}); mend the file"
         ) from None
-    for name in file.partition:
-        if name in wanted and name in header:
-            raise InputError(
-                f"{file.path}: column {name!r} is in the file and in its folder's name; rename the folder's"
-            )
-    require_columns(file, [*header, *file.partition], wanted, may_guess=False)
-    if LINE_COLUMN not in header:
-        frame = frame.with_row_index(LINE_COLUMN)
+    if file.format == "parquet":
+        require_columns(file, header, wanted, may_guess=False)
+        frame = frame.select(name for name in wanted if name in header).with_row_index(LINE_COLUMN)
     return frame.with_columns(
         pl.lit(value, pl.String).alias(name) for name, value in file.partition.items() if name in wanted
     )
+
+
+def _check_zones(file: TableFile, schema: pa.Schema) -> None:
+    """Polars ends the whole process at a zone that it does not know, even in a column that nobody reads."""
+    for field in schema:
+        for zone in _zones(field.type):
+            try:
+                pl.Series([0]).cast(pl.Datetime("us", zone))
+            except pl.exceptions.PolarsError:
+                raise InputError(
+                    f"{file.path}: column {field.name!r} has the time zone {zone!r}, which is unknown; write "
+                    "it in UTC"
+                ) from None
+
+
+def _zones(dtype: pa.DataType) -> Iterator[str]:
+    if pa.types.is_timestamp(dtype) and dtype.tz is not None:
+        yield dtype.tz
+    if pa.types.is_struct(dtype):
+        for number in range(dtype.num_fields):
+            yield from _zones(dtype.field(number).type)
+    elif hasattr(dtype, "value_type"):
+        yield from _zones(dtype.value_type)
 
 
 def as_agreed(column: str, dtype: pl.DataType, agreed: pl.DataType) -> pl.Expr:
@@ -105,8 +126,9 @@ def _check_exact_ids(
             continue
         value = pl.col(use.column)
         if listed:
-            value = value.cast(pl.List(element)).list.eval(pl.element().abs()).list.max()
-        wrong.append((use, element, limit, value.abs() >= limit))
+            finite = pl.when(pl.element().is_finite()).then(pl.element().abs())
+            value = value.cast(pl.List(element)).list.eval(finite).list.max()
+        wrong.append((use, element, limit, value.is_finite() & (value.abs() >= limit)))
     if not wrong:
         return
     found = frame.select(condition.any().alias(str(n)) for n, (*_, condition) in enumerate(wrong)).collect(
@@ -121,3 +143,17 @@ def _check_exact_ids(
                 f"{limit:,} and more, where one float is several integers, but {use.what} needs exact "
                 "ids; write it as integers in every file"
             )
+
+
+def _check_bytes_are_text(file: TableFile, frame: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> None:
+    """Older writers (Hive, Impala, Spark's legacy mode) do not say that their bytes are text."""
+    for column, dtype in types.items():
+        element = inner(dtype) if isinstance(dtype, pl.List | pl.Array) else dtype
+        if element == pl.Binary:
+            try:
+                frame.select(pl.col(column).cast(simple(dtype)).is_null().any()).collect(engine="streaming")
+            except pl.exceptions.PolarsError:
+                raise InputError(
+                    f"{file.path}: column {column!r} holds bytes that are no UTF-8 text; write it as text or "
+                    "integers"
+                ) from None

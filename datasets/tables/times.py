@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from datasets.errors import InputError
-from datasets.text import time
+from datasets.text import time, without_missing
 
 if TYPE_CHECKING:
     from datasets.tables.facts import RawTable
 
-ZONE = r"(Z|[+-]\d\d:?\d\d)$"
-CLOCK = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?"
+ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
 WRITTEN = {
-    "integers": r"^[+-]?\d+$",
-    "numbers": r"^[+-]?\d+\.\d*$",
-    "dates": r"^\d{4}-\d\d-\d\d$",
+    "integers": r"^[+-]?[0-9]+$",
+    "numbers": r"^[+-]?[0-9]+\.[0-9]*$",
+    "dates": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
     "dates and times": CLOCK + "$",
     "dates and times with a zone": CLOCK + r" ?" + ZONE,
 }
@@ -28,26 +28,51 @@ TYPES: dict[str, pl.DataType] = {
     "dates and times": pl.Datetime("us"),
     "dates and times with a zone": pl.Datetime("us", "UTC"),
 }
+NANOSECONDS = r"\.[0-9]{6}[0-9]*[1-9]"
 EPOCH_LIKE, UNITS_APART = 1e8, 300
 
 
 def time_facts(table: RawTable) -> tuple[pl.DataType | None, str | None]:
     """The type of the time column's text, and an offset other than UTC that it carries; None of no text.
 
-    Raises InputError where rows write times in several ways, or in none that can be read.
+    Raises InputError where rows write times in several ways, in none that can be read, or in one that marks a
+    missing time.
     """
     column = table.schema.time
     if column is None:
         return None, None
     if table.types[column] != pl.String:
-        _check_one_unit(table, column, pl.col(column))
+        value = without_missing(pl.col(column), table.types[column], table.schema.missing)
+        _check_range(table, column, value, table.types[column])
         return None, None
     value = table.cell(column)
+    way = _way(table, column, value)
+    if way is None:
+        return pl.Int64(), None  # every time is missing, which staging refuses
+    dtype = TYPES[way]
+    if isinstance(dtype, pl.Datetime) and _any(table, value.str.contains(NANOSECONDS)):
+        dtype = pl.Datetime("ns", dtype.time_zone)
+    moment = time(value, dtype)
+    impossible = value.is_not_null() & moment.is_null()
+    if _any(table, impossible):
+        place, held = table.example(column, impossible)
+        what = "a number beyond 64 bits" if dtype.is_numeric() else "a day or time that does not exist"
+        raise InputError(f"{place}: column {column!r} holds {held!r}, {what}; mend it")
+    _check_range(table, column, moment, dtype)
+    return dtype, _offset(table, column, value) if way.endswith("zone") else None
+
+
+def _any(table: RawTable, condition: pl.Expr) -> bool:
+    return table.counts({"rows": condition})["rows"] > 0
+
+
+def _way(table: RawTable, column: str, value: pl.Expr) -> str | None:
+    """The one way of ``WRITTEN`` in which all times are written; None where there are none."""
     counts = table.counts({name: value.str.contains(pattern) for name, pattern in WRITTEN.items()})
-    total = table.counts({"all": value.is_not_null()})["all"]
-    if sum(counts.values()) < total:
-        known = pl.any_horizontal(value.str.contains(pattern) for pattern in WRITTEN.values())
-        place, held = table.example(column, value.is_not_null() & ~known)
+    known = pl.any_horizontal(value.str.contains(pattern) for pattern in WRITTEN.values())
+    unknown = value.is_not_null() & ~known
+    if _any(table, unknown):
+        place, held = table.example(column, unknown)
         raise InputError(
             f"{place}: column {column!r} holds {held!r}, which is not in ISO form; write times such "
             "as 2022-05-31 or 2022-05-31T10:00:00+08:00, or numbers"
@@ -62,30 +87,46 @@ def time_facts(table: RawTable) -> tuple[pl.DataType | None, str | None]:
             f"{place}: column {column!r} holds {held!r}, one of {ways[1]}, but {first} holds one of "
             f"{ways[0]}; write all times alike"
         )
-    if not ways:
-        return pl.Int64(), None  # every time is missing, which staging refuses
-    dtype, zone = TYPES[ways[0]], None
-    if dtype.is_numeric():
-        _check_one_unit(table, column, value.cast(dtype, strict=False))
-        return dtype, zone
-    impossible = value.is_not_null() & time(value, dtype).is_null()
-    if table.counts({"impossible": impossible})["impossible"]:
-        place, held = table.example(column, impossible)
+    return ways[0] if ways else None
+
+
+def _offset(table: RawTable, column: str, value: pl.Expr) -> str | None:
+    """The first offset other than UTC, as +08:00."""
+    elsewhere = value.is_not_null() & ~value.str.contains(r"(Z|[+-]00:?00)$")
+    if not _any(table, elsewhere):
+        return None
+    held = str(table.example(column, elsewhere)[1]).strip().replace(":", "")
+    return f"{held[-5:-2]}:{held[-2:]}"
+
+
+def _check_range(table: RawTable, column: str, value: pl.Expr, dtype: pl.DataType) -> None:
+    if dtype == pl.Date or dtype == pl.Datetime:
+        _check_no_date_for_missing(table, column, value)
+    elif dtype.is_numeric():
+        _check_one_unit(table, column, value)
+
+
+def _check_no_date_for_missing(table: RawTable, column: str, value: pl.Expr) -> None:
+    """A date such as 1970-01-01 or 9999-12-31 among ordinary ones stands for a missing time."""
+    years = value.dt.year()
+    groups = {
+        "early": years <= 1970,
+        "between": years.is_between(1971, 1974),
+        "ordinary": years.is_between(1975, 2199),
+        "late": years >= 2200,
+    }
+    counts = table.counts(groups)
+    wrong = "late" if counts["late"] else "early" if counts["early"] and not counts["between"] else None
+    if wrong and counts["ordinary"]:
+        place, held = table.example(column, groups[wrong])
         raise InputError(
-            f"{place}: column {column!r} holds {held!r}, a day or time that does not exist; mend it"
+            f"{place}: column {column!r} holds the time {held}, far from all others, as if it stood for a "
+            "missing time; drop the row or give it a time"
         )
-    if ways[0].endswith("zone"):
-        elsewhere = value.is_not_null() & ~value.str.contains(r"(Z|[+-]00:?00)$")
-        if table.counts({"elsewhere": elsewhere})["elsewhere"]:
-            zone = str(table.example(column, elsewhere)[1])[-6:].strip()
-    return dtype, zone
 
 
 def _check_one_unit(table: RawTable, column: str, value: pl.Expr) -> None:
     """Numbers of seconds beside numbers of milliseconds would put one file behind all others."""
-    dtype = table.types[column]
-    if not (dtype.is_numeric() or dtype == pl.String):
-        return
     value = value.cast(pl.Float64)
     range_ = table.frame.select(value.min().alias("low"), value.max().alias("high"))
     low, high = range_.collect(engine="streaming").row(0)

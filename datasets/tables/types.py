@@ -12,7 +12,7 @@ from datasets.tables.columns import Role
 from datasets.text import inner
 
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
-TEXTS = (pl.String, pl.Categorical, pl.Enum)
+TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
 Typed = list[tuple[str, pl.DataType]]  # files' names and their types of one column
 
 
