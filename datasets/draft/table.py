@@ -15,8 +15,8 @@ import polars as pl
 
 from datasets.errors import InputError
 from datasets.schema import Csv
-from datasets.tables.blocks import LINE_COLUMN, text_blocks
-from datasets.tables.columns import Role
+from datasets.tables.blocks import text_blocks
+from datasets.tables.columns import LINE_COLUMN, Role
 from datasets.tables.delimited import SEPARATORS, delimited_to_parquet
 from datasets.tables.files import FORMATS, TableFile, expand, table_files
 from datasets.tables.json_lines import json_lines_to_parquet
