@@ -15,7 +15,12 @@ from datasets.errors import InputError
 from files.locks import locked, open_lock
 from files.writing import check_writable, flush
 
-FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+FULL_DISK_WORDS = (
+    "No space left on device",
+    "no space left on the disk",  # our own
+    "Disk quota exceeded",
+    "database or disk is full",
+)
 WRITERS = ("polars", "pyarrow", "sqlite3", "sqlalchemy", "optuna", "torch")  # libraries that write files
 LEAST_ROOM = 256 * 1024  # bytes
 
