@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from files.writing import check_writable
 from harness.data import InputError, is_full_disk, leak_warnings, prepare_dataset
 from harness.distributed import start_world
 from harness.progress import Watcher
@@ -20,7 +21,7 @@ from suites.setting import Setting
 from suites.storage import DatabaseErrors, database_problem, open_storage
 from suites.studies import SEED, RowStudy
 from suites.suite import Suite, check_own_names
-from suites.tuned import Tuned, check_tuned_folder, fingerprint_of, identity_of, tuned_path, write_tuned
+from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
 def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watcher: Watcher) -> list[Path]:
@@ -94,7 +95,7 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         raise InputError(
             "tune: works on one process; start it several times on one --storage, not by torchrun"
         )
-    check_tuned_folder(suite.folder)
+    check_writable(suite.folder / "tuned", "copy the suite to a folder of your own and tune that")
     database = open_storage(storage)
     by_dataset = []
     for dataset in suite.datasets:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +51,6 @@ class Tuned(Strict):
 def tuned_path(folder: Path, suite: str, dataset: str) -> Path:
     """Where the settings of a suite that lies in ``folder`` are kept."""
     return folder / "tuned" / f"{suite}-{dataset}.yaml"
-
-
-def check_tuned_folder(folder: Path) -> None:
-    """InputError where `write_tuned` could not write there, so that it is said before the first trial."""
-    tuned = folder / "tuned"
-    place = tuned if tuned.exists() else folder
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{tuned}: the settings that tuning finds cannot be written there ({error.strerror}); "
-            "allow it, or copy the suite to a folder of your own and tune that"
-        ) from error
 
 
 def identity_of(suite: Suite, prepared: PreparedDataset) -> dict[str, Any]:
