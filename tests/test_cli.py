@@ -307,6 +307,22 @@ def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
     assert re.search(rf"train +click +1,400 +{train['click'].mean():.4f} ", described.out)
 
 
+def test_data_init_writes_a_schema_that_describe_takes_and_keeps_one_that_is_there(own, bench):
+    asked = ["data", "init", "data/log.csv", "-o", "drafted.yaml", "--user", "who", "--label", "click"]
+    asked += ["--time", "at"]
+    outcome = bench(*asked)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "user_id: who (as --user says)" in outcome.out
+    described = bench("data", "describe", "drafted.yaml", "--cache", "cache")
+    assert (described.code, described.err) == (0, "")
+    assert re.search(r"train +click ", described.out)
+    check_refusal(bench(*asked), ["drafted.yaml", "--force"])
+    assert bench(*asked, "--force").code == 0
+    check_refusal(bench("data", "init", "nowhere.csv", "-o", "other.yaml"), ["nowhere.csv", "no such file"])
+    check_refusal(bench("data", "init", "data/log.csv", "-o", "no/where.yaml"), ["no/where.yaml", "folder"])
+    assert not (own / "other.yaml").exists()
+
+
 def test_a_dataset_given_on_the_command_line_takes_the_suites_place(ran, bench):
     other = yaml.safe_dump(SCHEMA | {"name": "other"})
     (ran / "data/other.yaml").write_text(other)

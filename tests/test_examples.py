@@ -81,6 +81,32 @@ def test_the_report_has_the_examples_own_architecture_beside_the_shipped_ones(jo
         assert re.search(rf"^\| {re.escape(name)} \|", table, re.MULTILINE), f"no row of {name}"
 
 
+def test_the_drafted_schema_means_what_the_one_written_by_hand_does(journey):
+    """But for what is a choice: names, widths, min_count, and the days on which the splits begin."""
+    drafted, by_hand = (
+        schema.load_schema(journey / EXAMPLE / f"{name}.yaml") for name in ("drafted", "schema")
+    )
+
+    def meaning(chosen: schema.Schema) -> dict:
+        columns = {feature.table: feature.source_column for feature in reversed(chosen.sparse_features)}
+        return {
+            f.source_column: (
+                *(f.kind, f.group, f.separator, f.normalization),
+                columns[chosen.feature(f.vocabulary or f.name).name] if f.is_sparse else None,
+                f.max_length if f.kind == "sequence" else None,
+            )
+            for f in chosen.features
+        }
+
+    assert meaning(drafted) == meaning(by_hand)
+    assert [task.source_column for task in drafted.tasks] == [task.source_column for task in by_hand.tasks]
+    assert (drafted.user_id, drafted.time, drafted.split.by) == (
+        by_hand.user_id,
+        by_hand.time,
+        by_hand.split.by,
+    )
+
+
 def test_the_own_architecture_is_matched_and_learns(journey):
     results = pd.read_csv(journey / "out/own/results.csv")
     own = results[results["architecture"] == OWN]
