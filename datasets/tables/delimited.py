@@ -109,6 +109,8 @@ class _Reader:
 
     def tables(self) -> Iterator[pa.Table]:
         for stretch in self._stretches():
+            if not len(stretch.records.starts):
+                continue  # of empty lines
             if not self.header:
                 stretch = self._take_header(stretch)
             if len(stretch.records.starts):
@@ -149,8 +151,6 @@ class _Reader:
     def _take_header(self, stretch: _Stretch) -> _Stretch:
         """Learn the fields' names; returns the records that follow the header line."""
         records = stretch.records
-        if not len(records.starts):
-            raise InputError(f"{self.file.path}: cannot be read: it begins with empty lines; remove them")
         end = int(records.starts[1]) if len(records.starts) > 1 else records.end
         first = stretch.text[int(records.starts[0]) : end]
         self.header = self._fields(first.decode())

@@ -13,6 +13,7 @@ from datasets.text import inner
 
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
+IDS: set[Role] = {"category", "list"}
 Typed = list[tuple[str, pl.DataType]]  # files' names and their types of one column
 
 
@@ -22,17 +23,26 @@ def agreed_type(column: str, found: Typed, roles: set[Role]) -> pl.DataType:
     ``String`` where the column's only uses are categories and integers stand beside floats or decimals:
     whole numbers are the same text. Raises InputError that names the column, two types and two files.
     """
-    agreed_file, agreed = found[0][0], simple(found[0][1])
-    for file, dtype in found[1:]:
-        both = _widened(agreed, simple(dtype), roles)
+    types = [(file, simple(dtype)) for file, dtype in found]
+    agreed = types[0][1]
+    for number, (file, dtype) in enumerate(types[1:], start=1):
+        both = _widened(agreed, dtype, roles)
         if both is None:
+            others = [other for other in types[:number] if _widened(other[1], dtype, roles) is None]
+            other_file, other = others[0] if others else types[0]
             raise InputError(
-                f"column {column!r} is {agreed} in {agreed_file} but {simple(dtype)} in {file}; "
-                "write it alike in every file"
+                f"column {column!r} is {other} in {other_file} but {dtype} in {file}; write it alike in "
+                "every file"
             )
-        if both != agreed:
-            agreed_file, agreed = file, both
+        agreed = both
+    numbers = {_element(dtype) for _, dtype in types} - {pl.Null()}
+    if len(numbers) > 1 and roles <= IDS and all(_is_number(dtype) for dtype in numbers):
+        return pl.List(pl.String()) if isinstance(agreed, pl.List) else pl.String()
     return agreed
+
+
+def _element(dtype: pl.DataType) -> pl.DataType:
+    return _element(inner(dtype)) if isinstance(dtype, pl.List) else dtype
 
 
 def simple(dtype: pl.DataType) -> pl.DataType:
@@ -58,12 +68,10 @@ def _widened(one: pl.DataType, other: pl.DataType, roles: set[Role]) -> pl.DataT
         return None if both is None else pl.List(both)
     if isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime) and one.time_zone == other.time_zone:
         return max(one, other, key=lambda dtype: ("ms", "us", "ns").index(dtype.time_unit))
-    if _is_number(one) and _is_number(other):
-        if roles <= {"number", "vector"}:
-            return pl.Float64()
-        if roles <= {"category", "list"} and pl.Boolean not in (one, other):
-            return pl.String()
-    return None
+    if not (_is_number(one) and _is_number(other)):
+        return None
+    are_ids = roles <= IDS and pl.Boolean not in (one, other)
+    return pl.Float64() if roles <= {"number", "vector"} or are_ids else None
 
 
 def _is_number(dtype: pl.DataType) -> bool:

@@ -1,0 +1,189 @@
+"""Which files a table is made of: names taken literally, links followed once, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datasets.errors import InputError
+from datasets.tables import OwnTable
+from tests.datasets.tables.conftest import columns, read, text, write_schema
+
+LINES = text(columns())
+OTHER = text(columns(item=["z"] * 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "decoy"),
+    [("run[2]/t.csv", "run2/t.csv"), ("a*.csv", "ab.csv"), ("a?.csv", "ab.csv"), ("[ab].csv", "a.csv")],
+)
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_a_name_that_is_a_pattern_means_the_file_that_bears_it(tmp_path, name, decoy, is_parquet):
+    for place, table in ((name, columns()), (decoy, columns(item=["z"] * 6))):
+        path = tmp_path / (place.replace(".csv", ".parquet") if is_parquet else place)
+        path.parent.mkdir(exist_ok=True)
+        if is_parquet:
+            pq.write_table(pa.table(table), path)
+        else:
+            path.write_text(text(table))
+    named = name.replace(".csv", ".parquet") if is_parquet else name
+    assert read(tmp_path, files=[named])[0]["item"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_pattern_is_one_where_no_file_bears_its_name(tmp_path):
+    (tmp_path / "run2").mkdir()
+    (tmp_path / "run2" / "t.csv").write_text(LINES)
+    assert read(tmp_path, files=["run[2]/t.csv"])[0]["item"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "t.csv").write_text(LINES)
+    (elsewhere / "up").symlink_to("..")
+    (elsewhere / "self").symlink_to(".")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(elsewhere)
+    found = OwnTable.find(write_schema(tmp_path, files=["data/**/*.csv"]))
+    assert [file.name for file in found.files] == ["data/link/t.csv"]
+
+
+def test_hidden_files_and_other_endings_are_no_part_of_a_table(tmp_path):
+    for name in (".part-0.csv.crc", "._t.csv", ".hidden.csv", "_SUCCESS", "t.csv~", "t.csv.bak"):
+        (tmp_path / name).write_text("anything")
+    (tmp_path / "T.CSV").write_text(LINES)
+    assert [file.name for file in OwnTable.find(write_schema(tmp_path)).files] == ["T.CSV"]
+
+
+def make_link_twice(path: Path) -> None:
+    path.symlink_to("t.csv")
+
+
+def make_hard_link(path: Path) -> None:
+    os.link(path.parent / "t.csv", path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "x.csv: is no regular file; copy what it holds to one"),
+        (Path.mkdir, "x.csv: is a folder; name its files in 'files:'"),
+        (lambda path: path.symlink_to("nowhere"), "x.csv: is a link to a file that is not there"),
+        (lambda path: path.symlink_to("x.csv"), "x.csv: is a link to a file that is not there"),
+        (make_link_twice, "files: t.csv and x.csv are one file under two names"),
+        (make_hard_link, "files: t.csv and x.csv are one file under two names"),
+    ],
+)
+def test_what_is_no_file_of_its_own_is_refused(refusal, tmp_path, make, words):
+    (tmp_path / "t.csv").write_text(LINES)
+    make(tmp_path / "x.csv")
+    assert words in refusal()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(refusal, tmp_path):
+    (tmp_path / "t.csv").write_text(LINES)
+    (tmp_path / "t.csv").chmod(0)
+    assert "t.csv: may not be read by this user" in refusal()
+
+
+def test_one_file_named_in_several_ways_is_read_once(tmp_path):
+    (tmp_path / "t.csv").write_text(LINES)
+    (tmp_path / "d").mkdir()
+    table, _ = read(tmp_path, files=["t.csv", "*.csv", "d/../t.csv", str(tmp_path / "t.csv")])
+    assert table["item"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_copies_under_other_names_are_noted(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(LINES)
+    assert read(tmp_path)[1]["files with the same content"] == "a.csv, b.csv"
+
+
+@pytest.mark.parametrize("when", ["before it is read", "while it is staged"])
+def test_a_file_that_changes_while_it_is_prepared_is_refused(tmp_path, when):
+    (tmp_path / "t.csv").write_text(LINES)
+    table = OwnTable.find(write_schema(tmp_path))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    if when == "before it is read":
+        (tmp_path / "t.csv").write_text(OTHER)
+        with pytest.raises(InputError, match=r"t\.csv: was changed while it was read; run the same command"):
+            table.source(scratch)
+    else:
+        found = table.source(scratch)
+        (tmp_path / "t.csv").write_text(OTHER)
+        with pytest.raises(InputError, match=r"t\.csv: was changed while it was read"):
+            found.check_unchanged()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
+def test_packed_text_is_read_in_all_its_parts_and_refused_where_it_is_cut(refusal, tmp_path, ending):
+    path = tmp_path / f"t.csv{ending}"
+    codec = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}[ending]
+    packed = b""
+    for part in (LINES[:40], LINES[40:]):
+        with pa.output_stream(str(path), compression=codec) as stream:
+            stream.write(part.encode())
+        packed += path.read_bytes()
+    path.write_bytes(packed)
+    assert read(tmp_path)[0]["item"] == [1, 2, 3, 1, 2, 3]
+    path.write_bytes(packed[:-6])
+    assert f"t.csv{ending}: cannot be unpacked by {codec}" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(LINES.encode()), "t.csv: is packed by gzip; rename it to end in .gz"),
+        (b"PK\x03\x04...", "t.csv: is a zip archive or a spreadsheet"),
+        (b"PAR1...", "t.csv: is a parquet file; rename it to .parquet"),
+        (LINES.encode("utf-16"), 't.csv: is UTF-16 text; save it as UTF-8, or say csv: {encoding: "utf-16"}'),
+        (LINES.replace("b,2,", "b,北,").encode("gbk"), "t.csv: line 3: is not utf-8 text"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(refusal, tmp_path, content, words):
+    (tmp_path / "t.csv").write_bytes(content)
+    assert words in refusal()
+
+
+def test_encodings_that_are_named_are_read(tmp_path):
+    for encoding in ("utf-16", "gbk", "utf-8-sig"):
+        (tmp_path / "t.csv").write_bytes(LINES.replace("b,2,", "b,北,").encode(encoding))
+        assert read(tmp_path, csv={"encoding": encoding})[0]["item"][1] == "北"
+        (tmp_path / "prepared").rename(tmp_path / encoding)
+
+
+SHOP = [{"name": "shop", "kind": "categorical", "group": "item"}]
+
+
+def put(folder: Path, name: str, content: str = LINES) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+
+
+def test_folders_named_key_value_are_text_columns_with_percent_escapes(tmp_path):
+    for shop in ("a%2Fb%3D%25", "007", "__HIVE_DEFAULT_PARTITION__"):
+        put(tmp_path, f"d/shop={shop}/t.csv")
+    found = read(tmp_path, SHOP, files=["d/**/*.csv"])[0]["shop"]
+    assert {value: found.count(value) for value in set(found)} == {"a/b=%": 6, "007": 6, None: 6}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["d/shop=7/t.csv", "d/t.csv"], "d/t.csv: has no column 'shop', which feature 'shop' needs"),
+        (["d/shop=7/shop=8/t.csv"], "two of its folders give 'shop' a value; rename one"),
+        (["d/shop=7/item=8/t.csv"], "column 'item' is in the file and in its folder's name"),
+        (["d/shop=null/t.csv"], "column 'shop' of feature 'shop' holds 'null'"),
+    ],
+)
+def test_folders_that_say_a_column_in_part_or_twice_are_refused(refusal, tmp_path, names, words):
+    for name in names:
+        put(tmp_path, name)
+    assert words in refusal(SHOP, files=["d/**/*.csv"])
