@@ -153,7 +153,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self, wait: bool) -> Iterator[int | None]:
-        """Yield the lock file's descriptor if this process holds the run, else None; with ``wait``, when it does.
+        """Yield the lock's descriptor if this process holds the run, else None; with ``wait``, once it does.
 
         A process that has the descriptor, too, holds the run as well. Whoever holds it first removes what a
         killed process left beside the record.

@@ -54,9 +54,10 @@ class Caller:
         return in_worker(function, *arguments, watcher=watcher, limits=self.limits, hold=hold)
 
     def machine(self, precision: str) -> Machine:
-        """This machine, measured once."""
+        """This machine, measured once, on no limit of a run."""
         if precision not in self._machines:
-            self._machines[precision] = self(machine_of, self.world.device, precision)
+            without_limits = Caller(self.world, Limits())
+            self._machines[precision] = without_limits(machine_of, self.world.device, precision)
         return self._machines[precision]
 
 

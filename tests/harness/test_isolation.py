@@ -65,7 +65,7 @@ def test_a_call_that_breaks_says_how_and_the_next_one_works(how, reason):
 
 
 def test_bad_input_and_a_full_disk_stay_what_they_are():
-    with pytest.raises(InputError, match="^a: mend it$"):
+    with pytest.raises(InputError, match=r"^a: mend it$"):
         in_worker(calls.leave, "InputError")
     with pytest.raises(OSError, match="No space left") as error:
         in_worker(calls.leave, "full disk")
@@ -74,22 +74,22 @@ def test_bad_input_and_a_full_disk_stay_what_they_are():
 
 def test_a_call_that_hangs_ends_at_its_limit():
     start = time.monotonic()
-    with pytest.raises(BrokenCallError, match="longer than the 0.01 minutes of --run-minutes"):
+    with pytest.raises(BrokenCallError, match=r"longer than the 0.01 minutes of --run-minutes"):
         in_worker(calls.sleep, limits=Limits(minutes=0.01))
     assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("how", ["torch", "python"])
 def test_a_call_that_eats_memory_ends_at_its_limit(how):
-    with pytest.raises(BrokenCallError, match="more memory than the 1.5 GB of --run-gigabytes"):
+    with pytest.raises(BrokenCallError, match=r"more memory than the 1.5 GB of --run-gigabytes"):
         in_worker(calls.eat, how, limits=Limits(gigabytes=1.5))
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
 def test_what_is_no_limit_is_refused(limit):
-    with pytest.raises(InputError, match="--run-minutes .*give a number above 0"):
+    with pytest.raises(InputError, match=r"--run-minutes .*give a number above 0"):
         Limits(minutes=limit)
-    with pytest.raises(InputError, match="--run-gigabytes .*give a number above 0"):
+    with pytest.raises(InputError, match=r"--run-gigabytes .*give a number above 0"):
         Limits(gigabytes=limit)
 
 
@@ -127,7 +127,9 @@ def test_after_the_server_was_killed_another_one_is_started():
 def test_a_run_in_a_worker_has_the_numbers_of_one_here_to_the_last_bit(prepared, tmp_path):
     spec = small_spec(prepared, dropout=0.2)
     here = carry_out_here(spec, prepared, tmp_path / "here")
-    cost = CostCounter(prepared.schema, prepared.table_sizes, inputs_of(spec), 2).cost("dlrm_mlp", spec.config)
+    cost = CostCounter(prepared.schema, prepared.table_sizes, inputs_of(spec), 2).cost(
+        "dlrm_mlp", spec.config
+    )
     job = Job(spec, cost, prepared, tmp_path / "there", 1e9)
     listening = Listening()
     there = in_worker(carry_out, job, None, ONE_PROCESS, watcher=listening)
@@ -141,18 +143,17 @@ def test_a_run_in_a_worker_has_the_numbers_of_one_here_to_the_last_bit(prepared,
     assert listening.heard.count("advance") == len(there["curve"])
 
 
-# ------------------------------------------------------------------------------ the end of the process that asked
+# ------------------------------------------------------------------------ the end of the process that asked
 
 # No guard around what it does: a worker does not execute it again.
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
+from files.locks import locked
 from harness.isolation import in_worker
 from tests.harness import calls
-with open("lock", "w") as lock:
-    import fcntl
-    fcntl.flock(lock, fcntl.LOCK_EX)
+with locked(Path("lock"), wait=False) as lock:
     in_worker(calls.sleep, Path("worker"), hold=lock)
 """
 
