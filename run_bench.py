@@ -122,6 +122,13 @@ def run(
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="How often a run saves where it stands.")
     ] = 60.0,
+    run_minutes: Annotated[
+        float | None, typer.Option(min=0, help="End a run that takes longer, and go on with the others.")
+    ] = None,
+    run_gigabytes: Annotated[
+        float | None,
+        typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
+    ] = None,
     watch: Annotated[
         list[WatcherName] | None,
         typer.Option("--watch", metavar="tensorboard|mlflow", help="Also write curves for it; repeatable."),
@@ -135,13 +142,20 @@ def run(
         replaced["datasets"] = [{"name": dataset}]
     if seeds is not None:
         replaced["seeds"] = seeds
-    chosen = load_suite(suite, settings or [], replaced)
+    chosen = load_suite(suite, settings or [], replaced, import_architectures=False)
     out = out or Path("out") / chosen.name
 
     from files.writing import check_writable
+    from harness.isolation import start_server
     from harness.progress import Silent, Terminal
     from harness.quiet import quiet_libraries
     from harness.watching import Several, watchers
+    from harness.worker import Limits
+
+    limits = Limits(run_minutes, run_gigabytes)
+    if "WORLD_SIZE" not in os.environ:
+        start_server(["suites.run"])  # it imports while this process does, too
+
     from suites.run import Options, choose_device, run_suite
 
     quiet_libraries()
@@ -154,6 +168,7 @@ def run(
         device=choose_device(device),
         rebuild=rebuild,
         checkpoint_seconds=checkpoint_seconds,
+        limits=limits,
         command=_command(),
     )
     try:

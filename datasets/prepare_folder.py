@@ -50,7 +50,7 @@ def remove_abandoned(destination: Path) -> None:
     """Remove what processes that were killed beside a whole ``destination`` left, unless one is at work."""
     if _partial_folders(destination):
         with suppress(OSError, InputError), locked(_lock_file(destination), wait=False) as held:
-            if held:
+            if held is not None:
                 _remove_abandoned(destination)
 
 

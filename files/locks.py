@@ -16,8 +16,8 @@ _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would otherwise
 
 
 @contextmanager
-def locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Yield whether this process holds the lock file ``path``; with ``wait``, until it does.
+def locked(path: Path, wait: bool) -> Iterator[int | None]:
+    """Yield the lock file's descriptor if this process holds it, else None; with ``wait``, when it does.
 
     Raises InputError where something else than a lock file lies there.
     """
@@ -26,9 +26,9 @@ def locked(path: Path, wait: bool) -> Iterator[bool]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield handle
     finally:
         os.close(handle)
 

@@ -90,17 +90,23 @@ def _import_statements(module: ModuleType) -> Iterator[str]:
             waiting += ast.iter_child_nodes(node)
 
 
-def architecture_class(name: str) -> Any:
-    """The class called ``name``, or a user's own as ``package.module:Class``.
-
-    Raises InputError if there is no such name, module or class.
-    """
+def architecture_path(name: str) -> str:
+    """``module:Class`` of an architecture, not imported; InputError if a name has neither."""
     path = ARCHITECTURES.get(name, name)
     if ":" not in path:
         raise InputError(
             f"no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}, "
             "or name your own as package.module:Class"
         )
+    return path
+
+
+def architecture_class(name: str) -> Any:
+    """The class called ``name``, or a user's own as ``package.module:Class``.
+
+    Raises InputError if there is no such name, module or class.
+    """
+    path = architecture_path(name)
     module_name, _, attribute = path.partition(":")
     try:
         module = import_module(module_name)
@@ -108,7 +114,7 @@ def architecture_class(name: str) -> Any:
         raise InputError(
             f"architecture {name!r}: no module {error.name!r}; run from its folder or put it on PYTHONPATH"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"architecture {name!r}: importing {module_name!r} raised "
             f"{type(error).__name__}: {error}; mend the module"

@@ -20,10 +20,10 @@ from harness.cost import Cost
 from harness.distributed import World, dense_side, initialise_tables, shard
 from harness.embeddings import Embeddings
 from harness.environment import environment
+from harness.machine import Machine, machine_of
 from harness.memory import keep_freed_memory, require_room
 from harness.metrics import NonFiniteScores, binary_metrics
 from harness.model import DenseSide, RankingModel
-from harness.peaks import peak
 from harness.progress import Watcher
 from harness.runs import PREDICTIONS_FILE, RunFolder, RunSpec
 from harness.tokens import Inputs
@@ -76,14 +76,18 @@ def run_model(
     world: World,
     watcher: Watcher,
     checkpoint_seconds: float,
+    machine: Machine | None = None,
 ) -> dict[str, Any]:
-    """Carry out one run, from its checkpoint if it has one, and write its record (first rank)."""
+    """Carry out one run, from its checkpoint if it has one, and write its record (first rank).
+
+    ``machine`` is what was found out about this one before; None: it is found out now.
+    """
     if world.device.type == "cpu":
         require_room(cost, world.size)
     started_at = now()
     loop = Loop(spec, prepared, folder.partial, world, watcher, checkpoint_seconds)
-    record = describe_run(spec, cost, prepared) | {"started_at": started_at}
-    machine_peak = peak(world.device, spec.training.precision)
+    machine = machine or machine_of(world.device, spec.training.precision)
+    record = describe_run(spec, cost, prepared, machine) | {"started_at": started_at}
     model = build_model(spec, prepared, world)
 
     def validate(current: nn.Module) -> dict[str, dict]:
@@ -105,7 +109,7 @@ def run_model(
             "validation": progress.validation,
             "curve": progress.curve,
         }
-        record["training"] = training_figures(spec, cost, progress, predictions, machine_peak, world)
+        record["training"] = training_figures(spec, cost, progress, predictions, machine.peak, world)
         if predictions.active_experts is not None:
             measured = float(predictions.active_experts.mean())
             record["cost"] = cost.at_active_ratio(measured).as_dict()
@@ -128,7 +132,9 @@ def run_model(
     return record
 
 
-def describe_run(spec: RunSpec, cost: Cost | None, prepared: PreparedDataset) -> dict[str, Any]:
+def describe_run(
+    spec: RunSpec, cost: Cost | None, prepared: PreparedDataset, machine: Machine | None = None
+) -> dict[str, Any]:
     """What a record holds before anything is measured."""
     return {
         "kind": "model",
@@ -147,7 +153,7 @@ def describe_run(spec: RunSpec, cost: Cost | None, prepared: PreparedDataset) ->
         "routing": None,
         "training": None,
         "dataset_info": dataset_info(prepared),
-        "environment": environment(),
+        "environment": machine.environment if machine else environment(),
     }
 
 

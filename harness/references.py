@@ -15,6 +15,7 @@ from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from harness.architectures import ARCHITECTURES
 from harness.execute import describe_run, metrics_by_task, now, write_predictions
+from harness.machine import Machine
 from harness.runs import RunFolder, RunSpec
 from harness.train import Predictions
 
@@ -38,14 +39,16 @@ def available_references(prepared: PreparedDataset, tasks: list[str]) -> list[st
     return [*oracle, "constant", *([schema.baseline.name] if schema.baseline else [])]
 
 
-def run_reference(name: str, spec: RunSpec, prepared: PreparedDataset, folder: RunFolder) -> dict[str, Any]:
+def run_reference(
+    name: str, spec: RunSpec, prepared: PreparedDataset, folder: RunFolder, machine: Machine | None = None
+) -> dict[str, Any]:
     """Score the test split by one reference and write its record."""
     started_at = now()
     scores = np.stack([_scores(name, task, prepared) for task in spec.tasks], axis=1)
     columns = prepared.columns("test", ["user_index", "tier", *(f"label_{task}" for task in spec.tasks)])
     labels = np.stack([columns[f"label_{task}"] for task in spec.tasks], axis=1)
     predictions = Predictions(columns["user_index"], columns["tier"], labels, scores, None)
-    record = describe_run(spec, None, prepared) | {
+    record = describe_run(spec, None, prepared, machine) | {
         "kind": "reference",
         "status": "finished",
         "failure": None,

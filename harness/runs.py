@@ -152,14 +152,15 @@ class RunFolder:
         return read_record(self.final)
 
     @contextlib.contextmanager
-    def locked(self, wait: bool) -> Iterator[bool]:
-        """Yield whether this process holds the run; with ``wait``, until it does.
+    def locked(self, wait: bool) -> Iterator[int | None]:
+        """Yield the lock's descriptor if this process holds the run, else None; with ``wait``, once it does.
 
-        Whoever holds it first removes what a killed process left beside the record.
+        A process that has the descriptor, too, holds the run as well. Whoever holds it first removes what a
+        killed process left beside the record.
         """
         self.final.parent.mkdir(parents=True, exist_ok=True)
         with locked(self._lock, wait) as held:
-            if held:
+            if held is not None:
                 self._tidy()
             yield held
 

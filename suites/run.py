@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from harness.cost import Cost
 from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
-from harness.distributed import World, start_world
-from harness.execute import run_model
-from harness.peaks import peak
+from harness.distributed import start_world
+from harness.isolation import BrokenCallError
+from harness.jobs import Job, carry_out
 from harness.progress import Silent, Watcher
-from harness.references import available_references, run_reference
-from harness.runs import RunFolder, RunSpec, write_atomically
+from harness.references import available_references
+from harness.runs import RunSpec, write_atomically
+from harness.worker import Limits
 from suites.estimate import Workload, announcement
-from suites.rows import MatchedRow, match_rows
+from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
-from suites.tuned import TunedRow
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, none of which changes a number: places, device, checkpoints."""
+    """How to run, none of which changes a number: places, device, checkpoints, limits of a run."""
 
     out: Path
     cache_root: Path
@@ -34,20 +34,8 @@ class Options:
     device: torch.device
     rebuild: bool = False
     checkpoint_seconds: float = 60.0
+    limits: Limits = field(default_factory=Limits)
     command: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run that a suite asks for, and the function that carries it out and returns its record."""
-
-    title: str
-    workload: Workload | None  # None of a reference, which trains nothing
-    tuned: TunedRow | None
-    spec: RunSpec
-    folder: RunFolder
-    carry_out: Callable[[], dict]
-    leaks: dict  # of its dataset, as found and acknowledged now
 
 
 def choose_device(name: str) -> torch.device:
@@ -60,10 +48,13 @@ def choose_device(name: str) -> torch.device:
 def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     """Run everything of the suite that has no record yet; returns all records, failed ones too.
 
-    Runs that another process holds are left until the end and then waited for. An exception in one
-    run is reported and leaves no record, so that it is tried again next time; the others go on.
+    Runs that another process holds are left until the end and then waited for. Each run has a process of its
+    own (under torchrun, the rank's). One that raises, exceeds a limit or loses its process is reported and
+    leaves no record, so that it is tried again next time; so is a row that fails on a few made-up rows before
+    the first run. The others go on, and a RuntimeError that lists the broken ones comes last.
 
-    Raises InputError before anything is written where two datasets have one name.
+    Raises InputError before anything is written where two datasets have one name, or where an architecture
+    or its budget cannot be had.
     """
     world = start_world(options.device)
     if suite.training.batch_size % world.size:
@@ -72,62 +63,73 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
             f"the {world.size} processes"
         )
     watcher = watcher if world.is_first else Silent()
-    by_dataset = [_jobs(suite, dataset, options, world, watcher) for dataset in suite.datasets]
-    check_own_names(suite.datasets, [jobs[0].spec.dataset for jobs in by_dataset])
-    jobs = [job for of_dataset in by_dataset for job in of_dataset]
+    call, broken = Caller(world, options.limits), Broken(watcher)
+    call.start()
+    find_own_architectures(suite, call)
+    plans = [_plan(suite, dataset, options, call, broken) for dataset in suite.datasets]
+    check_own_names(suite.datasets, [plan.setting.prepared.schema.name for plan in plans])
     if world.is_first:
         write_atomically(
-            options.out / "suite.json", json.dumps(_as_run(suite, jobs, options), indent=1).encode()
+            options.out / "suite.json", json.dumps(_as_run(suite, plans, options), indent=1).encode()
         )
-        watcher.note(_announcement(jobs, suite, world))
+    jobs = [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
+    watcher.note(_announcement(jobs, suite, call))
     records: list[dict] = []
-    broken: list[str] = []
     waiting: list[Job] = []
     tally = Tally(len(jobs))
     for patient, due in ((False, jobs), (True, waiting)):
         for job in due:
             start = time.monotonic()
             was_finished = job.folder.is_finished
-            record = _run_once(job, world, patient, watcher, broken)
+            record = _run_once(job, call, patient, watcher, broken)
             if record is None:
                 waiting.append(job)
                 continue
-            tally.count(None if was_finished or job.workload is None else time.monotonic() - start)
+            tally.count(None if was_finished or job.cost is None else time.monotonic() - start)
             if record:
                 records.append(record)
                 watcher.note(f"{tally} {job.title}: {_outcome(record)}")
-    if broken:
-        raise RuntimeError(f"{len(broken)} of {len(jobs)} runs broke and left no record: {'; '.join(broken)}")
+    if broken.runs:
+        total = sum(plan.runs for plan in plans)
+        raise RuntimeError(
+            f"{broken.runs} of {total} runs broke and left no record: {'; '.join(broken.reasons)}"
+        )
     return records
 
 
-def _run_once(job: Job, world: World, patient: bool, watcher: Watcher, broken: list[str]) -> dict | None:
+def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: Broken) -> dict | None:
     """The job's record: read if it is finished, made if the run is free; None if another process holds it.
 
     Empty if the run broke, and on ranks other than the first for a run that was finished before.
     """
+    world = call.world
     if not world.is_first:
         decision = world.from_first(None)
-        return job.carry_out() if decision == "run" else {} if decision == "finished" else None
+        return _carry_out(job, call, watcher) if decision == "run" else {} if decision == "finished" else None
     with job.folder.locked(wait=patient) as held:
         finished = job.folder.is_finished
-        world.from_first("finished" if finished else "run" if held else "held")
+        world.from_first("finished" if finished else "run" if held is not None else "held")
         if finished:
             return job.folder.record()
-        if not held:
+        if held is None:
             return None
         try:
-            record = job.carry_out()
-        except InputError:
-            raise
+            return _carry_out(job, call, watcher, held)
         except Exception as error:
             # The other ranks would wait for this one, and a full disk breaks every run alike.
             if world.size > 1 or is_full_disk(error):
                 raise
-            broken.append(f"{job.title} ({type(error).__name__}: {error})")
-            watcher.note(f"{job.title} broke: {type(error).__name__}: {error}")
+            in_words = isinstance(error, BrokenCallError | InputError)
+            broken.add(job.title, error if in_words else f"{type(error).__name__}: {error}")
             return {}
-    return record
+
+
+def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> dict:
+    """The job's record; a reference, which has none of the user's code, is carried out in this process."""
+    if job.cost is None:
+        return carry_out(job, None, call.world, watcher)
+    machine = call.machine(job.spec.training.precision)
+    return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock)
 
 
 @dataclass
@@ -153,14 +155,14 @@ class Tally:
         return f"[{self.done}/{self.total}, {left / 60:.0f} min left]"
 
 
-def _announcement(jobs: list[Job], suite: Suite, world: World) -> str:
+def _announcement(jobs: list[Job], suite: Suite, call: Caller) -> str:
     """What is left to train, and about how long it takes."""
-    left = [(job, job.workload) for job in jobs if job.workload and not job.folder.is_finished]
-    together = world.size if world.device.type == "cuda" else 1
+    left = [(job, job.cost) for job in jobs if job.cost and not job.folder.is_finished]
+    together = call.world.size if call.world.device.type == "cuda" else 1
     return announcement(
-        [workload for _, workload in left],
+        [Workload.of(job.spec.training, cost, job.prepared) for job, cost in left],
         [job.spec.architecture for job, _ in left],
-        together * peak(world.device, suite.training.precision).flops_per_second if left else 0.0,
+        together * call.machine(suite.training.precision).peak.flops_per_second if left else 0.0,
     )
 
 
@@ -178,68 +180,62 @@ def _outcome(record: dict) -> str:
     return ", ".join(found) + (f", {rate:,.0f} samples/s" if rate else "")
 
 
-def _jobs(suite: Suite, dataset: Dataset, options: Options, world: World, watcher: Watcher) -> list[Job]:
-    watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
+@dataclass(frozen=True)
+class Plan:
+    """A suite on one dataset: its references and its rows."""
+
+    setting: Setting
+    references: list[Job]
+    rows: list[Row]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs in their order: the references, then seed after seed of all rows."""
+        by_seed = zip(*(row.jobs for row in self.rows), strict=True)
+        return [*self.references, *(job for of_seed in by_seed for job in of_seed)]
+
+    @property
+    def runs(self) -> int:
+        """How many runs there would be if every row could be matched."""
+        suite = self.setting.suite
+        return len(self.references) + suite.seeds * len(suite.architectures)
+
+    def jobs_that_fit(self, call: Caller, broken: Broken) -> list[Job]:
+        """Those of rows that can be carried out, and those that have a record."""
+        fit = {job.folder.final for row in self.rows for job in fit_jobs(row, call, broken)}
+        return [job for job in self.jobs if job.cost is None or job.folder.final in fit]
+
+
+def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken: Broken) -> Plan:
+    broken.watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
     prepared = prepared_for_ranks(
-        dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, world
+        dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, call.world
     )
-    rows = match_rows(suite, prepared)
-    setting = Setting(suite, dataset, prepared, world)
-    leaks = leaks_as_recorded(prepared)
+    setting = Setting(suite, dataset, prepared, call.world)
     for warning in leak_warnings(prepared, setting.tasks):
-        watcher.note(f"{dataset.name}: {warning}")
+        broken.watcher.note(f"{dataset.name}: {warning}")
 
-    def model_job(row: MatchedRow, seed: int) -> Job:
-        run = setting.spec(row, seed)
-        folder = RunFolder(options.out, run.folder_name)
-        return Job(
-            title=run.title,
-            workload=Workload.of(row.training, row.cost, prepared),
-            tuned=row.tuned,
-            spec=run,
-            folder=folder,
-            carry_out=lambda: run_model(
-                run, row.cost, prepared, folder, world, watcher, options.checkpoint_seconds
-            ),
-            leaks=leaks,
-        )
+    def job(spec: RunSpec, cost: Cost | None = None) -> Job:
+        return Job(spec, cost, prepared, options.out, options.checkpoint_seconds)
 
-    def reference_job(name: str) -> Job:
-        run = setting.reference_spec(name)
-        folder = RunFolder(options.out, run.folder_name)
-        return Job(
-            title=f"{run.dataset} {name}",
-            workload=None,
-            tuned=None,
-            spec=run,
-            folder=folder,
-            carry_out=lambda: run_reference(name, run, prepared, folder) if world.is_first else {},
-            leaks=leaks,
-        )
+    rows = plan_rows(setting, job, call, broken)
+    names = available_references(prepared, setting.tasks) if suite.references else []
+    return Plan(setting, [job(setting.reference_spec(name)) for name in names], rows)
 
-    references = available_references(prepared, setting.tasks) if suite.references else []
+
+def _as_tuned(rows: list[Row]) -> list[dict]:
+    """What tuning found for each row, once a dataset."""
+    kept = {"default", "best", "trained", "pruned", "training", "config"}
     return [
-        *(reference_job(name) for name in references),
-        *(model_job(row, seed) for seed in range(suite.seeds) for row in rows),
+        {name: getattr(row.jobs[0].spec, name) for name in ("dataset", "architecture", "variant")}
+        | {"metric": row.matched.training.select_metric}
+        | row.matched.tuned.model_dump(mode="json", include=kept)
+        for row in rows
+        if row.matched.tuned is not None
     ]
 
 
-def _as_tuned(jobs: list[Job]) -> list[dict]:
-    """What tuning found for each row, once a dataset."""
-    found = {}
-    for job in jobs:
-        if job.tuned is not None:
-            key = {name: getattr(job.spec, name) for name in ("dataset", "architecture", "variant")}
-            kept = {"default", "best", "trained", "pruned", "training", "config"}
-            found[tuple(key.values())] = (
-                key
-                | {"metric": job.spec.training.select_metric}
-                | job.tuned.model_dump(mode="json", include=kept)
-            )
-    return list(found.values())
-
-
-def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
+def _as_run(suite: Suite, plans: list[Plan], options: Options) -> dict:
     """``suite.json``: what was asked for, as the report reads it."""
     return {
         "name": suite.name,
@@ -249,13 +245,15 @@ def _as_run(suite: Suite, jobs: list[Job], options: Options) -> dict:
         "architectures": [
             {"architecture": row.architecture, "variant": row.variant} for row in suite.architectures
         ],
-        "datasets": list(dict.fromkeys(job.spec.dataset for job in jobs)),
+        "datasets": [plan.setting.prepared.schema.name for plan in plans],
         "seeds": suite.seeds,
         "tasks": suite.tasks,
         "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
         "sizes": [size.model_dump(exclude_none=True) for size in suite.sizes],
-        "tuned": _as_tuned(jobs),
-        "spec_hashes": [job.spec.hash for job in jobs],
-        "leaks": {job.spec.dataset: job.leaks for job in jobs},
+        "tuned": _as_tuned([row for plan in plans for row in plan.rows]),
+        "spec_hashes": [job.spec.hash for plan in plans for job in plan.jobs],
+        "leaks": {
+            plan.setting.prepared.schema.name: leaks_as_recorded(plan.setting.prepared) for plan in plans
+        },
         "command": options.command,
     }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from harness.architectures import architecture_class
+from harness.architectures import architecture_class, architecture_path
 from harness.data import InputError, PlainName, PlainText, first_problem, override, read_yaml
 from harness.runs import Strict, TokenizerName, Training
 from suites.search import DEFAULT_SEARCH, Search, check_search
@@ -197,12 +197,18 @@ def shipped_suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
-def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any] | None = None) -> Suite:
+def load_suite(
+    name_or_path: str,
+    overrides: list[str],
+    replaced: dict[str, Any] | None = None,
+    import_architectures: bool = True,
+) -> Suite:
     """Read a shipped suite by name or a user's by path.
 
     ``overrides`` are ``key.subkey=value`` with values in YAML; ``replaced`` sets whole top-level
     fields. Raises InputError naming the file or flag, the field and the mend, also for an architecture
-    that cannot be found, so that this is said before data are prepared.
+    that cannot be found, so that this is said before data are prepared. Without ``import_architectures``, a
+    user's own module is left for later, and nothing in it is executed.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
@@ -223,6 +229,6 @@ def load_suite(name_or_path: str, overrides: list[str], replaced: dict[str, Any]
             first_problem(error, " ".join([str(path), *(f"--set {o}" for o in overrides)]))
         ) from None
     for row in suite.architectures:
-        architecture_class(row.architecture)
+        (architecture_class if import_architectures else architecture_path)(row.architecture)
     suite._folder = path.parent
     return suite

@@ -60,8 +60,9 @@ RUNS = {  # architecture, seed
     *((name, seed) for name in SUITE["architectures"] for seed in (0, 1)),  # type: ignore[attr-defined]
 }
 
-# A trained model of one's own leaves a line (process, class, seed) in WITNESS. Where there is a MEETING, two
-# processes wait for each other when they begin and, so that both train, at the first model of their own.
+# A trained model of one's own leaves a line in WITNESS: the process that forked its run, class, seed.
+# Where there is a MEETING, two commands wait for each other when they begin and, so that both train, at the
+# first model of their own.
 OWN_MODELS = """
 import os, time
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ import torch
 from torch import nn
 from baselines.dlrm_mlp import DLRMMLP
 from baselines.layers import Knob, Knobs
+from harness.row_check import SEED as TRIED_OUT
 
 def meet(place):
     if "MEETING" not in os.environ:
@@ -83,10 +85,11 @@ def meet(place):
         time.sleep(0.01)
 
 def witness(model):
-    if "WITNESS" in os.environ and next(model.parameters()).device.type != "meta":
+    is_tried_out = torch.initial_seed() == TRIED_OUT or next(model.parameters()).device.type == "meta"
+    if "WITNESS" in os.environ and not is_tried_out:
         meet("training")
         with open(os.environ["WITNESS"], "a") as file:
-            file.write(f"{os.getpid()} {type(model).__name__} {torch.initial_seed()}\\n")
+            file.write(f"{os.getppid()} {type(model).__name__} {torch.initial_seed()}\\n")
 
 class Base(DLRMMLP):
     def __init__(self, num_tokens, token_dim, config):
@@ -272,8 +275,8 @@ def test_a_second_run_trains_nothing_and_leaves_every_record_as_it_was(ran, benc
     def train_nothing(*_: object) -> dict:
         raise AssertionError("a finished run was carried out again")
 
-    monkeypatch.setattr(suites.run, "run_model", train_nothing)
-    monkeypatch.setattr(suites.run, "run_reference", train_nothing)
+    monkeypatch.setattr(suites.run, "_carry_out", train_nothing)
+    monkeypatch.setattr("suites.plan.check_row", train_nothing)
     before = record_times(ran / "out/tiny")
     outcome = bench("run", "tiny.yaml", "--cache", "cache")
     assert outcome.code == 0, outcome.err
@@ -740,7 +743,7 @@ def test_a_folder_that_may_not_be_written_is_named(own, bench, monkeypatch):
 def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, bench):
     architectures = "architectures=[dlrm_mlp, own_models:Diverging, own_models:Raising]"
     outcome = bench("run", "tiny.yaml", "--cache", "cache", "--set", architectures, "--seeds", "1")
-    check_refusal(outcome, ["own_models:Raising seed 0", "my own fault", "1 of 4 runs"], code=1)
+    check_refusal(outcome, ["mine own_models:Raising (RuntimeError: my own fault)", "1 of 4 runs"], code=1)
     records = records_of(ran / "out/tiny")
     assert records["own_models:Diverging", 0]["status"] == "failed"
     assert records["own_models:Diverging", 0]["failure"]["step"] == 1
@@ -779,7 +782,7 @@ def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own
     def interrupt(*_: object) -> dict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(suites.run, "run_reference", interrupt)
+    monkeypatch.setattr(suites.run, "_carry_out", interrupt)
     outcome = bench("run", "tiny.yaml", "--cache", "cache")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
@@ -871,7 +874,7 @@ def test_two_processes_on_one_folder_share_the_runs_and_give_what_one_gives(fini
     assert sorted((name, seed) for _, name, seed in trained) == [
         ("Base", "0"), ("Base", "1"), ("Shallow", "0"), ("Shallow", "1"),
     ]  # fmt: skip
-    assert {process for process, _, _ in trained} == {str(process.pid) for process in pair}
+    assert len({process for process, _, _ in trained}) == 2
     assert not list(folder.glob("out/tiny/runs/*.partial"))
     for outcome in outcomes:
         assert all(name in outcome.err for name, _ in RUNS)

@@ -151,7 +151,7 @@ def test_a_run_that_another_process_holds_is_not_taken_and_its_death_frees_it(ou
             from pathlib import Path
             from harness.runs import RunFolder
             with RunFolder(Path({str(out)!r}), "run").locked(wait=True) as held:
-                print(held, flush=True)
+                print(held is not None, flush=True)
                 time.sleep(60)
         """)],
         stdout=subprocess.PIPE, text=True,

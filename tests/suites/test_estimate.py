@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import suites.run
 from harness.cost import Cost
+from harness.machine import Machine
 from harness.peaks import Peak
 from harness.progress import Silent
 from harness.runs import Training
@@ -95,18 +96,19 @@ def carried_out(monkeypatch, tmp_path):
         "architectures": [{"architecture": "dlrm_mlp", "config": {"hidden_dim": 4}}],
     }
     monkeypatch.setattr(suites.run, "prepared_for_ranks", lambda *_: SMALL)
-    monkeypatch.setattr(suites.run, "peak", lambda *_: Peak(1e11, "made up"))
+    monkeypatch.setattr(suites.run.Caller, "machine", lambda *_: Machine(Peak(1e11, "made up"), {}))
 
     def carry_out() -> list[str]:
         listening = Listening()
 
-        def run_model(spec, cost, prepared, folder, *_):
+        def carry_out_nothing(job, *_):
             listening.events.append("run")
             record = {"status": "finished", "metrics": {}, "training": None}
-            folder.finish(record)
+            job.folder.finish(record)
             return record
 
-        monkeypatch.setattr(suites.run, "run_model", run_model)
+        monkeypatch.setattr(suites.run, "_carry_out", carry_out_nothing)
+        monkeypatch.setattr(suites.run, "fit_jobs", lambda row, *_: row.jobs)
         options = Options(tmp_path, tmp_path, None, torch.device("cpu"))
         run_suite(Suite.model_validate(content), options, listening)
         return listening.events

@@ -1,0 +1,160 @@
+"""What a suite's rows become on one dataset: matched, made into jobs, and tried out before any is trained.
+
+All that calls an architecture's own code does so in a process of its own (`Caller`), row by row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.architectures import architecture_class
+from harness.cost import Cost
+from harness.data import InputError
+from harness.distributed import World
+from harness.isolation import BrokenCallError, in_worker, start_server
+from harness.jobs import Job
+from harness.machine import Machine, machine_of
+from harness.progress import Watcher
+from harness.row_check import check_row
+from harness.runs import RunSpec
+from harness.worker import Limits
+from suites.rows import MatchedRow, matcher
+from suites.setting import Setting
+from suites.suite import Suite
+
+
+@dataclass
+class Caller:
+    """Calls functions in workers; under torchrun, whose processes belong together, in this one."""
+
+    world: World
+    limits: Limits
+    _machines: dict[str, Machine] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Begin to import what workers need."""
+        if self.world.size == 1:
+            start_server(["suites.run"])
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        watcher: Watcher | None = None,
+        hold: int | None = None,
+    ) -> Any:
+        """As `harness.isolation.in_worker`; in this process, whatever the call raises."""
+        if self.world.size > 1:
+            return function(*arguments, *([] if watcher is None else [watcher]))
+        return in_worker(function, *arguments, watcher=watcher, limits=self.limits, hold=hold)
+
+    def machine(self, precision: str) -> Machine:
+        """This machine, measured once, on no limit of a run."""
+        if precision not in self._machines:
+            without_limits = Caller(self.world, Limits())
+            self._machines[precision] = without_limits(machine_of, self.world.device, precision)
+        return self._machines[precision]
+
+
+@dataclass
+class Broken:
+    """Runs that have no record, and why."""
+
+    watcher: Watcher
+    runs: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, title: str, reason: object, runs: int = 1) -> None:
+        self.runs += runs
+        self.reasons.append(f"{title} ({reason})")
+        self.watcher.note(f"{title} broke: {reason}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A matched row on a dataset, and its jobs, one a seed."""
+
+    title: str
+    matched: MatchedRow
+    jobs: list[Job]
+
+
+def find_own_architectures(suite: Suite, call: Caller) -> None:
+    """Import the user's own modules; InputError for one that lacks what a row names.
+
+    One that ends or hangs its process is left to the rows that name it.
+    """
+    own = [row.architecture for row in suite.architectures if ":" in row.architecture]
+    with contextlib.suppress(BrokenCallError):
+        call(_find, own)
+
+
+def _find(architectures: list[str]) -> None:
+    for name in architectures:
+        architecture_class(name)
+
+
+def plan_rows(
+    setting: Setting, job: Callable[[RunSpec, Cost], Job], call: Caller, broken: Broken
+) -> list[Row]:
+    """The suite's rows on a dataset, but for those that break while they are matched.
+
+    Raises InputError where a row's tokens, its settings or its budget cannot be had.
+    """
+    rows = []
+    for number, contestant in enumerate(setting.suite.architectures):
+        title = f"{setting.prepared.schema.name} {contestant.name}"
+        try:
+            matched, spec = call(plan_row, setting, number)
+        except BrokenCallError as error:
+            broken.add(title, error, setting.suite.seeds)
+            continue
+        specs = [spec.model_copy(update={"seed": seed}) for seed in range(setting.suite.seeds)]
+        rows.append(Row(title, matched, [job(spec, matched.cost) for spec in specs]))
+    return rows
+
+
+def plan_row(setting: Setting, number: int) -> tuple[MatchedRow, RunSpec]:
+    """A row of the suite, matched, and the spec of its first run."""
+    matched = matcher(setting.suite, setting.prepared)(setting.suite.architectures[number])
+    return matched, setting.spec(matched, seed=0)
+
+
+def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
+    """The row's jobs that have a record and, if one step on made-up rows can be made, those that have none.
+
+    Under torchrun no step is made.
+    """
+    if call.world.size > 1:
+        return row.jobs
+    if (problem := _problem_of_name(row.jobs)) is not None:
+        broken.add(row.title, problem, len(row.jobs))
+        return []
+    finished = [job for job in row.jobs if job.folder.is_finished]
+    if len(finished) == len(row.jobs):
+        return row.jobs
+    try:
+        call(check_row, row.jobs[0].spec, row.matched.cost, row.jobs[0].prepared, call.world)
+    except (BrokenCallError, InputError) as error:
+        broken.add(row.title, error, len(row.jobs) - len(finished))
+        return finished
+    return row.jobs
+
+
+def _problem_of_name(jobs: list[Job]) -> str | None:
+    """Why the file system can have no folder of such a name; None if it can."""
+    for folder in (job.folder.partial for job in jobs):
+        try:
+            os.lstat(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return f"its folder's name has {len(folder.name)} letters, too many here; shorten the variant"
+            raise
+    return None
