@@ -372,7 +372,7 @@ def test_ctrl_c_keeps_what_ended_says_so_and_the_trial_is_made_again_at_once(tmp
     assert states == [TrialState.COMPLETE, TrialState.FAIL]  # and not running, to be waited for
 
 
-def test_passwords_reach_neither_the_settings_nor_the_terminal(own, bench, capfd):  # noqa: F811
+def test_passwords_reach_neither_the_settings_nor_the_terminal(own, bench):  # noqa: F811
     two_rows(own, architectures=ROWS[1:], base=None)
     command = ["tune", "tiny.yaml", "--cache", "cache", "--trials", "1", "--storage"]
     outcomes = [
