@@ -14,7 +14,7 @@ import yaml
 
 from datasets.draft import names
 from datasets.draft.bounds import bounds, training_rows
-from datasets.draft.document import Document, Line
+from datasets.draft.document import Document, Line, plain
 from datasets.draft.kinds import Draft, features
 from datasets.draft.leaks import label_of, label_values, suspects
 from datasets.draft.profile import Column, profile
@@ -105,7 +105,7 @@ def draft(
     )
     text = document.text()
     Schema.model_validate(yaml.safe_load(text))
-    return Drafted(text, check)
+    return Drafted(text, [(plain(what), plain(why)) for what, why in check])
 
 
 def write(drafted: Drafted, schema_file: Path, force: bool) -> None:
