@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from datasets.catalog import prepare_dataset
-from datasets.draft.draft import Wishes, draft, write
+from datasets.draft.choices import Wishes
+from datasets.draft.draft import draft, write
 from datasets.errors import InputError
 from datasets.schema import Schema, load_schema
 
