@@ -439,7 +439,8 @@ def data_init(
     force: Annotated[bool, typer.Option("--force", help="Replace a schema that is there.")] = False,
 ) -> None:
     """Draft the schema of your own table, with the reasons as comments; read it before you use it."""
-    from datasets.draft.draft import Wishes, draft, refuse_to_overwrite, write
+    from datasets.draft.choices import Wishes
+    from datasets.draft.draft import draft, refuse_to_overwrite, write
 
     refuse_to_overwrite(output, force)
     with _shown_progress() as report:

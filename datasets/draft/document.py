@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import yaml
-
 from datasets.draft.kinds import GROUPS
 
 WIDTH = 108
+NO_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity")
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,5 @@ def value(content: object) -> str:
         return "[" + ", ".join(map(value, content)) + "]"
     if not isinstance(content, str):
         return json.dumps(content)
-    is_word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", content) and yaml.safe_load(content) == content
-    is_short = content.lower() in ("y", "n")  # which some readers take for yes and no
-    return content if is_word and not is_short else json.dumps(content, ensure_ascii=False)
+    is_word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", content) and content.lower() not in NO_WORDS
+    return content if is_word else json.dumps(content, ensure_ascii=False)

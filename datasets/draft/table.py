@@ -16,7 +16,7 @@ import polars as pl
 from datasets.errors import InputError
 from datasets.schema import Csv
 from datasets.tables.blocks import text_blocks
-from datasets.tables.columns import LINE_COLUMN, Role
+from datasets.tables.columns import Role, has_another_meaning
 from datasets.tables.delimited import SEPARATORS, delimited_to_parquet
 from datasets.tables.files import FORMATS, TableFile, expand, table_files
 from datasets.tables.json_lines import json_lines_to_parquet
@@ -24,6 +24,7 @@ from datasets.tables.parquet import as_agreed
 from datasets.tables.types import agreed_type
 from datasets.text import NUMBER, first_line
 
+ANOTHER_MEANING = "its name has another meaning here; rename it"
 SNIFFED_LINES = 200
 SNIFFED_RECORDS = 20_000
 MOST_NAMED_FILES = 12  # more are named by a pattern where one stands for exactly these
@@ -128,11 +129,10 @@ def _frame(file: TableFile, settings: Csv, target: Path) -> tuple[pl.LazyFrame, 
         names = settings.columns or _first_record(file, settings)
         twice = {name for name in names if names.count(name) > 1}
         odd = dict.fromkeys(twice, "stands in the header more than once")
-        wanted = {name: "the draft" for name in names if name not in twice and name not in file.partition}
-        delimited_to_parquet(file, settings, wanted, target)
+        delimited_to_parquet(file, settings, _wanted(file, names, odd), target)
     elif file.format == "json lines":
         names, odd = _json_fields(file)
-        json_lines_to_parquet(file, {n: "the draft" for n in names if n not in file.partition}, target)
+        json_lines_to_parquet(file, _wanted(file, names, odd), target)
     try:
         frame = pl.scan_parquet(
             file.path if file.format == "parquet" else target, glob=False, hive_partitioning=False
@@ -142,9 +142,17 @@ def _frame(file: TableFile, settings: Csv, target: Path) -> tuple[pl.LazyFrame, 
         raise InputError(
             f"{file.path}: cannot be read as a parquet table ({first_line(error)}); mend the file"
         ) from None
-    kept = [name for name in columns if name != LINE_COLUMN and name not in file.partition]
+    kept = [name for name in columns if not has_another_meaning(name) and name not in file.partition]
+    if file.format == "parquet":
+        odd = {name: ANOTHER_MEANING for name in columns if has_another_meaning(name)}
     own = {name: pl.lit(value, pl.String).alias(name) for name, value in file.partition.items()}
     return frame.select(*kept, *own.values()), odd
+
+
+def _wanted(file: TableFile, names: list[str], odd: dict[str, str]) -> dict[str, str]:
+    """The columns to read, and what for; ``odd`` gets those whose name has another meaning."""
+    odd |= {name: ANOTHER_MEANING for name in names if has_another_meaning(name)}
+    return {name: "the draft" for name in names if name not in odd and name not in file.partition}
 
 
 def _agreed(

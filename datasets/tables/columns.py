@@ -31,13 +31,18 @@ def uses(schema: Schema) -> list[Use]:
     """
     found = _uses(schema)
     for use in found:
-        is_pattern = use.column == "*" or (use.column.startswith("^") and use.column.endswith("$"))
-        if is_pattern or use.column in (LINE_COLUMN, FILE_COLUMN):
+        if has_another_meaning(use.column):
             raise InputError(
                 f"dataset {schema.name!r}: {use.what} needs column {use.column!r}, a name that has another "
                 "meaning here; rename the column in the table"
             )
     return found
+
+
+def has_another_meaning(column: str) -> bool:
+    """Whether a column's name stands for something else where tables are read."""
+    is_pattern = column == "*" or (column.startswith("^") and column.endswith("$"))
+    return is_pattern or column in (LINE_COLUMN, FILE_COLUMN)
 
 
 def _uses(schema: Schema) -> list[Use]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ import polars as pl
 import pytest
 
 from datasets.catalog import prepare_dataset
-from datasets.draft.draft import Wishes, draft, write
+from datasets.draft.choices import Wishes
+from datasets.draft.draft import draft, write
 from datasets.errors import InputError
 from datasets.schema import Schema, load_schema
 
@@ -409,3 +411,78 @@ def test_a_large_table_is_sampled_and_counted_whole(tmp_path, monkeypatch):
     schema = drafted(tmp_path, table)
     assert kinds(schema)["amount"] == "categorical"
     assert kinds(schema)["rank_code"] == "categorical"
+
+
+# ------------------------------------------------------------------ any table
+
+NAMES = [
+    "watch_ms",
+    "duration_ms",
+    "tags",
+    "time",
+    "split",
+    "rating",
+    "a b",
+    "ключ",
+    "x,y",
+    "items",
+    "true",
+    "on",
+    "1st",
+]
+NAMES += [
+    "tier",
+    "label_x",
+    "url",
+    "@line",
+    "*",
+    "^a$",
+    'q"uote',
+    "user_level_id",
+    "last_item_id",
+    "#hash",
+    "[x]",
+    "{y}",
+]
+
+
+def random_column(rng: random.Random) -> list:
+    """A column of any kind, odd values among them."""
+    makers = [
+        lambda n: rng.randrange(20), lambda n: rng.randrange(2), lambda n: rng.choice(["a", "b", None]),
+        lambda n: rng.gauss(0, 1), lambda n: 1_700_000_000 + rng.randrange(10**6), lambda n: f"u{n}",
+        lambda n: (START + timedelta(minutes=rng.randrange(90_000))).isoformat()[:19], lambda n: None,
+        lambda n: "|".join(str(rng.randrange(30)) for _ in range(rng.randrange(4))),
+        lambda n: json.dumps([round(rng.random(), 3) for _ in range(4)]), lambda n: 2**62 + rng.randrange(50),
+        lambda n: rng.choice(["NULL", "nan", "1", "2.5"]), lambda n: rng.choice([True, False, None]),
+        lambda n: [rng.randrange(9) for _ in range(rng.randrange(4))], lambda n: [rng.random()] * 3,
+        lambda n: float(rng.randrange(9)), lambda n: rng.choice(["007", "010", "3"]),
+        lambda n: rng.choice([1.0, math.inf, math.nan, None, 2.0]),
+        lambda n: rng.choice(["train", "valid", "test"]),
+    ]  # fmt: skip
+    make = rng.choice(makers)
+    return [make(number) for number in range(200)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_draft_of_any_table_prepares_as_it_is(tmp_path, seed, kind):
+    rng = random.Random(seed)
+    columns = {
+        "uid": [rng.randrange(15) for _ in range(200)],
+        "event_time": [1_700_000_000 + 600 * number for number in range(200)],
+        "click": [rng.randrange(2) for _ in range(200)],
+    } | {name: random_column(rng) for name in rng.sample(NAMES, 9)}
+    table = pl.DataFrame({name: pl.Series(values, strict=False) for name, values in columns.items()})
+    if kind == "csv":
+        lists = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.List)]
+        as_text = [
+            pl.nth(table.columns.index(name)).cast(pl.List(pl.String)).list.join(";") for name in lists
+        ]
+        table.with_columns(as_text).write_csv(tmp_path / "log.csv")
+    elif kind == "jsonl":
+        table.write_ndjson(tmp_path / "log.jsonl")
+    else:
+        table.write_parquet(tmp_path / "log.parquet")
+    schema = drafted_files(tmp_path, [f"log.{kind}"])
+    assert (schema.user_id, schema.tasks[0].source_column) == ("uid", "click")
