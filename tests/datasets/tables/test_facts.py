@@ -88,7 +88,21 @@ def test_lists_in_brackets_beside_others_are_refused(refusal, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", ["1,000", "1 000", "5%", "$5", "0x10", "1_000", "yes", "(5)", "−5", "１２", "١", "1e400"]
+    "value",
+    [
+        "1,000",
+        "1 000",
+        "5%",
+        "$5",
+        "0x10",
+        "1_000",
+        "yes",
+        "(5)",
+        "\u22125",
+        "\uff11\uff12",
+        "\u0661",
+        "1e400",
+    ],
 )
 def test_a_number_is_written_in_ascii_digits_and_fits(refusal, tmp_path, value):
     (tmp_path / "t.csv").write_text(

@@ -56,7 +56,7 @@ def test_nanoseconds_keep_rows_in_order(tmp_path):
             "t.csv: line 2: column 'at' holds '03/01/2024', which is not in ISO form",
         ),
         (["2024-03-01 01:00 PM"] * 6, "which is not in ISO form"),
-        (["１"] * 6, "which is not in ISO form"),
+        (["\uff11"] * 6, "which is not in ISO form"),
         (["1.7E+09", *EPOCHS[1:]], "which is not in ISO form"),
         (
             [*DAYS[:5], "2024-03-06 00:00:00"],
@@ -95,9 +95,9 @@ def test_a_timestamp_that_marks_a_missing_time_is_refused_in_parquet_too(refusal
 @pytest.mark.parametrize(
     ("times", "valid_from", "more", "words"),
     [
-        ([time.replace("-", "") for time in DAYS], "2024-03-05", {}, "the time column holds Int64; give a number"),
+        (["20240301"] * 6, "2024-03-05", {}, "the time column holds Int64; give a number"),
         (DAYS, "2024-03-05T12:00:00", {}, "the time column holds Date, less fine; round the bound"),
-        (EPOCHS, "2024-03-05T00:00:00.5", {"time_unit": "s"}, "holds integers of s, less fine; round the bound"),
+        (EPOCHS, "2024-03-05T00:00:00.5", {"time_unit": "s"}, "holds integers of s, less fine; round"),
         (DAYS, 5, {}, "give a quoted ISO date"),
         (DAYS, "2024-02-30", {}, "which is no ISO date"),
         (DAYS, "2024-03-05T00:00:00+08:00", {}, "names a time zone, which the time column lacks"),
