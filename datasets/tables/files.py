@@ -141,7 +141,7 @@ def _folders(top: Path) -> list[Path]:
 
 def _table_file(schema_file: Path, path: Path) -> TableFile:
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; name its files in 'files:', as in '{path.name}/**/*.parquet'")
+        raise InputError(f"{path}: is a folder; name its files in 'files:', as in '{path.name}/**/*'")
     if path.is_symlink() and not path.exists():
         raise InputError(f"{path}: is a link to a file that is not there; mend the link or leave it out")
     if not path.is_file():

@@ -29,7 +29,9 @@ def delimited(draw: st.DrawFn) -> tuple[list[list[str]], str]:
     quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     if any("\r" in value for record in records for value in record):
         quoting = csv.QUOTE_ALL  # Python's writer leaves a carriage return bare
-    csv.writer(written, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))).writerows(records)
+    csv.writer(written, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))).writerows(
+        records
+    )
     return records, written.getvalue()
 
 
@@ -83,11 +85,17 @@ LINES = text(columns())
         (LINES.replace("b,2,", 'b, "2",'), "t.csv: line 3: a quote stands within a field"),
         (LINES.replace("b,2,", 'b,2",'), "t.csv: line 3: a quote stands within a field"),
         (LINES.replace("b,2,", 'b,"2"x,'), "t.csv: line 3: a quote stands within a field"),
-        (LINES.replace("b,2,", 'b,"2,', 1), "t.csv: line 3: a quote that opens in this record is never closed"),
+        (
+            LINES.replace("b,2,", 'b,"2,', 1),
+            "t.csv: line 3: a quote that opens in this record is never closed",
+        ),
         (LINES.replace("b,2,", 'b,"a\\"b",'), "t.csv: line 3: a backslash stands before a quote; say csv"),
         (LINES.replace("\n", "\r"), "t.csv: line 1: a carriage return ends a line without a line feed"),
         (LINES + LINES, "t.csv: line 8: repeats the header"),
-        (LINES.replace("item", "who"), "t.csv: has no column 'item', which feature 'item' needs; it has who,"),
+        (
+            LINES.replace("item", "who"),
+            "t.csv: has no column 'item', which feature 'item' needs; it has who,",
+        ),
         (LINES.replace("who,item", "item,item"), "t.csv: has 2 columns named 'item'; rename others"),
         (LINES.replace("item", "Item"), "(say column: 'Item' if that is meant)"),
         (LINES.replace(",", "\t"), "if a tab separates them, say csv: {separator: '\\t'}"),

@@ -1,0 +1,160 @@
+"""Text that only the whole table explains: numbers, ids, words for missing, and how lists are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.datasets.tables.conftest import TAGS, columns, read, text
+
+
+def quoted(cells: list[str]) -> list[str]:
+    return ['"' + cell.replace('"', '""') + '"' for cell in cells]
+
+
+LISTS = [["a", "b"], ["b"], [], [], ["a", None], ["b", "a"]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "expected"),
+    [
+        (['["a", "b"]', '["b"]', "[]", "", '["a", null]', '["b", "a"]'], None, LISTS),
+        (["['a', 'b']", "['b']", "[]", "", "['a', None]", "['b', 'a']"], None, LISTS),
+        (["('a', 'b')", "('b',)", "()", "", "('a', None)", "('b', 'a')"], None, LISTS),
+        (["[a, b]", "[b]", "[]", "", "[a, null]", "[b, a]"], None, LISTS),
+        (["{a,b}", "{b}", "{}", "", "{a,NULL}", "{b,a}"], None, LISTS),
+        (["[a|b]", "[b]", "[]", "", "[a|]", "[b|a]"], "|", LISTS),
+        (["['a' 'b']", "['b']", "[]", "", "['a']", "['b'\n 'a']"], None, [*LISTS[:4], ["a"], ["b", "a"]]),
+        (
+            ["{'b', 'a'}", "{'a'}", "", "", "{'a', 'b'}", "{'a'}"],
+            None,
+            [["b", "a"], ["a"], [], [], ["a", "b"], ["a"]],
+        ),
+        (["[1 2]", "[ 2]", "[]", "", "[1  2]", "[2.]"], None, [[1, 2], [2], [], [], [1, 2], [2]]),
+        (["[1, 2]", "[2]", "[]", "", "[1, nan]", "[2, 1,]"], None, [[1, 2], [2], [], [], [1, None], [2, 1]]),
+        (["(1, 2)", "(2,)", "()", "", "(1, None)", "(2, 1)"], "|", [[1, 2], [2], [], [], [1, None], [2, 1]]),
+        (
+            ["007|7", "7.0", "", "", "1e5|7", "007"],
+            "|",
+            [["007", "7"], ["7"], [], [], ["unseen", "7"], ["007"]],
+        ),
+        (["a|b|", "b|", "", "", "a|", "b|a|"], "|", [["a", "b"], ["b"], [], [], ["a"], ["b", "a"]]),
+        (["|a|b|", "|b|", "", "", "|a|", "|b|a|"], "|", [["a", "b"], ["b"], [], [], ["a"], ["b", "a"]]),
+        (["a||b", "b", "", "", "|a", "b|a"], "|", [["a", None, "b"], ["b"], [], [], [None, "a"], ["b", "a"]]),
+        (["a::b", "b", "", "", "a", "b::a"], "::", [["a", "b"], ["b"], [], [], ["a"], ["b", "a"]]),
+        (["a.b", "b", "", "", "a", "b.a"], ".", [["a", "b"], ["b"], [], [], ["a"], ["b", "a"]]),
+    ],
+)
+def test_lists_are_cut_as_they_are_written(tmp_path, cells, separator, expected):
+    (tmp_path / "t.csv").write_text(text(columns(tags=quoted(cells))))
+    feature = TAGS | ({"separator": separator} if separator else {})
+    found, notes = read(tmp_path, [feature])
+    assert found["tags"] == expected
+    filled = [cell for cell in expected if cell]
+    longer = sum(len(cell) > 1 for cell in filled) / len(filled)
+    assert notes["share of tags with more than one element"] == pytest.approx(longer)
+
+
+@pytest.mark.parametrize(
+    ("cell", "separator", "words"),
+    [
+        (
+            "a,b",
+            "|",
+            "no cell of column 'tags' of feature 'tags' holds the separator '|' (this one holds 'a,b')",
+        ),
+        ("a,b", None, "holds 'a,b', which is no list in brackets; add 'separator:"),
+        ("[1 2 ... 9]", None, "a list that was cut short when it was printed"),
+        ("[[1], [2]]", None, "with brackets in brackets; write plain values"),
+        ("[np.int64(1)]", None, "with brackets in brackets"),
+        ('["a", ["b"]]', None, "which is no JSON or Python list; mend it"),
+        ('{"a": 1}', None, "which is no JSON or Python list"),
+        ("[b'a']", None, "which is no JSON or Python list"),
+        ("['a' 'b', 'c']", None, "which is no JSON or Python list"),
+        ("[a|b, c]", "|", "remove the separator '|' from the schema if a comma is meant"),
+        ("a|NA", "|", "holds 'NA' (6 such rows); add missing: ['NA'] to the schema"),
+        ('["NULL"]', None, "holds 'NULL' (6 such rows); add missing: ['NULL'] to the schema"),
+    ],
+)
+def test_lists_that_could_be_cut_in_two_ways_are_refused(refusal, tmp_path, cell, separator, words):
+    (tmp_path / "t.csv").write_text(text(columns(tags=quoted([cell] * 6))))
+    assert words in refusal([TAGS | ({"separator": separator} if separator else {})])
+
+
+def test_lists_in_brackets_beside_others_are_refused(refusal, tmp_path):
+    (tmp_path / "t.csv").write_text(text(columns(tags=quoted(["[1, 2]", "3", "[4]", "[5]", "[6]", "[7]"]))))
+    assert "t.csv: line 3: column 'tags' of feature 'tags' holds '3', where other cells hold" in refusal(
+        [TAGS]
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1,000",
+        "1 000",
+        "5%",
+        "$5",
+        "0x10",
+        "1_000",
+        "yes",
+        "(5)",
+        "\u22125",
+        "\uff11\uff12",
+        "\u0661",
+        "1e400",
+    ],
+)
+def test_a_number_is_written_in_ascii_digits_and_fits(refusal, tmp_path, value):
+    (tmp_path / "t.csv").write_text(
+        text(columns(price=["1", f'"{value}"', "3", "4", "5", "6"])), encoding="utf-8"
+    )
+    assert f"t.csv: line 3: column 'price' holds {value!r}, which is no number" in refusal()
+
+
+def test_numbers_and_labels_are_read_in_all_their_forms(tmp_path):
+    price = ["+5", "5.", " .5", "1E+2", "TRUE", "-2e-1"]
+    (tmp_path / "t.csv").write_text(
+        text(columns(price=price, click=["1.0", "0.0", "TRUE", "False", "1e0", "-0"]))
+    )
+    found = read(tmp_path)[0]
+    assert found["price"] == pytest.approx([5, 5, 0.5, 100, 1, -0.2])
+    assert found["label_click"] == [1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("value", ["1.23E+15", "1.2345678901234568e+16", "9007199254740992.0", "1e+16"])
+@pytest.mark.parametrize("column", ["item", "who"])
+def test_ids_that_were_rounded_are_refused(refusal, tmp_path, column, value):
+    (tmp_path / "t.csv").write_text(text(columns(**{column: ["1", value, "3", "4", "5", "6"]})))
+    assert f"t.csv: line 3: column {column!r} of" in (message := refusal())
+    assert f"holds {value!r} (1 such rows), an id whose last digits a spreadsheet or a float has" in message
+
+
+@pytest.mark.parametrize(
+    "value", ["1e5", "12E34", "9007199254740991.0", "12345678901234567890.0000", "1.5e+3x"]
+)
+def test_ids_that_only_look_rounded_are_read(tmp_path, value):
+    (tmp_path / "t.csv").write_text(text(columns(item=[value, value, "x", "x", "x", "x"])))
+    assert read(tmp_path)[0]["item"][0] == value.partition(".0")[0]
+
+
+def test_a_word_for_missing_that_is_a_number_holds_however_it_is_written(tmp_path):
+    item, price = ["-1", "-1.0", "-01", "5", "5", "5"], ["-1.00", "-1", "3", "4", "5", "6"]
+    (tmp_path / "t.csv").write_text(text(columns(item=item, price=price)))
+    found = read(tmp_path, missing=["-1"])[0]
+    assert found["item"] == [None, None, "-01", "5", "5", "5"]
+    assert found["price"] == [0, 0, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [("a\u200b", "invisible"), ("\x85a", "invisible"), ("e\u0301", "decomposed")]
+)
+def test_what_the_eye_does_not_see_in_a_category_is_noted(tmp_path, value, what):
+    (tmp_path / "t.csv").write_text(text(columns(item=[f"x{value}x", *"abcde"])), encoding="utf-8")
+    found, notes = read(tmp_path)
+    assert found["item"][0] == f"x{value}x"
+    assert notes[f"{what} characters in item"].startswith("1 rows")
+
+
+def test_letters_that_combine_by_nature_are_not_noted(tmp_path):
+    (tmp_path / "t.csv").write_text(text(columns(item=["हिन्दी", "ไทย", *"abcd"])), encoding="utf-8")
+    assert list(read(tmp_path)[1]) == ["files"]
