@@ -24,11 +24,12 @@ from harness.quiet import quiet_libraries
 from harness.worker import work
 
 FORK, WAIT = b"f", b"w"
+IMPORTED_LATE = ("pandas", "pyarrow.compute", "pyarrow.pandas_compat")  # by Arrow, in the midst of a run
 MOST_DESCRIPTORS = 2  # a worker's end of the pipe to its parent, and what it is to hold open
 
 
 def serve(channel_number: int, modules: Sequence[str]) -> NoReturn:
-    """Import ``modules``, then fork workers on request until the other end of the channel is closed.
+    """Import ``modules`` and what runs import late; then fork workers on request until the channel ends.
 
     FORK comes with the descriptors of the next worker; there is one at a time. WAIT, when it has ended, is
     answered by its status as `os.waitpid` gives it, in four bytes. If the parent dies, its worker is killed.
@@ -36,7 +37,7 @@ def serve(channel_number: int, modules: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends the worker
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     quiet_libraries()
-    for module in modules:
+    for module in (*modules, *IMPORTED_LATE):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # or each worker's first collection would copy the pages of all that is imported
