@@ -29,7 +29,7 @@ MOST_DESCRIPTORS = 2  # a worker's end of the pipe to its parent, and what it is
 
 
 def serve(channel_number: int, modules: Sequence[str]) -> NoReturn:
-    """Import ``modules`` and what runs import late, then fork workers until the channel's other end closes.
+    """Import ``modules`` and what runs import late; then fork workers on request until the channel ends.
 
     FORK comes with the descriptors of the next worker; there is one at a time. WAIT, when it has ended, is
     answered by its status as `os.waitpid` gives it, in four bytes. If the parent dies, its worker is killed.
@@ -75,7 +75,10 @@ class _Server:
             self._channel.close()
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            with (
+                contextlib.suppress(OSError),
+                open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file,
+            ):
                 file.write("500")  # where memory runs out, the system is to kill this process, not its parent
             work(Connection(descriptors[0]))
         finally:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import polars as pl
 
 from datasets.draft.table import DraftTable, Report
-from datasets.tables.facts import BRACKETED
-from datasets.tables.times import TYPES, WRITTEN
+from datasets.raw.facts import BRACKETED
+from datasets.raw.times import TYPES, WRITTEN
 from datasets.text import (
     BOOLEAN,
     INTEGER,

@@ -14,14 +14,14 @@ from pathlib import Path
 import polars as pl
 
 from datasets.errors import InputError
+from datasets.raw.blocks import text_blocks
+from datasets.raw.columns import Role, has_another_meaning
+from datasets.raw.delimited import SEPARATORS, delimited_to_parquet
+from datasets.raw.files import FORMATS, TableFile, expand, table_files
+from datasets.raw.json_lines import json_lines_to_parquet
+from datasets.raw.parquet import as_agreed
+from datasets.raw.types import agreed_type
 from datasets.schema import Csv
-from datasets.tables.blocks import text_blocks
-from datasets.tables.columns import Role, has_another_meaning
-from datasets.tables.delimited import SEPARATORS, delimited_to_parquet
-from datasets.tables.files import FORMATS, TableFile, expand, table_files
-from datasets.tables.json_lines import json_lines_to_parquet
-from datasets.tables.parquet import as_agreed
-from datasets.tables.types import agreed_type
 from datasets.text import NUMBER, first_line
 
 ANOTHER_MEANING = "its name has another meaning here; rename it"

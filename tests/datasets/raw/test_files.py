@@ -12,7 +12,7 @@ import pytest
 
 from datasets.errors import InputError
 from datasets.tables import OwnTable
-from tests.datasets.tables.conftest import columns, read, text, write_schema
+from tests.datasets.raw.conftest import columns, read, text, write_schema
 
 LINES = text(columns())
 OTHER = text(columns(item=["z"] * 6))

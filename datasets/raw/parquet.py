@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.errors import InputError
-from datasets.tables.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_columns
-from datasets.tables.delimited import require_columns
-from datasets.tables.files import TableFile
-from datasets.tables.types import agreed_type, simple
+from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_columns
+from datasets.raw.delimited import require_columns
+from datasets.raw.files import TableFile
+from datasets.raw.types import agreed_type, simple
 from datasets.text import category, first_line, inner
 
 EXACT_INTEGERS: dict[type, int] = {

@@ -14,14 +14,14 @@ from pathlib import Path
 import polars as pl
 
 from datasets.errors import InputError
+from datasets.raw.columns import FILE_COLUMN, uses, wanted_columns
+from datasets.raw.delimited import delimited_to_parquet
+from datasets.raw.facts import RawTable, text_facts
+from datasets.raw.files import TableFile, find_files
+from datasets.raw.json_lines import json_lines_to_parquet
+from datasets.raw.parquet import joined
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
-from datasets.tables.columns import FILE_COLUMN, uses, wanted_columns
-from datasets.tables.delimited import delimited_to_parquet
-from datasets.tables.facts import RawTable, text_facts
-from datasets.tables.files import TableFile, find_files
-from datasets.tables.json_lines import json_lines_to_parquet
-from datasets.tables.parquet import joined
 from datasets.text import first_line
 
 READING = 2  # of these rules; a table that was prepared by others is prepared again

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.datasets.tables.conftest import TAGS, columns, read
+from tests.datasets.raw.conftest import TAGS, columns, read
 
 D = decimal.Decimal
 NAN = float("nan")

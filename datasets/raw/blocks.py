@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from datasets.errors import InputError
-from datasets.tables.files import TableFile
+from datasets.raw.files import TableFile
 
 BLOCK_BYTES = 1 << 24
 MAGIC = {

@@ -10,7 +10,7 @@ from datasets.errors import InputError
 from datasets.text import time, without_missing
 
 if TYPE_CHECKING:
-    from datasets.tables.facts import RawTable
+    from datasets.raw.facts import RawTable
 
 ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"

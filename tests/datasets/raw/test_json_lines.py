@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from datasets.tables import blocks
-from tests.datasets.tables.conftest import TAGS, columns, read
+from datasets.raw import blocks
+from tests.datasets.raw.conftest import TAGS, columns, read
 
 ROWS = [dict(zip(columns(), row, strict=True)) for row in zip(*columns().values(), strict=True)]
 

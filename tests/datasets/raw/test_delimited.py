@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.errors import InputError
+from datasets.raw import blocks
+from datasets.raw.delimited import Dialect, _Reader, structure
+from datasets.raw.files import TableFile
 from datasets.schema import Csv
-from datasets.tables import blocks
-from datasets.tables.delimited import Dialect, _Reader, structure
-from datasets.tables.files import TableFile
-from tests.datasets.tables.conftest import columns, read, text
+from tests.datasets.raw.conftest import columns, read, text
 
 FIELD = st.text('ab,;"\n\r\\ é', max_size=4)
 
@@ -155,7 +155,7 @@ def test_parts_without_rows_are_noted(tmp_path):
 
 def test_a_record_as_long_as_many_blocks_is_refused_only_beyond_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
-    monkeypatch.setattr("datasets.tables.delimited.MOST_RECORD_BYTES", 4000)
+    monkeypatch.setattr("datasets.raw.delimited.MOST_RECORD_BYTES", 4000)
     for length, is_read in ((3000, True), (5000, False)):
         (tmp_path / "t.csv").write_text(LINES.replace("b,2,", "b," + "2" * length + ","))
         path = TableFile(tmp_path / "t.csv", "t.csv", "csv", None)

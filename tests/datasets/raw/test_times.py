@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.datasets.tables.conftest import BY_TIME, columns, read, text
+from tests.datasets.raw.conftest import BY_TIME, columns, read, text
 
 DAYS = [f"2024-03-0{day}" for day in range(1, 7)]
 EPOCHS = [str(1709251200 + 86400 * day) for day in range(6)]

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.errors import InputError
-from datasets.tables.blocks import text_blocks
-from datasets.tables.columns import LINE_COLUMN
-from datasets.tables.delimited import require_columns
-from datasets.tables.files import TableFile
+from datasets.raw.blocks import text_blocks
+from datasets.raw.columns import LINE_COLUMN
+from datasets.raw.delimited import require_columns
+from datasets.raw.files import TableFile
 
 ROWS_AT_ONCE = 50_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.datasets.tables.conftest import TAGS, columns, read, text
+from tests.datasets.raw.conftest import TAGS, columns, read, text
 
 
 def quoted(cells: list[str]) -> list[str]:

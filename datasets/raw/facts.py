@@ -12,10 +12,10 @@ from functools import partial
 import polars as pl
 
 from datasets.errors import InputError
+from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Use, uses
+from datasets.raw.files import TableFile
+from datasets.raw.times import time_facts
 from datasets.schema import Feature, Schema
-from datasets.tables.columns import FILE_COLUMN, LINE_COLUMN, Use, uses
-from datasets.tables.files import TableFile
-from datasets.tables.times import time_facts
 from datasets.text import (
     WORDS_FOR_MISSING,
     Notation,

@@ -19,10 +19,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from datasets.errors import InputError
+from datasets.raw.blocks import text_blocks
+from datasets.raw.columns import LINE_COLUMN
+from datasets.raw.files import TableFile
 from datasets.schema import Csv
-from datasets.tables.blocks import text_blocks
-from datasets.tables.columns import LINE_COLUMN
-from datasets.tables.files import TableFile
 
 MOST_RECORD_BYTES = 1 << 26  # a record beyond this is a quote that was never closed
 SEPARATORS = {",": "a comma", ";": "';'", "\t": "a tab", "|": "'|'"}
