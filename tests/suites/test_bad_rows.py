@@ -8,8 +8,11 @@ import yaml
 from harness.jobs import Job
 from suites.plan import _problem_of_name
 from tests.harness.runs import small_spec
+from tests.harness.schemas import small_schema
+from tests.suites.shapes import shape_of
 from tests.test_cli import SUITE, bench, check_refusal, own, records_of  # noqa: F401 - fixtures
 
+SMALL = shape_of(small_schema())
 BAD_MODELS = """
 import os, signal, sys
 from dataclasses import dataclass
@@ -108,11 +111,11 @@ def test_a_run_that_takes_too_long_keeps_its_checkpoint_and_goes_on_next_time(ow
     rows = f"architectures={[GOOD[0]]}"
     command = ["run", "tiny.yaml", "--cache", "cache", "--set", "budget=null", "--set", rows, "--seeds", "1"]
     command += ["--set", "training.epochs=1000", "--checkpoint-seconds", "0", "--set", "references=false"]
-    outcome = bench(*command, "--run-minutes", "0.3")
-    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.3 minutes of --run-minutes"], code=1)
+    outcome = bench(*command, "--run-minutes", "0.2")
+    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.2 minutes of --run-minutes"], code=1)
     [checkpoint] = (own / "out/tiny/runs").glob("*.partial/checkpoint.json")
     before = checkpoint.read_text()
-    bench(*command, "--run-minutes", "0.3")
+    bench(*command, "--run-minutes", "0.2")
     assert checkpoint.read_text() != before
 
 
@@ -125,11 +128,11 @@ def test_what_is_no_limit_is_refused(own, bench, option, value):  # noqa: F811
     assert not (own / "out").exists()
 
 
-def test_a_folder_name_that_is_too_long_is_seen_before_training(prepared, tmp_path):
+def test_a_folder_name_that_is_too_long_is_seen_before_training(tmp_path):
     def problem(letters: int) -> str | None:
-        spec = small_spec(prepared).model_copy(update={"variant": "v" * letters})
-        return _problem_of_name([Job(spec, None, prepared, tmp_path, 60.0)])
+        spec = small_spec(SMALL).model_copy(update={"variant": "v" * letters})
+        return _problem_of_name([Job(spec, None, SMALL, tmp_path, 60.0)])
 
-    short = len(Job(small_spec(prepared), None, prepared, tmp_path, 60.0).folder.partial.name) + 1
+    short = len(Job(small_spec(SMALL), None, SMALL, tmp_path, 60.0).folder.partial.name) + 1
     assert problem(255 - short) is None
     assert problem(256 - short) == "its folder's name has 256 letters, too many here; shorten the variant"

@@ -96,6 +96,8 @@ def carried_out(monkeypatch, tmp_path):
         "architectures": [{"architecture": "dlrm_mlp", "config": {"hidden_dim": 4}}],
     }
     monkeypatch.setattr(suites.run, "prepared_for_ranks", lambda *_: SMALL)
+    monkeypatch.setattr(suites.run, "leak_warnings", lambda *_: [])
+    monkeypatch.setattr(suites.run, "leaks_as_recorded", lambda *_: {})
     monkeypatch.setattr(suites.run.Caller, "machine", lambda *_: Machine(Peak(1e11, "made up"), {}))
 
     def carry_out() -> list[str]:
