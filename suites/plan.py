@@ -149,6 +149,7 @@ def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
 def _problem_of_name(jobs: list[Job]) -> str | None:
     """Why the file system can have no folder of such a name; None if it can."""
     for folder in (job.folder.partial for job in jobs):
+        folder.parent.mkdir(parents=True, exist_ok=True)  # where it is not there, no name is looked at
         try:
             os.lstat(folder)
         except FileNotFoundError:

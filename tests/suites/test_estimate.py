@@ -105,7 +105,11 @@ def carried_out(monkeypatch, tmp_path):
 
         def carry_out_nothing(job, *_):
             listening.events.append("run")
-            record = {"status": "finished", "metrics": {}, "training": None}
+            named = {
+                key: getattr(job.spec, key) for key in ("suite", "architecture", "variant", "dataset", "seed")
+            }
+            found = {"kind": "model", "status": "finished", "metrics": {}, "training": None, "started_at": ""}
+            record = named | found | {"spec": {}, "spec_hash": job.spec.hash}
             job.folder.finish(record)
             return record
 
