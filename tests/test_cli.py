@@ -437,18 +437,18 @@ YAML_PATH = "data/schema.yaml"
         (edited("data/log.csv", "price", "prize"), ["data/log.csv: has no column 'price'", "'price' needs"]),
         (cell(99, "click", "2"), ["task 'click'", "neither 0, 1 nor empty in row 99 ", ": 2.0;", "derive"]),
         (cell(99, "click", "0.5"), ["task 'click'", "neither 0, 1 nor empty in row 99 ", ": 0.5;"]),
-        (cell(99, "click", "yes"), ["data/log.csv: column 'click' holds 'yes' in row 99 ", "no number"]),
+        (cell(99, "click", "yes"), ["data/log.csv: line 101: column 'click' holds 'yes'", "no number"]),
         (cell(-1, "click", "1"), ["task 'click'", "never 0 in the training split", "remove the task"]),
-        (cell(0, "price", "cheap"), ["data/log.csv: column 'price' holds 'cheap' in row 0 ", "mend it"]),
+        (cell(0, "price", "cheap"), ["data/log.csv: line 2: column 'price' holds 'cheap'", "mend it"]),
         (cell(99, "at", ""), ["time: column 'at' is empty in row 99 ", "drop the row"]),
         (cell(99, "who", ""), ["user_id: column 'who' is empty in row 99 ", "drop the row"]),
-        (cell(99, "at", "noon"), ["time: column 'at' holds String", "give integers, dates"]),
+        (cell(99, "at", "noon"), ["data/log.csv: line 101: column 'at' holds 'noon'", "ISO form"]),
         (cell(-1, "at", "7"), ["no row falls into train", "give more rows"]),
         (cell(99, "price", "1.797e308"), ["feature 'price'", "too large to normalise", "log1p"]),
         (first_rows(3), ["split (fraction): no row falls into valid", "give more rows"]),
-        (first_rows(0), ["data/log.csv: has a header but no rows"]),
-        (lambda f: (f / "data/log.csv").write_text(""), ["data/log.csv: cannot be read", "mend the file"]),
-        (edited("data/log.csv", "\n", "\n1,2,3,4,1,1,5,6,7\n"), ["data/log.csv: cannot be read", "fields"]),
+        (first_rows(0), ["files: no file has any rows (log.csv)", "fill them"]),
+        (lambda f: (f / "data/log.csv").write_text(""), ["data/log.csv: cannot be read", "fill it or leave it out"]),
+        (edited("data/log.csv", "\n", "\n1,2,3,4,1,1,5,6,7\n"), ["data/log.csv: line 2: has 9 fields", "mend"]),
         (edited(YAML_PATH, "embedding_dim", "embeding_dim"), ["features.0.embeding_dim", "spelling"]),
         (edited(YAML_PATH, "user_id:", "userid:"), ["schema.yaml: userid: is not a known field"]),
         (edited(YAML_PATH, "user_id: who", ""), ["schema.yaml: user_id: is missing; add it"]),
@@ -478,7 +478,7 @@ def test_a_number_that_is_no_number_is_missing_and_the_table_prepares(own, bench
 
 def test_a_feature_column_without_any_value_prepares_as_missing(own, bench):
     cell(-1, "price", "")(own)
-    cell(-1, "tags", "7")(own)
+    cell(-1, "tags", "7|8")(own)
     outcome = bench("data", "describe", "data/schema.yaml", "--cache", "cache")
     assert outcome.code == 0, outcome.err
 
@@ -663,13 +663,15 @@ def test_a_wrong_flag_is_refused_by_name(own, bench, arguments, words):
     assert [word for word in words if word not in outcome.err.splitlines()[-1]] == [], outcome.err
 
 
-def test_a_stack_trace_comes_with_debug_alone(own, monkeypatch):
-    from datasets.errors import InputError
-
+def test_a_stack_trace_comes_with_debug_alone(own, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(sys, "argv", ["run_bench.py", "run", "quik", "--debug"])
-    with pytest.raises(InputError, match="quik"):
+    with pytest.raises(SystemExit) as end:
         run_bench.main()
+    assert end.value.code == 1
+    trace = capsys.readouterr().err
+    assert "Traceback" in trace
+    assert "no suite 'quik'" in trace
 
 
 # --------------------------------------------------------------------------- damaged folders and full disks
