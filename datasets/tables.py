@@ -16,10 +16,11 @@ import polars as pl
 from datasets.errors import InputError
 from datasets.raw.columns import FILE_COLUMN, uses, wanted_columns
 from datasets.raw.delimited import delimited_to_parquet
-from datasets.raw.facts import RawTable, text_facts
+from datasets.raw.facts import text_facts
 from datasets.raw.files import TableFile, find_files
 from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import joined
+from datasets.raw.table import RawTable
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
 from datasets.text import first_line

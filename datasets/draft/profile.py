@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from datasets.draft.table import DraftTable, Report
-from datasets.raw.facts import BRACKETED
+from datasets.raw.lists import BRACKETED
 from datasets.raw.times import TYPES, WRITTEN
 from datasets.text import (
     BOOLEAN,

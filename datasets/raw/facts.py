@@ -1,4 +1,4 @@
-"""What only the whole of a table's text tells: which ids are integers, how lists and times are written.
+"""What only the whole of a table's text tells: which ids are integers, and what may not be meant as it is.
 
 One pass counts what cells look like, and what cannot be read as it was meant is refused with its place.
 """
@@ -6,16 +6,15 @@ One pass counts what cells look like, and what cannot be read as it was meant is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
 
 from datasets.errors import InputError
-from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Use, uses
-from datasets.raw.files import TableFile
+from datasets.raw.columns import Use, uses
+from datasets.raw.lists import list_notations
+from datasets.raw.table import RawTable
 from datasets.raw.times import time_facts
-from datasets.schema import Feature, Schema
 from datasets.text import (
     WORDS_FOR_MISSING,
     Notation,
@@ -36,43 +35,6 @@ FLOAT_ID, EXACT_FLOAT = r"^-?[0-9]{16,}\.0$", 2**53
 # Control characters, soft hyphen, zero-width space, marks of direction, byte order mark.
 INVISIBLE = r"[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 COMBINING = r"\p{Mn}"
-CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"
-BRACKETED = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"
-NUMBERS_ALONE = r"^[\[({][-+.0-9\seE]*[\])}]$"
-
-
-@dataclass(frozen=True)
-class RawTable:
-    """A table's files, its rows as they lie there, and their types."""
-
-    schema: Schema
-    files: list[TableFile]
-    frame: pl.LazyFrame
-    types: Mapping[str, pl.DataType]
-
-    def cell(self, column: str) -> pl.Expr:
-        """A text column's cleaned cells."""
-        return cell(pl.col(column), self.schema.missing)
-
-    def counts(self, conditions: Mapping[str, pl.Expr]) -> dict[str, int]:
-        """How many rows meet each condition, in one pass."""
-        if not conditions:
-            return {}
-        sums = [condition.sum().cast(pl.Int64).alias(name) for name, condition in conditions.items()]
-        return self.frame.select(sums).collect(engine="streaming").row(0, named=True)
-
-    def example(self, column: str, condition: pl.Expr, value: pl.Expr | None = None) -> tuple[str, object]:
-        """Where the first row that meets the condition stands, and the ``value`` there, or what it holds."""
-        shown = pl.col(column) if value is None else value
-        row = (
-            self.frame.filter(condition)
-            .select(shown.alias("value"), FILE_COLUMN, LINE_COLUMN)
-            .head(1)
-            .collect(engine="streaming")
-        )
-        file = self.files[row[FILE_COLUMN][0]]
-        unit = "row {} (counted from 0)" if file.format == "parquet" else "line {}"
-        return f"{file.path}: {unit.format(row[LINE_COLUMN][0])}", row["value"][0]
 
 
 def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]]:
@@ -85,7 +47,7 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     found = uses(table.schema)
     text = [use for use in found if table.types[use.column] == pl.String]
     _check_numbers(table, [use for use in text if use.role == "number"])
-    lists, notes = _lists(
+    lists, notes = list_notations(
         table, [use.feature for use in text if use.role in ("list", "vector") and use.feature]
     )
     _check_vectors(table, [use for use in found if use.role == "vector"], lists)
@@ -200,138 +162,6 @@ def _is_invisible(text: pl.Expr) -> pl.Expr:
 
 def _is_decomposed(text: pl.Expr) -> pl.Expr:
     return text.str.contains(COMBINING) & (text.str.normalize("NFC") != text)
-
-
-def _lists(table: RawTable, features: list[Feature]) -> tuple[dict[str, Notation], dict]:
-    """How each feature's lists are written, and how many of its cells hold more than one element."""
-    conditions: dict[str, pl.Expr] = {}
-    for feature in features:
-        value = table.cell(feature.source_column)
-        bracketed = value.str.contains(BRACKETED)
-        body = value.str.slice(1, value.str.len_chars() - 2)
-        looks = {
-            "cells": value.is_not_null(),
-            "bracketed": bracketed,
-            "quotes": bracketed & body.str.contains("['\"]"),
-            "commas": bracketed & body.str.contains(",", literal=True),
-            "numbers": bracketed & value.str.contains(NUMBERS_ALONE),
-            "spaces": bracketed & body.str.strip_chars().str.contains(r"\s"),
-            "cut short": bracketed & value.str.contains(CUT_SHORT),
-            "nested": bracketed & body.str.contains(r"[\[({]"),
-        }
-        if feature.separator is not None:
-            holds = value.str.contains(feature.separator, literal=True)
-            doubled = value.str.contains(feature.separator * 2, literal=True)
-            looks |= {
-                "holds": holds,
-                "within": bracketed & body.str.contains(feature.separator, literal=True),
-                "starts": holds & value.str.starts_with(feature.separator),
-                "ends": holds & value.str.ends_with(feature.separator),
-                "doubled": doubled,
-            }
-        conditions |= {f"{feature.name} {look}": condition for look, condition in looks.items()}
-    counts = table.counts(conditions)
-    notations: dict[str, Notation] = {}
-    notes: dict[str, int | float | str] = {}
-    for feature in features:
-        own = {
-            key.removeprefix(feature.name + " "): number
-            for key, number in counts.items()
-            if key.partition(" ")[0] == feature.name
-        }
-        notations[feature.name] = _notation(table, feature, own)
-        notes |= _list_notes(feature, own, notations[feature.name])
-    return notations, notes | _share_of_longer(table, features, notations)
-
-
-def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> Notation:
-    column = feature.source_column
-    value = table.cell(column)
-    where = f"column {column!r} of feature {feature.name!r}"
-    if counts["bracketed"] and counts["bracketed"] == counts["cells"]:
-        if counts["quotes"]:
-            listed = elements(value, "quoted", None)
-            broken = value.is_not_null() & listed.is_null()
-            if table.counts({"broken": broken})["broken"]:
-                place, held = table.example(column, broken)
-                raise InputError(f"{place}: {where} holds {held!r}, which is no JSON or Python list; mend it")
-            return "quoted"
-        return _notation_in_brackets(table, feature, counts, where)
-    if counts["bracketed"] and (feature.separator is None or counts["commas"] or counts["quotes"]):
-        place, held = table.example(column, value.is_not_null() & ~value.str.contains(BRACKETED))
-        raise InputError(
-            f"{place}: {where} holds {held!r}, where other cells hold lists in brackets; write all alike"
-        )
-    if not counts["cells"]:
-        return "brackets"  # of which there are none
-    if feature.separator is None:
-        place, held = table.example(column, value.is_not_null())
-        raise InputError(
-            f"{place}: {where} holds {held!r}, which is no list in brackets; add 'separator: \"|\"', with "
-            "what separates its elements, or make the feature categorical"
-        )
-    if counts["cells"] and not counts["holds"]:
-        place, held = table.example(column, value.is_not_null())
-        raise InputError(
-            f"{place}: no cell of {where} holds the separator {feature.separator!r} (this one holds "
-            f"{held!r}); mend the separator, or make the feature categorical"
-        )
-    # A separator behind the last element is a way of writing only where every list has it.
-    if counts["ends"] < counts["holds"]:
-        return "separated"
-    return "enclosed" if counts["starts"] == counts["holds"] else "terminated"
-
-
-def _notation_in_brackets(
-    table: RawTable, feature: Feature, counts: Mapping[str, int], where: str
-) -> Notation:
-    """The notation of lists that all stand in brackets, without quotes."""
-    column, separator = feature.source_column, feature.separator
-    value = table.cell(column)
-    if counts["cut short"]:
-        place, held = table.example(column, value.str.contains(CUT_SHORT))
-        raise InputError(
-            f"{place}: {where} holds {held!r}, a list that was cut short when it was printed; write it whole"
-        )
-    if counts["nested"]:
-        place, held = table.example(column, value.str.slice(1).str.contains(r"[\[({]"))
-        raise InputError(f"{place}: {where} holds {held!r}, with brackets in brackets; write plain values")
-    if separator is not None and "," not in separator and counts["within"]:
-        if not counts["commas"]:
-            return "cut in brackets"
-        if separator.strip():
-            place, held = table.example(column, value.str.contains(separator, literal=True))
-            raise InputError(
-                f"{place}: {where} holds {held!r}, but other lists in brackets have commas between their "
-                f"elements; remove the separator {separator!r} from the schema if a comma is meant, or the "
-                "brackets from the table"
-            )
-    spaced = counts["spaces"] and not counts["commas"] and counts["numbers"] == counts["cells"]
-    return "spaced" if spaced else "brackets"
-
-
-def _list_notes(feature: Feature, counts: Mapping[str, int], notation: Notation) -> dict:
-    if notation in ("terminated", "enclosed"):
-        places = "ends" if notation == "terminated" else "begins and ends"
-        return {f"lists of {feature.name}": f"every list {places} with a separator, which adds no element"}
-    gaps = sum(counts.get(look, 0) for look in ("doubled", "starts", "ends"))
-    if notation == "separated" and gaps:
-        kept = "keep their place as missing" if feature.kind == "sequence" else "are dropped"
-        return {f"lists of {feature.name}": f"{gaps} cells have elements without text, which {kept}"}
-    return {}
-
-
-def _share_of_longer(table: RawTable, features: list[Feature], notations: Mapping[str, Notation]) -> dict:
-    conditions: dict[str, pl.Expr] = {}
-    for feature in features:
-        listed = elements(table.cell(feature.source_column), notations[feature.name], feature.separator)
-        conditions |= {feature.name: listed.list.len() > 1, feature.name + " all": listed.list.len() > 0}
-    counts = table.counts(conditions)
-    return {
-        f"share of {name} with more than one element": counts[name] / max(1, counts[name + " all"])
-        for name in conditions
-        if not name.endswith(" all")
-    }
 
 
 def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> set[str]:

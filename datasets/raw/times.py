@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from datasets.errors import InputError
+from datasets.raw.table import RawTable
 from datasets.text import time, without_missing
-
-if TYPE_CHECKING:
-    from datasets.raw.facts import RawTable
 
 ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"

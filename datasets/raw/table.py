@@ -1,0 +1,47 @@
+"""A raw table that is not yet read, and questions to all of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN
+from datasets.raw.files import TableFile
+from datasets.schema import Schema
+from datasets.text import cell
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table's files, its rows as they lie there, and their types."""
+
+    schema: Schema
+    files: list[TableFile]
+    frame: pl.LazyFrame
+    types: Mapping[str, pl.DataType]
+
+    def cell(self, column: str) -> pl.Expr:
+        """A text column's cleaned cells."""
+        return cell(pl.col(column), self.schema.missing)
+
+    def counts(self, conditions: Mapping[str, pl.Expr]) -> dict[str, int]:
+        """How many rows meet each condition, in one pass."""
+        if not conditions:
+            return {}
+        sums = [condition.sum().cast(pl.Int64).alias(name) for name, condition in conditions.items()]
+        return self.frame.select(sums).collect(engine="streaming").row(0, named=True)
+
+    def example(self, column: str, condition: pl.Expr, value: pl.Expr | None = None) -> tuple[str, object]:
+        """Where the first row that meets the condition stands, and the ``value`` there, or what it holds."""
+        shown = pl.col(column) if value is None else value
+        row = (
+            self.frame.filter(condition)
+            .select(shown.alias("value"), FILE_COLUMN, LINE_COLUMN)
+            .head(1)
+            .collect(engine="streaming")
+        )
+        file = self.files[row[FILE_COLUMN][0]]
+        unit = "row {} (counted from 0)" if file.format == "parquet" else "line {}"
+        return f"{file.path}: {unit.format(row[LINE_COLUMN][0])}", row["value"][0]
