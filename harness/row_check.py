@@ -59,7 +59,7 @@ def made_up_batch(prepared: PreparedDataset, num_tasks: int) -> Batch:
         values=torch.cat(indices) if indices else torch.empty(0, dtype=torch.int64),
         lengths=torch.tensor(lengths, dtype=torch.int64).repeat_interleave(ROWS),
     )
-    numbers = len(prepared.schema.numeric_features)
+    numbers = sum(feature.num_numbers for feature in prepared.schema.dense_features)
     return Batch(
         sparse=sparse,
         dense=torch.linspace(-1, 1, ROWS * numbers).reshape(ROWS, numbers),
