@@ -153,12 +153,12 @@ def run(
     from harness.worker import Limits
 
     limits = Limits(run_minutes, run_gigabytes)
-    if "WORLD_SIZE" not in os.environ:
-        start_server(["suites.run"])  # it imports while this process does, too
-
+    has_computed_nothing = "torch" not in sys.modules
     from suites.run import Options, choose_device, run_suite
 
     quiet_libraries()
+    if "WORLD_SIZE" not in os.environ:
+        start_server(["suites.run"], fork=has_computed_nothing)
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(watch or [], out)]) if _is_first_process() else Silent()
     options = Options(

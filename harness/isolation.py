@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from datasets.errors import InputError
-from harness.fork_server import FORK, WAIT
+from harness.fork_server import FORK, WAIT, serve
 from harness.progress import Silent, Watcher
 from harness.worker import Ended, Limits, Surroundings, Told
 
@@ -39,12 +39,15 @@ class BrokenCallError(Exception):
     """A call that did not come to its end; the message says why."""
 
 
-def start_server(modules: Sequence[str] = ()) -> None:
-    """Have the fork server import ``modules``, unless it runs already. It ends with this process."""
+def start_server(modules: Sequence[str] = (), fork: bool = False) -> None:
+    """Have the fork server import ``modules``, unless it runs already. It ends with this process.
+
+    With ``fork`` it is a copy of this process, which must have computed nothing yet, and imports no more.
+    """
     global _server
     with _lock:
         if _server is None or not _server.is_alive:
-            _server = _Server(modules)
+            _server = _Server(modules, fork)
 
 
 def in_worker(
@@ -88,18 +91,13 @@ def in_worker(
 class _Server:
     """The fork server as its parent sees it."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], fork: bool) -> None:
         self._channel, theirs = socket.socketpair()
-        number = theirs.fileno()
-        code = (
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
-            f"from harness.fork_server import serve; serve({number}, {list(modules)!r})"
-        )
         # Blocked in the server until it ignores Ctrl-C, which would show a trace of its imports.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL
+            self._process = (
+                _forked(self._channel, theirs, modules) if fork else _spawned(theirs.fileno(), modules)
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -108,7 +106,7 @@ class _Server:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
 
     def fork(self, *descriptors: int) -> None:
         """Have a worker begin with these descriptors; OSError if the server is gone."""
@@ -126,8 +124,31 @@ class _Server:
     def end(self) -> None:
         """End the server, and a worker with it."""
         self._channel.close()
-        self._process.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.terminate()
         self._process.wait()
+
+
+def _spawned(channel: int, modules: Sequence[str]) -> psutil.Process:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"from harness.fork_server import serve; serve({channel}, {list(modules)!r})"
+    )
+    return psutil.Popen([sys.executable, "-c", code], pass_fds=[channel], stdin=subprocess.DEVNULL)
+
+
+def _forked(ours: socket.socket, theirs: socket.socket, modules: Sequence[str]) -> psutil.Process:
+    sys.stdout.flush()  # or a worker would write out once more what waits here
+    sys.stderr.flush()
+    server = os.fork()
+    if server:
+        return psutil.Process(server)
+    try:
+        ours.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        serve(theirs.detach(), modules)
+    finally:
+        os._exit(1)
 
 
 _server: _Server | None = None
