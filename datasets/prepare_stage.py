@@ -21,6 +21,7 @@ from datasets.expression_labels import Operand, label_expression
 from datasets.expressions import operands_of
 from datasets.schema import ColumnSplit, Feature, Schema, Task
 from datasets.text import (
+    POLARS_ERRORS,
     TextFacts,
     category,
     cell,
@@ -55,7 +56,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
         staged.sink_parquet(
             folder / "staged.parquet", compression="lz4", row_group_size=RUN_ROWS, engine="streaming"
         )
-    except pl.exceptions.PolarsError as error:
+    except POLARS_ERRORS as error:
         raise InputError(
             f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
         ) from error

@@ -23,7 +23,7 @@ from datasets.raw.parquet import joined
 from datasets.raw.table import RawTable
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
-from datasets.text import first_line
+from datasets.text import POLARS_ERRORS, first_line
 
 READING = 2  # of these rules; a table that was prepared by others is prepared again
 
@@ -72,7 +72,7 @@ class OwnTable:
         raw = self._raw(scratch)
         try:
             facts, notes = text_facts(raw)
-        except pl.exceptions.PolarsError as error:
+        except POLARS_ERRORS as error:
             raise InputError(
                 f"dataset {self.schema.name!r}: the raw table cannot be read ({first_line(error)}); mend "
                 "the file"

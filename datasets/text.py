@@ -200,7 +200,11 @@ def inner(dtype: pl.DataType) -> pl.DataType:
     return found() if isinstance(found, type) else found
 
 
-def first_line(error: Exception) -> str:
+# What polars raises on a damaged file; where its own code stops, that is no Exception.
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
+def first_line(error: BaseException) -> str:
     """The first line of an error of polars, which is all that does not speak of a query's plan."""
     lines = str(error).strip().splitlines()
     return lines[0].partition("Resolved plan")[0].strip() if lines else type(error).__name__

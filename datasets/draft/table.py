@@ -22,7 +22,7 @@ from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import as_agreed
 from datasets.raw.types import agreed_type
 from datasets.schema import Csv
-from datasets.text import NUMBER, first_line
+from datasets.text import NUMBER, POLARS_ERRORS, first_line
 
 ANOTHER_MEANING = "its name has another meaning here; rename it"
 SNIFFED_LINES = 200
@@ -138,7 +138,7 @@ def _frame(file: TableFile, settings: Csv, target: Path) -> tuple[pl.LazyFrame, 
             file.path if file.format == "parquet" else target, glob=False, hive_partitioning=False
         )
         columns = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*POLARS_ERRORS, OSError) as error:
         raise InputError(
             f"{file.path}: cannot be read as a parquet table ({first_line(error)}); mend the file"
         ) from None

@@ -14,7 +14,7 @@ from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_col
 from datasets.raw.delimited import require_columns
 from datasets.raw.files import TableFile
 from datasets.raw.types import agreed_type, simple
-from datasets.text import category, first_line, inner
+from datasets.text import POLARS_ERRORS, category, first_line, inner
 
 EXACT_INTEGERS: dict[type, int] = {
     pl.Float16: 2**11,
@@ -59,7 +59,7 @@ def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFra
         _check_zones(file, pq.read_schema(place))
         frame = pl.scan_parquet(place, glob=False, hive_partitioning=False)
         header = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+    except (*POLARS_ERRORS, pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file.path}: cannot be read as a parquet table ({first_line(error)}); mend the file"
         ) from None

@@ -6,10 +6,12 @@ import datetime as dt
 import decimal
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datasets.errors import InputError
 from tests.datasets.raw.conftest import TAGS, columns, read
 
 D = decimal.Decimal
@@ -141,3 +143,13 @@ def test_times_of_spark_keep_their_order_and_bounds(tmp_path):
     )
     by_time = {"by": "time", "valid_from": "2024-03-05T05:00:00", "test_from": "2024-03-06T05:00:00"}
     assert read(tmp_path, time="at", split=by_time)[0]["time"] == times
+
+
+def test_a_damaged_file_on_which_polars_itself_stops_is_named(tmp_path, monkeypatch):
+    def panics(*arguments: object, **options: object) -> None:
+        raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
+
+    pq.write_table(pa.table(columns()), tmp_path / "t.parquet")
+    monkeypatch.setattr("datasets.raw.parquet.pl.scan_parquet", panics)
+    with pytest.raises(InputError, match=r"t\.parquet: cannot be read as a parquet table .*mend the file"):
+        read(tmp_path)
