@@ -75,6 +75,13 @@ DatasetOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the dataset; repeatable."),
 ]
+RunMinutes = Annotated[
+    float | None, typer.Option(min=0, help="End a run that takes longer, and go on with the others.")
+]
+RunGigabytes = Annotated[
+    float | None,
+    typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
+]
 DEFAULT_CACHE = Path("cache")
 INTERRUPTED_ONCE = "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
@@ -122,13 +129,8 @@ def run(
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="How often a run saves where it stands.")
     ] = 60.0,
-    run_minutes: Annotated[
-        float | None, typer.Option(min=0, help="End a run that takes longer, and go on with the others.")
-    ] = None,
-    run_gigabytes: Annotated[
-        float | None,
-        typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
-    ] = None,
+    run_minutes: RunMinutes = None,
+    run_gigabytes: RunGigabytes = None,
     watch: Annotated[
         list[WatcherName] | None,
         typer.Option("--watch", metavar="tensorboard|mlflow", help="Also write curves for it; repeatable."),
@@ -146,19 +148,12 @@ def run(
     out = out or Path("out") / chosen.name
 
     from files.writing import check_writable
-    from harness.isolation import start_server
     from harness.progress import Silent, Terminal
-    from harness.quiet import quiet_libraries
     from harness.watching import Several, watchers
-    from harness.worker import Limits
 
-    limits = Limits(run_minutes, run_gigabytes)
-    has_computed_nothing = "torch" not in sys.modules
+    limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import Options, choose_device, run_suite
 
-    quiet_libraries()
-    if "WORLD_SIZE" not in os.environ:
-        start_server(["suites.run"], fork=has_computed_nothing)
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(watch or [], out)]) if _is_first_process() else Silent()
     options = Options(
@@ -205,21 +200,27 @@ def tune(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
     ] = None,
     cache: CacheRoot = DEFAULT_CACHE,
+    run_minutes: RunMinutes = None,
+    run_gigabytes: RunGigabytes = None,
 ) -> None:
     """Search each row's training and structure on the validation split, by the same number of trials."""
-    from harness.progress import Terminal
-    from harness.quiet import quiet_libraries
-    from suites.run import Options, choose_device
     from suites.suite import load_suite
+
+    replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
+    chosen = load_suite(suite, settings or [], replaced, import_architectures=False)
+
+    from harness.progress import Terminal
+
+    limits = _start_workers(run_minutes, run_gigabytes)
+    from suites.run import Options, choose_device
     from suites.tune import tune_suite
 
-    quiet_libraries()
-    chosen = load_suite(suite, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
     options = Options(
         out=Path("out"),
         cache_root=cache,
         data_root=data_root,
         device=choose_device(device),
+        limits=limits,
         command=_command(),
     )
     for path in tune_suite(
@@ -505,6 +506,22 @@ def _report_what_is_finished(out: Path) -> None:
             _report(out)
 
 
+def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
+    """Check the limits of a run, and have ready the process that its workers are forked from."""
+    from harness.isolation import start_server
+    from harness.quiet import quiet_libraries
+    from harness.worker import Limits
+
+    limits = Limits(run_minutes, run_gigabytes)
+    has_computed_nothing = "torch" not in sys.modules
+    import suites.run  # noqa: F401 - what workers need, before the fork
+
+    quiet_libraries()
+    if "WORLD_SIZE" not in os.environ:
+        start_server(["suites.run"], fork=has_computed_nothing)
+    return limits
+
+
 def _is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -557,6 +574,7 @@ def _explain(error: Exception) -> int:
     """Print one sentence for an error and give the exit code."""
     from datasets.errors import InputError
     from datasets.prepare_folder import is_full_disk
+    from files.errors import UnfinishedError
     from reports.records import RecordError
 
     code = 1
@@ -565,6 +583,8 @@ def _explain(error: Exception) -> int:
         code = 1 if is_full_disk(error) else 2
     elif is_full_disk(error):
         message = "no space left on the disk; free some and run the same command again, which goes on"
+    elif isinstance(error, UnfinishedError):
+        message = str(error)
     elif isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
         message = f"{error.strerror}{where}; mend that and run the same command again"

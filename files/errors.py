@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions whose message is all that the command line shows."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it without a stack trace and exits with code 2.
     """
+
+
+class UnfinishedError(RuntimeError):
+    """What could be done is done and kept; the message lists what broke. The exit code is 1."""

@@ -1,10 +1,8 @@
-"""One trial of tuning: train by a spec, judge by the validation split, never look at the test split."""
+"""What tuning needs of a training: validations on the way, and never a look at the test split."""
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,42 +17,30 @@ from harness.runs import RunSpec
 from harness.train import Loop, predict, train
 
 
-def validation_score(
-    spec: RunSpec,
-    prepared: PreparedDataset,
-    world: World,
-    watcher: Watcher,
-    judge: Callable[[int, float], None],
-) -> float:
-    """The spec's ``select_metric`` on the validation split after its training, mean over tasks.
+def train_and_validate(
+    spec: RunSpec, prepared: PreparedDataset, world: World, folder: Path, watcher: Watcher
+) -> None:
+    """Train by the spec; ``watcher`` receives the metrics of every validation on the way.
 
-    With ``patience`` it is the best validation's, whose weights training ends with.
+    No checkpoint is written; ``folder`` receives the weights of the best validation if there is ``patience``.
 
-    ``judge(number, score)`` sees every validation on the way; what it raises ends the trial. Nothing is
-    kept on disk.
-
-    Raises DivergenceError when the loss or a score does, InputError where the metric is undefined.
+    Raises DivergenceError when the loss or a score does, InputError where ``patience`` selects by a metric
+    that the validation split does not define.
     """
-    scores: list[float] = []
 
     def validate(model: nn.Module) -> dict[str, dict]:
-        metrics = metrics_by_task(predict(model, loop, "valid"), spec.tasks)
-        scores.append(_mean(metrics, spec))
-        judge(len(scores), scores[-1])
-        return metrics
+        return metrics_by_task(predict(model, loop, "valid"), spec.tasks)
 
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(spec, prepared, Path(folder), world, watcher, checkpoint_seconds=math.inf)
-        train(build_model(spec, prepared, world), loop, validate)
-    return scores[-1] if spec.training.patience is None else max(scores)
+    loop = Loop(spec, prepared, folder, world, watcher, checkpoint_seconds=math.inf)
+    train(build_model(spec, prepared, world), loop, validate)
 
 
-def _mean(metrics: dict[str, dict], spec: RunSpec) -> float:
-    name = spec.training.select_metric
-    values = [of_task[name] for of_task in metrics.values()]
+def mean_score(metrics: dict[str, dict], metric: str, dataset: str) -> float:
+    """The mean over tasks of ``metric``; InputError naming the dataset where a task does not define it."""
+    values = [of_task[metric] for of_task in metrics.values()]
     if None in values:
         raise InputError(
-            f"training.select_metric: the validation split of {spec.dataset!r} does not define {name} "
+            f"training.select_metric: the validation split of {dataset!r} does not define {metric} "
             "for every task; tune by the other metric"
         )
     return float(np.mean(values))

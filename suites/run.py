@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from files.errors import UnfinishedError
 from harness.cost import Cost
 from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
 from harness.distributed import start_world
@@ -51,7 +52,7 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     Runs that another process holds are left until the end and then waited for. Each run has a process of its
     own (under torchrun, the rank's). One that raises, exceeds a limit or loses its process is reported and
     leaves no record, so that it is tried again next time; so is a row that fails on a few made-up rows before
-    the first run. The others go on, and a RuntimeError that lists the broken ones comes last.
+    the first run. The others go on, and an UnfinishedError that lists the broken ones comes last.
 
     Raises InputError before anything is written where two datasets have one name, or where an architecture
     or its budget cannot be had.
@@ -91,7 +92,7 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
                 watcher.note(f"{tally} {job.title}: {_outcome(record)}")
     if broken.runs:
         total = sum(plan.runs for plan in plans)
-        raise RuntimeError(
+        raise UnfinishedError(
             f"{broken.runs} of {total} runs broke and left no record: {'; '.join(broken.reasons)}"
         )
     return records

@@ -19,18 +19,17 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.architectures import source_hash
-from harness.data import InputError, is_full_disk
+from harness.data import InputError
+from harness.isolation import BrokenCallError
 from harness.progress import Watcher
-from harness.runs import RunSpec, Training
-from harness.train import DivergenceError
-from harness.tuning import validation_score
+from harness.runs import Training
 from suites import storage as database
 from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
-from suites.rows import Match, MatchedRow
-from suites.search import Range, structural_choices
+from suites.plan import Caller
+from suites.search import Range
 from suites.setting import Setting
 from suites.suite import Contestant
+from suites.trials import RowFacts, Trial, match_row, row_facts, score_in_worker
 from suites.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
 
 SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
@@ -50,11 +49,12 @@ class OutOfReachError(Exception):
 
 @dataclass(frozen=True)
 class RowStudy:
-    """Trials of one row; ``match`` resolves it with a trial's structure."""
+    """Trials of one row; ``call`` carries them out, each in a process of its own."""
 
     setting: Setting
     row: Contestant
-    match: Match
+    facts: RowFacts
+    call: Caller
     study: optuna.Study
     storage: RDBStorage
     watcher: Watcher
@@ -62,20 +62,22 @@ class RowStudy:
 
     @classmethod
     def open(
-        cls, setting: Setting, row: Contestant, match: Match, storage: RDBStorage, watcher: Watcher
+        cls, setting: Setting, row: Contestant, call: Caller, storage: RDBStorage, watcher: Watcher
     ) -> RowStudy:
         """The row's study, begun or gone on with: its name holds a fingerprint of all that it depends on.
 
-        Raises InputError where the row misses its budget with its defaults.
+        Raises InputError where the row misses its budget with its defaults, BrokenCallError where its code
+        breaks before that is known.
         """
         suite, dataset = setting.suite, setting.prepared.schema.name
-        matched = match(row)
+        facts = call(row_facts, setting, row)
+        matched = facts.matched
         fingerprint = fingerprint_of(
             {
                 "identity": identity_of(suite, setting.prepared),
-                "source": source_hash(row.architecture),
+                "source": facts.source,
                 "search": suite.model_dump(mode="json", include={"search"}),
-                "structure": structural_choices(row.architecture, row.config),
+                "structure": facts.choices,
                 "inputs": inputs_of(matched.inputs),
                 "budget": [matched.budget.kind, matched.budget.target] if matched.budget else None,
                 "config": row.config,
@@ -90,7 +92,7 @@ class RowStudy:
             pruner=PercentilePruner(KEPT_PERCENT, n_startup_trials=UNJUDGED_TRIALS),
             load_if_exists=True,
         )
-        return cls(setting, row, match, study, storage, watcher)
+        return cls(setting, row, facts, call, study, storage, watcher)
 
     def judged(self) -> list[FrozenTrial]:
         """Trials that were trained, to the end or until they were hopeless, in the order they began."""
@@ -132,8 +134,8 @@ class RowStudy:
     def make_one(self, wanted: int) -> str:
         """Make a trial; returns what it found in words, nothing where it does not count.
 
-        A trial that raises, or ends the program, is a failed one. Raises InputError where every row's
-        trials would fail alike, as does a full disk.
+        A trial whose call breaks is a failed one. Raises what every row's trials would fail by alike:
+        InputError, a full disk, a database that is gone.
         """
         trial = self._claim(wanted)
         if trial is None:
@@ -172,14 +174,12 @@ class RowStudy:
             return self._tell(trial, state=TrialState.FAIL)
         except database.DatabaseErrors:
             raise
-        except BaseException as error:  # sys.exit too: what a row's own code does must not end the others
-            is_its_own = not isinstance(error, KeyboardInterrupt | InputError) and not is_full_disk(error)
-            if is_its_own:
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:MOST_LETTERS])
-            made = self._tell(trial, state=TrialState.FAIL)  # at once: nobody waits for its heartbeat
-            if not is_its_own:
-                raise
-            return made
+        except BrokenCallError as error:
+            trial.set_user_attr("error", str(error)[:MOST_LETTERS])
+            return self._tell(trial, state=TrialState.FAIL)
+        except BaseException:
+            self._tell(trial, state=TrialState.FAIL)  # at once: nobody waits for its heartbeat
+            raise
         return self._tell(trial, value)
 
     def _tell(
@@ -198,7 +198,7 @@ class RowStudy:
             raise InputError(f"{self.row.name}: every trial diverged; narrow the learning rates in search")
         best = max(complete, key=lambda trial: trial.value or 0.0)
         default = [trial for trial in self._defaults_tried() if trial.state == TrialState.COMPLETE]
-        matched = self._matched(best.user_attrs["config"])
+        matched = self.call(match_row, self.setting, self.row, best.user_attrs["config"])
         return TunedRow(
             study=self.study.study_name,
             inputs=inputs_of(matched.inputs),
@@ -211,9 +211,6 @@ class RowStudy:
             config=best.user_attrs["config"],
         )
 
-    def _matched(self, structure: dict[str, Any]) -> MatchedRow:
-        return self.match(self.row.model_copy(update={"config": self.row.config | structure}))
-
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
@@ -223,8 +220,7 @@ class RowStudy:
     def _defaults(self) -> dict[str, Any]:
         training = self.setting.suite.training
         settings = {name: getattr(training, name) for name in self.setting.suite.search}
-        structure = structural_choices(self.row.architecture, self.row.config)
-        return settings | {f"config.{name}": values[0] for name, values in structure.items()}
+        return settings | {f"config.{name}": values[0] for name, values in self.facts.choices.items()}
 
     def _objective(self, trial: optuna.Trial) -> float:
         # Its own sampler, so that a process that goes on later does not draw the same numbers again.
@@ -236,38 +232,35 @@ class RowStudy:
         if takes_defaults:
             sampler = PartialFixedSampler(self._defaults(), sampler)
         self.study.sampler = sampler
-        spec = self._spec(trial)
+        to_train = self._suggested(trial)
 
         def judge(number: int, score: float) -> None:
             trial.report(score, number)
-            if number < VALIDATIONS * spec.training.epochs and trial.should_prune():
+            if number < VALIDATIONS * to_train.training.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        try:
-            score = validation_score(spec, self.setting.prepared, self.setting.world, self.watcher, judge)
-        except DivergenceError as error:
-            trial.set_user_attr("diverged", str(error))
-            raise optuna.TrialPruned from None
-        if not math.isfinite(score):
-            raise ValueError(f"its score on the validation split is {score}")
-        return score
+        outcome = score_in_worker(to_train, self.call, self.watcher, judge)
+        if outcome.out_of_reach:
+            trial.set_user_attr("out_of_reach", outcome.out_of_reach)
+            raise OutOfReachError(outcome.out_of_reach)
+        if outcome.diverged:
+            trial.set_user_attr("diverged", outcome.diverged)
+            raise optuna.TrialPruned
+        if outcome.score is None or not math.isfinite(outcome.score):
+            raise BrokenCallError(f"its score on the validation split is {outcome.score}")
+        return outcome.score
 
-    def _spec(self, trial: optuna.Trial) -> RunSpec:
+    def _suggested(self, trial: optuna.Trial) -> Trial:
         suite = self.setting.suite
         settings = {name: _suggest(trial, name, choices) for name, choices in suite.search.items()}
-        choices = structural_choices(self.row.architecture, self.row.config)
         structure = {
-            name: trial.suggest_categorical(f"config.{name}", values) for name, values in choices.items()
+            name: trial.suggest_categorical(f"config.{name}", values)
+            for name, values in self.facts.choices.items()
         }
         trial.set_user_attr("training", settings)
         trial.set_user_attr("config", structure)
-        try:
-            matched = self._matched(structure)
-        except InputError as error:
-            trial.set_user_attr("out_of_reach", str(error))
-            raise OutOfReachError(str(error)) from None
-        spec = self.setting.spec(matched, SEED)
-        return spec.model_copy(update={"training": _validated_more_often(suite.training, settings)})
+        training = _validated_more_often(suite.training, settings)
+        return Trial(self.setting, self.row, structure, training, SEED)
 
 
 def _validated_more_often(training: Training, settings: dict[str, Any]) -> Training:

@@ -1,26 +1,30 @@
 """Tuning a suite: one study a row and dataset, the same number of trials and the same ranges for all.
 
 A trial trains a row at its budget and is judged by the validation split; the test split is not read. Trials
-have a seed of their own, so that no seed of a later comparison has been tuned for.
+have a seed of their own, so that no seed of a later comparison has been tuned for. Each has a process of its
+own, so that one that hangs, takes all memory or alters PyTorch's settings leaves the others as they are.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from files.errors import UnfinishedError
 from files.writing import check_writable
 from harness.data import InputError, is_full_disk, leak_warnings, prepare_dataset
-from harness.distributed import start_world
+from harness.distributed import World, start_world
+from harness.isolation import BrokenCallError
 from harness.progress import Watcher
 from suites.masking import masked_url
-from suites.rows import matcher
+from suites.plan import Caller, find_own_architectures
 from suites.run import Options
 from suites.search import check_has_defaults
 from suites.setting import Setting
 from suites.storage import DatabaseErrors, database_problem, open_storage
 from suites.studies import SEED, RowStudy
-from suites.suite import Suite, check_own_names
+from suites.suite import Dataset, Suite, check_own_names
 from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
@@ -32,14 +36,14 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
 
     Raises InputError, before any trial, where the search lacks the suite's own settings, the storage or the
     folder of the settings cannot be used, a row misses its budget, or two datasets have one name;
-    RuntimeError, when all trials of the others are made, where rows had to be given up.
+    UnfinishedError, when all trials of the others are made, where rows broke or had to be given up.
     """
     check_has_defaults(suite.search, suite.training)
     suite = suite.model_copy(update={"tuned": None})
     try:
         by_dataset = _studies(suite, options, storage, watcher)
         try:
-            _make_trials([study for of_dataset in by_dataset for study in of_dataset], trials, watcher)
+            _make_trials([study for tuning in by_dataset for study in tuning.studies], trials, watcher)
         except KeyboardInterrupt:
             watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
             raise
@@ -48,7 +52,16 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
         problem = database_problem(error, storage)
         if is_full_disk(problem):
             raise problem from problem.__cause__
-        raise RuntimeError(f"{problem}; finished trials are kept, and the same command goes on") from error
+        raise UnfinishedError(f"{problem}; finished trials are kept, and the same command goes on") from error
+
+
+@dataclass
+class Tuning:
+    """The studies of one dataset's rows, and why there is none of a row whose code broke."""
+
+    setting: Setting
+    studies: list[RowStudy] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher) -> None:
@@ -70,26 +83,26 @@ def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher) -> None
             judged[number] = min(trials, len(study.judged()))
 
 
-def _write_all(suite: Suite, by_dataset: list[list[RowStudy]], trials: int, command: str) -> list[Path]:
+def _write_all(suite: Suite, by_dataset: list[Tuning], trials: int, command: str) -> list[Path]:
     """Write the file of every dataset whose rows were all tuned; raises for the others when that is done."""
     written: list[Path] = []
     problems: list[str] = []
-    for studies in by_dataset:
-        given_up = [f"{study.row.name}: {why}" for study in studies if (why := study.given_up(trials))]
-        problems += given_up
-        if given_up:
+    for tuning in by_dataset:
+        given_up = [f"{study.row.name}: {why}" for study in tuning.studies if (why := study.given_up(trials))]
+        problems += (missing := tuning.broken + given_up)
+        if missing:
             continue
         try:
-            written.append(_write(suite, studies, trials, command))
-        except InputError as error:  # a row whose trials all diverged
+            written.append(_write(suite, tuning, trials, command))
+        except (BrokenCallError, InputError) as error:  # such as a row whose trials all diverged
             problems.append(str(error))
     if problems:
         also = f" ({', '.join(map(str, written))} is written)" if written else ""
-        raise RuntimeError(f"settings of {suite.name!r} are not written{also}: {'; '.join(problems)}")
+        raise UnfinishedError(f"settings of {suite.name!r} are not written{also}: {'; '.join(problems)}")
     return written
 
 
-def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> list[list[RowStudy]]:
+def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> list[Tuning]:
     world = start_world(options.device)
     if world.size > 1:
         raise InputError(
@@ -97,25 +110,37 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         )
     check_writable(suite.folder / "tuned", "copy the suite to a folder of your own and tune that")
     database = open_storage(storage)
+    call = Caller(world, options.limits)
+    call.start()
+    find_own_architectures(suite, call)
     by_dataset = []
     for dataset in suite.datasets:
         watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
-        prepared = prepare_dataset(
-            dataset.name, dataset.options, options.data_root, options.cache_root, rebuild=options.rebuild
-        )
-        setting, match = Setting(suite, dataset, prepared, world), matcher(suite, prepared)
-        for warning in leak_warnings(prepared, setting.tasks):
-            watcher.note(f"{dataset.name}: {warning}")
-        by_dataset.append(
-            [RowStudy.open(setting, row, match, database, watcher) for row in suite.architectures]
-        )
-    check_own_names(suite.datasets, [studies[0].setting.prepared.schema.name for studies in by_dataset])
+        tuning = Tuning(_setting(suite, dataset, options, world, watcher))
+        for row in suite.architectures:
+            try:
+                tuning.studies.append(RowStudy.open(tuning.setting, row, call, database, watcher))
+            except BrokenCallError as error:
+                tuning.broken.append(f"{row.name}: {error}")
+                watcher.note(f"{dataset.name} {row.name} broke: {error}")
+        by_dataset.append(tuning)
+    check_own_names(suite.datasets, [tuning.setting.prepared.schema.name for tuning in by_dataset])
     return by_dataset
 
 
-def _write(suite: Suite, studies: list[RowStudy], trials: int, command: str) -> Path:
-    prepared = studies[0].setting.prepared
-    rows = {study.row.name: study.found(trials) for study in studies}
+def _setting(suite: Suite, dataset: Dataset, options: Options, world: World, watcher: Watcher) -> Setting:
+    prepared = prepare_dataset(
+        dataset.name, dataset.options, options.data_root, options.cache_root, rebuild=options.rebuild
+    )
+    setting = Setting(suite, dataset, prepared, world)
+    for warning in leak_warnings(prepared, setting.tasks):
+        watcher.note(f"{dataset.name}: {warning}")
+    return setting
+
+
+def _write(suite: Suite, tuning: Tuning, trials: int, command: str) -> Path:
+    prepared = tuning.setting.prepared
+    rows = {study.row.name: study.found(trials) for study in tuning.studies}
     path = tuned_path(suite.folder, suite.name, prepared.schema.name)
     tuned = Tuned(
         suite=suite.name,

@@ -745,7 +745,8 @@ def test_a_folder_that_may_not_be_written_is_named(own, bench, monkeypatch):
 def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, bench):
     architectures = "architectures=[dlrm_mlp, own_models:Diverging, own_models:Raising]"
     outcome = bench("run", "tiny.yaml", "--cache", "cache", "--set", architectures, "--seeds", "1")
-    check_refusal(outcome, ["mine own_models:Raising (RuntimeError: my own fault)", "1 of 4 runs"], code=1)
+    said = ["error: 1 of 4 runs broke", "mine own_models:Raising (RuntimeError: my own fault)"]
+    check_refusal(outcome, said, code=1)
     records = records_of(ran / "out/tiny")
     assert records["own_models:Diverging", 0]["status"] == "failed"
     assert records["own_models:Diverging", 0]["failure"]["step"] == 1

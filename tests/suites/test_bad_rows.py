@@ -128,6 +128,13 @@ def test_what_is_no_limit_is_refused(own, bench, option, value):  # noqa: F811
     assert not (own / "out").exists()
 
 
+def test_seconds_between_checkpoints_that_are_no_number_are_refused(own, bench):  # noqa: F811
+    outcome = bench("run", "tiny.yaml", "--checkpoint-seconds", "nan")
+    assert outcome.code == 2
+    assert "--checkpoint-seconds" in outcome.err.splitlines()[-1]
+    assert not (own / "out").exists()
+
+
 def test_a_folder_name_that_is_too_long_is_seen_before_training(tmp_path):
     def problem(letters: int) -> str | None:
         spec = small_spec(SMALL).model_copy(update={"variant": "v" * letters})
