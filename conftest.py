@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from hypothesis import settings
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
-collect_ignore = [] if find_spec("triton") else ["rankmixer/kernels.py", "rankmixer/fused_gemm.py"]
+collect_ignore = (
+    [] if find_spec("triton") else ["rankmixer/kernels/triton_kernels.py", "rankmixer/kernels/fused_gemm.py"]
+)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

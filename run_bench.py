@@ -91,7 +91,7 @@ NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, er
 def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.Argument()]) -> None:
     """Name what there is: suites, architectures or datasets."""
     if what == "architectures":
-        from harness.architectures import ARCHITECTURES
+        from harness.model.architectures import ARCHITECTURES
 
         for name, where in ARCHITECTURES.items():
             say(f"{name:<18}{where}")
@@ -148,8 +148,8 @@ def run(
     out = out or Path("out") / chosen.name
 
     from files.writing import check_writable
-    from harness.progress import Silent, Terminal
-    from harness.watching import Several, watchers
+    from harness.training.progress import Silent, Terminal
+    from harness.training.trackers import Several, watchers
 
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import Options, choose_device, run_suite
@@ -209,7 +209,7 @@ def tune(
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
     chosen = load_suite(suite, settings or [], replaced, import_architectures=False)
 
-    from harness.progress import Terminal
+    from harness.training.progress import Terminal
 
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import Options, choose_device
@@ -238,7 +238,7 @@ def cost(
     cache: CacheRoot = DEFAULT_CACHE,
 ) -> None:
     """Parameters and FLOPs of a suite's architectures at its budget, without training."""
-    from harness.quiet import quiet_libraries
+    from harness.machine.quiet import quiet_libraries
     from suites.costs import cost_table
     from suites.suite import load_suite
 
@@ -297,7 +297,7 @@ def profile(
     import json
 
     from files.writing import check_writable
-    from harness.quiet import quiet_libraries
+    from harness.machine.quiet import quiet_libraries
 
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of measuring
@@ -328,15 +328,15 @@ def profile(
         else:
             figures = profile_pipelines(chosen, options, say)
     elif what == "metrics":
-        from harness.profile_metrics import profile_metrics
+        from harness.speed.metrics import profile_metrics
 
         figures = profile_metrics()
     elif what == "sparse":
-        from harness.profile_sparse import profile_sparse
+        from harness.speed.sparse import profile_sparse
 
         figures = profile_sparse()
     else:
-        from harness.profile_data import profile_data
+        from harness.speed.data import profile_data
 
         figures = profile_data()
     for figure in figures:
@@ -367,7 +367,7 @@ def report(
 @app.command()
 def doctor() -> None:
     """What this machine can do, and what is missing, each with its mend."""
-    from harness.doctor import examine
+    from harness.speed.doctor import examine
 
     text, healthy = examine()
     say(text)
@@ -383,9 +383,9 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(name: str, data_root: DataRoot = None) -> None:
     """Download a public dataset, check it and unpack it under --data-root."""
-    from datasets.download import shown
-    from datasets.errors import InputError
-    from datasets.fetch import fetch
+    from datasets.fetch.download import shown
+    from datasets.fetch.official import fetch
+    from files.errors import InputError
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
@@ -470,15 +470,15 @@ def _shown_progress():
 
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
     from datasets.catalog import prepare_dataset
-    from datasets.yaml_files import key_and_value
+    from files.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
     return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)
 
 
 def _report(out: Path) -> None:
-    from harness.compare import write_comparisons
-    from harness.tiers import write_tiers
+    from harness.evaluation.comparisons import write_comparisons
+    from harness.evaluation.tiers import write_tiers
     from reports.records import load_records
     from reports.render import render
 
@@ -498,7 +498,7 @@ def _report_speeds(out: Path) -> None:
 
 def _report_what_is_finished(out: Path) -> None:
     """The report after an interruption, which it must not hide: before the first record there is none."""
-    from datasets.errors import InputError
+    from files.errors import InputError
     from reports.records import RecordError
 
     with contextlib.suppress(InputError, RecordError):
@@ -508,9 +508,9 @@ def _report_what_is_finished(out: Path) -> None:
 
 def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
     """Check the limits of a run, and have ready the process that its workers are forked from."""
-    from harness.isolation import start_server
-    from harness.quiet import quiet_libraries
-    from harness.worker import Limits
+    from harness.machine.quiet import quiet_libraries
+    from harness.workers.isolation import start_server
+    from harness.workers.worker import Limits
 
     limits = Limits(run_minutes, run_gigabytes)
     has_computed_nothing = "torch" not in sys.modules
@@ -572,9 +572,8 @@ def _run_command(debug: bool) -> None:
 
 def _explain(error: Exception) -> int:
     """Print one sentence for an error and give the exit code."""
-    from datasets.errors import InputError
-    from datasets.prepare_folder import is_full_disk
-    from files.errors import UnfinishedError
+    from datasets.prepare.folder import is_full_disk
+    from files.errors import InputError, UnfinishedError
     from reports.records import RecordError
 
     code = 1

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import cpu_kernels
+from baselines.kernels import cpu as cpu_kernels
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Backbone(Protocol):
     raises ValueError with one sentence that names the field and the mend.
 
     ``rows_at_once``, if it is there, lets large batches be computed in blocks of so many rows
-    (`harness.row_blocks`): no row may depend on another.
+    (`harness.model.row_blocks`): no row may depend on another.
 
     A sparse model has three members more. ``expert_flops``: FLOPs a sample of all its experts
     together; ``active_ratio``: the share of them that a sample is meant to use; and, where it steers

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from datasets.errors import InputError
 from datasets.prepared import PreparedDataset, identity_fingerprint
 from datasets.source import Source
+from files.errors import InputError
 
 DATASETS = {
-    "shortvideo": "datasets.shortvideo:source",
-    "kuairand-pure": "datasets.kuairand:source",
+    "shortvideo": "datasets.shortvideo.source:source",
+    "kuairand-pure": "datasets.kuairand.source:source",
     "movielens-100k": "datasets.movielens:source",
 }
 
@@ -37,7 +37,7 @@ def prepare_dataset(
     ``shard_rows`` then changes nothing. Raises InputError on an unknown name, on bad raw data, and
     on a folder that is half-written or changed unless ``rebuild`` replaces it.
     """
-    from datasets.prepare import SHARD_ROWS, prepare_lazily
+    from datasets.prepare.pipeline import SHARD_ROWS, prepare_lazily
 
     name, identity, make_source = find_dataset(name_or_yaml, options, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"

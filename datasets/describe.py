@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from datasets.leaks import RED_LINE, Leaks, find_leaks
+from datasets.leaks.report import RED_LINE, Leaks, find_leaks
 from datasets.prepared import PreparedDataset
 
 
@@ -24,8 +24,8 @@ class Description:
     split the share of rows without a value (a list: without an element) and the share of elements
     that the training split does not know. ``labels``: split, task, rows, positive rate of the
     defined rows, undefined rows, users, users with both classes. ``splits``: split, rows, users.
-    ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.find_leaks`, with
-    the features whose leaks the schema acknowledges as ``leak_ok``.
+    ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.report.find_leaks`,
+    with the features whose leaks the schema acknowledges as ``leak_ok``.
     """
 
     name: str

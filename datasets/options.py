@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from datasets.errors import InputError
 from datasets.schema import first_problem
+from files.errors import InputError
 
 Options = TypeVar("Options", bound=BaseModel)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from datasets.errors import InputError
 from datasets.schema import FIRST_INDEX, Schema
 from files.checksums import json_checksum, sha256_of
+from files.errors import InputError
 
 FORMAT_VERSION = 1
 

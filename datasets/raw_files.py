@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.errors import InputError
 from files.checksums import sha256_of
+from files.errors import InputError
 
 
 def find_folder(name: str, data_root: Path | None, inside: str, marker: str) -> Path:

@@ -13,9 +13,9 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from datasets.batch import Batch
-from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.window import Window, WindowSource
+from files.errors import InputError
 
 PREFETCHED_BATCHES = 8
 T = TypeVar("T")

@@ -26,10 +26,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from datasets.errors import InputError
-from datasets.expressions import columns_of
-from datasets.yaml_files import read_yaml
+from datasets.expressions.syntax import columns_of
+from files.errors import InputError
 from files.plain_text import plain_lines, plain_name, shortened
+from files.yaml_files import read_yaml
 
 MISSING_INDEX = 0
 UNSEEN_INDEX = 1

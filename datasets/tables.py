@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.errors import InputError
 from datasets.raw.columns import FILE_COLUMN, uses, wanted_columns
 from datasets.raw.delimited import delimited_to_parquet
 from datasets.raw.facts import text_facts
@@ -24,6 +23,7 @@ from datasets.raw.table import RawTable
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
 from datasets.text import POLARS_ERRORS, first_line
+from files.errors import InputError
 
 READING = 2  # of these rules; a table that was prepared by others is prepared again
 

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from datasets.errors import InputError
 from datasets.schema import Feature, Schema
 from datasets.text import TextFacts, cell, elements, inner, number, without_missing
+from files.errors import InputError
 
 
 def vector_column(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.catalog import prepare_dataset
-from datasets.errors import InputError
-from datasets.leaks import as_recorded as leaks_as_recorded
-from datasets.leaks import warnings as leak_warnings
-from datasets.prepare_folder import is_full_disk
+from datasets.leaks.report import as_recorded as leaks_as_recorded
+from datasets.leaks.report import warnings as leak_warnings
+from datasets.prepare.folder import is_full_disk
 from datasets.prepared import PreparedDataset
 from datasets.schema import PlainName, PlainText, first_problem
-from datasets.yaml_files import override, read_yaml, yaml_text
+from files.errors import InputError
+from files.yaml_files import override, read_yaml, yaml_text
 
 __all__ = [
     "InputError",

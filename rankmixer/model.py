@@ -33,8 +33,8 @@ from baselines.layers import (
     tunable,
 )
 from rankmixer.controller import PenaltyCoefficient
-from rankmixer.fast import faster_block
 from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
+from rankmixer.kernels.fast import faster_block
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
 from rankmixer.routers import usage
 from rankmixer.sparse_moe import Routing, SparseMoE
@@ -77,7 +77,7 @@ class Block(nn.Module):
 
     @property
     def is_papers(self) -> bool:
-        """Whether no switch is turned, so that `rankmixer.fast` has the same equations."""
+        """Whether no switch is turned, so that `rankmixer.kernels.fast` has the same equations."""
         return (
             isinstance(self.mixing, MultiHeadMixing)
             and self.mixing.num_heads is None

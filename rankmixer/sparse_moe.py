@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from baselines.layers import PerTokenLinear
 from rankmixer.controller import Scope
-from rankmixer.grouped import grouped_ffn
+from rankmixer.kernels.grouped import grouped_ffn
 from rankmixer.routers import (
     Router,
     TopKOrder,

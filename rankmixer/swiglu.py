@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.layers import require_positive
-from rankmixer.grouped import grouped_swiglu
+from rankmixer.kernels.grouped import grouped_swiglu
 from rankmixer.routers import Router, top_k_gates
 
 

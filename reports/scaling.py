@@ -9,9 +9,9 @@ Two descriptions of an architecture's runs, against forward FLOPs a sample or de
 Both are least squares **seed by seed**: seed s of architecture a has a slope :math:`b_{as}`, and their mean
 over seeds is the least-squares slope of all runs together. A bootstrap over three seeds would draw from ten
 distinct samples, so the intervals are Student's t, with the spread pooled over architectures as
-``harness/compare.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s + \varepsilon_{as}`, where
-:math:`\varepsilon` is assumed to vary equally in every architecture, and :math:`\beta_s` is what a seed does
-to all of them alike.
+``harness/evaluation/comparisons.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s +
+\varepsilon_{as}`, where :math:`\varepsilon` is assumed to vary equally in every architecture, and
+:math:`\beta_s` is what a seed does to all of them alike.
 
 - **A slope** varies by both: its variance is :math:`SS_w / df_w`, squares of the deviations from each
   architecture's mean. As those of one seed are not independent, the degrees of freedom are Satterthwaite's:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import prepare_dataset
-from harness.tokens import Inputs
+from harness.model.tokens import Inputs
 from suites.rows import MatchedRow, match_rows
 from suites.suite import Suite
 

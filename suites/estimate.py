@@ -3,7 +3,7 @@
     seconds of a run = FLOPs / (peak * EFFICIENCY) + rows * features * SECONDS_PER_FEATURE + SECONDS_PER_RUN
 
 FLOPs are those of training and of scoring the validation and test rows; the peak is that against which
-MFU is measured (`harness.peaks.peak`).
+MFU is measured (`harness.machine.peaks.peak`).
 
 The constants were set by hand to the times (``finished_at - started_at``) of the 72 records of `quick`
 under reports/measured, made on 2 idle CPU cores: quick, quick-kuairand-pure and quick-movielens-100k. There
@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.cost import Cost
 from harness.data import PreparedDataset
-from harness.runs import Training
+from harness.model.cost import Cost
+from harness.records.runs import Training
 
 EFFICIENCY = 0.4
 SECONDS_PER_FEATURE = 0.25e-6

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.architectures import architecture_class
-from harness.cost import Cost
 from harness.data import InputError
-from harness.distributed import World
-from harness.isolation import BrokenCallError, in_worker, start_server
-from harness.jobs import Job
-from harness.machine import Machine, machine_of
-from harness.progress import Watcher
-from harness.row_check import check_row
-from harness.runs import RunSpec
-from harness.worker import Limits
+from harness.machine.facts import Machine, machine_of
+from harness.model.architectures import architecture_class
+from harness.model.cost import Cost
+from harness.records.runs import RunSpec
+from harness.training.jobs import Job
+from harness.training.progress import Watcher
+from harness.training.ranks import World
+from harness.training.row_check import check_row
+from harness.workers.isolation import BrokenCallError, in_worker, start_server
+from harness.workers.worker import Limits
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting
 from suites.suite import Suite
@@ -48,7 +48,7 @@ class Caller:
         watcher: Watcher | None = None,
         hold: int | None = None,
     ) -> Any:
-        """As `harness.isolation.in_worker`; in this process, whatever the call raises."""
+        """As `harness.workers.isolation.in_worker`; in this process, whatever the call raises."""
         if self.world.size > 1:
             return function(*arguments, *([] if watcher is None else [watcher]))
         return in_worker(function, *arguments, watcher=watcher, limits=self.limits, hold=hold)

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from harness.cuda_graphs import require_cuda_graphs
 from harness.data import InputError, prepare_dataset
-from harness.distributed import World
-from harness.environment import environment
-from harness.execute import now
-from harness.figures import figure
-from harness.fp8 import fp8_obstacle, require_fp8
-from harness.peaks import DTYPES
-from harness.profile_models import Machine, profile_model
-from harness.profile_pipeline import profile_pipeline
-from harness.runs import write_atomically
+from harness.machine.environment import environment
+from harness.machine.peaks import DTYPES
+from harness.records.runs import write_atomically
+from harness.speed.cuda_graphs import require_cuda_graphs
+from harness.speed.figures import figure
+from harness.speed.fp8 import fp8_obstacle, require_fp8
+from harness.speed.models import Machine, profile_model
+from harness.speed.pipeline import profile_pipeline
+from harness.training.ranks import World
+from harness.training.run import now
 from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
 from suites.suite import Suite
@@ -47,7 +47,7 @@ class ProfileOptions:
 def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Measure every row at every precision and batch, and write ``out/profile.json`` after each.
 
-    Returns all records: a row, precision, batch, part and mode each (`harness.profile_models`).
+    Returns all records: a row, precision, batch, part and mode each (`harness.speed.models`).
     """
     for precision in options.precisions:
         if precision not in DTYPES:
@@ -91,7 +91,7 @@ def _with_fp8(rows: list[MatchedRow], setting: Setting, say: Callable[[str], Non
 def profile_pipelines(
     suite: Suite, options: ProfileOptions, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Figures of every row's whole training step beside plain PyTorch (`harness.profile_pipeline`).
+    """Figures of every row's whole training step beside plain PyTorch (`harness.speed.pipeline`).
 
     The first row's have no prefix, the others' their row's name. On the CPU, at the suite's batch size.
     """

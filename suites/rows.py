@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from harness.cost import Cost, CostCounter
 from harness.data import InputError, PreparedDataset
-from harness.runs import Budget, Training
-from harness.tokens import Inputs, check_tokens_hold_embeddings, natural_num_tokens, token_dim_for
+from harness.model.cost import Cost, CostCounter
+from harness.model.tokens import Inputs, check_tokens_hold_embeddings, natural_num_tokens, token_dim_for
+from harness.records.runs import Budget, Training
 from suites.suite import Contestant, Suite
 from suites.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from files.errors import UnfinishedError
-from harness.cost import Cost
 from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
-from harness.distributed import start_world
-from harness.isolation import BrokenCallError
-from harness.jobs import Job, carry_out
-from harness.progress import Silent, Watcher
-from harness.references import available_references
-from harness.runs import RunSpec, write_atomically
-from harness.worker import Limits
+from harness.model.cost import Cost
+from harness.records.runs import RunSpec, write_atomically
+from harness.training.jobs import Job, carry_out
+from harness.training.progress import Silent, Watcher
+from harness.training.ranks import start_world
+from harness.training.references import available_references
+from harness.workers.isolation import BrokenCallError
+from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement
 from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
 from suites.setting import Setting

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.architectures import architecture_class
 from harness.data import InputError
-from harness.runs import Strict, Training
+from harness.model.architectures import architecture_class
+from harness.records.runs import Strict, Training
 
 
 class Range(Strict):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.architectures import source_hash
 from harness.data import PreparedDataset
-from harness.distributed import World
-from harness.runs import Budget, RunSpec, Training
-from harness.tokens import Inputs
+from harness.model.architectures import source_hash
+from harness.model.tokens import Inputs
+from harness.records.runs import Budget, RunSpec, Training
+from harness.training.ranks import World
 from suites.rows import MatchedRow, row_inputs
 from suites.suite import Contestant, Dataset, Suite
 

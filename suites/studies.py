@@ -20,9 +20,9 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.data import InputError
-from harness.isolation import BrokenCallError
-from harness.progress import Watcher
-from harness.runs import Training
+from harness.records.runs import Training
+from harness.training.progress import Watcher
+from harness.workers.isolation import BrokenCallError
 from suites import storage as database
 from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.plan import Caller

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from harness.architectures import architecture_class, architecture_path
 from harness.data import InputError, PlainName, PlainText, first_problem, override, read_yaml
-from harness.runs import Strict, TokenizerName, Training
+from harness.model.architectures import architecture_class, architecture_path
+from harness.records.runs import Strict, TokenizerName, Training
 from suites.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.architectures import source_hash
 from harness.data import InputError
-from harness.progress import Silent, Watcher
-from harness.runs import RunSpec, Training
-from harness.train import DivergenceError
-from harness.tuning import mean_score, train_and_validate
+from harness.model.architectures import source_hash
+from harness.records.runs import RunSpec, Training
+from harness.training.loop import DivergenceError
+from harness.training.progress import Silent, Watcher
+from harness.training.tuning import mean_score, train_and_validate
 from suites.plan import Caller
 from suites.rows import MatchedRow, matcher
 from suites.search import structural_choices
@@ -117,7 +117,7 @@ def score_in_worker(
 ) -> Outcome:
     """Carry the trial out in a process of its own.
 
-    Raises as `harness.isolation.in_worker`, and what ``judge`` raises. Nothing is kept on disk.
+    Raises as `harness.workers.isolation.in_worker`, and what ``judge`` raises. Nothing is kept on disk.
     """
     events = Judge(trial, watcher, judge)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,9 +14,9 @@ from pathlib import Path
 from files.errors import UnfinishedError
 from files.writing import check_writable
 from harness.data import InputError, is_full_disk, leak_warnings, prepare_dataset
-from harness.distributed import World, start_world
-from harness.isolation import BrokenCallError
-from harness.progress import Watcher
+from harness.training.progress import Watcher
+from harness.training.ranks import World, start_world
+from harness.workers.isolation import BrokenCallError
 from suites.masking import masked_url
 from suites.plan import Caller, find_own_architectures
 from suites.run import Options

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.data import InputError, PreparedDataset, first_problem, read_yaml, yaml_text
-from harness.runs import Budget, Strict, Training, write_atomically
-from harness.tokens import Inputs
+from harness.model.tokens import Inputs
+from harness.records.runs import Budget, Strict, Training, write_atomically
 from suites.suite import Suite
 
 

@@ -71,7 +71,7 @@ import torch
 from torch import nn
 from baselines.dlrm_mlp import DLRMMLP
 from baselines.layers import Knob, Knobs
-from harness.row_check import SEED as TRIED_OUT
+from harness.training.row_check import SEED as TRIED_OUT
 
 def meet(place):
     if "MEETING" not in os.environ:
@@ -526,12 +526,12 @@ def quick_clock(monkeypatch):
     from functools import partial
 
     import suites.profile
-    from harness.profile_models import profile_model
-    from harness.timing import Gemm
+    from harness.machine.timing import Gemm
+    from harness.speed.models import profile_model
 
     monkeypatch.setattr(suites.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3))
-    monkeypatch.setattr("harness.profile_models.Gemm", lambda device, precision: Gemm(device, precision, 64))
-    monkeypatch.setattr("harness.profile_models.measured_bandwidth", lambda device: 1e10)
+    monkeypatch.setattr("harness.speed.models.Gemm", lambda device, precision: Gemm(device, precision, 64))
+    monkeypatch.setattr("harness.speed.models.measured_bandwidth", lambda device: 1e10)
 
 
 def test_fp8_is_of_the_rows_that_have_it_and_the_others_are_told_why(own, bench, quick_clock, monkeypatch):
@@ -601,7 +601,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
 
 def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, monkeypatch):
     made = {"name": "x", "value": 1.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": "c"}
-    monkeypatch.setattr("harness.profile_data.profile_data", lambda: [made])
+    monkeypatch.setattr("harness.speed.data.profile_data", lambda: [made])
     assert bench("profile", "data", "--json", "new/folder/figures.json").code == 0
     assert json.loads((own / "new/folder/figures.json").read_text()) == [made]
 
@@ -711,9 +711,9 @@ def fill_disk(*_: object, **__: object) -> None:
 
 
 def test_a_full_disk_while_preparing_is_said_in_one_sentence_with_code_1(own, bench, monkeypatch):
-    import datasets.prepare_encode
+    import datasets.prepare.encode
 
-    monkeypatch.setattr(datasets.prepare_encode, "write_shard", fill_disk)
+    monkeypatch.setattr(datasets.prepare.encode, "write_shard", fill_disk)
     outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "cache")
     check_refusal(outcome, ["cache/mine-", "no space left on the disk", "another cache folder"], code=1)
     assert [path for path in own.glob("cache/*") if path.is_dir()] == []

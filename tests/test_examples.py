@@ -20,11 +20,13 @@ from pydantic_core import PydanticUndefined
 from typer.testing import CliRunner
 
 import run_bench
-from datasets import kuairand, movielens, schema, shortvideo
+from datasets import movielens, schema
 from datasets.catalog import DATASETS
-from harness.cost import CostCounter
-from harness.runs import Training
-from harness.tokens import Inputs
+from datasets.kuairand import source as kuairand
+from datasets.shortvideo import source as shortvideo
+from harness.model.cost import CostCounter
+from harness.model.tokens import Inputs
+from harness.records.runs import Training
 from suites import suite
 from suites.search import DEFAULT_SEARCH
 from tests.harness.schemas import TABLE_SIZES, small_schema

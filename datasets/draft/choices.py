@@ -23,8 +23,8 @@ from datasets.draft.roles import (
     users,
 )
 from datasets.draft.table import DraftTable
-from datasets.errors import InputError
-from datasets.expressions import ExpressionError, columns_of
+from datasets.expressions.syntax import ExpressionError, columns_of
+from files.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from datasets.draft.profile import profile
 from datasets.draft.roles import belongings
 from datasets.draft.table import Report, read_table
 from datasets.draft.vocabularies import count_categories
-from datasets.errors import InputError
 from datasets.schema import load_schema
+from files.errors import InputError
 
 FEWEST_ROWS = 30
 NO_WISHES = Wishes()

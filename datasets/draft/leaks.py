@@ -10,8 +10,8 @@ import polars as pl
 from datasets.draft.kinds import Draft
 from datasets.draft.profile import Column, typed_values
 from datasets.draft.roles import Label
-from datasets.expression_labels import Operand, label_expression
-from datasets.expressions import columns_of
+from datasets.expressions.labels import Operand, label_expression
+from datasets.expressions.syntax import columns_of
 
 SUSPECT = 0.95
 FEWEST = 20  # positives and negatives below which an AUC tells nothing

@@ -15,7 +15,7 @@ from datasets.draft.profile import Column
 from datasets.draft.roles import Label
 from datasets.draft.table import DraftTable
 from datasets.draft.vocabularies import min_count, shared
-from datasets.prepare_stage import RESERVED
+from datasets.prepare.stage import RESERVED
 
 
 def schema_head(

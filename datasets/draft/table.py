@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.errors import InputError
 from datasets.raw.blocks import text_blocks
 from datasets.raw.columns import Role, has_another_meaning
 from datasets.raw.delimited import SEPARATORS, delimited_to_parquet
@@ -23,6 +22,7 @@ from datasets.raw.parquet import as_agreed
 from datasets.raw.types import agreed_type
 from datasets.schema import Csv
 from datasets.text import NUMBER, POLARS_ERRORS, first_line
+from files.errors import InputError
 
 ANOTHER_MEANING = "its name has another meaning here; rename it"
 SNIFFED_LINES = 200

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from datasets.errors import InputError
 from datasets.raw.files import TableFile
+from files.errors import InputError
 
 BLOCK_BYTES = 1 << 24
 MAGIC = {

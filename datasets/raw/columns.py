@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.errors import InputError
-from datasets.expressions import operands_of
+from datasets.expressions.syntax import operands_of
 from datasets.schema import ColumnSplit, Feature, Schema, Task
+from files.errors import InputError
 
 FILE_COLUMN, LINE_COLUMN = "@file", "@line"  # where a row stands
 Role = Literal["number", "category", "list", "vector", "time", "word", "text"]

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from datasets.errors import InputError
 from datasets.raw.blocks import text_blocks
 from datasets.raw.columns import LINE_COLUMN
 from datasets.raw.files import TableFile
 from datasets.schema import Csv
+from files.errors import InputError
 
 MOST_RECORD_BYTES = 1 << 26  # a record beyond this is a quote that was never closed
 SEPARATORS = {",": "a comma", ";": "';'", "\t": "a tab", "|": "'|'"}

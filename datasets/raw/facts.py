@@ -10,7 +10,6 @@ from functools import partial
 
 import polars as pl
 
-from datasets.errors import InputError
 from datasets.raw.columns import Use, uses
 from datasets.raw.lists import list_notations
 from datasets.raw.table import RawTable
@@ -27,6 +26,7 @@ from datasets.text import (
     is_no_number,
     without_missing,
 )
+from files.errors import InputError
 
 LEADING_ZERO = r"^-?0[0-9]+$"
 # As spreadsheets and floats print large integers, whose last digits are lost: 1.23E+15, 9.007e+15.

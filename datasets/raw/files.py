@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from datasets.errors import InputError
 from datasets.raw_files import sha256_of
 from datasets.schema import Schema
+from files.errors import InputError
 
 Format = Literal["parquet", "csv", "json lines"]
 FORMATS: dict[str, Format] = {

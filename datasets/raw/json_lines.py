@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.errors import InputError
 from datasets.raw.blocks import text_blocks
 from datasets.raw.columns import LINE_COLUMN
 from datasets.raw.delimited import require_columns
 from datasets.raw.files import TableFile
+from files.errors import InputError
 
 ROWS_AT_ONCE = 50_000
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from datasets.errors import InputError
 from datasets.raw.table import RawTable
 from datasets.schema import Feature
 from datasets.text import Notation, elements
+from files.errors import InputError
 
 CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"
 BRACKETED = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from datasets.errors import InputError
 from datasets.raw.table import RawTable
 from datasets.text import time, without_missing
+from files.errors import InputError
 
 ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 CLOCK = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"

@@ -1,6 +1,6 @@
 """What every architecture in the table is held to, found by the table: no list of its own.
 
-A new line in `harness.architectures.ARCHITECTURES` is tested here as it stands; it needs an entry
+A new line in `harness.model.architectures.ARCHITECTURES` is tested here as it stands; it needs an entry
 in `closed_forms.py` and nothing else.
 """
 
@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.layers import Knob
-from harness.architectures import ARCHITECTURES, architecture_class
+from harness.model.architectures import ARCHITECTURES, architecture_class
 from tests.baselines.closed_forms import CLOSED_FORMS
 from tests.baselines.scrambled import random_tokens, scrambled
 

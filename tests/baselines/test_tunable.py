@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from harness.architectures import ARCHITECTURES, architecture_class
-from harness.cost import Cost, CostCounter
-from harness.tokens import Inputs
+from harness.model.architectures import ARCHITECTURES, architecture_class
+from harness.model.cost import Cost, CostCounter
+from harness.model.tokens import Inputs
 from tests.baselines.closed_forms import CLOSED_FORMS
 from tests.harness.schemas import TABLE_SIZES, small_schema
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import prepare_encode, prepare_order, prepare_stage
-from datasets.prepare import prepare
+from datasets.prepare import encode as prepare_encode
+from datasets.prepare import order as prepare_order
+from datasets.prepare import stage as prepare_stage
+from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
 from datasets.schema import Schema
 from datasets.source import Source

@@ -12,8 +12,8 @@ import yaml
 
 from datasets import catalog
 from datasets.catalog import DATASETS, DESCRIPTIONS, prepare_dataset
-from datasets.errors import InputError
 from datasets.source import Source
+from files.errors import InputError
 from tests.datasets.conftest import EXAMPLE_SCHEMA, example_frame, example_rows, example_source
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from datasets import movielens
-from datasets.errors import InputError
+from files.errors import InputError
 
 NOON = 875_620_800  # 1997-09-30, 12:00 UTC, a Tuesday
 GENRES = {1: [0, 2], 2: [2], 3: [5, 18], 4: [0], 5: [2, 5]}

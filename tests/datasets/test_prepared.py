@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.errors import InputError
 from datasets.prepared import PreparedDataset, open_prepared
+from files.errors import InputError
 from tests.datasets.conftest import example_rows, expected_splits, prepare_example
 
 
@@ -118,7 +118,7 @@ def test_the_fingerprint_tells_identity_and_schema_apart(pristine, tmp_path):
 
 def test_preparing_and_describing_need_no_torch():
     code = (
-        "import sys, datasets.catalog, datasets.prepare, datasets.prepared, datasets.describe;"
+        "import sys, datasets.catalog, datasets.prepare.pipeline, datasets.prepared, datasets.describe;"
         "import datasets.tables; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

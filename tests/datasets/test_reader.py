@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasets.batch import Batch
-from datasets.errors import InputError
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
-from datasets.reader_benchmark import benchmark_reader
 from datasets.window import WindowSource
+from files.errors import InputError
+from harness.speed.reading import benchmark_reader
 from tests.datasets.conftest import (
     example_rows,
     expected_indices,
@@ -36,8 +36,8 @@ TASKS = ["skip", "click"]  # not the schema's order
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedDataset]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.prepare_stage.RUN_ROWS", 50)
-        patch.setattr("datasets.prepare_encode.ROW_GROUP_ROWS", 4)
+        patch.setattr("datasets.prepare.stage.RUN_ROWS", 50)
+        patch.setattr("datasets.prepare.encode.ROW_GROUP_ROWS", 4)
         yield prepare_example(tmp_path_factory.mktemp("reader"), example_rows(300), shard_rows=13)
 
 

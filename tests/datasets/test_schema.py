@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets.errors import InputError
 from datasets.prepared import schema_fingerprint
 from datasets.schema import Schema, load_schema
+from files.errors import InputError
 from tests.datasets.conftest import EXAMPLE_SCHEMA
 
 

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 import yaml
 
-from datasets.errors import InputError
-from datasets.prepare import prepare
-from datasets.prepare_stage import staged_columns
+from datasets.prepare.pipeline import prepare
+from datasets.prepare.stage import staged_columns
 from datasets.tables import OwnTable, source
+from files.errors import InputError
 
 SCHEMA = {
     "name": "mine",

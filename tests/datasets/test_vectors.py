@@ -11,15 +11,16 @@ import polars as pl
 import pytest
 import yaml
 
-from datasets import prepare_encode, prepare_stage
 from datasets.catalog import prepare_dataset
 from datasets.describe import describe
-from datasets.errors import InputError
-from datasets.prepare import prepare
+from datasets.prepare import encode as prepare_encode
+from datasets.prepare import stage as prepare_stage
+from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from datasets.schema import Schema
 from datasets.source import Source
+from files.errors import InputError
 
 ROWS, LENGTH, TRAIN = 400, 3, 320
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.errors import InputError
+from files.errors import InputError
 
 
 class OwnBaseError(BaseException):

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets.prepare import prepare
+from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
 from datasets.source import Source
 from tests.harness.schemas import small_schema

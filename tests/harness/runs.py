@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from datasets.prepared import PreparedDataset
-from harness.cost import CostCounter
-from harness.distributed import World
-from harness.execute import run_model
-from harness.progress import Silent, Watcher
-from harness.runs import RunFolder, RunSpec, Training
-from harness.tokens import Inputs
+from harness.model.cost import CostCounter
+from harness.model.tokens import Inputs
+from harness.records.runs import RunFolder, RunSpec, Training
+from harness.training.progress import Silent, Watcher
+from harness.training.ranks import World
+from harness.training.run import run_model
 
 ONE_PROCESS = World(0, 1, torch.device("cpu"))
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUSE = {"baselines", "datasets", "harness", "rankmixer", "reports", "suites", "run_bench"}
-SHARED = {"baselines.layers", "baselines.cpu_kernels", "baselines.cpu_library"}
+SHARED = {"baselines.layers", "baselines.kernels.cpu", "baselines.kernels.library"}
 
 
 def imported_modules(path: Path) -> set[str]:

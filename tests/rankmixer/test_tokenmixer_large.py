@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.layers import Output
-from harness.model import build_backbone
+from harness.model.assembly import build_backbone
 from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
 from rankmixer.tokenmixer_large import EPS, Block, TokenMixerLarge

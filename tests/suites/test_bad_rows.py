@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from harness.jobs import Job
+from harness.training.jobs import Job
 from suites.plan import _problem_of_name
 from tests.harness.runs import small_spec
 from tests.harness.schemas import small_schema
@@ -18,7 +18,7 @@ import os, signal, sys
 from dataclasses import dataclass
 import torch
 from torch import nn
-from datasets.errors import InputError
+from files.errors import InputError
 
 class Bad(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import suites.run
-from harness.cost import Cost
-from harness.machine import Machine
-from harness.peaks import Peak
-from harness.progress import Silent
-from harness.runs import Training
+from harness.machine.facts import Machine
+from harness.machine.peaks import Peak
+from harness.model.cost import Cost
+from harness.records.runs import Training
+from harness.training.progress import Silent
 from suites.estimate import Workload, announcement
 from suites.run import Options, run_suite
 from suites.suite import Suite

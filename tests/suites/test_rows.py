@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import suites.costs
-from datasets.errors import InputError
-from datasets.kuairand_schema import kuairand_schema
-from datasets.shortvideo import shortvideo_schema
+from datasets.kuairand.schema import kuairand_schema
+from datasets.shortvideo.source import shortvideo_schema
+from files.errors import InputError
 from suites.costs import cost_table
 from suites.rows import MatchedRow, match_rows, row_inputs
 from suites.suite import Suite, load_suite

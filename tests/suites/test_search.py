@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from baselines.layers import tunable
-from harness.runs import Training
+from harness.records.runs import Training
 from suites.search import DEFAULT_SEARCH, Range, structural_choices
 from suites.suite import Suite, load_suite, shipped_suites
 

@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from datasets.errors import InputError
-from datasets.prepare_folder import is_full_disk
+from datasets.prepare.folder import is_full_disk
+from files.errors import InputError
 from suites import storage as module
 from suites.storage import database_problem, heartbeat, open_storage
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets.errors import InputError
-from harness.architectures import architecture_class
-from harness.runs import RunSpec
+from files.errors import InputError
+from harness.model.architectures import architecture_class
+from harness.records.runs import RunSpec
 from suites.suite import Suite, load_suite, shipped_suites
 
 MINIMAL = {

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.progress import Silent
-from harness.runs import Training
+from harness.records.runs import Training
+from harness.training.progress import Silent
 from suites.trials import Judge, Outcome, Trial, score_in_worker
 
 SETTING = SimpleNamespace(prepared=SimpleNamespace(schema=SimpleNamespace(name="small")))

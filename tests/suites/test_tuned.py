@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from datasets.errors import InputError
+from files.errors import InputError
 from suites.suite import Suite
 from suites.tuned import identity_of, read_tuned
 from tests.harness.schemas import small_schema

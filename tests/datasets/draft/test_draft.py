@@ -15,8 +15,8 @@ import pytest
 from datasets.catalog import prepare_dataset
 from datasets.draft.choices import Wishes
 from datasets.draft.draft import draft, write
-from datasets.errors import InputError
 from datasets.schema import Schema, load_schema
+from files.errors import InputError
 
 ROWS, USERS, ITEMS = 600, 40, 60
 START = datetime(2024, 3, 1, tzinfo=UTC)

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import yaml
 
-from datasets.errors import InputError
-from datasets.prepare import prepare
+from datasets.prepare.pipeline import prepare
 from datasets.tables import source
+from files.errors import InputError
 
 SCHEMA = {
     "name": "small",

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.errors import InputError
 from datasets.raw import blocks
 from datasets.raw.delimited import Dialect, _Reader, structure
 from datasets.raw.files import TableFile
 from datasets.schema import Csv
+from files.errors import InputError
 from tests.datasets.raw.conftest import columns, read, text
 
 FIELD = st.text('ab,;"\n\r\\ é', max_size=4)

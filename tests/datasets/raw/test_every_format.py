@@ -30,7 +30,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from datasets.prepare import prepare
+from datasets.prepare.pipeline import prepare
 from datasets.tables import source
 
 Table = dict[str, list]  # columns in memory: int, float, str, list, datetime or None

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.errors import InputError
 from datasets.tables import OwnTable
+from files.errors import InputError
 from tests.datasets.raw.conftest import columns, read, text, write_schema
 
 LINES = text(columns())

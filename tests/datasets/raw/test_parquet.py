@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.errors import InputError
+from files.errors import InputError
 from tests.datasets.raw.conftest import TAGS, columns, read
 
 D = decimal.Decimal

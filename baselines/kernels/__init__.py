@@ -1,0 +1,1 @@
+"""The CPU's C++ kernels and how they are built."""

@@ -1,0 +1,233 @@
+"""`cpu.cpp`, compiled by g++ when it is first needed, in seconds, and kept for the next process.
+
+A kept library is code that will run, so it is loaded only from a folder and a file that belong to this user
+or to root, that nobody else may write to, and if its bytes have the sha256 in its name. It is opened once,
+checked and loaded by that descriptor, so that nothing can take its place in between. In every other case it
+is compiled anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
+# As fast-math, but for what would alter the numbers of other code (denormals) or hide one that is not finite.
+# Without peeling, a row's sums do not depend on where in memory it lies: the same numbers in every run.
+FLAGS = (
+    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC", "-fopenmp"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    *("-freciprocal-math", "--param=vect-max-peeling-for-alignment=0"),
+)
+DTYPES = ("float", "bfloat16")  # every function is there for both, named so
+Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
+    "gelu": [Pointer] * 3 + [Size] * 3 + [Int],
+    "norm": [Pointer] * 3 + [Int] + [Pointer] * 2 + [ctypes.c_float] + [Size] * 5 + [Pointer] * 3 + [Int],
+    "norm_gradient": [Pointer] * 4 + [Size] * 2 + [Pointer] * 2 + [Int],
+    "mixed": [Pointer] + [Size] * 3 + [Pointer, Int],
+}
+
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing|tmp[a-z0-9_]{8}")  # the latter of earlier versions
+ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+
+@lru_cache(maxsize=1)
+def compiled_functions() -> ctypes.CDLL | None:
+    """The compiled functions; None, with a note on stderr, where they cannot be compiled here."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        _note("there is no g++, and PyTorch's operators, which are slower, do their work; install g++")
+        return None
+    loaded = _kept_or_made(compiler)
+    if loaded is None:
+        _note(f"{compiler} cannot compile them, and PyTorch's operators, which are slower, do their work")
+        return None
+    for function, arguments in ARGUMENTS.items():
+        for suffix in DTYPES:
+            getattr(loaded, f"{function}_{suffix}").argtypes = arguments
+            getattr(loaded, f"{function}_{suffix}").restype = None
+    return loaded
+
+
+def _note(text: str) -> None:
+    print(f"CPU kernels: {text}", file=sys.stderr)
+
+
+def _kept_or_made(compiler: str) -> ctypes.CDLL | None:
+    path, key = _cache_folder(), _key()
+    try:
+        folder = _open_folder(path)
+    except OSError as error:
+        _note(
+            f"{path} cannot be used ({error.strerror}), so every process compiles its own; "
+            "remove it, or give a folder of your own with XDG_CACHE_HOME"
+        )
+        made = _compile(compiler)
+        return None if made is None else _from_memory(made)
+    try:
+        return _load_kept(folder, key) or _make_and_keep(compiler, folder, key, path)
+    finally:
+        os.close(folder)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rankmixer-bench"
+
+
+def _key() -> str:
+    """Stands for this source and processor: another may lack this one's instructions."""
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_processor_flags()}"
+    content = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, processor])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _processor_flags() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+# ------------------------------------------------------------------------------------------- keeping
+
+
+def _open_folder(path: Path) -> int:
+    """A descriptor of the folder of kept libraries, made if it is absent; OSError where it is not safe."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(folder).st_uid == os.geteuid():
+            os.fchmod(folder, 0o700)
+        if not _is_safe(folder):
+            raise PermissionError(1, "it is another user's, or others may write to it")
+    except OSError:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _is_safe(handle: int) -> bool:
+    """Whether a file or folder belongs to this user or to root, and only its owner may write to it."""
+    found = os.fstat(handle)
+    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _load_kept(folder: int, key: str) -> ctypes.CDLL | None:
+    """A library of the folder that is whole and safe; None if there is none that this system can load."""
+    for name in sorted(os.listdir(folder)):
+        match = re.fullmatch(rf"kernels-{key}-([0-9a-f]{{64}})\.so", name)
+        if match is None:
+            continue
+        try:
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+        except OSError:
+            continue
+        if _is_safe(handle) and _sha256(handle) == match[1]:
+            loaded = _load(handle)
+            if loaded is not None:
+                return loaded
+        os.close(handle)
+    return None
+
+
+def _sha256(handle: int) -> str:
+    with open(handle, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(handle: int) -> ctypes.CDLL | None:
+    """The library of a descriptor, which stays open: the loader knows libraries by its number."""
+    try:
+        return ctypes.CDLL(f"/proc/self/fd/{handle}")
+    except OSError:
+        return None
+
+
+def _make_and_keep(compiler: str, folder: int, key: str, path: Path) -> ctypes.CDLL | None:
+    """Compile once, whoever else wants it too; where it cannot be kept, for this process alone."""
+    with contextlib.suppress(OSError):  # without locks each compiles its own, and whole files take turns
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    kept = _load_kept(folder, key)
+    if kept is not None:
+        return kept
+    made = _compile(compiler)
+    if made is None:
+        return None
+    try:
+        _keep(folder, key, made)
+    except OSError as error:
+        _note(f"cannot be kept in {path} ({error.strerror}), so every process compiles its own")
+    return _from_memory(made)
+
+
+def _keep(folder: int, key: str, library: bytes) -> None:
+    """Write the library whole, and remove what is of no use any more: damaged ones and half-written files."""
+    for name in os.listdir(folder):
+        if name.startswith(f"kernels-{key}-") or (_TEMPORARY.fullmatch(name) and _is_old(folder, name)):
+            _remove(folder, name)
+    name = f"kernels-{key}-{hashlib.sha256(library).hexdigest()}.so"
+    temporary = f".{secrets.token_hex(4)}.writing"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+        file.write(library)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        shutil.rmtree(name, dir_fd=folder)
+
+
+def _is_old(folder: int, name: str) -> bool:
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return time.time() - found.st_mtime > ABANDONED_AFTER_SECONDS
+
+
+# ----------------------------------------------------------------------------------------- compiling
+
+
+def _compile(compiler: str) -> bytes | None:
+    """The library, made in a temporary folder that only this user can enter; None where that fails."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "kernels.so"
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+                return None
+            return made.read_bytes()
+    except OSError:
+        return None
+
+
+def _from_memory(library: bytes) -> ctypes.CDLL | None:
+    """Load a library that lies in no folder."""
+    handle = os.memfd_create("kernels")
+    with open(handle, "wb", closefd=False) as file:
+        file.write(library)
+    return _load(handle)

@@ -1,0 +1,1 @@
+"""Labels as expressions of columns."""

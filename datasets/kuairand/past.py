@@ -1,0 +1,177 @@
+"""What KuaiRand knows of an exposure's past: sequences, counters and rates.
+
+Sequences and counts take events strictly before the row's own millisecond, seeds included. Rates
+(finish, skip, long view) are built from earlier *days* (of China time): a play time is settled up
+to minutes after its exposure began, and a user's rate that moves with each event is lower before a
+positive than after it, which ranks a user's own rows backwards. (Gradient-boosted trees on these
+features, tab 1, 25 April to 8 May: skip AUC .700 and UAUC .535 with daily rates, .702 and .513 with
+rates to the last millisecond; finish .794 and .749 against .794 and .742.)
+Rates leave out the two-column tabs, where a play time of zero means "not clicked", and seeds, whose
+play times are not known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from datasets.causal import EventIndex, Past, pair_key, smoothed_rate, sum_by_row
+from datasets.kuairand.raw import CHINA_MS, DAY_MS
+
+HOUR_MS = 3_600_000
+SINGLE_COLUMN_TABS = (1, 2, 4, 6)
+OUTCOMES = ("finish", "skip", "long_view")
+# What sequences show of a video; of these a video may have none or (tags) several.
+ATTRIBUTES = {"authors": "author_id", "tags": "tags", "durations": "duration_bucket"}
+
+_Columns = dict[str, np.ndarray | pl.Series]
+
+
+class PastFeatures:
+    """Sequence and cross features of exposures.
+
+    ``events`` are all exposures in time order, joined with their videos; ``seeds`` are histories
+    from before them (``kuairand_raw.read_seeds``); ``videos`` are looked up for the seeds.
+    """
+
+    def __init__(self, events: pl.DataFrame, seeds: pl.DataFrame, videos: pl.DataFrame) -> None:
+        long_views, likes = (events.filter(pl.col(name) == 1) for name in ("long_view", "is_like"))
+        self._streams = {
+            "exposed": _Stream(_with_seeds(events, seeds, "watch_seq", videos)),
+            "long_viewed": _Stream(_with_seeds(long_views, seeds, "long_watch_seq", videos)),
+            "liked": _Stream(_with_seeds(likes, seeds, "like_seq", videos)),
+        }
+        self._rates = _PastRates(events)
+        # A seed tells how long its history is and lists the end of it alone.
+        unlisted = pl.col("history_len") - pl.col("watch_seq").list.len().cast(pl.Int64)
+        self._unlisted = seeds.select("user_id", unlisted=pl.max_horizontal(unlisted, 0))
+
+    def sequences(self, rows: pl.DataFrame, length: int) -> list[pl.Series]:
+        """The latest ``length`` videos, authors, tags and durations of each stream, oldest first."""
+        user, time = numbers(rows, "user_id"), numbers(rows, "time_ms")
+        columns = []
+        for name, stream in self._streams.items():
+            videos = stream.by_user.before(user, time).latest(stream.video, length)
+            columns.append(videos.alias(f"{name}_videos"))
+            for attribute, (index, values) in stream.attributes.items():
+                columns.append(index.before(user, time).latest(values, length).alias(f"{name}_{attribute}"))
+        return columns
+
+    def cross(self, rows: pl.DataFrame) -> list[pl.Series]:
+        """Counts and rates of user, video, user x tag, user x author, user x video; age and pace."""
+        age = (rows["time_ms"] + CHINA_MS) / DAY_MS - rows["upload_day"]
+        columns = self._pace(rows) | self._pair_counts(rows) | self._rates.columns(rows) | {"age_days": age}
+        return [pl.Series(name, values) for name, values in columns.items()]
+
+    def _pace(self, rows: pl.DataFrame) -> _Columns:
+        user, time = numbers(rows, "user_id"), numbers(rows, "time_ms")
+        stream = self._streams["exposed"]
+        exposed, hour_ago = (stream.by_user.before(user, moment) for moment in (time, time - HOUR_MS))
+        unlisted = rows.join(self._unlisted, on="user_id", how="left", maintain_order="left")["unlisted"]
+        latest = exposed.last(stream.time, otherwise=-1)
+        minutes = np.where(latest >= 0, (time - latest) / 60_000, np.nan)
+        return {
+            "user_exposures": exposed.counts() + unlisted.fill_null(0).to_numpy(),
+            "user_long_views": self._streams["long_viewed"].by_user.before(user, time).counts(),
+            "minutes_since_exposure": pl.Series(minutes).fill_nan(None),
+            "exposures_in_last_hour": exposed.counts() - hour_ago.counts(),
+        }
+
+    def _pair_counts(self, rows: pl.DataFrame) -> _Columns:
+        """How often the user met the row's tags (summed), author and video; long views of its tags."""
+        exposed = self._streams["exposed"]
+        long_viewed = self._streams["long_viewed"]
+        return {
+            "user_tag_exposures": _pair_count(rows, "tags", exposed.by_user_tag),
+            "user_tag_long_views": _pair_count(rows, "tags", long_viewed.by_user_tag),
+            "user_author_exposures": _pair_count(rows, "author_id", exposed.by_user_author),
+            "user_video_exposures": _pair_count(rows, "video_id", exposed.by_user_video),
+        }
+
+
+class _Stream:
+    """One kind of event (exposures, long views or likes), seeds first, indexed by user and pair."""
+
+    def __init__(self, events: pl.DataFrame) -> None:
+        self.time, self.video = numbers(events, "time_ms"), numbers(events, "video_id")
+        self.by_user = EventIndex(numbers(events, "user_id"), self.time)
+        self.attributes = {}
+        for name, column in ATTRIBUTES.items():
+            having = _one_each(events, column)
+            index = EventIndex(numbers(having, "user_id"), numbers(having, "time_ms"))
+            self.attributes[name] = index, numbers(having, column)
+        self.by_user_tag = _pair_index(events, "tags")
+        self.by_user_author = _pair_index(events, "author_id")
+        self.by_user_video = _pair_index(events, "video_id")
+
+
+class _PastRates:
+    """Smoothed rates of earlier days: everyone's <- video's; everyone's <- user's <- user x tag's."""
+
+    def __init__(self, events: pl.DataFrame) -> None:
+        known = events.filter(pl.col("tab").is_in(SINGLE_COLUMN_TABS), pl.col("finish").is_not_null())
+        tagged = _one_each(known, "tags", *OUTCOMES)
+        time = numbers(known, "time_ms")
+        self._values = {outcome: numbers(known, outcome) for outcome in OUTCOMES}
+        self._tag_values = {outcome: numbers(tagged, outcome) for outcome in OUTCOMES}
+        self._by_anyone = EventIndex(np.zeros_like(time), time)
+        self._by_user = EventIndex(numbers(known, "user_id"), time)
+        self._by_video = EventIndex(numbers(known, "video_id"), time)
+        self._by_user_tag = _pair_index(known, "tags")
+
+    def columns(self, rows: pl.DataFrame) -> _Columns:
+        time = numbers(rows, "time_ms")
+        today = (time + CHINA_MS) // DAY_MS * DAY_MS - CHINA_MS
+        anyone = self._by_anyone.before(np.zeros_like(today), today)
+        user = self._by_user.before(numbers(rows, "user_id"), today)
+        video = self._by_video.before(numbers(rows, "video_id"), today)
+        row, user_tag = _ask_pairs(rows.with_columns(time_ms=today), "tags", self._by_user_tag)
+        tag_trials = sum_by_row(row, user_tag.counts(), rows.height)
+        columns: _Columns = {"video_known_exposures": video.counts()}
+        half = np.full(rows.height, 0.5)
+        for outcome, values in self._values.items():
+            everyone = smoothed_rate(anyone.sums(values), anyone.counts(), half, strength=1)
+            own = smoothed_rate(user.sums(values), user.counts(), everyone)
+            positives = sum_by_row(row, user_tag.sums(self._tag_values[outcome]), rows.height)
+            columns[f"video_{outcome}_rate"] = smoothed_rate(video.sums(values), video.counts(), everyone)
+            columns[f"user_{outcome}_rate"] = own
+            columns[f"user_tag_{outcome}_rate"] = smoothed_rate(positives, tag_trials, own)
+        return columns
+
+
+def numbers(frame: pl.DataFrame, column: str) -> np.ndarray:
+    """A column without nulls as int64."""
+    return frame[column].cast(pl.Int64).to_numpy()
+
+
+def _with_seeds(events: pl.DataFrame, seeds: pl.DataFrame, column: str, videos: pl.DataFrame) -> pl.DataFrame:
+    """A stream's seeds, all at the moment at which their user's history ends, then its events."""
+    seeded = seeds.select("user_id", time_ms="last_time_ms", video_id=column).explode("video_id").drop_nulls()
+    attributes = videos.select("video_id", *ATTRIBUTES.values())
+    seeded = seeded.join(attributes, on="video_id", how="left", maintain_order="left")
+    return pl.concat([seeded, events.select(seeded.columns)])
+
+
+def _one_each(events: pl.DataFrame, column: str, *others: str) -> pl.DataFrame:
+    """One row for each value of ``column`` that an event has (none, one, or several tags)."""
+    kept = events.select("user_id", "time_ms", column, *others)
+    return (kept.explode(column) if column == "tags" else kept).drop_nulls(column)
+
+
+def _pair_index(events: pl.DataFrame, column: str) -> EventIndex:
+    having = _one_each(events, column)
+    return EventIndex(
+        pair_key(numbers(having, "user_id"), numbers(having, column)), numbers(having, "time_ms")
+    )
+
+
+def _ask_pairs(rows: pl.DataFrame, column: str, index: EventIndex) -> tuple[np.ndarray, Past]:
+    """The past of user x value for each value that a row has, and the row's number for each."""
+    asked = _one_each(rows.with_row_index("row"), column, "row")
+    keys = pair_key(numbers(asked, "user_id"), numbers(asked, column))
+    return asked["row"].to_numpy(), index.before(keys, numbers(asked, "time_ms"))
+
+
+def _pair_count(rows: pl.DataFrame, column: str, index: EventIndex) -> np.ndarray:
+    row, past = _ask_pairs(rows, column, index)
+    return sum_by_row(row, past.counts(), rows.height)

@@ -1,0 +1,178 @@
+"""KuaiRand-Pure: logs of a short-video app, with labels ``finish`` and ``skip``.
+
+Gao et al., "KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed Videos",
+CIKM 2022, https://doi.org/10.1145/3511808.3557624. Licence CC BY-SA 4.0.
+
+Rows. One exposure each. By default those of the single-column feed (``tab`` 1): in the two-column
+tabs a play time of zero means "not clicked", so ``skip`` is another behaviour there;
+``tabs: all`` keeps every tab. Exposures in other tabs are past events all the same, for histories
+and counters. Any of the official logs will do, alone or together; the log of randomly exposed
+videos is read by ``random_log: true`` alone, and its rows are split by the same clock, so that
+nothing is trained on what happened after an exposure that is tested.
+
+Labels. ``finish`` = play_time_ms >= duration_ms; ``skip`` = play_time_ms < min(3000, duration_ms);
+both undefined (null) where duration_ms is 0. Beside them the log's is_click, is_like, long_view.
+
+Split. By ``time_ms``: train to 1 May 2022, validation 2-4 May, test from 5 May, days of China time.
+The log's own ``date`` column is a day ahead of ``time_ms`` in 0.9 % of rows, within the last two
+hours before midnight; the clock decides, so that no training row lies after a row that is tested.
+(A split by ``date`` moves 142 rows of the part from 25 April out of training: 84,438 for 84,580.)
+
+Inputs. Known before the exposure: profiles, the video, and earlier events (``kuairand_past``). No
+outcome of the row is an input. Still to be borne in mind: profiles are snapshots of unstated date;
+Pure keeps 7,583 videos, so histories have gaps. The monthly ``video_features_statistic`` covers the
+test days: ``include_statistics: true`` adds it, with a warning, as a declared leak.
+
+The logs (at most 2.6 million rows) are held in memory; the finished table goes to parquet in the
+scratch folder, piece by piece.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from datasets.kuairand.past import PastFeatures
+from datasets.kuairand.raw import read_logs, read_seeds, read_statistics, read_users, read_videos
+from datasets.kuairand.schema import NAME, TEST_FROM, VALID_FROM, kuairand_schema
+from datasets.options import parse_options
+from datasets.raw_files import describe_files, find_folder, require_file
+from datasets.source import Source
+from files.errors import InputError
+
+INSIDE = "KuaiRand-Pure/data"  # where the official archive keeps its files
+STANDARD_LOGS = ("log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv")
+RANDOM_LOG = "log_random_4_22_to_5_08_pure.csv"
+USER_FILE = "user_features_pure.csv"
+VIDEO_FILE = "video_features_basic_pure.csv"
+STATISTIC_FILE = "video_features_statistic_pure.csv"
+HISTORY_FILES = "user_history_upto_*.parquet"
+
+SINGLE_FEED_TAB = 1
+PIECE_ROWS = 100_000
+
+
+class KuaiRandOptions(BaseModel):
+    """What a user may choose; the docstring of this module says what each does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tabs: Literal["single", "all"] = "single"
+    history_length: int = Field(default=50, ge=1, le=1000)
+    random_log: bool = False
+    include_statistics: bool = False
+
+
+def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
+    """The table of KuaiRand-Pure below ``data_root/kuairand-pure``, written as parquet to ``scratch``.
+
+    Raises InputError on an unknown option, a missing or changed file, or logs that leave one of
+    training, validation and test empty.
+    """
+    chosen = parse_options(KuaiRandOptions, options, NAME)
+    files = _Files.find(chosen, data_root)
+    notes: dict[str, int | float | str] = {"logs": ", ".join(path.name for path in files.logs)}
+    log = read_logs(files.logs, notes)
+    users = read_users(files.users, notes)
+    videos = read_videos(files.videos, notes)
+    seeds = read_seeds(files.history, log, notes)
+    if files.statistics is not None:
+        videos = videos.join(_leaking_statistics(files.statistics, notes), on="video_id", how="left")
+    events = log.join(videos, on="video_id", how="left", maintain_order="left")
+    rows = events.filter(pl.col("tab") == SINGLE_FEED_TAB) if chosen.tabs == "single" else events
+    _note_rows(rows, events, users, videos, chosen, notes)
+    _require_every_split(rows, files.logs)
+    past = PastFeatures(events, seeds, videos)
+    for number, piece in enumerate(rows.iter_slices(PIECE_ROWS)):
+        table = piece.join(users, on="user_id", how="left", maintain_order="left")
+        table = table.with_columns(past.cross(piece) + past.sequences(piece, chosen.history_length))
+        table.drop("play_time_ms").write_parquet(scratch / f"rows-{number:05d}.parquet")
+    frame = pl.scan_parquet(sorted(scratch.glob("rows-*.parquet")), glob=False)
+    schema = kuairand_schema(chosen.tabs == "all", chosen.history_length, chosen.include_statistics)
+    return Source(schema, frame, files.identity(chosen), notes)
+
+
+def identity(options: dict, data_root: Path | None) -> dict:
+    """All that decides the table's content: the options and the raw files' names, sizes, sha256."""
+    chosen = parse_options(KuaiRandOptions, options, NAME)
+    return _Files.find(chosen, data_root).identity(chosen)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The raw files that the options ask for, each of which exists."""
+
+    logs: list[Path]
+    users: Path
+    videos: Path
+    statistics: Path | None
+    history: Path | None
+
+    @classmethod
+    def find(cls, options: KuaiRandOptions, data_root: Path | None) -> _Files:
+        folder = find_folder(NAME, data_root, INSIDE, USER_FILE)
+        logs = [folder / name for name in STANDARD_LOGS if (folder / name).is_file()]
+        if options.random_log:
+            logs.append(require_file(folder / RANDOM_LOG, NAME))
+        if not logs:
+            require_file(folder / STANDARD_LOGS[1], NAME)
+        histories = sorted(folder.glob(HISTORY_FILES))
+        if len(histories) > 1:
+            raise InputError(f"{folder}: holds {len(histories)} files {HISTORY_FILES}; keep one of them")
+        return cls(
+            logs=logs,
+            users=require_file(folder / USER_FILE, NAME),
+            videos=require_file(folder / VIDEO_FILE, NAME),
+            statistics=require_file(folder / STATISTIC_FILE, NAME) if options.include_statistics else None,
+            history=histories[0] if histories else None,
+        )
+
+    def identity(self, options: KuaiRandOptions) -> dict:
+        used = [*self.logs, self.users, self.videos, self.statistics, self.history]
+        files = describe_files([path for path in used if path is not None])
+        return {"dataset": NAME, "options": options.model_dump(), "files": files}
+
+
+def _leaking_statistics(path: Path, notes: dict) -> pl.DataFrame:
+    notes["leak"] = f"{path.name} averages over the whole month, test days included"
+    warnings.warn(
+        f"{notes['leak']}: a score with it says nothing about ranking; drop include_statistics",
+        stacklevel=3,
+    )
+    return read_statistics(path)
+
+
+def _note_rows(
+    rows: pl.DataFrame,
+    events: pl.DataFrame,
+    users: pl.DataFrame,
+    videos: pl.DataFrame,
+    options: KuaiRandOptions,
+    notes: dict,
+) -> None:
+    notes["tabs"] = f"tab {SINGLE_FEED_TAB} alone" if options.tabs == "single" else "all"
+    notes["rows"] = rows.height
+    notes["rows_of_other_tabs_that_feed_histories_alone"] = events.height - rows.height
+    notes["rows_with_finish_and_skip_undefined"] = rows["finish"].null_count()
+    notes["rows_of_unknown_users"] = rows.join(users, on="user_id", how="anti").height
+    notes["rows_of_unknown_videos"] = rows.join(videos, on="video_id", how="anti").height
+
+
+def _require_every_split(rows: pl.DataFrame, logs: list[Path]) -> None:
+    time = rows["time_ms"]
+    counts = {
+        "training (to 1 May)": (time < VALID_FROM).sum(),
+        "validation (2-4 May)": ((time >= VALID_FROM) & (time < TEST_FROM)).sum(),
+        "test (from 5 May)": (time >= TEST_FROM).sum(),
+    }
+    for part, count in counts.items():
+        if count == 0:
+            names = ", ".join(path.name for path in logs)
+            raise InputError(
+                f"{logs[0].parent}: {names} leave no rows for {part}; add {STANDARD_LOGS[1]} or take all tabs"
+            )

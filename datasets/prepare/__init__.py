@@ -1,0 +1,1 @@
+"""From a table of raw rows to encoded shards."""

@@ -1,0 +1,149 @@
+"""Writing a folder whole or not at all, one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from files.errors import InputError
+from files.locks import locked, open_lock
+from files.writing import check_writable, flush
+
+FULL_DISK_WORDS = (
+    "No space left on device",
+    "no space left on the disk",  # our own
+    "Disk quota exceeded",
+    "database or disk is full",
+)
+WRITERS = ("polars", "pyarrow", "sqlite3", "sqlalchemy", "optuna", "torch")  # libraries that write files
+LEAST_ROOM = 256 * 1024  # bytes
+
+
+@contextmanager
+def one_at_a_time(destination: Path) -> Iterator[None]:
+    """Wait until no other process prepares ``destination``, then keep others waiting.
+
+    While waiting processes would only repeat the work, nothing depends on the lock: where the file
+    system has none, both work in folders of their own and the first to end wins.
+
+    Raises InputError where the folder around ``destination`` cannot be written to.
+    """
+    check_writable(destination.parent, f"choose another folder for {destination.name} with --cache")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    lock = open_lock(_lock_file(destination))
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _remove_abandoned(destination)
+        yield
+    finally:
+        os.close(lock)
+
+
+def remove_abandoned(destination: Path) -> None:
+    """Remove what processes that were killed beside a whole ``destination`` left, unless one is at work."""
+    if _partial_folders(destination):
+        with suppress(OSError, InputError), locked(_lock_file(destination), wait=False) as held:
+            if held is not None:
+                _remove_abandoned(destination)
+
+
+def _remove_abandoned(destination: Path) -> None:
+    """Remove what killed processes left; under the lock nobody else is at work."""
+    for folder in _partial_folders(destination):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _partial_folders(destination: Path) -> list[Path]:
+    return [
+        path
+        for path in destination.parent.iterdir()
+        if path.name.startswith(f".{destination.name}.") and path.name.endswith(".partial")
+    ]
+
+
+def _lock_file(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}.lock"
+
+
+@contextmanager
+def partial_folder(destination: Path) -> Iterator[Path]:
+    """A new folder beside ``destination``; gone at the end unless it was published."""
+    partial = _sibling(destination)
+    partial.mkdir()
+    try:
+        yield partial
+    except Exception as error:
+        if is_full_disk(error, partial):
+            raise InputError(
+                f"{destination}: no space left on the disk; free some or choose another cache folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sibling(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+
+
+def is_full_disk(error: BaseException | None, folder: Path | None = None) -> bool:
+    """Whether a full disk or quota is behind the error.
+
+    polars, SQLite and wrappers keep only its text, or none: what they could not write whole they then cannot
+    read. So an error of theirs counts too where the file system of ``folder``, given while the files are
+    still there, has next to no room left.
+    """
+    first, seen = error, set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error) for words in FULL_DISK_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return type(first).__module__.partition(".")[0] in WRITERS and folder is not None and _is_full(folder)
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < LEAST_ROOM
+
+
+def publish(partial: Path, destination: Path, replace: bool) -> bool:
+    """Rename ``partial`` to ``destination``, on disk before it is seen.
+
+    Returns False where another process was first and ``replace`` is not asked for.
+    """
+    for path in [*partial.rglob("*"), partial]:
+        flush(path)
+    while True:
+        try:
+            os.rename(partial, destination)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not replace:
+                return False
+            _retire(destination)
+        else:
+            flush(destination.parent)
+            return True
+
+
+def _retire(destination: Path) -> None:
+    retired = _sibling(destination)
+    try:
+        os.rename(destination, retired)
+    except FileNotFoundError:  # another process replaces it at this moment
+        return
+    shutil.rmtree(retired, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Inference from predictions and records: metrics, intervals, comparisons. No torch."""

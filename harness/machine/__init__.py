@@ -1,0 +1,1 @@
+"""The machine that runs took place on: its clock, its peak, its versions."""

@@ -1,0 +1,98 @@
+"""The peak that MFU is measured against, and where it comes from.
+
+MFU = model FLOPs / (time x peak). The peak must be that of the arithmetic used: PyTorch multiplies
+fp32 matrices in plain fp32 unless TF32 is allowed, and TF32 is off here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+
+# Dense peaks in TFLOP/s at boost clocks, from the vendor's datasheets: no sparsity, bf16 and fp8 products
+# summed in fp32, fp32 on the CUDA cores (TF32 is off here). Those of bf16 are SMs x FLOPs a clock and SM x
+# clock, those of fp8 twice as many. A datasheet that prints figures with sparsity prints the double of these.
+DATASHEETS: dict[str, dict[str, float]] = {
+    "V100": {"fp32": 15.7},
+    "T4": {"fp32": 8.1},
+    "A10": {"fp32": 31.2, "bf16": 125.0},
+    "A100": {"fp32": 19.5, "bf16": 312.0},
+    "H100 PCIe": {"fp32": 51.2, "bf16": 756.0, "fp8": 1513.0},
+    "H100 NVL": {"bf16": 835.0},
+    "H100": {"fp32": 66.9, "bf16": 989.4, "fp8": 1978.9},
+    "H200": {"fp32": 66.9, "bf16": 989.4, "fp8": 1978.9},
+    "B200": {"fp32": 75.0, "bf16": 2250.0, "fp8": 4500.0},
+    "L40S": {"fp32": 91.6, "bf16": 362.0, "fp8": 733.0},
+    "RTX 4090": {"fp32": 82.6, "bf16": 165.2, "fp8": 330.3},
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s, and a sentence that says where the figure comes from."""
+
+    flops_per_second: float
+    source: str
+
+
+def peak(device: torch.device, precision: str) -> Peak:
+    """A known GPU's datasheet figure, else a GEMM measured on this machine."""
+    return datasheet_peak(device, precision) or measured_peak(device, precision)
+
+
+def datasheet_peak(device: torch.device, precision: str) -> Peak | None:
+    """What the vendor of a known GPU states; None of a CPU and of what is not in `DATASHEETS`."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    for card in sorted(DATASHEETS, key=len, reverse=True):
+        if set(card.split()) <= set(name.replace("-", " ").split()):
+            teraflops = DATASHEETS[card].get(precision)
+            return Peak(teraflops * 1e12, f"datasheet of {name}, dense {precision}") if teraflops else None
+    return None
+
+
+@cache
+def measured_peak(device: torch.device, precision: str, size: int = 2048, repeats: int = 25) -> Peak:
+    """The fastest of ``repeats`` square GEMMs of ``precision``, on PyTorch's own threads.
+
+    Whatever else the machine does can only slow a product down, so the fastest is the nearest to the
+    peak. It is measured once a process, so that all rows of a table stand against the same figure.
+    """
+    product = square_product(device, precision, size)
+    product()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        product()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    source = f"measured: fastest of {repeats} {size}x{size} GEMMs, {precision}{threads}"
+    return Peak(2 * size**3 / min(seconds), source)
+
+
+def square_product(device: torch.device, precision: str, size: int) -> Callable[[], object]:
+    """A product of two square matrices of ``precision``, made anew at every call.
+
+    fp8 is summed as the model's own products are (`rankmixer.kernels.fp8`), and rounded to bf16.
+    """
+    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
+    if precision == "fp8":
+        one, to = torch.ones((), device=device), torch.bfloat16
+        return lambda: torch._scaled_mm(left, right.t(), one, one, out_dtype=to, use_fast_accum=True)
+    out = torch.empty_like(left)
+    return lambda: torch.mm(left, right, out=out)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it, so that the clock reads true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,315 @@
+"""Parameters and FLOPs, counted structurally, and the search that matches a budget.
+
+What counts
+    FLOPs are matrix products (a multiply-add is two), counted by ``torch.utils.flop_counter`` on the
+    meta device, so that a model of a billion parameters costs no memory. Counted is the whole dense
+    side that training runs: target attention (if on), the linear maps of vector features, the
+    architecture with its own projections, and the towers. Not counted, for any architecture:
+    look-ups, norms, activations, softmax, elementwise products (FM, the DCN v1 cross, number
+    embeddings), permutations and the optimizer.
+    ``dense_params`` are the parameters of the dense side, ``sparse_params`` those of the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from datasets.schema import Schema
+from files.errors import InputError
+from harness.model.architectures import CONTRACT, architecture_class
+from harness.model.assembly import DenseSide
+from harness.model.embeddings import LookedUp, attended_sequences
+from harness.model.tokens import Inputs
+
+COUNT_BATCH = 8  # at a batch of one some products become matrix-vector and are not counted
+MAX_MISS = 0.03
+LARGEST_WIDTH = 2**24
+CLOSE_MISS = 0.005
+ALIGNMENTS = (64, 32, 16, 8, 4, 2, 1)
+
+BudgetKind = Literal["flops_per_sample", "dense_params"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs are forward, a sample, multiply-add = 2.
+
+    ``flops_per_sample`` counts every expert of a sparse model; ``active_flops_per_sample`` leaves out
+    the experts that a sample does not use: the share the model is meant to use, or, in the record of
+    a run, the share its test rows did. A dense model uses all. ``train_flops_per_sample`` is three
+    times the forward pass that training runs: with every expert, and with each further view.
+    """
+
+    dense_params: int
+    sparse_params: int
+    flops_per_sample: int
+    active_flops_per_sample: int
+    train_flops_per_sample: int
+    expert_flops_per_sample: int = 0
+
+    def at_active_ratio(self, ratio: float) -> Cost:
+        """This cost where a sample uses ``ratio`` of the experts."""
+        skipped = round((1 - ratio) * self.expert_flops_per_sample)
+        return dataclasses.replace(self, active_flops_per_sample=self.flops_per_sample - skipped)
+
+    @property
+    def flops_per_batch_512(self) -> int:
+        return 512 * self.flops_per_sample
+
+    def as_dict(self) -> dict[str, int]:
+        return dataclasses.asdict(self) | {"flops_per_batch_512": self.flops_per_batch_512}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A config that meets a budget; ``miss`` is (achieved - target) / target."""
+
+    config: dict
+    cost: Cost
+    miss: float
+
+
+class CostCounter:
+    """Counts architectures on one table's tokens.
+
+    Args
+        table_sizes: rows of each embedding table, for ``sparse_params``.
+        num_tasks: how many towers.
+    """
+
+    def __init__(self, schema: Schema, table_sizes: dict[str, int], inputs: Inputs, num_tasks: int) -> None:
+        self.schema = schema
+        self.inputs = inputs
+        self.num_tasks = num_tasks
+        self.sparse_params = sum(
+            table_sizes[table] * dim
+            for table, dim in {f.table: f.embedding_dim for f in schema.sparse_features}.items()
+        )
+        self._counted: dict[tuple, Cost] = {}
+        self._forward: dict[tuple, tuple[int, int]] = {}
+
+    def cost(self, architecture: str, config: dict) -> Cost:
+        """Cost of one architecture with one config, without allocating it.
+
+        Raises InputError where its forward fails, or does not cost a sample the same in batches of two sizes.
+        """
+        key = _key(architecture, config)
+        if key not in self._counted:
+            self._counted[key] = self._count(architecture, config)
+        return self._counted[key]
+
+    def forward(self, architecture: str, config: dict) -> tuple[int, int]:
+        """Forward FLOPs a sample and dense parameters: what a budget may limit."""
+        key = _key(architecture, config)
+        if key not in self._forward:
+            dense = self._build(architecture, config)
+            params = sum(parameter.numel() for parameter in dense.parameters())
+            self._forward[key] = self._flops(architecture, dense.eval()), params
+        return self._forward[key]
+
+    def _count(self, architecture: str, config: dict) -> Cost:
+        flops, params = self.forward(architecture, config)
+        dense = self._build(architecture, config)
+        training = self._flops(architecture, dense.train())
+        if self._flops(architecture, dense, 2 * COUNT_BATCH) != training:
+            raise _not_a_samples_own(architecture)
+        experts = getattr(dense.backbone, "expert_flops", 0)
+        cost = Cost(params, self.sparse_params, flops, flops, 3 * training, experts)
+        return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
+
+    def _build(self, architecture: str, config: dict) -> DenseSide:
+        try:
+            with torch.device("meta"):
+                return DenseSide(self.schema, self.inputs, architecture, config, self.num_tasks)
+        except RuntimeError as error:  # a size that no tensor can have
+            raise InputError(
+                f"architecture {architecture!r}: cannot be built with {config} ({error}); "
+                "lower its sizes or the budget"
+            ) from error
+
+    def _flops(self, architecture: str, dense: DenseSide, rows: int = COUNT_BATCH) -> int:
+        looked_up, numbers = fake_inputs(self.schema, self.inputs, rows)
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                dense(looked_up, numbers)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"architecture {architecture!r}: forward fails on {self.inputs.num_tokens} tokens of width "
+                f"{self.inputs.token_dim} ({type(error).__name__}: {error}); mend it"
+            ) from error
+        flops, remainder = divmod(counter.get_total_flops(), rows)
+        if remainder:
+            raise _not_a_samples_own(architecture)
+        return flops
+
+    def match(self, architecture: str, config: dict, kind: BudgetKind, target: float) -> Match:
+        """Set the architecture's knobs so that ``kind`` meets ``target``.
+
+        The coarse knob (a width) is searched first, with the fine knob at its customary ratio; the
+        fine knob then closes the gap, on a few neighbouring widths. Among settings within half a
+        percent the one nearest the customary ratio wins, then the most aligned widths, since
+        hardware prefers them; so it goes for every architecture alike. A field that ``config`` sets
+        is left alone.
+
+        Raises InputError, naming the nearest reachable budgets, if the best miss is over 3%.
+        """
+        return _Search(self, architecture, dict(config), kind, target).run()
+
+
+class _Search:
+    """One match: knobs, target, and the evaluation of a candidate."""
+
+    def __init__(
+        self, counter: CostCounter, architecture: str, config: dict, kind: BudgetKind, target: float
+    ) -> None:
+        self.counter, self.architecture, self.config = counter, architecture, config
+        self.kind, self.target = kind, target
+        cls = architecture_class(architecture)
+        if not hasattr(cls, "knobs"):
+            raise InputError(f"architecture {architecture!r}: has no knobs to meet a budget with; {CONTRACT}")
+        knobs = cls.knobs(counter.inputs.num_tokens, counter.inputs.token_dim)
+        self.ratio = knobs.fine_per_coarse
+        self.knobs = [k for k in (knobs.coarse, knobs.fine) if k is not None and k.field not in config]
+        if not self.knobs:
+            names = " and ".join(k.field for k in (knobs.coarse, knobs.fine) if k is not None)
+            raise InputError(
+                f"architecture {architecture!r}: its config sets {names}, so nothing is left to meet the "
+                "budget; remove one or give no budget"
+            )
+
+    def run(self) -> Match:
+        candidates = self._two_knobs() if len(self.knobs) == 2 else self._one_knob(self.knobs[0], {})
+        best = min(candidates, key=self._rank)
+        if abs(self._miss(best)) > MAX_MISS:
+            raise InputError(self._out_of_reach(candidates))
+        config = {**self.config, **best}
+        return Match(config, self.counter.cost(self.architecture, config), self._miss(best))
+
+    def _value(self, setting: dict) -> int:
+        flops, params = self.counter.forward(self.architecture, {**self.config, **setting})
+        return flops if self.kind == "flops_per_sample" else params
+
+    def _miss(self, setting: dict) -> float:
+        return (self._value(setting) - self.target) / self.target
+
+    def _one_knob(self, knob: Any, fixed: dict) -> list[dict]:
+        """The values that meet the target most closely at each alignment, below and above it."""
+        low = self._last_below(lambda value: {**fixed, knob.field: value}, knob)
+        return [{**fixed, knob.field: value} for value in _aligned_around(low, knob)]
+
+    def _two_knobs(self) -> list[dict]:
+        """For coarse values around the customary setting, the fine values that meet the target."""
+        coarse, fine = self.knobs
+
+        def tied(value: int) -> dict:
+            return {coarse.field: value, fine.field: self._customary(value, fine)}
+
+        low = self._last_below(tied, coarse)
+        nearby = [
+            value for value in _aligned_around(low, coarse) if abs(value - low) <= max(low / 8, coarse.step)
+        ]
+        found = []
+        for value in nearby:
+            if self._value({coarse.field: value, fine.field: fine.minimum}) < self.target:
+                found += self._one_knob(fine, {coarse.field: value})
+        return found or [tied(value) for value in nearby]
+
+    def _customary(self, coarse_value: int, fine: Any) -> int:
+        return max(fine.minimum, round(self.ratio * coarse_value / fine.step) * fine.step)
+
+    def _last_below(self, setting: Callable[[int], dict], knob: Any) -> int:
+        """The largest value of ``knob`` whose cost is at most the target (or its smallest value).
+
+        Doubling brackets it; then interpolation, which costs fewer counts than halving, with a
+        halving step in between so that the bracket always shrinks.
+        """
+
+        def excess(steps: int) -> float:
+            return self._value(setting(steps * knob.step)) - self.target
+
+        low = -(-knob.minimum // knob.step)
+        if (below := excess(low)) > 0:
+            return low * knob.step
+        high = 2 * low
+        while (above := excess(high)) <= 0:
+            if high > LARGEST_WIDTH or above == below:
+                raise InputError(
+                    f"architecture {self.architecture!r}: its knob {knob.field!r} does not raise {self.kind} "
+                    f"to {self.target:,.0f}; lower the budget, or name in knobs() the field that scales it"
+                )
+            low, below, high = high, above, 2 * high
+        interpolate = True
+        while high - low > 1:
+            guess = low + int((high - low) * below / (below - above)) if interpolate else (low + high) // 2
+            guess = min(max(guess, low + 1), high - 1)
+            value = excess(guess)
+            low, below, high, above = (
+                (guess, value, high, above) if value <= 0 else (low, below, guess, value)
+            )
+            interpolate = not interpolate
+        return low * knob.step
+
+    def _rank(self, setting: dict) -> tuple:
+        miss = abs(self._miss(setting))
+        if miss > CLOSE_MISS:
+            return (1, miss)
+        misfit = 0.0
+        if len(self.knobs) == 2:
+            coarse, fine = (setting[knob.field] for knob in self.knobs)
+            misfit = round(5 * abs(math.log(fine / (self.ratio * coarse))))  # in steps of a fifth
+        alignment = sum(math.log2(math.gcd(setting[knob.field], ALIGNMENTS[0])) for knob in self.knobs)
+        return (0, misfit, -alignment, miss)
+
+    def _out_of_reach(self, candidates: list[dict]) -> str:
+        values = sorted({self._value(setting) for setting in candidates})
+        below = [value for value in values if value <= self.target]
+        above = [value for value in values if value > self.target]
+        nearest = " and ".join(f"{value:,}" for value in [*below[-1:], *above[:1]])
+        return (
+            f"budget: {self.architecture} cannot meet {self.kind} = {self.target:,.0f} "
+            f"within {MAX_MISS:.0%}; the nearest it reaches is {nearest}; "
+            "choose one of these, or change its config or the tokens"
+        )
+
+
+def _key(architecture: str, config: dict) -> tuple:
+    return architecture, tuple(sorted((name, repr(value)) for name, value in config.items()))
+
+
+def _aligned_around(value: int, knob: Any) -> list[int]:
+    """For each alignment, the nearest values of ``knob`` at or below ``value`` and above it."""
+    found = set()
+    for alignment in ALIGNMENTS:
+        step = math.lcm(knob.step, alignment)
+        floor = value // step * step
+        found |= {floor, floor + step}
+    return sorted(candidate for candidate in found if candidate >= knob.minimum)
+
+
+def _not_a_samples_own(architecture: str) -> InputError:
+    return InputError(
+        f"architecture {architecture!r}: what a sample costs depends on the batch, so its FLOPs cannot be "
+        "matched; multiply no weights by weights, and no rows by rows, in forward"
+    )
+
+
+def fake_inputs(schema: Schema, inputs: Inputs, rows: int) -> tuple[LookedUp, torch.Tensor]:
+    """Meta tensors in the shapes that the embedding tables return for ``rows`` rows."""
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(rows, *shape, device="meta")
+
+    attended = {p.sequence.name for p in attended_sequences(schema)} if inputs.target_attention else set()
+    pooled = {f.name: empty(f.embedding_dim) for f in schema.sparse_features if f.name not in attended}
+    sequences = {
+        name: (empty(schema.feature(name).max_length, schema.feature(name).embedding_dim), empty())
+        for name in attended
+    }
+    return LookedUp(pooled, sequences), empty(sum(feature.num_numbers for feature in schema.dense_features))

@@ -1,0 +1,1 @@
+"""Measurements of speed: models, input pipeline, tables, metrics."""

@@ -1,0 +1,1 @@
+"""One run: the training loop, prediction, checkpoints, and the record at its end."""

@@ -1,0 +1,49 @@
+"""A run as plain data: what a process, here or on another machine, needs in order to carry it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.prepared import PreparedDataset
+from harness.machine.facts import Machine
+from harness.model.cost import Cost
+from harness.records.runs import RunFolder, RunSpec
+from harness.training.progress import Watcher
+from harness.training.ranks import World
+from harness.training.references import run_reference
+from harness.training.run import run_model
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a suite. ``cost`` is None of a reference, which trains nothing."""
+
+    spec: RunSpec
+    cost: Cost | None
+    prepared: PreparedDataset
+    out: Path
+    checkpoint_seconds: float
+
+    @property
+    def title(self) -> str:
+        return self.spec.title if self.cost else f"{self.spec.dataset} {self.spec.architecture}"
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.out, self.spec.folder_name)
+
+
+def carry_out(job: Job, machine: Machine | None, world: World, watcher: Watcher) -> dict[str, Any]:
+    """Train, or score by a reference, and write the record, which is returned.
+
+    A reference is scored by the first rank alone; the others return nothing.
+    """
+    if job.cost is None:
+        if not world.is_first:
+            return {}
+        return run_reference(job.spec.architecture, job.spec, job.prepared, job.folder, machine)
+    return run_model(
+        job.spec, job.cost, job.prepared, job.folder, world, watcher, job.checkpoint_seconds, machine
+    )

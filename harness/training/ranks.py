@@ -1,0 +1,150 @@
+"""One process or many: the same loop under ``torchrun``.
+
+TorchRec's planner shards the embedding tables over the ranks, the dense side is replicated and its
+gradients averaged. With one process every function here is the identity.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+from harness.model.assembly import RankingModel
+from harness.model.embeddings import Embeddings, initial_rows, name_of_module_key
+
+# Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
+# columns apart from each other would give row-wise Adagrad another accumulator than one process has.
+SHARDING_TYPES = ["table_wise", "row_wise"]
+
+LONGEST_WAIT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among ``size`` ones."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Elementwise sum over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def from_first(self, value: Any) -> Any:
+        """The first rank's value, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+        """Every rank's array, in rank order (lengths may differ)."""
+        if self.size == 1:
+            return [array]
+        boxes: list[Any] = [None] * self.size
+        dist.all_gather_object(boxes, array)
+        return boxes
+
+
+def start_world(device: torch.device) -> World:
+    """Join the process group that ``torchrun`` announces, or stand alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World(0, 1, device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        # Ranks wait while the first prepares data, or while another process ends a run that they want.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def shard(model: nn.Module, world: World) -> nn.Module:
+    """The model with its tables spread over the ranks by TorchRec's planner."""
+    if world.size == 1:
+        return model
+    from torchrec.distributed import DistributedModelParallel
+    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
+    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+    from torchrec.distributed.types import ShardingEnv
+
+    sharders: list[Any] = [FusedEmbeddingBagCollectionSharder()]
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(world_size=world.size, compute_device=world.device.type),
+        constraints={
+            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
+            for table in embedding_side(model).tables()
+            for config in table.embedding_bag_configs()
+        },
+    )
+    plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
+    return DistributedModelParallel(
+        model,
+        env=ShardingEnv.from_process_group(dist.GroupMember.WORLD),
+        device=world.device,
+        plan=plan,
+        sharders=sharders,
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle of a tensor that this rank holds."""
+
+    tensor: Tensor
+    offsets: tuple[int, ...]
+
+
+def local_pieces(value: Tensor | ShardedTensor) -> list[Piece]:
+    """What of a plain or sharded tensor lies on this rank: nothing, a part, or all of it."""
+    if isinstance(value, ShardedTensor):
+        return [Piece(s.tensor, tuple(s.metadata.shard_offsets)) for s in value.local_shards()]
+    return [Piece(value, (0,) * value.dim())]
+
+
+def table_weights(model: nn.Module) -> dict[str, Any]:
+    """Embedding weights by state-dict key, plain or sharded."""
+    return {key: value for key, value in model.state_dict().items() if ".embedding_bags." in key}
+
+
+def initialise_tables(model: nn.Module, seed: int) -> None:
+    """Fill every table with its initial rows, whichever part of it lies on this rank."""
+    for key, value in table_weights(model).items():
+        table = name_of_module_key(key.split(".embedding_bags.")[1].removesuffix(".weight"))
+        for piece in local_pieces(value):
+            first_row, first_column = piece.offsets
+            rows, columns = piece.tensor.shape
+            full = initial_rows(seed, table, first_row, rows, value.shape[1])
+            with torch.no_grad():
+                piece.tensor.copy_(full[:, first_column : first_column + columns])
+
+
+def dense_side(model: nn.Module) -> nn.Module:
+    """The dense side of a ranking model, sharded or not."""
+    return cast(RankingModel, getattr(model, "module", model)).dense
+
+
+def embedding_side(model: nn.Module) -> Embeddings:
+    """The embedding tables of a ranking model, sharded or not."""
+    return cast(RankingModel, getattr(model, "module", model)).embeddings

@@ -1,0 +1,69 @@
+"""A row tried out before anything is trained: one step and one prediction on a few rows that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torchrec import KeyedJaggedTensor
+
+from datasets.batch import Batch
+from datasets.prepared import PreparedDataset
+from datasets.schema import FIRST_INDEX
+from harness.model.cost import Cost
+from harness.records.runs import RunSpec
+from harness.training.loop import autocast, dense_optimizer, train_step
+from harness.training.memory import require_room
+from harness.training.ranks import World
+from harness.training.run import build_model
+
+ROWS = 8
+MOST_CATEGORIES = 30  # of a table: its size changes nothing that can be checked on a few rows
+SEED = 999_999_937  # no run has it
+
+
+def check_row(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World) -> None:
+    """Build the spec's model over small tables, make one training step and one prediction.
+
+    Losses that are not finite pass, since a run that diverges has a record. The model is not compiled.
+    Raises InputError where this machine cannot hold the model, and what building, step or prediction raise.
+    """
+    require_room(cost, world.size)
+    small = _with_small_tables(prepared)
+    training = spec.training.model_copy(update={"compile": False})
+    model = build_model(spec.model_copy(update={"seed": SEED, "training": training}), small, world)
+    batch = made_up_batch(small, len(spec.tasks)).to(world.device)
+    defined = torch.full((len(spec.tasks),), float(ROWS), device=world.device)
+    precision = autocast(training, world.device)
+    train_step(model, batch, dense_optimizer(model, training), defined, training.clip_norm, precision, world)
+    model.eval()
+    with torch.no_grad(), autocast(training, world.device):
+        model(batch)
+
+
+def _with_small_tables(prepared: PreparedDataset) -> PreparedDataset:
+    sizes = {name: min(size, MOST_CATEGORIES) for name, size in prepared.manifest["vocabulary_sizes"].items()}
+    return replace(prepared, manifest={**prepared.manifest, "vocabulary_sizes": sizes})
+
+
+def made_up_batch(prepared: PreparedDataset, num_tasks: int) -> Batch:
+    """Valid indices, half of the places of each list, numbers from -1 to 1, and labels of both classes."""
+    features = prepared.schema.sparse_features
+    lengths = [max(1, feature.max_length // 2) if feature.is_list else 1 for feature in features]
+    indices = [
+        torch.arange(ROWS * length) % (prepared.table_sizes[feature.table] - FIRST_INDEX + 1) + 1
+        for feature, length in zip(features, lengths, strict=True)
+    ]
+    sparse = KeyedJaggedTensor(
+        keys=[feature.name for feature in features],
+        values=torch.cat(indices) if indices else torch.empty(0, dtype=torch.int64),
+        lengths=torch.tensor(lengths, dtype=torch.int64).repeat_interleave(ROWS),
+    )
+    numbers = sum(feature.num_numbers for feature in prepared.schema.dense_features)
+    return Batch(
+        sparse=sparse,
+        dense=torch.linspace(-1, 1, ROWS * numbers).reshape(ROWS, numbers),
+        labels=(torch.arange(ROWS * num_tasks) % 2).float().reshape(num_tasks, ROWS).T.contiguous(),
+        user_id=torch.arange(ROWS),
+        tier=torch.zeros(ROWS, dtype=torch.int64),
+    )

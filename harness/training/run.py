@@ -1,0 +1,217 @@
+"""From a spec to a record: assemble, train, test, write."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from datasets.leaks import report as leaks
+from datasets.prepared import PreparedDataset
+from files.writing import flush
+from harness.evaluation.metrics import NonFiniteScores, binary_metrics
+from harness.machine.environment import environment
+from harness.machine.facts import Machine, machine_of
+from harness.model.assembly import DenseSide, RankingModel
+from harness.model.cost import Cost
+from harness.model.embeddings import Embeddings
+from harness.model.tokens import Inputs
+from harness.records.runs import PREDICTIONS_FILE, RunFolder, RunSpec
+from harness.training.loop import DivergenceError, Loop, Predictions, Progress, predict, train
+from harness.training.memory import keep_freed_memory, require_room
+from harness.training.progress import Watcher
+from harness.training.ranks import World, dense_side, initialise_tables, shard
+
+
+def inputs_of(spec: RunSpec) -> Inputs:
+    """The tokens that a run's architecture is given."""
+    return Inputs(
+        tokenizer=spec.tokenizer,
+        num_tokens=spec.num_tokens,
+        token_dim=spec.token_dim,
+        target_attention=spec.target_attention,
+        tower_dim=spec.tower_dim,
+    )
+
+
+def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Module:
+    """The ranking model of a spec, initialised from its seed alone, sharded if there are ranks.
+
+    On a CPU the process keeps freed memory from here on: steps of every architecture are faster for it.
+    """
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    torch.manual_seed(spec.seed)
+    inputs, num_tasks = inputs_of(spec), len(spec.tasks)
+    dense = DenseSide(
+        prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout
+    ).to(world.device)
+    if spec.training.compile:
+        dense.compile()
+    embeddings = Embeddings(
+        prepared.schema,
+        prepared.table_sizes,
+        optimizer=spec.training.sparse_optimizer,
+        learning_rate=spec.training.sparse_lr,
+        target_attention=spec.target_attention,
+        device=world.device,
+    )
+    model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
+    initialise_tables(model, spec.seed)
+    return model
+
+
+def run_model(
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    folder: RunFolder,
+    world: World,
+    watcher: Watcher,
+    checkpoint_seconds: float,
+    machine: Machine | None = None,
+) -> dict[str, Any]:
+    """Carry out one run, from its checkpoint if it has one, and write its record (first rank).
+
+    ``machine`` is what was found out about this one before; None: it is found out now.
+    """
+    if world.device.type == "cpu":
+        require_room(cost, world.size)
+    started_at = now()
+    loop = Loop(spec, prepared, folder.partial, world, watcher, checkpoint_seconds)
+    machine = machine or machine_of(world.device, spec.training.precision)
+    record = describe_run(spec, cost, prepared, machine) | {"started_at": started_at}
+    model = build_model(spec, prepared, world)
+
+    def validate(current: nn.Module) -> dict[str, dict]:
+        return metrics_by_task(predict(current, loop, "valid"), spec.tasks)
+
+    try:
+        progress = train(model, loop, validate)
+        predictions = predict(model, loop, "test")
+        try:
+            record["metrics"] = metrics_by_task(predictions, spec.tasks)
+        except NonFiniteScores:
+            raise DivergenceError(progress.step, "a score") from None
+    except DivergenceError as failure:
+        record |= {"status": "failed", "failure": {"step": failure.step, "reason": str(failure)}}
+    else:
+        record |= {
+            "status": "finished",
+            "failure": None,
+            "validation": progress.validation,
+            "curve": progress.curve,
+        }
+        record["training"] = training_figures(spec, cost, progress, predictions, machine.peak, world)
+        if predictions.active_experts is not None:
+            measured = float(predictions.active_experts.mean())
+            record["cost"] = cost.at_active_ratio(measured).as_dict()
+            backbone: Any = dense_side(model).backbone
+            record["routing"] = {
+                "target": backbone.active_ratio,
+                "training": progress.routing,
+                "test": {
+                    "active_ratio": measured,
+                    "active_experts": predictions.active_experts.round(5).tolist(),
+                },
+            }
+        if world.is_first:
+            write_predictions(folder.partial, predictions, spec.tasks)
+    record["finished_at"] = now()
+    if world.is_first:
+        folder.finish(record)
+    watcher.ended(record)
+    world.barrier()
+    return record
+
+
+def describe_run(
+    spec: RunSpec, cost: Cost | None, prepared: PreparedDataset, machine: Machine | None = None
+) -> dict[str, Any]:
+    """What a record holds before anything is measured."""
+    return {
+        "kind": "model",
+        "suite": spec.suite,
+        "architecture": spec.architecture,
+        "variant": spec.variant,
+        "dataset": spec.dataset,
+        "seed": spec.seed,
+        "spec_hash": spec.hash,
+        "spec": spec.model_dump(mode="json"),
+        "cost": cost.as_dict() if cost else None,
+        "budget": spec.budget.model_dump(mode="json") if spec.budget else None,
+        "metrics": {},
+        "validation": [],
+        "curve": [],
+        "routing": None,
+        "training": None,
+        "dataset_info": dataset_info(prepared),
+        "environment": machine.environment if machine else environment(),
+    }
+
+
+def dataset_info(prepared: PreparedDataset) -> dict[str, Any]:
+    """Rows, users, fingerprint, notes and leaks of the prepared data."""
+    return {
+        "fingerprint": prepared.fingerprint,
+        "rows": prepared.rows,
+        "users": prepared.num_users,
+        "notes": prepared.manifest["notes"],
+        "leaks": leaks.as_recorded(prepared),
+    }
+
+
+def training_figures(
+    spec: RunSpec, cost: Cost, progress: Progress, predictions: Predictions, machine_peak, world: World
+) -> dict[str, Any]:
+    """Throughput and MFU; what could not be measured (a run of one stretch) is None, never zero."""
+    rate = progress.timed_samples / progress.timed_seconds if progress.timed_samples else None
+    whole_peak = machine_peak.flops_per_second * (world.size if world.device.type == "cuda" else 1)
+    return {
+        "train_samples": progress.samples,
+        "train_seconds": progress.timed_seconds if rate else None,
+        "train_samples_per_second": rate,
+        "eval_samples_per_second": predictions.samples_per_second,
+        "mfu_train": rate * cost.train_flops_per_sample / whole_peak if rate else None,
+        "peak_flops": machine_peak.flops_per_second,
+        "peak_source": machine_peak.source,
+        "batch_size": spec.training.batch_size,
+        "precision": spec.training.precision,
+        "device": spec.device,
+        "epochs": spec.training.epochs,
+        "dense_optimizer": spec.training.dense_optimizer,
+        "dense_lr": spec.training.dense_lr,
+        "stopped_early": progress.stopped,
+    }
+
+
+def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:
+    """Exact metrics of every task over all rows where it is defined."""
+    return {
+        task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.user))
+        for i, task in enumerate(tasks)
+    }
+
+
+def write_predictions(folder: Path, predictions: Predictions, tasks: list[str]) -> None:
+    """``predictions.parquet``: user, tier, label and score of every test row, for paired comparisons."""
+    columns = {"user": predictions.user.astype(np.int32), "tier": predictions.tier.astype(np.int8)}
+    for i, task in enumerate(tasks):
+        columns[f"label_{task}"] = predictions.labels[:, i].astype(np.float32)
+        columns[f"score_{task}"] = predictions.scores[:, i]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PREDICTIONS_FILE
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    flush(path)
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,250 @@
+"""Calls in a process of their own, so that what goes wrong in one ends or alters nothing else.
+
+Whatever a call does to its process (grad mode, default dtype, threads, random numbers, folder, environment,
+signals, memory) is gone with it. It starts from this process's environment, folder, ``sys.path`` and number
+of threads, and else from the state that importing leaves.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from files.errors import InputError
+from harness.training.progress import Silent, Watcher
+from harness.workers.fork_server import FORK, WAIT, serve
+from harness.workers.worker import Ended, Limits, Surroundings, Told
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOK_SECONDS = 1.0  # between looks at whether a silent worker still lives
+DEATH_SECONDS = 5.0  # that a worker has to end when it has closed its pipe
+
+
+class BrokenCallError(Exception):
+    """A call that did not come to its end; the message says why."""
+
+
+def start_server(modules: Sequence[str] = (), fork: bool = False) -> None:
+    """Have the fork server import ``modules``, unless it runs already. It ends with this process.
+
+    With ``fork`` it is a copy of this process, which must have computed nothing yet, and imports no more.
+    """
+    global _server
+    with _lock:
+        if _server is None or not _server.is_alive:
+            _server = _Server(modules, fork)
+
+
+def in_worker(
+    function: Callable[..., Any],
+    *arguments: Any,
+    watcher: Watcher | None = None,
+    limits: Limits | None = None,
+    hold: int | None = None,
+) -> Any:
+    """``function(*arguments)``, called in a process of its own.
+
+    ``function`` is found by its name and ``arguments`` are pickled. With a ``watcher``, the call gets one as
+    its last argument, which tells this one. The descriptor ``hold`` stays open while
+    the process lives, so that a lock on it outlives this one.
+
+    Raises InputError as the call does, OSError (ENOSPC) where the disk is full, and BrokenCallError where the
+    call raises anything else, exceeds a limit, or its process ends or is killed. RuntimeError where there
+    could be no process.
+    """
+    limits = limits or Limits()
+    with _lock:
+        start_server()
+        assert _server is not None
+        worker = _Worker(_server, hold)
+        audience = _Audience(watcher or Silent())
+        try:
+            worker.call(Surroundings.here(limits), function, arguments, watched=watcher is not None)
+            ended = worker.listen(audience, limits)
+        finally:
+            worker.end()
+            audience.leave()
+    if ended.how == "refused":
+        raise InputError(ended.content)
+    if ended.how == "full disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if ended.how == "broke":
+        raise BrokenCallError(ended.content)
+    return ended.content
+
+
+class _Server:
+    """The fork server as its parent sees it."""
+
+    def __init__(self, modules: Sequence[str], fork: bool) -> None:
+        self._channel, theirs = socket.socketpair()
+        # Blocked in the server until it ignores Ctrl-C, which would show a trace of its imports.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = (
+                _forked(self._channel, theirs, modules) if fork else _spawned(theirs.fileno(), modules)
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        atexit.register(self.end)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+
+    def fork(self, *descriptors: int) -> None:
+        """Have a worker begin with these descriptors; OSError if the server is gone."""
+        socket.send_fds(self._channel, [FORK], list(descriptors))
+
+    def wait(self) -> int | None:
+        """The exit code of the worker, which has ended or is about to; None if the server is gone."""
+        try:
+            self._channel.sendall(WAIT)
+            status = self._channel.recv(4)
+        except OSError:
+            return None
+        return os.waitstatus_to_exitcode(int.from_bytes(status, "little")) if status else None
+
+    def end(self) -> None:
+        """End the server, and a worker with it."""
+        self._channel.close()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.terminate()
+        self._process.wait()
+
+
+def _spawned(channel: int, modules: Sequence[str]) -> psutil.Process:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"from harness.workers.fork_server import serve; serve({channel}, {list(modules)!r})"
+    )
+    return psutil.Popen([sys.executable, "-c", code], pass_fds=[channel], stdin=subprocess.DEVNULL)
+
+
+def _forked(ours: socket.socket, theirs: socket.socket, modules: Sequence[str]) -> psutil.Process:
+    sys.stdout.flush()  # or a worker would write out once more what waits here
+    sys.stderr.flush()
+    server = os.fork()
+    if server:
+        return psutil.Process(server)
+    try:
+        ours.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        serve(theirs.detach(), modules)
+    finally:
+        os._exit(1)
+
+
+_server: _Server | None = None
+_lock = threading.RLock()  # one worker at a time
+
+
+class _Worker:
+    """A process that makes one call."""
+
+    def __init__(self, server: _Server, hold: int | None) -> None:
+        self._server = server
+        self._connection, theirs = Pipe()
+        try:
+            with theirs:
+                server.fork(theirs.fileno(), *([] if hold is None else [hold]))
+            self._process = psutil.Process(self._connection.recv())
+        except (OSError, EOFError):
+            raise RuntimeError("the process that workers are forked from has ended; run it again") from None
+        self._has_returned = self._is_reaped = False
+
+    def call(
+        self, surroundings: Surroundings, function: Callable[..., Any], arguments: tuple, watched: bool
+    ) -> None:
+        self._connection.send(surroundings)
+        self._connection.send((function, arguments, watched))
+
+    def listen(self, audience: _Audience, limits: Limits) -> Ended:
+        """Hand on what the call tells until it ends. Raises BrokenCallError where it does not."""
+        deadline = math.inf if limits.minutes is None else time.monotonic() + 60 * limits.minutes
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._message(min(left, LOOK_SECONDS), limits)
+            if isinstance(message, Told):
+                audience.hear(message)
+            elif isinstance(message, Ended):
+                self._has_returned = True
+                return message
+        raise BrokenCallError(f"it took longer than the {limits.minutes:g} minutes of --run-minutes")
+
+    def _message(self, seconds: float, limits: Limits) -> Told | Ended | None:
+        """The next message, None if there is none within ``seconds``."""
+        try:
+            if self._connection.poll(seconds):
+                return self._connection.recv()
+            if not self._is_dead():
+                return None
+        except (EOFError, OSError):
+            pass
+        raise BrokenCallError(self._cause_of_death(limits))
+
+    def _is_dead(self) -> bool:
+        try:
+            return self._process.status() == psutil.STATUS_ZOMBIE  # the server has not waited for it yet
+        except psutil.NoSuchProcess:
+            return True
+
+    def _cause_of_death(self, limits: Limits) -> str:
+        deadline = time.monotonic() + DEATH_SECONDS
+        while not self._is_dead():
+            if time.monotonic() > deadline:
+                return "it closed the pipe to this process"
+            time.sleep(0.01)
+        code, self._is_reaped = self._server.wait(), True
+        if code is None:
+            return "its process ended"
+        limit = "" if limits.gigabytes is None else f", with --run-gigabytes {limits.gigabytes:g}"
+        if code == -signal.SIGKILL:
+            return f"its process was killed (SIGKILL{limit}), as the system does when memory runs out"
+        if code < 0:
+            return f"its process was ended by {signal.Signals(-code).name}{limit}"
+        return f"its process ended itself with exit code {code}{limit}"
+
+    def end(self) -> None:
+        """Kill the process and, if its call did not return, those that it started; wait for its end."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            started = [] if self._has_returned else self._process.children(recursive=True)
+            self._process.kill()
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        if not self._is_reaped:
+            self._server.wait()
+        self._connection.close()
+
+
+class _Audience:
+    """The parent's watcher, which is told that training is over also where the call could not tell it."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._is_training = False
+
+    def hear(self, told: Told) -> None:
+        getattr(self._watcher, told.event)(*told.arguments)
+        if told.event in ("start", "finish"):
+            self._is_training = told.event == "start"
+
+    def leave(self) -> None:
+        if self._is_training:
+            self._watcher.finish()

@@ -1,0 +1,109 @@
+"""Which way a RankMixer runs: the one place that knows devices, and why.
+
+`Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
+
+CPU
+    Mixing, residual and normalisation in one pass over memory (`baselines.kernels.cpu`), in inference and
+    training. What helps others as much is not here: `AddNorm` and `PerTokenFFN` of `baselines.layers` go
+    through the same kernels, `harness.model.row_blocks` takes a batch through them in blocks of rows,
+    `harness.training.memory` keeps freed memory. Ratios:
+
+        python -m rankmixer.kernels.layouts cpu
+
+    No faster: GELU fused into oneDNN's product, `torch.compile`.
+
+CPU without a compiler
+    Inference works in place, and short slices are mixed as whole numbers (`_mixed`). Training is plain.
+
+CUDA
+    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment Triton's kernels,
+    where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel
+    (`rankmixer.kernels.triton_kernels`), and so is the first layer of the networks, bias and GELU included
+    (`rankmixer.kernels.fused_gemm`). Held to the plain equations in Triton's interpreter; not timed on a GPU
+    yet, nor is that layer against the library's product with bias and GELU in a kernel after it
+    (`python -m rankmixer.kernels.layouts cuda`).
+
+Traced code (`torch.compile`, the meta device of FLOP counts) is plain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.kernels import cpu as cpu_kernels
+from baselines.layers import ffn_add_norm
+
+WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton") is not None
+
+
+def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
+    """What is faster than `Block.plain` for (B, T, D) tokens, as a function of block and tokens; or None."""
+    if cpu_kernels.suits(x):
+        return block_of_cpu_kernels
+    if _is_cpu_inference(x):
+        return block_in_place
+    if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
+        from rankmixer.kernels.fused_gemm import block_of_fused_gemm
+        from rankmixer.kernels.triton_kernels import suits
+
+        return block_of_fused_gemm if suits(x) else None
+    return None
+
+
+def _is_cpu_inference(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def block_of_cpu_kernels(block: Any, x: Tensor) -> Tensor:
+    """The paper's block, with its mixing inside the first normalisation.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+    """
+    s = cpu_kernels.mix_add_norm(x, block.mixing_norm)
+    return ffn_add_norm(s, block.ffn, block.ffn_norm)
+
+
+def block_in_place(block: Any, x: Tensor) -> Tensor:
+    """The paper's block without gradients, in as few buffers as it needs.
+
+    Shapes
+        (B, T, D) -> (B, T, D).
+    """
+    up, down = block.ffn.up, block.ffn.down
+    s = _normalised(_mixed(x).add_(x), block.mixing_norm)
+    hidden = torch.ops.aten.gelu_(torch.baddbmm(up.bias, s.transpose(0, 1), up.weight))
+    v = torch.baddbmm(down.bias, hidden, down.weight)
+    return _normalised(s.add_(v.transpose(0, 1)), block.ffn_norm)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """`rankmixer.mixing.mix_tokens` in memory of its own, by what copies slices of that length fastest.
+
+    A strided copy pays for each slice, not for its bytes, unless a slice is one number of the copy's dtype:
+    one of 16 bytes is a complex number's. An index pays for each number, so it takes numbers of 4 bytes;
+    it is ahead up to a dozen of them.
+    """
+    B, T, D = x.shape
+    slice_bytes = D // T * x.element_size()
+    rows = x.reshape(B, T * D)
+    if slice_bytes == 16 or slice_bytes >= 48 or slice_bytes % 4:
+        numbers = rows.view(torch.complex128) if slice_bytes == 16 else rows
+        slices = numbers.view(B, T, T, -1).transpose(1, 2)
+        mixed = slices.clone(memory_format=torch.contiguous_format).view(B, -1)
+    else:
+        numbers = rows.view(torch.float32)
+        positions = torch.arange(numbers.shape[1]).view(T, T, -1).transpose(0, 1).reshape(-1)
+        mixed = numbers.index_select(1, positions)
+    return mixed.view(x.dtype).view(x.shape)
+
+
+def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

@@ -1,0 +1,441 @@
+"""The CPU's kernels against their equations in float64, values and gradients."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import ndtr
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.kernels import cpu as cpu_kernels
+from baselines.kernels import library as cpu_library
+from baselines.layers import AddNorm, PerTokenFFN, ffn_add_norm
+from rankmixer.mixing import mix_tokens
+from tests.threads import threads_at_work
+
+pytestmark = pytest.mark.skipif(
+    cpu_library.compiled_functions() is None, reason="NO COMPILER (g++): kernels untested"
+)
+NUMBERS = {torch.float32: 3e-6, torch.bfloat16: 2e-2}  # of the largest number of a result
+BOTH = pytest.mark.parametrize("dtype", NUMBERS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threads_at_work(1):
+        yield
+
+
+def assert_near(got: list[Tensor], wanted: list[Tensor], dtype: torch.dtype, times: float = 1.0) -> None:
+    for one, other in zip(got, wanted, strict=True):
+        assert one.shape == other.shape
+        error = (one.double() - other.double()).abs().max() / other.abs().max()
+        assert error.item() < times * NUMBERS[dtype]
+
+
+def random_norm(width: int) -> AddNorm:
+    norm = AddNorm(width)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def exact(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).double()
+
+
+def exactly(x: Tensor) -> Tensor:
+    return x.detach().double().requires_grad_()
+
+
+@BOTH
+@pytest.mark.parametrize("tokens_first", [False, True])
+@given(batch=st.integers(1, 5), tokens=st.integers(1, 4), width=st.integers(1, 70))
+def test_a_sum_is_normalised_as_float64_says(dtype, tokens_first, batch, tokens, width):
+    torch.manual_seed(batch * tokens * width)
+    norm, x = random_norm(width), torch.randn(batch, tokens, width).to(dtype).requires_grad_()
+    shape = (tokens, batch, width) if tokens_first else x.shape
+    step = 3 + torch.randn(shape).to(dtype)
+    step = (step.transpose(0, 1) if tokens_first else step).detach().requires_grad_()
+    along = torch.randn_like(x)
+    assert cpu_kernels.suits(x, step)
+    y = cpu_kernels.add_norm(x, step, norm)
+    got = [y, *torch.autograd.grad(y, [x, step, *norm.parameters()], along)]
+    reference, both = exact(norm), [exactly(x), exactly(step)]
+    z = functional.layer_norm(sum(both), (width,), reference.weight, reference.bias, norm.eps)
+    wanted = [z, *torch.autograd.grad(z, [*both, *reference.parameters()], along.double())]
+    if width >= 16:  # a short row may have next to no variance, and gradients without bound
+        assert_near(got, wanted, dtype, 20)
+    if width > 2:
+        assert_near([y], [z], dtype, 20)
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6), (2, 2, 3, 6)])
+def test_rows_of_any_number_of_dimensions_are_normalised_with_and_without_a_step(dtype, shape):
+    norm, x, step = random_norm(6), torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+    with torch.no_grad():
+        assert_near([norm(x, step)], [exact(norm)(x.double(), step.double())], dtype)
+        assert_near([norm(x)], [exact(norm)(x.double())], dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("tokens", [1, 3, 4])
+@pytest.mark.parametrize("slice_dim", [1, 2, 3, 4, 8, 12, 16])
+def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
+    width = tokens * slice_dim
+    norm, x = random_norm(width), torch.randn(5, tokens, width).to(dtype).requires_grad_()
+    along = torch.randn_like(x)
+    y = cpu_kernels.mix_add_norm(x, norm)
+    got = [y, *torch.autograd.grad(y, [x, *norm.parameters()], along)]
+    reference, z = exact(norm), exactly(x)
+    out = functional.layer_norm(mix_tokens(z) + z, (width,), reference.weight, reference.bias, norm.eps)
+    wanted = [out, *torch.autograd.grad(out, [z, *reference.parameters()], along.double())]
+    if width >= 16:
+        assert_near(got, wanted, dtype, 10)
+    if width > 2:
+        assert_near([y], [out], dtype, 10)
+
+
+def networks_one_by_one(network: PerTokenFFN, s: Tensor) -> Tensor:
+    """Token by token, so that no library's batched product is both sides' answer."""
+    rows = []
+    for t in range(s.shape[1]):
+        hidden = functional.gelu(s[:, t] @ network.up.weight[t] + network.up.bias[t])
+        rows.append(hidden @ network.down.weight[t] + network.down.bias[t])
+    return torch.stack(rows, dim=1)
+
+
+@BOTH
+@pytest.mark.parametrize("flops", [1, 5e3, 1e9])
+def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flops, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "FLOPS_A_CALL", dict.fromkeys(NUMBERS, flops))
+    network, s = PerTokenFFN(5, 12, 20).to(dtype), torch.randn(7, 5, 12).to(dtype).requires_grad_()
+    along = torch.randn_like(s)
+    y = network(s)
+    assert y.grad_fn.name() == "_PerTokenFFNBackward"
+    got = [y, *torch.autograd.grad(y, [s, *network.parameters()], along)]
+    reference, x = exact(network), exactly(s)
+    z = networks_one_by_one(reference, x)
+    wanted = [z, *torch.autograd.grad(z, [x, *reference.parameters()], along.double())]
+    assert_near(got, wanted, dtype)
+    with torch.no_grad():
+        assert_near([network(s)], [z], dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_the_norm_after_the_networks_adds_their_last_bias(dtype, tokens):
+    network, norm = PerTokenFFN(tokens, 24, 20).to(dtype), random_norm(24)
+    nn.init.normal_(network.down.bias)
+    s = torch.randn(7, tokens, 24).to(dtype).requires_grad_()
+    along = torch.randn_like(s)
+    y = ffn_add_norm(s, network, norm)
+    assert y.grad_fn.name() == "_NormBackward"
+    got = [y, *torch.autograd.grad(y, [s, *network.parameters(), *norm.parameters()], along)]
+    reference, exact_norm, x = exact(network), exact(norm), exactly(s)
+    total = x + networks_one_by_one(reference, x)
+    z = functional.layer_norm(total, (24,), exact_norm.weight, exact_norm.bias, norm.eps)
+    parameters = [*reference.parameters(), *exact_norm.parameters()]
+    assert_near(got, [z, *torch.autograd.grad(z, [x, *parameters], along.double())], dtype, 5)
+    with torch.no_grad():
+        assert_near([ffn_add_norm(s, network, norm)], [z], dtype, 5)
+
+
+def test_under_autocast_the_norm_after_the_networks_is_in_the_precision_of_its_input():
+    network, norm, s = PerTokenFFN(3, 8, 16), random_norm(8), torch.randn(6, 3, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = ffn_add_norm(s, network, norm)
+    assert y.dtype == torch.float32
+    assert_near([y], [exact(norm)(s.double() + exact(network)(s.double()))], torch.bfloat16, 2)
+
+
+def test_gelu_and_its_slope_are_those_of_the_normal_distribution():
+    x = np.linspace(-12, 12, 200_001)
+    hidden, slope = torch.tensor(x, dtype=torch.float32).view(1, 1, -1), torch.empty(1, 1, len(x))
+    cpu_kernels._call("gelu", hidden, hidden, torch.zeros(len(x)), slope, 1, 1, len(x))
+    x = x.astype(np.float32).astype(np.float64)
+    assert np.abs(hidden.numpy().ravel() - x * ndtr(x)).max() < 2e-6
+    density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    assert np.abs(slope.numpy().ravel() - (ndtr(x) + x * density)).max() < 1e-6
+
+
+@pytest.mark.parametrize("width", [4000, 15])  # whole vectors, and what is left over after them
+def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
+    x = (torch.randn(1, width) * 10.0 ** torch.randint(-8, 8, (width,))).bfloat16()
+    step = (x * torch.rand(width)).bfloat16()
+    x[0, :3], step[0, :3] = torch.tensor([1.0, 1 + 2**-7, -1.0]), torch.tensor([2**-8, 2**-8, -(2**-8)])
+    norm, total, moments = AddNorm(width), torch.empty_like(x), torch.empty(1, 2)
+    cpu_kernels._norm(x, step, None, cpu_kernels.GIVEN, norm.weight, norm.bias, 1e-5, total, moments)
+    assert torch.equal(total, (x.float() + step.float()).bfloat16())
+    assert total[0, :3].tolist() == [1.0, 1 + 2**-6, -1.0]
+
+
+@BOTH
+def test_what_is_not_finite_stays_so(dtype):
+    norm, network = AddNorm(8), PerTokenFFN(2, 8, 8).to(dtype)
+    for bad in (float("nan"), float("inf")):
+        x = torch.randn(3, 2, 8).to(dtype)
+        x[1, 0, 3] = bad
+        with torch.no_grad():
+            for y in (norm(x, x), cpu_kernels.mix_add_norm(x, norm), network(x)):
+                assert not y[1, 0].isfinite().any()
+                assert y[0].isfinite().all()
+
+
+@BOTH
+def test_the_same_numbers_give_the_same_bits_wherever_they_lie(dtype):
+    norm, memory = random_norm(37), torch.randn(4000).to(dtype)
+    results = []
+    for offset in range(9):
+        x = torch.empty(4000, dtype=dtype)[offset : offset + 5 * 2 * 37].view(5, 2, 37)
+        x.copy_(memory[:370].view(5, 2, 37))
+        with torch.no_grad():
+            results.append(norm(x, x))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@BOTH
+@pytest.mark.parametrize("number", [2, 3])
+def test_threads_share_the_rows_out_and_alter_no_number(dtype, number):
+    norm, x = random_norm(64), torch.randn(45, 16, 64).to(dtype).requires_grad_()
+    bias, along = torch.randn(3, 64), torch.randn_like(x)
+
+    def results() -> list[Tensor]:
+        found = [x.detach().clone()]
+        cpu_kernels._call("gelu", found[0], found[0], bias, None, 3, 15 * 16, 64)
+        for y in (norm(x, x), cpu_kernels.mix_add_norm(x, norm)):
+            found += [y, *torch.autograd.grad(y, [x, *norm.parameters()], along)]
+        return found
+
+    alone = results()
+    with threads_at_work(number):
+        together = results()
+    sums = (3, 4, 7, 8)  # over rows: the gradients of weight and bias
+    assert all(
+        torch.equal(a, b) for k, (a, b) in enumerate(zip(alone, together, strict=True)) if k not in sums
+    )
+    assert_near([together[k] for k in sums], [alone[k] for k in sums], torch.float32)
+
+
+@BOTH
+def test_networks_on_several_threads_are_those_on_one(dtype):
+    network, s = PerTokenFFN(16, 32, 64).to(dtype), torch.randn(70, 16, 32).to(dtype).requires_grad_()
+
+    def results() -> list[Tensor]:
+        y = network(s)
+        return [y, *torch.autograd.grad(y.square().sum(), [s, *network.parameters()])]
+
+    alone = results()
+    with threads_at_work(2):
+        assert cpu_kernels.suits(s)
+        assert_near(results(), alone, dtype)
+
+
+@pytest.mark.parametrize("far", [3e3, -3e3])
+def test_a_row_far_from_zero_or_whose_first_number_is_far_from_the_others_is_normalised(far):
+    norm, x = random_norm(128), torch.randn(2, 3, 128)
+    x[0] += far
+    x[1, :, 0] = far
+    with torch.no_grad():
+        for got, wanted in zip(norm(x), exact(norm)(x.double()), strict=True):
+            assert_near([got], [wanted], torch.float32, 100)
+
+
+def test_products_under_autocast_are_in_its_dtype_and_weights_get_their_own():
+    network, s = PerTokenFFN(3, 8, 16), torch.randn(6, 3, 8, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = network(s)
+    assert y.dtype == torch.bfloat16
+    gradients = torch.autograd.grad(y.float().square().sum(), [s, *network.parameters()])
+    assert {g.dtype for g in gradients} == {torch.float32}
+    z = exact(network)(exactly(s))
+    assert_near([y], [z], torch.bfloat16)
+
+
+def test_flops_are_those_of_the_plain_products():
+    counts, network = [], PerTokenFFN(3, 8, 16)
+    for dtype in (torch.float32, torch.float64):
+        s = torch.randn(6, 3, 8, dtype=dtype, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            network.to(dtype)(s).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 3 * 4 * 6 * 3 * 8 * 16
+
+
+def test_what_does_not_suit_goes_the_plain_way():
+    x = torch.randn(2, 3, 4)
+    assert cpu_kernels.suits(x)
+    assert not cpu_kernels.suits(x.double())
+    assert not cpu_kernels.suits(x, x[:, :1])
+    assert not cpu_kernels.suits(x, x.bfloat16())
+    assert not cpu_kernels.suits(x.to("meta"))
+    with FakeTensorMode() as mode:
+        assert not cpu_kernels.suits(mode.from_tensor(x))
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert not cpu_kernels.suits(x)
+
+
+def test_a_batch_without_rows_has_none():
+    x = torch.randn(0, 3, 9, requires_grad=True)
+    y = cpu_kernels.mix_add_norm(PerTokenFFN(3, 9, 16)(AddNorm(9)(x, x)), AddNorm(9))
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 3, 9)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, and every command that was run to compile into it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **kw: built.append(command) or run(command, **kw))
+    return tmp_path / "rankmixer-bench", built
+
+
+load = cpu_library.compiled_functions.__wrapped__
+
+
+def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(cache, monkeypatch, capfd):
+    folder, built = cache
+    assert load() is not None
+    assert load() is not None
+    assert len(built) == 1
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(cpu_library.shutil, "which", lambda _: None)
+    assert load() is None
+    assert "no g++" in capfd.readouterr().err
+
+
+def flip_a_bit(kept):
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+
+
+def give_away(kept):
+    """As if another user had planted it: with the right name, but its mode or its owner tell."""
+    if os.geteuid() == 0:
+        os.chown(kept, 65534, 65534)
+    else:
+        kept.chmod(0o666)
+
+
+def by_a_link(kept):
+    kept.rename(kept.parents[1] / "elsewhere.so")
+    kept.symlink_to(kept.parents[1] / "elsewhere.so")
+
+
+DAMAGES = {
+    "truncated": lambda kept: kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2]),
+    "a bit": flip_a_bit,
+    "of another system": lambda kept: kept.write_bytes(b"of another system"),
+    "of another user": give_away,
+    "others may write to it": lambda kept: kept.chmod(0o622),
+    "a link": by_a_link,
+}
+
+
+@pytest.fixture(scope="module")
+def library():
+    made = cpu_library._compile("g++")
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_kept_library_that_is_damaged_or_foreign_is_not_loaded_but_made_again(
+    damage, cache, library, monkeypatch
+):
+    folder, _ = cache
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    [kept] = folder.iterdir()
+    damage(kept)
+    loaded = []
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: loaded.append(1) or library)
+    assert load() is not None
+    assert loaded == [1]
+    assert [path.name for path in folder.iterdir()] == [kept.name]
+    assert kept.read_bytes() == library
+    assert not kept.is_symlink()
+
+
+def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, library, monkeypatch):
+    folder, _ = cache
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("trouble", ["another user's", "a file", "a link"])
+def test_a_folder_that_is_not_ours_is_not_used_and_that_is_said(trouble, cache, library, monkeypatch, capfd):
+    folder, _ = cache
+    elsewhere = folder.with_name("elsewhere")
+    if trouble == "another user's":
+        folder.mkdir()
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+        else:
+            monkeypatch.setattr(cpu_library.os, "geteuid", lambda: 12345)
+    elif trouble == "a file":
+        folder.write_text("")
+    else:
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    assert load() is not None
+    assert not list(elsewhere.glob("*"))
+    assert trouble == "a file" or not list(folder.iterdir())
+    [said] = capfd.readouterr().err.splitlines()
+    assert f"{folder} cannot be used (" in said
+    assert "XDG_CACHE_HOME" in said
+
+
+def test_source_that_cannot_be_compiled_leaves_nothing_and_nothing_suits(cache, tmp_path, monkeypatch, capfd):
+    folder, _ = cache
+    broken = tmp_path / "broken.cpp"
+    broken.write_text("int main( {")
+    monkeypatch.setattr(cpu_library, "SOURCE", broken)
+    assert load() is None
+    assert not list(folder.iterdir())
+    assert "cannot compile" in capfd.readouterr().err
+
+
+def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, library, monkeypatch, capfd):
+    def full_disk(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder, _ = cache
+    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        assert load() is not None
+    assert "cannot be kept" in capfd.readouterr().err
+    assert not list(folder.glob("*.so"))
+
+
+def test_processes_that_want_it_at_once_compile_it_once_and_load_it_whole(cache):
+    folder, _ = cache
+    children = []
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if load() is not None else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert [path.suffix for path in folder.iterdir()] == [".so"]

@@ -1,0 +1,199 @@
+"""Fetching, from a server on this machine that hands out small archives."""
+
+import dataclasses
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from datasets.fetch import official as module
+from datasets.fetch.official import fetch
+from files.errors import InputError
+
+NAME = "movielens-100k"
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def send_header(self, keyword, value):
+        if keyword == "Content-Length" and self.path == "/short.zip":
+            value = str(int(value) + 1000)
+        super().send_header(keyword, value)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder that is served, and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def publish(server, monkeypatch):
+    """Serve ``content`` under ``filename`` as the official archive; returns its address."""
+    folder, address = server
+
+    def publish(filename: str, content: bytes, md5: str | None = None) -> str:
+        (folder / filename).write_bytes(content)
+        digest = md5 or hashlib.md5(content).hexdigest()
+        url = f"{address}/{filename}"
+        archive = dataclasses.replace(module.ARCHIVES[NAME], url=url, md5=digest)
+        monkeypatch.setitem(module.ARCHIVES, NAME, archive)
+        return url
+
+    return publish
+
+
+def nothing_left(data_root) -> bool:
+    return not data_root.exists() or lies_in(data_root) == set()
+
+
+def lies_in(data_root) -> set[str]:
+    """What lies there beside the lock, which stays."""
+    return {path.name for path in data_root.iterdir()} - {f".{NAME}.lock"}
+
+
+@pytest.mark.parametrize(("filename", "pack"), [("set.zip", zipped), ("set.tar.gz", tarred)])
+def test_an_archive_arrives_whole_with_licence_first_and_progress_to_the_end(
+    publish, tmp_path, filename, pack
+):
+    content = pack({"ml-100k/u.data": b"1\t2\t3\t4\n", "ml-100k/deep/file": b"x" * 3_000_000})
+    publish(filename, content)
+    said, seen = [], []
+    folder = fetch(NAME, tmp_path / "root", progress=lambda *step: seen.append(step), say=said.append)
+    assert folder == tmp_path / "root" / NAME
+    assert (folder / "ml-100k" / "u.data").read_bytes() == b"1\t2\t3\t4\n"
+    assert (folder / "ml-100k" / "deep" / "file").stat().st_size == 3_000_000
+    assert "licence" in said[0]
+    assert "no redistribution" in said[0]
+    assert "\n" not in said[0]
+    assert str(folder) in said[-1]
+    assert seen[-1] == (len(content), len(content))
+    assert lies_in(tmp_path / "root") == {NAME}
+
+
+def test_the_licence_is_said_even_when_the_download_then_fails(publish, tmp_path):
+    publish("set.zip", zipped({"a": b"1"}), md5="0" * 32)
+    said = []
+    with pytest.raises(InputError):
+        fetch(NAME, tmp_path / "root", say=said.append)
+    assert len(said) == 1
+
+
+def test_a_wrong_md5_is_refused_and_leaves_nothing(publish, tmp_path):
+    publish("set.zip", zipped({"a": b"1"}), md5="0" * 32)
+    with pytest.raises(InputError, match=r"md5 is .* not the published 0000"):
+        fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert nothing_left(tmp_path / "root")
+
+
+def test_an_existing_folder_is_refused_before_any_download(publish, tmp_path):
+    publish("set.zip", zipped({"a": b"1"}))
+    (tmp_path / "root" / NAME).mkdir(parents=True)
+    with pytest.raises(InputError, match="exists already"):
+        fetch(NAME, tmp_path / "root", progress=lambda *_: pytest.fail("downloaded"), say=lambda _: None)
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path):
+    url = "http://127.0.0.1:9/set.zip"  # the discard port: nobody listens
+    with pytest.raises(InputError, match=f"no answer from {url}.*check the network"):
+        fetch(NAME, tmp_path / "root", urls=[url], say=lambda _: None)
+    assert nothing_left(tmp_path / "root")
+
+
+def test_mirrors_are_tried_in_turn(publish, tmp_path):
+    good = publish("set.zip", zipped({"a": b"1"}))
+    folder = fetch(NAME, tmp_path, urls=[good.replace("set", "absent"), good], say=lambda _: None)
+    assert (folder / "a").read_bytes() == b"1"
+
+
+def test_a_connection_cut_short_is_an_error(publish, tmp_path):
+    publish("short.zip", zipped({"a": b"1"}))
+    with pytest.raises(InputError, match=r"connection .* are kept, and fetching again goes on from there"):
+        fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert lies_in(tmp_path / "root") == {f".{NAME}.part", f".{NAME}.part.json"}
+
+
+@pytest.mark.parametrize(
+    ("pack", "member"),
+    [
+        (zipped, "../outside"),
+        (zipped, "a/../../outside"),
+        (zipped, "a\\..\\..\\outside"),
+        (zipped, "/outside"),
+        (tarred, "../outside"),
+        (tarred, "a/../../outside"),
+    ],
+)
+def test_members_that_point_outside_are_refused_and_never_get_there(publish, tmp_path, pack, member):
+    publish("set", pack({"fine": b"1", member: b"2"}))
+    with pytest.raises(InputError, match="cannot be unpacked safely"):
+        fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert nothing_left(tmp_path / "root")  # not the archive either: it would be refused again
+    assert {path.name for path in tmp_path.iterdir()} == {"served", "root"}
+
+
+def test_an_absolute_tar_member_stays_inside(publish, tmp_path):
+    publish("set", tarred({str(tmp_path / "outside"): b"2"}))
+    folder = fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert not (tmp_path / "outside").exists()
+    assert [path.name for path in folder.rglob("outside")] == ["outside"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"no archive at all", tarred({"a": b"1" * 9999})[:60]], ids=["text", "cut short"]
+)
+def test_what_is_no_archive_is_an_error(publish, tmp_path, content):
+    publish("set.tar.gz", content)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert nothing_left(tmp_path / "root")
+
+
+def test_an_unknown_name_lists_what_can_be_fetched(tmp_path):
+    with pytest.raises(InputError, match="kuairand-pure, movielens-100k"):
+        fetch("kuairand", tmp_path)
+
+
+def test_a_data_root_that_cannot_be_made_is_an_error(publish, tmp_path):
+    publish("set.zip", zipped({"a": b"1"}))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--data-root"):
+        fetch(NAME, tmp_path / "file" / "root", say=lambda _: None)
+
+
+def test_the_published_checksums_are_md5_of_official_addresses():
+    archives = module.ARCHIVES
+    assert archives["kuairand-pure"].md5 == "0820331067a3784d9691136f772b35a7"
+    assert archives["movielens-100k"].md5 == "0e33842e24a9c977be4e0107933c0723"
+    assert all(archive.url.startswith("https://") for archive in archives.values())

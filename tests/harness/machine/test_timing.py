@@ -1,0 +1,98 @@
+"""The clock of speed measurements, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.machine import timing
+from harness.machine.timing import Gemm, Timing, measured_bandwidth, relative_spread, time_rounds
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """Stands still but for what is told to take time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def taking(self, *seconds: float):
+        """A call that takes these seconds in turn, the last ever after."""
+        left = list(seconds)
+
+        def call() -> None:
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return call
+
+
+class FakeGemm:
+    device = CPU
+
+    def __init__(self, *rates: float) -> None:
+        self.rates = list(rates)
+
+    def flops_per_second(self) -> float:
+        return self.rates.pop(0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
+def test_rounds_hold_as_many_calls_as_fit_and_each_its_own_matrix_product(clock):
+    found = time_rounds(clock.taking(0.02), FakeGemm(1.0, 2.0, 4.0), rounds=3, round_seconds=0.1)
+    assert found.seconds == pytest.approx([0.02] * 3)
+    assert len(found.latencies) == 15
+    assert found.gemm_flops_per_second == [1.0, 2.0, 4.0]
+    # Half as fast a machine has half the peak: the share of it says the same.
+    assert found.peak_shares(0.08) == pytest.approx([4.0, 2.0, 1.0])
+
+
+def test_warm_up_is_not_in_the_figures(clock):
+    found = time_rounds(clock.taking(9.0, 9.0, 0.1), FakeGemm(*[1.0] * 4), rounds=4, round_seconds=0.1)
+    assert found.median == pytest.approx(0.1)
+    assert max(found.latencies) == pytest.approx(0.1)
+
+
+def test_long_calls_have_fewer_rounds(clock):
+    found = time_rounds(clock.taking(6.0), FakeGemm(*[1.0] * 9), rounds=9, longest_seconds=10.0)
+    assert len(found.seconds) == timing.FEWEST_ROUNDS == 3
+
+
+def test_a_slow_first_round_does_not_let_later_ones_overrun(clock):
+    # Rounds after it are planned by the slowest so far.
+    found = time_rounds(clock.taking(0.01, 0.01, *[1.0] * 10, 0.01), FakeGemm(*[1.0] * 3), rounds=3)
+    assert found.seconds[0] == pytest.approx(1.0)
+    assert len(found.latencies) == 10 + 1 + 1
+
+
+def test_percentiles_are_numpys_and_high_ones_need_many_calls():
+    values = list(np.random.default_rng(0).random(timing.CALLS_FOR_P99))
+    many, few = Timing(values, [1.0], [1.0]), Timing(values[:-1], [1.0], [1.0])
+    assert many.percentile(0.99) == pytest.approx(np.percentile(values, 99))
+    assert few.percentile(0.99) is None
+    assert few.percentile(0.5) == pytest.approx(np.median(values[:-1]))
+
+
+def test_the_spread_is_the_distance_of_the_quartiles_over_the_median():
+    assert relative_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2.0 / 3.0)
+    assert relative_spread([7.0]) == 0.0
+
+
+def test_a_matrix_product_counts_two_flops_a_multiply_add(clock, monkeypatch):
+    monkeypatch.setattr(torch, "mm", lambda left, right, out: clock.taking(0.5)())
+    assert Gemm(CPU, "fp32", size=10).flops_per_second() == pytest.approx(2 * 10**3 / 0.5)
+
+
+def test_a_copy_reads_and_writes(clock, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, source: clock.taking(0.25)())
+    assert measured_bandwidth(CPU, megabytes=1) == pytest.approx(2 * 2**20 / 0.25)

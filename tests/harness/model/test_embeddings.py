@@ -1,0 +1,106 @@
+"""Look-ups against plain indexing; the fused update against Adagrad written out."""
+
+import pytest
+import torch
+from torchrec import KeyedJaggedTensor
+
+from datasets.schema import Schema
+from harness.model.embeddings import Embeddings, attended_sequences, initial_rows, masked_mean
+from harness.training.ranks import initialise_tables, table_weights
+from tests.harness.schemas import TABLE_SIZES, small_schema
+
+ROWS = {
+    "user": [[3], [4], [3]],
+    "item": [[7], [0], [9]],
+    "genres": [[2, 3, 3], [], [5]],
+    "history": [[7, 9], [1], []],
+    "past_genres": [[5], [], [2, 5]],
+}
+
+
+def jagged(schema: Schema, rows: dict[str, list[list[int]]]) -> KeyedJaggedTensor:
+    keys = [feature.name for feature in schema.sparse_features]
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=torch.tensor([value for key in keys for row in rows[key] for value in row]),
+        lengths=torch.tensor([len(row) for key in keys for row in rows[key]], dtype=torch.int32),
+    )
+
+
+def built(target_attention: bool, optimizer: str = "adagrad") -> Embeddings:
+    embeddings = Embeddings(
+        small_schema(),
+        TABLE_SIZES,
+        optimizer=optimizer,
+        learning_rate=0.05,
+        target_attention=target_attention,
+    )
+    initialise_tables(embeddings, seed=1)
+    return embeddings
+
+
+def weights(embeddings: Embeddings) -> dict[str, torch.Tensor]:
+    named = table_weights(embeddings).items()
+    return {key.split(".embedding_bags.")[1].removesuffix(".weight"): value.clone() for key, value in named}
+
+
+@pytest.mark.parametrize("target_attention", [False, True])
+def test_a_feature_is_the_mean_of_its_rows_and_zero_without_any(target_attention):
+    embeddings = built(target_attention)
+    tables = weights(embeddings)
+    pooled = embeddings(jagged(small_schema(), ROWS)).pooled
+    for feature in small_schema().sparse_features:
+        if feature.name in pooled:
+            for row, indices in enumerate(ROWS[feature.name]):
+                expected = sum((tables[feature.table][i] for i in indices), torch.zeros(8)) / max(
+                    len(indices), 1
+                )
+                torch.testing.assert_close(pooled[feature.name][row], expected)
+
+
+def test_target_attention_leaves_the_sequence_that_shares_the_items_vocabulary_unpooled():
+    embeddings = built(target_attention=True)
+    item = weights(embeddings)["item"]
+    looked_up = embeddings(jagged(small_schema(), ROWS))
+    vectors, lengths = looked_up.sequences["history"]
+    assert "history" not in looked_up.pooled
+    assert lengths.tolist() == [2, 1, 0]
+    torch.testing.assert_close(vectors[0, :2], item[[7, 9]])
+    torch.testing.assert_close(vectors[1, 0], item[1])
+    pairs = [(pair.sequence.name, pair.target.name) for pair in attended_sequences(small_schema())]
+    assert pairs == [("history", "item"), ("past_genres", "genres")]
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad"])
+@pytest.mark.parametrize("target_attention", [False, True])
+def test_backward_applies_adagrad_to_the_rows_that_were_looked_up(optimizer, target_attention):
+    embeddings = built(target_attention, optimizer)
+    before = weights(embeddings)
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(8, generator=generator)
+    looked_up = embeddings(jagged(small_schema(), ROWS))
+    (looked_up.pooled["item"] @ factor).sum().backward()
+    after = weights(embeddings)
+    gradient = torch.zeros_like(before["item"])
+    for (index,) in ROWS["item"]:
+        gradient[index] += factor
+    squares = gradient**2 if optimizer == "adagrad" else (gradient**2).mean(1, keepdim=True)
+    expected = before["item"] - 0.05 * gradient / (squares.sqrt() + 1e-8)
+    torch.testing.assert_close(after["item"], expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(after["user"], before["user"])
+
+
+def test_initial_rows_of_any_slice_are_those_of_the_whole_table():
+    whole = initial_rows(7, "item", 0, 10_000, 8)
+    torch.testing.assert_close(initial_rows(7, "item", 4000, 200, 8), whole[4000:4200], rtol=0, atol=0)
+    assert not torch.equal(initial_rows(8, "item", 0, 100, 8), whole[:100])
+    assert not torch.equal(initial_rows(7, "user", 0, 100, 8), whole[:100])
+    assert abs(float(whole.std()) * 8**0.5 - 0.1) < 0.005
+    assert not whole[:2].any()
+    assert whole[2].any()
+
+
+def test_masked_mean_ignores_what_lies_beyond_the_length():
+    vectors = torch.arange(12.0).reshape(2, 3, 2)
+    result = masked_mean(vectors, torch.tensor([2, 0]))
+    torch.testing.assert_close(result, torch.tensor([[1.0, 2.0], [0.0, 0.0]]))

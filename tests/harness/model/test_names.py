@@ -1,0 +1,114 @@
+"""Users may call their features, vocabularies, groups and tasks as they like, `type` and `items` included."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from torch import nn
+
+from datasets.prepare.pipeline import prepare
+from datasets.schema import Feature, FractionSplit, Schema, Task
+from datasets.source import Source
+from harness.model.cost import CostCounter
+from harness.model.embeddings import Embeddings, initial_rows, module_key, name_of_module_key
+from harness.records.runs import RunFolder
+from harness.training.progress import Silent
+from harness.training.ranks import initialise_tables, table_weights
+from harness.training.run import inputs_of, run_model
+from tests.harness.runs import ONE_PROCESS, small_spec
+
+MEMBERS = {*dir(nn.Module()), *dir(nn.ModuleDict()), *dir(nn.ParameterDict()), *dir({}), *dir(object())}
+NAMES = sorted(
+    name
+    for name in {*MEMBERS, *keyword.kwlist, *keyword.softkwlist}
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+)
+ROWS = 100
+
+
+def schema_of(names: list[str]) -> Schema:
+    """Every name is a feature, a group and a task, and every other one a vocabulary that the next attends."""
+    features = [
+        Feature(
+            name=name,
+            kind="sequence" if number % 2 else "categorical",
+            group=name,
+            vocabulary=names[number - 1] if number % 2 else None,
+            embedding_dim=4,
+            column=f"column {number}",
+            max_length=2 if number % 2 else 50,
+        )
+        for number, name in enumerate(names)
+    ]
+    tasks = [Task(name=name, column=f"label {number}") for number, name in enumerate(names)]
+    return Schema(
+        name="names",
+        features=features,
+        tasks=tasks,
+        user_id="user",
+        time="at",
+        split=FractionSplit(valid=0.2, test=0.2),
+    )
+
+
+def table(names: list[str]) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    columns: dict[str, object] = {"user": rng.integers(0, 9, ROWS), "at": np.arange(ROWS)}
+    for number in range(len(names)):
+        drawn = rng.integers(0, 4, (ROWS, 2) if number % 2 else ROWS)
+        columns[f"column {number}"] = drawn.tolist()
+        columns[f"label {number}"] = rng.integers(0, 2, ROWS)
+    return pl.DataFrame(columns)
+
+
+def test_the_names_are_those_that_pytorch_itself_refuses():
+    modules = nn.ModuleDict()
+    assert {"type", "items", "keys", "values", "half", "float", "train", "forward"} <= set(NAMES)
+    for name in NAMES:
+        assert (module_key(name) == name) == (not hasattr(modules, name))
+        modules[module_key(name)] = nn.Identity()
+    assert [name_of_module_key(key) for key in modules] == NAMES
+
+
+class Killed(BaseException):
+    pass
+
+
+class KillsAtOnce(Silent):
+    def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
+        if samples > 64:  # the checkpoint after the first stretch is written
+            raise Killed
+
+
+def test_every_name_can_be_a_table_of_its_own():
+    features = [Feature(name=name, kind="categorical", group="g", embedding_dim=4) for name in NAMES]
+    schema = schema_of(NAMES).model_copy(update={"features": features})
+    sizes = dict.fromkeys(NAMES, 3)
+    embeddings = Embeddings(schema, sizes, optimizer="adagrad", learning_rate=0.1)
+    initialise_tables(embeddings, seed=1)
+    for name, weight in zip(NAMES, table_weights(embeddings).values(), strict=True):
+        assert weight.equal(initial_rows(1, name, 0, 3, 4))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_every_name_trains_and_goes_on_from_its_checkpoint(tmp_path, shift):
+    names = NAMES[shift:] + NAMES[:shift]
+    source = Source(schema=schema_of(names), frame=table(names).lazy(), identity={}, notes={})
+    prepared = prepare(source, tmp_path / "names")
+    inputs = {"target_attention": True, "num_tokens": len(names), "token_dim": 8, "tokenizer": "groups"}
+    spec = small_spec(prepared, epochs=2, validations_per_epoch=0).model_copy(
+        update={"tasks": names[:20], **inputs}
+    )
+    cost = CostCounter(prepared.schema, prepared.table_sizes, inputs_of(spec), len(spec.tasks)).cost(
+        spec.architecture, spec.config
+    )
+    folder = RunFolder(tmp_path, "run")
+    with pytest.raises(Killed):
+        run_model(spec, cost, prepared, folder, ONE_PROCESS, KillsAtOnce(), checkpoint_seconds=0.0)
+    record = run_model(spec, cost, prepared, folder, ONE_PROCESS, Silent(), checkpoint_seconds=1e9)
+    assert list(record["metrics"]) == spec.tasks
+    assert record["training"]["train_samples"] == 2 * prepared.rows["train"]

@@ -1,0 +1,153 @@
+"""Two gloo processes on the CPU against one process on the same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torchrec import KeyedJaggedTensor
+
+from datasets.batch import Batch
+from datasets.prepared import PreparedDataset
+from datasets.reader import ShardReader
+from harness.records.runs import RunFolder
+from harness.training import loop as train
+from tests.harness.runs import carry_out, small_spec
+
+RANKS = 2
+WORKER = """
+import os, sys
+from pathlib import Path
+import torch
+import harness.training.loop
+from datasets.prepared import open_prepared
+from harness.training.ranks import start_world
+from tests.harness.runs import carry_out, small_spec
+
+look, die_at = harness.training.loop._look, int(sys.argv[3])
+def mortal_look(losses, samples, seconds, loop, progress):
+    if progress.step >= die_at:
+        os._exit(9)
+    look(losses, samples, seconds, loop, progress)
+harness.training.loop._look = mortal_look
+
+prepared = open_prepared(Path(sys.argv[1]))
+world = start_world(torch.device("cpu"))
+for attention in (False, True):
+    spec = small_spec(prepared, validations_per_epoch=16)
+    spec = spec.model_copy(update={"world_size": world.size, "target_attention": attention})
+    carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
+"""
+
+
+class InterleavedReader:
+    """One process's view of what two ranks read: their batches of every step joined."""
+
+    def __init__(self, prepared, split, batch_size, tasks, **options):
+        options |= {"world_size": RANKS}
+        parts = [
+            ShardReader(prepared, split, batch_size // RANKS, tasks, **(options | {"rank": rank}))
+            for rank in range(RANKS)
+        ]
+        self.parts = parts
+        self.num_batches = max(part.num_batches for part in parts)
+        self.num_rows, self.batch_size = sum(part.num_rows for part in parts), batch_size
+
+    def batches(self, start: int = 0):
+        streams = [part.batches(min(start, part.num_batches)) for part in self.parts]
+        for _ in range(start, self.num_batches):
+            yield joined([batch for batch in (next(stream, None) for stream in streams) if batch is not None])
+
+
+def joined(batches: list[Batch]) -> Batch:
+    keys = batches[0].sparse.keys()
+    return Batch(
+        KeyedJaggedTensor(
+            keys=keys,
+            values=torch.cat([batch.sparse[key].values() for key in keys for batch in batches]),
+            lengths=torch.cat([batch.sparse[key].lengths() for key in keys for batch in batches]),
+        ),
+        *(
+            torch.cat([getattr(batch, name) for batch in batches])
+            for name in ("dense", "labels", "user_id", "tier")
+        ),
+    )
+
+
+def run_workers(prepared: PreparedDataset, out: Path, die_at: int = 10**9) -> int:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
+        "--standalone",  # finds a free port itself
+    ]
+    script = out.with_suffix(".py")
+    script.write_text(WORKER)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    finished = subprocess.run(
+        [*command, script, prepared.path, out, str(die_at)],
+        capture_output=True, text=True, env=environment, timeout=300, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0 or die_at < 10**9, finished.stderr[-3000:]
+    return finished.returncode
+
+
+@pytest.fixture(scope="module")
+def two_processes(prepared, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("ranks") / "out"
+    run_workers(prepared, out)
+    return out
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_two_processes_train_to_the_model_of_one(attention, prepared, two_processes, tmp_path, monkeypatch):
+    spec = small_spec(prepared, validations_per_epoch=16).model_copy(update={"target_attention": attention})
+    reader = train.ShardReader
+
+    def interleaved_while_training(prepared, split, *arguments, **options):
+        kind = InterleavedReader if split == "train" else reader
+        return kind(prepared, split, *arguments, **options)
+
+    monkeypatch.setattr(train, "ShardReader", interleaved_while_training)
+    one = carry_out(spec, prepared, tmp_path)
+    folder = RunFolder(two_processes, spec.model_copy(update={"world_size": RANKS}).folder_name)
+    two = folder.record()
+
+    assert two["training"]["train_samples"] == 2 * prepared.rows["train"] == one["training"]["train_samples"]
+    np.testing.assert_allclose(
+        [loss for _, loss in two["curve"]], [loss for _, loss in one["curve"]], rtol=1e-4
+    )
+    scores_of_one, scores_of_two = (
+        pq.read_table(run.final / "predictions.parquet").to_pandas()
+        for run in (RunFolder(tmp_path, spec.folder_name), folder)
+    )
+    np.testing.assert_array_equal(scores_of_two["user"], scores_of_one["user"])
+    np.testing.assert_allclose(scores_of_two["score_finish"], scores_of_one["score_finish"], atol=1e-4)
+    for task in spec.tasks:
+        assert two["metrics"][task]["rows"] == one["metrics"][task]["rows"]
+        assert two["metrics"][task]["auc"] == pytest.approx(one["metrics"][task]["auc"], abs=1e-3)
+
+
+def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
+    """Even where one rank's part of the latest checkpoint is damaged: both go on from the one before."""
+    out = tmp_path / "out"
+    assert run_workers(prepared, out, die_at=79 + 74) != 0  # the second epoch's tail: rank 1 has 72 batches
+    assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
+    [partial] = [folder for folder in (out / "runs").iterdir() if folder.is_dir()]
+    assert partial.suffix == ".partial"
+    latest = json.loads((partial / "checkpoint.json").read_text())["tag"]
+    part = partial / f"checkpoint-{latest}-1.pt"
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    run_workers(prepared, out)
+    for folder in (folder for folder in (two_processes / "runs").iterdir() if folder.is_dir()):
+        again, first = (
+            json.loads((runs / folder.name / "record.json").read_text())
+            for runs in (out / "runs", two_processes / "runs")
+        )
+        assert again["curve"] == first["curve"]
+        assert again["metrics"] == first["metrics"]

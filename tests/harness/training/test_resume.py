@@ -1,0 +1,315 @@
+"""A killed run goes on from its checkpoint and ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from files.errors import InputError
+from harness.records.runs import RunFolder
+from harness.training import checkpoint
+from harness.training import loop as train
+from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
+from harness.training.progress import Silent
+from harness.training.run import build_model
+from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
+
+SCRIPT = """
+    import sys, time
+    from pathlib import Path
+    import harness.training.loop
+    from datasets.prepared import open_prepared
+    from tests.harness.runs import carry_out, small_spec
+
+    look = harness.training.loop._look
+    def stuck_look(losses, samples, seconds, loop, progress):
+        if progress.step >= {stuck_at}:
+            time.sleep(600)
+        look(losses, samples, seconds, loop, progress)
+    harness.training.loop._look = stuck_look
+    prepared = open_prepared(Path(sys.argv[1]))
+    spec = small_spec(prepared, **{training!r}).model_copy(update={{"target_attention": {attention}}})
+    carry_out(spec, prepared, Path(sys.argv[2]), checkpoint_seconds=0.0)
+"""
+STUCK_AT = 110
+RECIPES = {
+    "adam, two epochs": {},
+    "target attention": {"validations_per_epoch": 0},
+    "row-wise adagrad, rmsprop, warm-up": {
+        "sparse_optimizer": "rowwise_adagrad",
+        "dense_optimizer": "rmsprop",
+        "warmup_steps": 90,
+    },
+    "dropout, embedding regularisation": {"dropout": 0.3, "embedding_l2": 1e-3},
+    "early stopping": {"epochs": 4, "patience": 4, "validations_per_epoch": 3, "sparse_lr": 0.2},
+}
+
+
+def outcome(record: dict) -> dict:
+    return {key: record[key] for key in ("status", "metrics", "validation", "curve", "spec_hash", "cost")}
+
+
+@pytest.mark.parametrize("training", RECIPES.values(), ids=RECIPES.keys())
+def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepared, tmp_path):
+    attention = training == RECIPES["target attention"]
+    spec = small_spec(prepared, **training).model_copy(update={"target_attention": attention})
+    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+    killed = RunFolder(tmp_path / "killed", spec.folder_name)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(SCRIPT.format(training=training, attention=attention, stuck_at=STUCK_AT)),
+            prepared.path,
+            tmp_path / "killed",
+        ]
+    )
+    wait_for_checkpoint(killed.partial, STUCK_AT, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.is_finished
+    assert checkpoint_tag(killed.partial) >= STUCK_AT
+
+    resumed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "killed")))
+    assert outcome(resumed) == outcome(undisturbed)
+    calm = RunFolder(tmp_path / "calm", spec.folder_name)
+    same = "predictions.parquet"
+    assert (killed.final / same).read_bytes() == (calm.final / same).read_bytes()
+    assert {file.name for file in killed.final.iterdir()} == {"record.json", "predictions.parquet"}
+
+
+def checkpoint_tag(folder: Path) -> int:
+    pointer = folder / POINTER_FILE
+    return json.loads(pointer.read_text())["tag"] if pointer.is_file() else -1
+
+
+def wait_for_checkpoint(folder: Path, tag_at_least: int, process: subprocess.Popen) -> None:
+    for _ in range(9000):
+        if checkpoint_tag(folder) >= tag_at_least:
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint appeared")
+
+
+def test_epochs_shorter_than_the_interval_are_saved_all_the_same(prepared, tmp_path, monkeypatch):
+    saved, clock = [], iter(range(10_000))
+    monkeypatch.setattr(train.time, "monotonic", lambda: float(next(clock)))  # a second a look, four an epoch
+    monkeypatch.setattr(train.checkpoint, "save", lambda folder, tag, *rest: saved.append(tag))
+    carry_out(small_spec(prepared, epochs=4), prepared, tmp_path, checkpoint_seconds=6.5)
+    assert len(saved) >= 2
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def interrupted(spec, prepared, out, monkeypatch, after=5, hook="_look"):
+    """The folder of a run that was stopped at its ``after``-th look, with a checkpoint at every look."""
+    calls, original = [], getattr(train, hook)
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, hook, stop)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(spec, prepared, out, checkpoint_seconds=0.0)
+    return RunFolder(out, spec.folder_name).partial
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "a bit": flip_a_bit,
+    "truncated": truncate,
+    "deleted": Path.unlink,
+    "empty": lambda p: p.write_text(""),
+}
+
+
+@pytest.fixture(scope="module")
+def calm(prepared, tmp_path_factory):
+    return json.loads(json.dumps(carry_out(small_spec(prepared), prepared, tmp_path_factory.mktemp("calm"))))
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("file", ["part", "checkpoint.json"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    prepared, tmp_path, monkeypatch, calm, file, damage
+):
+    spec = small_spec(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    latest = checkpoint_tag(folder)
+    before = json.loads((folder / BEFORE_FILE).read_text())["tag"]
+    damaged = folder / (f"checkpoint-{latest}-0.pt" if file == "part" else file)
+    damage(damaged)
+    started, notes = [], Notes()
+    notes.start = lambda spec, samples, total: started.append(samples)
+    resumed = carry_out(spec, prepared, tmp_path, checkpoint_seconds=0.0, watcher=notes)
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm)
+    [note] = notes.told
+    assert before < latest
+    assert started == [before * 64]
+    assert note.startswith(str(damaged))
+    assert note.endswith(f": going on from step {before}")
+
+
+def test_a_run_without_a_whole_checkpoint_says_so_and_begins_anew(prepared, tmp_path, monkeypatch, calm):
+    spec = small_spec(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    parts = sorted(folder.glob("checkpoint-*.pt"))
+    assert len(parts) == 2
+    for part in parts:
+        flip_a_bit(part)
+    started, notes = [], Notes()
+    notes.start = lambda spec, samples, total: started.append(samples)
+    resumed = carry_out(spec, prepared, tmp_path, watcher=notes)
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm)
+    [note] = notes.told
+    assert all(str(part) in note for part in parts)
+    assert note.endswith("no checkpoint is whole, and the run begins anew")
+    assert started == [0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"tag": "20", "ranks": 1}',
+        '{"tag": 20, "ranks": 1, "sha256": [7]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_pointer_of_another_shape_is_as_good_as_none(prepared, tmp_path, monkeypatch, content):
+    spec = small_spec(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch, after=3)
+    (folder / POINTER_FILE).write_text(content)
+    model, optimizer = made(spec, prepared)
+    notes = Notes()
+    loaded = checkpoint.load(folder, ONE_PROCESS, model, optimizer, notes.note)
+    assert loaded is not None
+    assert loaded["step"] == 20
+    assert notes.told[0].startswith(f"{folder / POINTER_FILE} cannot be read (")
+
+
+def made(spec, prepared):
+    model = build_model(spec, prepared, ONE_PROCESS)
+    return model, train.dense_optimizer(model, spec.training)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, tmp_path, monkeypatch):
+    training = RECIPES["early stopping"]
+    spec = small_spec(prepared, **training)
+    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+    folder = interrupted(spec, prepared, tmp_path / "old", monkeypatch)
+    (folder / BEFORE_FILE).unlink()
+    pointer = json.loads((folder / POINTER_FILE).read_text())
+    (folder / POINTER_FILE).write_text(json.dumps({"tag": pointer["tag"], "ranks": 1}))
+    part = folder / f"checkpoint-{pointer['tag']}-0.pt"
+    content = torch.load(part, weights_only=True)
+    (folder / f"best-{pointer['best']}-0.pt").rename(folder / "best-0.pt")
+    del content["progress"]["best_weights"]
+    torch.save(content, part)
+    notes = Notes()
+    resumed = carry_out(spec, prepared, tmp_path / "old", watcher=notes)
+    assert notes.told == []
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(undisturbed)
+
+
+def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(prepared, tmp_path, monkeypatch):
+    """The best weights of the checkpoint gone on from are there, whatever was validated after it."""
+    spec = small_spec(prepared, **RECIPES["early stopping"])
+    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+    scores = [
+        np.mean([task["auc"] for task in point["metrics"].values()]) for point in undisturbed["validation"]
+    ]
+    rises = [place for place in range(1, len(scores)) if scores[place] > max(scores[:place])]
+    for rise in rises[:2]:
+        out = tmp_path / f"killed-{rise}"
+        with monkeypatch.context() as patched:
+            kept = []
+            save_best = checkpoint.save_best
+
+            def then_stop(folder, tag, *rest, kept=kept, rise=rise, save_best=save_best):
+                best = save_best(folder, tag, *rest)
+                kept.append(tag)
+                if tag == undisturbed["validation"][rise]["step"]:
+                    raise KeyboardInterrupt
+                return best
+
+            patched.setattr(checkpoint, "save_best", then_stop)
+            with pytest.raises(KeyboardInterrupt):
+                carry_out(spec, prepared, out, checkpoint_seconds=0.0)
+        folder = RunFolder(out, spec.folder_name).partial
+        pointed = json.loads((folder / POINTER_FILE).read_text())["best"]
+        assert pointed == kept[-2]  # not those of the kill
+        assert {f"best-{tag}-0.pt" for tag in kept[-2:]} <= {path.name for path in folder.iterdir()}
+        resumed = json.loads(json.dumps(carry_out(spec, prepared, out)))
+        assert outcome(resumed) == outcome(undisturbed)
+
+
+def test_damaged_best_weights_are_found_before_they_are_needed(prepared, tmp_path, monkeypatch):
+    spec = small_spec(prepared, **RECIPES["early stopping"])
+    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+    folder = interrupted(spec, prepared, tmp_path / "killed", monkeypatch, after=9)
+    damaged = sorted(folder.glob("best-*.pt"))
+    for path in damaged:
+        flip_a_bit(path)
+    notes = Notes()
+    resumed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "killed", watcher=notes)))
+    assert outcome(resumed) == outcome(undisturbed)
+    assert str(damaged[0]) in notes.told[0]
+
+
+def test_best_weights_that_are_damaged_at_the_end_are_named_with_the_mend(prepared, tmp_path):
+    model, _ = made(small_spec(prepared), prepared)
+    best = checkpoint.save_best(tmp_path, 20, ONE_PROCESS, model)
+    checkpoint.load_best(tmp_path, ONE_PROCESS, model, best)
+    flip_a_bit(tmp_path / "best-20-0.pt")
+    with pytest.raises(InputError, match=r"best-20-0\.pt was damaged .*run the same command again"):
+        checkpoint.load_best(tmp_path, ONE_PROCESS, model, best)
+
+
+def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, monkeypatch):
+    order, flush, point = [], os.fsync, checkpoint.write_atomically
+    monkeypatch.setattr(
+        checkpoint.os,
+        "fsync",
+        lambda handle: (order.append(os.readlink(f"/proc/self/fd/{handle}")), flush(handle)),
+    )
+    monkeypatch.setattr(
+        checkpoint, "write_atomically", lambda path, content: (order.append(path.name), point(path, content))
+    )
+    carry_out(small_spec(prepared, epochs=1), prepared, tmp_path, checkpoint_seconds=0.0)
+    parts = [number for number, name in enumerate(order) if name.endswith(".pt")]
+    assert len(parts) > 1
+    for number in parts:
+        assert order[number + 1] == POINTER_FILE
