@@ -1,30 +1,32 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make bench    set up, run the quick suite on the built-in data, write the report
 #   make test     set up, run the tests
+# pyproject.toml says what is installed, requirements/lock.txt in which versions.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/lock.txt
+STATED := pyproject.toml requirements/lock.txt
 READY := $(VENV)/.ready
-FBGEMM_VERSION := $(shell sed -n 's/^\# fbgemm==//p' requirements/torchrec.txt)
-
 READY_FOR_TESTS := $(VENV)/.ready-for-tests
-EXTRAS := requirements/docs.txt requirements/notebooks.txt requirements/watch.txt
 
 .PHONY: setup bench test lint docs clean gpu-check
 
 setup: $(READY)
 
-$(READY): requirements/torch.txt requirements/torchrec.txt requirements/triton.txt requirements/base.txt
+# torch first and alone: the other packages take the torch that is here, a CUDA build or one for CPUs. torchrec
+# without its declared dependencies: they name the CUDA build of fbgemm-gpu, whose files would overwrite the CPU
+# build's. The flavour of fbgemm follows torch.
+$(READY): $(STATED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/torchrec.txt \
-	  "fbgemm-gpu$$($(BIN)/python -c 'import torch; print("" if torch.version.cuda else "-cpu")')==$(FBGEMM_VERSION)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/triton.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
+	$(PIP) torch
+	$(PIP) --no-deps torchrec \
+	  "fbgemm-gpu$$($(BIN)/python -c 'import torch; print("" if torch.version.cuda else "-cpu")')"
+	$(PIP) --editable ".[bench]"
 	touch $(READY)
 
-$(READY_FOR_TESTS): $(READY) $(EXTRAS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS:%=-r %)
+$(READY_FOR_TESTS): $(READY)
+	$(PIP) --editable ".[bench,dev,docs,notebooks,watch]"
 	touch $(READY_FOR_TESTS)
 
 bench: $(READY)
@@ -34,7 +36,7 @@ bench: $(READY)
 test: $(READY_FOR_TESTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(READY)
+lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,5 +51,5 @@ gpu-check: $(READY)
 	$(BIN)/python run_bench.py doctor
 
 clean:
-	rm -rf $(VENV) cache out site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build cache out site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

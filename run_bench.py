@@ -34,6 +34,7 @@ from typing import Annotated, Literal
 
 import typer
 
+import bench
 from files.plain_text import say
 
 app = typer.Typer(
@@ -82,7 +83,6 @@ RunGigabytes = Annotated[
     float | None,
     typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
 ]
-DEFAULT_CACHE = Path("cache")
 INTERRUPTED_ONCE = "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -124,7 +124,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
     ] = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
     rebuild: Rebuild = False,
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="How often a run saves where it stands.")
@@ -137,45 +137,30 @@ def run(
     ] = None,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
-    from suites.suite import load_suite
-
-    replaced: dict[str, object] = {}
-    if dataset is not None:
-        replaced["datasets"] = [{"name": dataset}]
-    if seeds is not None:
-        replaced["seeds"] = seeds
-    chosen = load_suite(suite, settings or [], replaced, import_architectures=False)
-    out = out or Path("out") / chosen.name
-
-    from files.writing import check_writable
-    from harness.training.progress import Silent, Terminal
-    from harness.training.trackers import Several, watchers
-
-    limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.run import Options, choose_device, run_suite
-
-    check_writable(out / "runs", "give another folder with --out")
-    watcher = Several([Terminal(), *watchers(watch or [], out)]) if _is_first_process() else Silent()
-    options = Options(
-        out=out,
-        cache_root=cache,
-        data_root=data_root,
-        device=choose_device(device),
-        rebuild=rebuild,
-        checkpoint_seconds=checkpoint_seconds,
-        limits=limits,
-        command=_command(),
-    )
+    chosen = bench.choose(suite, dataset=dataset, seeds=seeds, set=settings or ())
+    out = out or bench.folder_of(chosen)
     try:
-        records = run_suite(chosen, options, watcher)
+        results = bench.carry_out(
+            chosen,
+            out,
+            data_root=data_root,
+            device=device,
+            cache=cache,
+            rebuild=rebuild,
+            checkpoint_seconds=checkpoint_seconds,
+            run_minutes=run_minutes,
+            run_gigabytes=run_gigabytes,
+            watch=watch or (),
+            command=_command(),
+        )
     except (KeyboardInterrupt, RuntimeError) as end:
         if isinstance(end, KeyboardInterrupt):
             say(INTERRUPTED_ONCE, error=True)
         _report_what_is_finished(out)
         raise
-    if _is_first_process():
-        _report(out)
-    if any(record["status"] == "failed" for record in records):
+    if bench.is_first_process():
+        _say_where(out)
+    if results.failed:
         say("some runs failed; the report names them, with step and reason", error=True)
         raise typer.Exit(1)
 
@@ -199,33 +184,25 @@ def tune(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. training.batch_size=2048."),
     ] = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
     run_minutes: RunMinutes = None,
     run_gigabytes: RunGigabytes = None,
 ) -> None:
     """Search each row's training and structure on the validation split, by the same number of trials."""
-    from suites.suite import load_suite
-
-    replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
-    chosen = load_suite(suite, settings or [], replaced, import_architectures=False)
-
-    from harness.training.progress import Terminal
-
-    limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.run import Options, choose_device
-    from suites.tune import tune_suite
-
-    options = Options(
-        out=Path("out"),
-        cache_root=cache,
+    written = bench.tune(
+        suite,
+        trials=trials,
+        storage=storage,
+        dataset=dataset,
+        set=settings or (),
         data_root=data_root,
-        device=choose_device(device),
-        limits=limits,
+        device=device,
+        cache=cache,
+        run_minutes=run_minutes,
+        run_gigabytes=run_gigabytes,
         command=_command(),
     )
-    for path in tune_suite(
-        chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal()
-    ):
+    for path in written:
         say(f"settings: {path}")
 
 
@@ -235,7 +212,7 @@ def cost(
     dataset: Annotated[str | None, typer.Option(help="Count on this dataset's tokens instead.")] = None,
     data_root: DataRoot = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
 ) -> None:
     """Parameters and FLOPs of a suite's architectures at its budget, without training."""
     from harness.machine.quiet import quiet_libraries
@@ -291,7 +268,7 @@ def profile(
         Path | None,
         typer.Option(file_okay=False, help="models: where to. [default: out/profile-SUITE]"),
     ] = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
 ) -> None:
     """Measure speed, each against its reference in the same run."""
     import json
@@ -399,7 +376,7 @@ def data_prepare(
     name: Annotated[str, typer.Argument(help="A dataset's name, or your own schema YAML.")],
     data_root: DataRoot = None,
     options: DatasetOptions = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
     rebuild: Rebuild = False,
 ) -> None:
     """Turn raw files into shards that training reads."""
@@ -415,7 +392,7 @@ def data_describe(
     name: Annotated[str, typer.Argument(help="A dataset's name, or your own schema YAML.")],
     data_root: DataRoot = None,
     options: DatasetOptions = None,
-    cache: CacheRoot = DEFAULT_CACHE,
+    cache: CacheRoot = bench.CACHE,
     rebuild: Rebuild = False,
 ) -> None:
     """Leaks, fields, vocabularies, missing values, label rates by split, users with both classes."""
@@ -469,23 +446,19 @@ def _shown_progress():
 
 
 def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
-    from datasets.catalog import prepare_dataset
     from files.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
-    return prepare_dataset(name, chosen, data_root, cache, rebuild=rebuild)
+    return bench.prepare(name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild)
 
 
 def _report(out: Path) -> None:
-    from harness.evaluation.comparisons import write_comparisons
-    from harness.evaluation.tiers import write_tiers
-    from reports.records import load_records
-    from reports.render import render
+    bench.report(out)
+    _say_where(out)
 
-    load_records(out)  # refuses a damaged or missing record by name, before runs are compared
-    write_comparisons(out)
-    write_tiers(out)
-    say(f"report: {render(out)}")
+
+def _say_where(out: Path) -> None:
+    say(f"report: {out / 'report.md'}")
     say(f"page: {out / 'report' / 'index.html'}")
 
 
@@ -502,28 +475,8 @@ def _report_what_is_finished(out: Path) -> None:
     from reports.records import RecordError
 
     with contextlib.suppress(InputError, RecordError):
-        if _is_first_process():
+        if bench.is_first_process():
             _report(out)
-
-
-def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
-    """Check the limits of a run, and have ready the process that its workers are forked from."""
-    from harness.machine.quiet import quiet_libraries
-    from harness.workers.isolation import start_server
-    from harness.workers.worker import Limits
-
-    limits = Limits(run_minutes, run_gigabytes)
-    has_computed_nothing = "torch" not in sys.modules
-    import suites.run  # noqa: F401 - what workers need, before the fork
-
-    quiet_libraries()
-    if "WORLD_SIZE" not in os.environ:
-        start_server(["suites.run"], fork=has_computed_nothing)
-    return limits
-
-
-def _is_first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _command() -> str:

@@ -7,4 +7,20 @@ that projection's cost. It knows nothing of features, tasks, losses or training.
 
 Every file states the paper, what of it is here and what is not, the shapes, and the cost as a
 formula that the tests compare with counted parameters and FLOPs.
+
+The classes can be imported from here: ``from baselines import DCNv2``. A class is imported when it is
+first asked for, from the file that has its name in lower case.
 """
+
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    module = {path.stem.replace("_", ""): path.stem for path in _Path(__file__).parent.glob("*.py")}
+    if name != name.lower() and name.lower() in module:
+        found = getattr(_import_module(f"{__name__}.{module[name.lower()]}"), name, None)
+        if found is not None:
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

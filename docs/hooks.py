@@ -18,8 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
     "SECURITY.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "*/README.md",
     "docs/*.md",
+    "docs/api/*.md",
     "reports/measured/README.md",
     "reports/measured/*/*.md",
 )

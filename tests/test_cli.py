@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
 
+import bench as python_interface
 import run_bench
+from files.errors import InputError
 from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -296,6 +299,78 @@ def test_report_redraws_the_same_results_from_records_alone(ran, bench):
     assert (out / "results.csv").read_text() == before
     assert (out / "comparisons.csv").is_file()
     assert list(out.glob("figures/*.svg"))
+
+
+# --------------------------------------------------------------------------------------- the Python interface
+
+
+def test_the_python_interface_gives_the_runs_and_differences_that_the_files_hold(finished):
+    results = python_interface.open_results(finished / "out/tiny")
+    kept = pd.read_csv(finished / "out/tiny/results.csv")
+    assert list(results.runs.columns) == list(kept.columns)
+    for name in ("architecture", "seed", "task", "auc", "uauc"):
+        assert results.runs[name].to_list() == pytest.approx(kept[name].to_list(), nan_ok=True), name
+    written = pd.read_csv(finished / "out/tiny/comparisons.csv")
+    assert len(results.differences) == len(written) > 0
+    assert sorted(results.differences["diff"]) == pytest.approx(sorted(written["diff"]))
+
+
+def test_a_figure_is_had_by_its_file_s_name_with_or_without_the_dataset(finished):
+    results = python_interface.open_results(finished / "out/tiny")
+    assert set(results.figures) == {path.stem for path in (finished / "out/tiny/figures").glob("*.png")}
+    forest = results.figure("forest")
+    assert forest is results.figure("differences") is results.figure("differences-mine")
+    assert "difference to dlrm_mlp" in forest.get_supxlabel()
+    with pytest.raises(InputError, match=r"no single figure is named 'trees': choose from differences-mine"):
+        results.figure("trees")
+
+
+def test_run_from_python_is_the_command_s_run_and_trains_nothing_that_it_finished(ran, monkeypatch):
+    import suites.run
+
+    monkeypatch.setattr(suites.run, "_carry_out", None)
+    monkeypatch.syspath_prepend(str(ran))
+    before, runs = record_times(ran / "out/tiny"), (ran / "out/tiny/results.csv").read_text()
+    with threads_at_work(1):
+        results = python_interface.run("tiny.yaml", seeds=2, set={"training.batch_size": 64}, device="cpu")
+    sys.modules.pop("own_models", None)
+    assert (results.out, results.failed) == (Path("out/tiny"), 0)
+    assert record_times(ran / "out/tiny") == before
+    assert (ran / "out/tiny/results.csv").read_text() == runs
+    typed = "run('tiny.yaml', seeds=2, set={'training.batch_size': 64}, device='cpu')"
+    assert json.loads((ran / "out/tiny/suite.json").read_text())["command"] == typed
+
+
+def test_settings_as_a_mapping_mean_what_they_mean_as_texts(own):
+    mapping = {"training.batch_size": 32, "budget": {"dense_params": 1e5}, "description": "Größe 😀: 1, [2"}
+    texts = ["training.batch_size=32", "budget={dense_params: 1e5}", "description='Größe 😀: 1, [2'"]
+    chosen = python_interface.choose("tiny.yaml", set=mapping)
+    assert chosen == python_interface.choose("tiny.yaml", set=texts)
+    assert (chosen.training.batch_size, chosen.description) == (32, "Größe 😀: 1, [2")
+    with pytest.raises(InputError, match=r"^set: .*; give numbers, texts, lists"):
+        python_interface.choose("tiny.yaml", set={"seeds": {1, 2}})
+    with pytest.raises(InputError, match="sedes: is not a known field"):
+        python_interface.choose("tiny.yaml", set={"sedes": 3})
+
+
+def test_cost_from_python_is_the_table_that_the_command_prints(ran, bench, monkeypatch):
+    printed = bench("cost", "--scale", "tiny.yaml", "--cache", "cache").out.splitlines()
+    monkeypatch.syspath_prepend(str(ran))
+    costs = python_interface.cost("tiny.yaml")
+    sys.modules.pop("own_models", None)
+    assert list(costs["model"]) == SUITE["architectures"]
+    for row, line in zip(costs.to_dict("records"), printed[-3:], strict=True):
+        assert line.split()[:3] == [row["model"], f"{row['dense_params']:,}", f"{row['sparse_params']:,}"]
+        assert f"{row['flops_per_sample']:,}" in line.split()
+
+
+def test_a_dataset_is_described_from_python(own):
+    description = python_interface.describe("data/schema.yaml")
+    train = description.labels.filter((pl.col("split") == "train") & (pl.col("task") == "click"))
+    assert train["positive_rate"].item() == pytest.approx(own_log()["click"].head(1400).mean())
+
+
+# -------------------------------------------------------------------------------------------- data commands
 
 
 def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):

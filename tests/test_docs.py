@@ -18,11 +18,13 @@ import yaml
 
 from datasets.prepared import open_prepared
 from docs.write_command_line import page
+from harness.model.architectures import ARCHITECTURES
 from tests.test_examples import blocks
+from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*GUIDE, *sorted([*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")])]
+PAGES = [*GUIDE, *sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")])]
 ADDING = (ROOT / "docs/adding_an_architecture.md").read_text()
 OWN = "my_module:GatedMLP"
 
@@ -91,11 +93,13 @@ def test_the_reference_of_the_command_line_is_what_help_says():
 def test_the_python_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
     (tmp_path / "my_module.py").write_text(blocks(ADDING, "python")[0])
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # where dataclasses look their annotations up
     shown = blocks(path.read_text(), "python")
-    for block in shown:
-        exec(compile(block, named(path), "exec"), vars(module))
+    with threads_at_work(1):
+        for block in shown:
+            exec(compile(block, named(path), "exec"), vars(module))
     assert re.search(r"^ *assert ", "\n".join(shown), re.MULTILINE), (
         "the page itself should say what comes out"
     )
@@ -112,8 +116,8 @@ def test_the_suite_of_the_guide_is_one_that_loads(tmp_path):
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("material") is None:
-        pytest.skip("SKIPPED: the site is not built; pip install -r requirements/docs.txt")
+    if not all(importlib.util.find_spec(name) for name in ("mkdocs", "material", "mkdocstrings")):
+        pytest.skip("SKIPPED: the site is not built; pip install -c requirements/lock.txt -e '.[docs]'")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
         cwd=ROOT,
@@ -125,6 +129,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert built.returncode == 0, built.stderr
     adding = (tmp_path / "site/docs/adding_an_architecture.html").read_text()
     assert 'href="../baselines/index.html#adding-one"' in adding
+    layers = (tmp_path / "site/docs/api/layers.html").read_text()
+    assert all(f'id="{where.replace(":", ".")}"' in layers for where in ARCHITECTURES.values())
+    assert 'id="bench.Results.figure"' in (tmp_path / "site/docs/api/bench.html").read_text()
     assert (tmp_path / "site/reports/measured/quick/figures/differences-shortvideo.png").is_file()
     pages = list((tmp_path / "site").rglob("*.html"))
     lost = [

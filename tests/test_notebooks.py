@@ -35,7 +35,7 @@ def code_cells(path: Path) -> list[dict]:
 )
 def test_a_notebook_runs_and_ends_with_something_to_look_at(path, folder, tmp_path, monkeypatch):
     if not all(importlib.util.find_spec(name) for name in ("nbclient", "nbformat", "ipykernel")):
-        pytest.skip("SKIPPED: no notebook can be run; pip install -r requirements/notebooks.txt")
+        pytest.skip("SKIPPED: no notebook can be run; pip install -c requirements/lock.txt -e '.[notebooks]'")
     import nbformat
     from nbclient import NotebookClient
 

@@ -78,7 +78,7 @@ def _torch(lines: list[str], mends: list[str]) -> None:
         lines.append(f"triton        {importlib.metadata.version('triton')}")
     except importlib.metadata.PackageNotFoundError:
         mends.append(
-            "triton, for torch.compile and kernels on the GPU; pip install -r requirements/triton.txt"
+            "triton, for torch.compile and kernels on the GPU; pip install -c requirements/lock.txt triton"
         )
 
 

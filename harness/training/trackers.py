@@ -36,7 +36,7 @@ def watchers(names: Sequence[str], out: Path) -> list[Watcher]:
         if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"--watch {name}: the package {name} is not installed; "
-                "install it with pip install -r requirements/watch.txt"
+                "install it with pip install -c requirements/lock.txt -e '.[watch]'"
             )
     made: dict[str, Callable[[Path], Watcher]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
     return [made[name](out) for name in names]

@@ -51,8 +51,6 @@ def test_a_gpu_without_triton_is_told_which_requirements_have_it(monkeypatch):
     text, healthy = doctor.examine()
     assert "NVIDIA H200, 141 GiB" in text
     assert not healthy
-    assert (
-        "missing: triton, for torch.compile and kernels on the GPU; pip install -r requirements/triton.txt"
-        in text
-    )
-    assert "triton==" in (ROOT / "requirements/triton.txt").read_text()
+    missing = "missing: triton, for torch.compile and kernels on the GPU"
+    assert f"{missing}; pip install -c requirements/lock.txt triton" in text
+    assert "triton==" in (ROOT / "requirements/lock.txt").read_text()

@@ -49,7 +49,7 @@ KILLED = """
 
 def needs(name: str) -> None:
     if importlib.util.find_spec(name) is None:
-        pytest.skip(f"SKIPPED: {name} is not installed; pip install -r requirements/watch.txt")
+        pytest.skip(f"SKIPPED: {name} is not installed; pip install -c requirements/lock.txt -e '.[watch]'")
 
 
 def tensorboard_points(out: Path, folder: str) -> Points:
@@ -251,7 +251,7 @@ def test_a_missing_package_is_named_with_the_mend_before_anything_is_prepared(ow
     assert outcome.code == 2
     [line] = outcome.err.splitlines()
     assert f"--watch {name}: the package {name} is not installed" in line
-    assert "pip install -r requirements/watch.txt" in line
+    assert "pip install -c requirements/lock.txt -e '.[watch]'" in line
     assert not (own / "cache").exists()
     assert not (own / "out").exists()
 

@@ -19,7 +19,7 @@ from tests.baselines.scrambled import random_tokens, scrambled
 from tests.rankmixer.kernels.test_triton_kernels import DEVICE, ROOT, check, dtypes, numbers, with_gradients
 
 pytest.importorskip(
-    "triton", reason="SKIPPED: triton is not installed; pip install -r requirements/triton.txt"
+    "triton", reason="SKIPPED: triton is not installed; pip install -c requirements/lock.txt triton"
 )
 import triton.language as tl
 from triton.runtime import interpreter

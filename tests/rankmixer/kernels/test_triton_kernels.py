@@ -18,7 +18,7 @@ from rankmixer.model import Block, RankMixer
 from tests.baselines.scrambled import random_tokens, scrambled
 
 pytest.importorskip(
-    "triton", reason="SKIPPED: triton is not installed; pip install -r requirements/triton.txt"
+    "triton", reason="SKIPPED: triton is not installed; pip install -c requirements/lock.txt triton"
 )
 from rankmixer.kernels import triton_kernels as kernels
 

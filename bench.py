@@ -1,0 +1,355 @@
+"""The Python interface: what the command line does, with frames and figures as answers.
+
+    from bench import open_results, run
+
+    results = run("quick", seeds=2, set={"budget.flops_per_sample": 3e5})
+    results.runs                  # one row a run and task, as in results.csv
+    results.differences           # differences to the base with their intervals
+    results.figure("forest")      # a matplotlib figure
+
+`run_bench.py` calls the same functions. Bad input raises `files.errors.InputError`, whose message is one
+sentence. Every import that takes time is inside the function that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from datasets.describe import Description
+    from datasets.prepared import PreparedDataset
+    from suites.suite import Suite
+
+ROOT = Path(__file__).resolve().parent
+CACHE = Path("cache")
+NAMES_OF_FIGURES = {"forest": "differences"}  # figures that are known by another name than their files have
+
+Settings = Mapping[str, Any] | Iterable[str]
+Place = Path | str
+
+
+class Results:
+    """The finished runs of one folder, as frames and figures. Everything is read when it is first asked for.
+
+    Args:
+        out: a folder that `run` wrote.
+        failed: how many of the runs that were just asked for failed.
+    """
+
+    def __init__(self, out: Place, failed: int = 0) -> None:
+        self.out = Path(out)
+        self.failed = failed
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row a run and task, with the columns of ``results.csv``."""
+        from reports.records import load_records
+        from reports.results import results_frame
+
+        return results_frame(load_records(self.out))
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """Differences to the base: one row a model, task and metric, columns as in ``comparisons.csv``."""
+        import pandas as pd
+
+        return pd.concat([section.comparisons for section in self._sections], ignore_index=True)
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure of the report, by the name of its file."""
+        from reports.paper import load_paper
+        from reports.section_figures import section_figures
+
+        paper = load_paper()
+        return {
+            name: drawing.figure
+            for section in self._sections
+            for name, drawing in section_figures(section, paper).items()
+        }
+
+    def figure(self, name: str) -> Figure:
+        """One figure: ``forest``, or the name of its file, with or without the dataset at its end.
+
+        Raises InputError if there is no such figure, or one for each of several datasets.
+        """
+        from files.errors import InputError
+
+        wanted = NAMES_OF_FIGURES.get(name, name)
+        found = [stem for stem in self.figures if stem == wanted or stem.startswith(f"{wanted}-")]
+        if wanted in found or len(found) == 1:
+            return self.figures[wanted if wanted in found else found[0]]
+        names = ", ".join(found or self.figures)
+        raise InputError(f"no single figure is named {name!r}: choose from {names}")
+
+    @cached_property
+    def _sections(self) -> list:
+        from reports.records import load_records
+        from reports.sections import load_sections
+
+        return load_sections(load_records(self.out), self.out)
+
+
+def run(
+    suite: str,
+    *,
+    dataset: str | None = None,
+    seeds: int | None = None,
+    set: Settings = (),
+    out: Place | None = None,
+    **options: Any,
+) -> Results:
+    """Train and compare what a suite asks for, then write the report. Finished runs are not repeated.
+
+    Args:
+        suite: a shipped suite's name, or the path of your own YAML.
+        dataset: run on this dataset instead (name, or path of a schema).
+        seeds: how many seeds.
+        set: fields to override: ``{"training.batch_size": 2048}`` or ``["training.batch_size=2048"]``.
+        out: where records and the report go; ``out/<suite>`` if None.
+        options: as `carry_out` takes them.
+
+    Raises InputError on bad input, UnfinishedError if a run broke; what is finished then has its report.
+    """
+    given = {"dataset": dataset, "seeds": seeds, "set": set, "out": out and str(out), **options}
+    options.setdefault("command", _as_typed("run", suite, given))
+    chosen = choose(suite, dataset=dataset, seeds=seeds, set=set)
+    return carry_out(chosen, out or folder_of(chosen), **options)
+
+
+def open_results(out: Place) -> Results:
+    """The results in a folder that `run` wrote. RecordError if it holds no finished run."""
+    from reports.records import load_records
+
+    load_records(Path(out))
+    return Results(out)
+
+
+def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, set: Settings = ()) -> Suite:
+    """The suite by name or path, with the same overrides as `run`; no module of yours is imported."""
+    from suites.suite import load_suite
+
+    replaced: dict[str, object] = {}
+    if dataset is not None:
+        replaced["datasets"] = [{"name": dataset}]
+    if seeds is not None:
+        replaced["seeds"] = seeds
+    return load_suite(suite, _texts(set), replaced, import_architectures=False)
+
+
+def folder_of(suite: Suite) -> Path:
+    """Where a suite's records and report go if nothing else is said."""
+    return Path("out") / suite.name
+
+
+def carry_out(
+    suite: Suite,
+    out: Place,
+    *,
+    data_root: Place | None = None,
+    device: str = "auto",
+    cache: Place = CACHE,
+    rebuild: bool = False,
+    checkpoint_seconds: float = 60.0,
+    run_minutes: float | None = None,
+    run_gigabytes: float | None = None,
+    watch: Iterable[str] = (),
+    command: str = "",
+) -> Results:
+    """Carry out a suite's runs that are not finished, then write the report.
+
+    Args:
+        data_root: holds a folder of raw files per dataset.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cache: where prepared data are kept for reuse.
+        rebuild: prepare the data anew even if a prepared copy exists.
+        checkpoint_seconds: how often a run saves where it stands.
+        run_minutes: end a run that takes longer, and go on with the others.
+        run_gigabytes: end a run whose process takes more memory.
+        watch: ``tensorboard``, ``mlflow``, both or none.
+        command: what the report says was typed.
+    """
+    from files.writing import check_writable
+    from harness.training.progress import Silent, Terminal
+    from harness.training.trackers import Several, watchers
+
+    out = Path(out)
+    limits = _start_workers(run_minutes, run_gigabytes)
+    from suites.run import Options, choose_device, run_suite
+
+    check_writable(out / "runs", "give another folder with --out")
+    watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
+    options = Options(
+        out=out,
+        cache_root=Path(cache),
+        data_root=_path(data_root),
+        device=choose_device(device),
+        rebuild=rebuild,
+        checkpoint_seconds=checkpoint_seconds,
+        limits=limits,
+        command=command,
+    )
+    records = run_suite(suite, options, watcher)
+    if is_first_process():
+        report(out)
+    return Results(out, failed=sum(record["status"] == "failed" for record in records))
+
+
+def report(out: Place) -> Results:
+    """Compare the finished runs of a folder and redraw its tables, figures and report pages."""
+    from harness.evaluation.comparisons import write_comparisons
+    from harness.evaluation.tiers import write_tiers
+    from reports.records import load_records
+    from reports.render import render
+
+    out = Path(out)
+    load_records(out)  # refuses a damaged or missing record by name, before runs are compared
+    write_comparisons(out)
+    write_tiers(out)
+    render(out)
+    return Results(out)
+
+
+def tune(
+    suite: str,
+    *,
+    trials: int = 10,
+    storage: str | None = None,
+    dataset: str | None = None,
+    set: Settings = (),
+    data_root: Place | None = None,
+    device: str = "auto",
+    cache: Place = CACHE,
+    run_minutes: float | None = None,
+    run_gigabytes: float | None = None,
+    command: str = "",
+) -> list[Path]:
+    """Search each row's settings on the validation split, by the same number of trials.
+
+    ``storage`` is the URL of a database that processes share, ``sqlite:///out/tune/<suite>.db`` if None.
+    Returns the files of settings that were written, one a dataset.
+    """
+    chosen = choose(suite, dataset=dataset, set=set)
+
+    from harness.training.progress import Terminal
+
+    limits = _start_workers(run_minutes, run_gigabytes)
+    from suites.run import Options, choose_device
+    from suites.tune import tune_suite
+
+    options = Options(
+        out=Path("out"),
+        cache_root=Path(cache),
+        data_root=_path(data_root),
+        device=choose_device(device),
+        limits=limits,
+        command=command,
+    )
+    return tune_suite(chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal())
+
+
+def cost(
+    suite: str = "quick",
+    *,
+    dataset: str | None = None,
+    set: Settings = (),
+    data_root: Place | None = None,
+    cache: Place = CACHE,
+) -> pd.DataFrame:
+    """Parameters and FLOPs of a suite's architectures at its budget, one row a dataset and model."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from datasets.catalog import prepare_dataset
+    from harness.machine.quiet import quiet_libraries
+
+    quiet_libraries()
+    from suites.rows import match_rows
+
+    chosen = choose(suite, dataset=dataset, set=set)
+    rows = []
+    for source in chosen.datasets:
+        prepared = prepare_dataset(source.name, source.options, _path(data_root), Path(cache))
+        for row in match_rows(chosen, prepared):
+            named = {"dataset": prepared.schema.name, "model": row.name}
+            miss = row.budget.miss if row.budget else None
+            rows.append(named | asdict(row.cost) | {"miss": miss, "config": row.config})
+    return pd.DataFrame(rows)
+
+
+def prepare(
+    dataset: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    data_root: Place | None = None,
+    cache: Place = CACHE,
+    rebuild: bool = False,
+) -> PreparedDataset:
+    """Turn raw files into shards that training reads; ``dataset`` is a name or the path of a schema."""
+    from datasets.catalog import prepare_dataset
+
+    return prepare_dataset(dataset, dict(options or {}), _path(data_root), Path(cache), rebuild=rebuild)
+
+
+def describe(dataset: str, **options: Any) -> Description:
+    """Leaks, fields, missing values, label rates and users of a dataset. ``options`` as in `prepare`."""
+    from datasets.describe import describe
+
+    return describe(prepare(dataset, **options))
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
+    """Check the limits of a run, and have ready the process that its workers are forked from."""
+    from harness.machine.quiet import quiet_libraries
+    from harness.workers.isolation import start_server
+    from harness.workers.worker import Limits
+
+    limits = Limits(run_minutes, run_gigabytes)
+    # threads, such as those of a notebook's kernel, do not survive a fork
+    can_fork = "torch" not in sys.modules and threading.active_count() == 1
+    import suites.run  # noqa: F401 - what workers need, before the fork
+
+    quiet_libraries()
+    if "WORLD_SIZE" not in os.environ:
+        start_server(["suites.run"], fork=can_fork)
+    return limits
+
+
+def _path(place: Place | None) -> Path | None:
+    return None if place is None else Path(place)
+
+
+def _texts(settings: Settings) -> list[str]:
+    """Settings as the command line takes them: ``key=value``, the value in YAML, which all JSON is."""
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    try:
+        return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    except TypeError as error:
+        from files.errors import InputError
+
+        raise InputError(f"set: {error}; give numbers, texts, lists and mappings of these") from None
+
+
+def _as_typed(function: str, suite: str, given: Mapping[str, Any]) -> str:
+    """The call as the report repeats it; passwords in URLs are hidden."""
+    from suites.masking import masked
+
+    more = [f"{name}={value!r}" for name, value in given.items() if value not in (None, ())]
+    return masked(f"{function}({', '.join([repr(suite), *more])})")
