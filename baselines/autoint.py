@@ -22,7 +22,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import AddNorm, Knob, Knobs, MultiHeadSelfAttention, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import AddNorm, MultiHeadSelfAttention
 
 NUM_HEADS = 2
 

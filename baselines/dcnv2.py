@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP, CrossNetwork
 
 
 class MixtureCrossLayer(nn.Module):

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP
 
 
 def pairwise_dot_sum(tokens: Tensor) -> Tensor:

@@ -27,18 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import (
-    AddNorm,
-    EncoderLayer,
-    Knob,
-    Knobs,
-    LinearCompression,
-    PerTokenLinear,
-    cross_map,
-    require_divisible,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.layers import AddNorm, EncoderLayer, LinearCompression, PerTokenLinear, cross_map
 
 NUM_HEADS = 4
 NUM_MODULES = 4

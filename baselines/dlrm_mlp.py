@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP
 
 
 class DLRMMLP(nn.Module):

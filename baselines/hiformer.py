@@ -22,17 +22,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import (
-    AddNorm,
-    Knob,
-    Knobs,
-    PerTokenFFN,
-    PerTokenLinear,
-    ffn_add_norm,
-    require_divisible,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear, ffn_add_norm
 
 NUM_HEADS = 4
 

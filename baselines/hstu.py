@@ -22,15 +22,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import (
-    AddNorm,
-    Knob,
-    Knobs,
-    PerTokenLinear,
-    require_divisible,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.layers import AddNorm, PerTokenLinear
 
 NUM_HEADS = 2
 # The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.

@@ -1,4 +1,4 @@
-"""What the architectures share: the contract they meet and the layers several of them use.
+"""The layers that several architectures use.
 
 All linear maps start as `nn.Linear` does, uniform within ±1/sqrt(fan-in), biases included, in
 every architecture: a controlled comparison has one initialisation. All of them can be built on
@@ -10,119 +10,20 @@ Shapes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.contract import (  # noqa: F401  users' own architectures import these names from here
+    Knob,
+    Knobs,
+    Output,
+    View,
+    require_divisible,
+    require_positive,
+    tunable,
+)
 from baselines.kernels import cpu as cpu_kernels
-
-
-@dataclass(frozen=True)
-class Knob:
-    """An integer field of a Config that scales the cost: minimum, minimum + step, and so on.
-
-    FLOPs grow strictly with it, all other fields held.
-    """
-
-    field: str
-    step: int = 1
-    minimum: int = 1
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """The fields by which an architecture meets a budget.
-
-    ``coarse`` is the width that scales the model. Where its steps are too long to come near every
-    budget, ``fine`` finishes the match; among the pairs that meet a budget, the customary one has
-    fine / coarse closest to ``fine_per_coarse``.
-    """
-
-    coarse: Knob
-    fine: Knob | None = None
-    fine_per_coarse: float = 1.0
-
-
-def tunable(default: Any, *others: Any) -> Any:
-    """A Config's field that tuning may set to one of ``others`` in place of its default.
-
-    It is for what shapes the architecture, such as its depth; widths that a budget sets are knobs.
-    """
-    return field(default=default, metadata={"choices": (default, *others)})
-
-
-class View(NamedTuple):
-    """Another representation (B, output_dim) of a training batch; its task loss counts ``weight`` times."""
-
-    weight: float
-    representation: Tensor
-
-
-class Output(NamedTuple):
-    """What a backbone returns that has more to say than a representation (B, output_dim).
-
-    ``views`` are further representations of the same rows, returned in training alone: they pass
-    through the same towers, and the loss is the weighted mean of all task losses, the
-    representation's own with weight 1. ``penalties`` are scalars added to the loss. ``statistics``
-    have no gradient; the harness averages them over ranks, hands them to ``update`` and records
-    them. Two names have a meaning: ``active_experts`` (L, T, E), the share of the batch's rows for
-    which an expert is active, and ``penalty_coefficient``.
-    """
-
-    representation: Tensor
-    views: dict[str, View] = {}  # noqa: RUF012 - never changed
-    penalties: dict[str, Tensor] = {}  # noqa: RUF012
-    statistics: dict[str, Tensor] = {}  # noqa: RUF012
-
-
-class Backbone(Protocol):
-    """What an architecture is: an `nn.Module` with these members. No need to inherit from this.
-
-    ``Config`` is a frozen keyword-only dataclass nested in the class; its docstring names the
-    fields that scale the model, which are those of ``knobs``. A Config that cannot be built
-    raises ValueError with one sentence that names the field and the mend.
-
-    ``rows_at_once``, if it is there, lets large batches be computed in blocks of so many rows
-    (`harness.model.row_blocks`): no row may depend on another.
-
-    A sparse model has three members more. ``expert_flops``: FLOPs a sample of all its experts
-    together; ``active_ratio``: the share of them that a sample is meant to use; and, where it steers
-    itself, ``update(statistics)``, called after every optimizer step with the statistics of the
-    whole batch over all ranks. What it keeps between steps lies in buffers, so that checkpoints
-    hold it.
-
-    Shapes
-        tokens: (B, T, d). Returns (B, output_dim), or an `Output` that holds it.
-    """
-
-    Config: ClassVar[type[Any]]
-    output_dim: int
-
-    def __init__(self, num_tokens: int, token_dim: int, config: Any) -> None: ...
-
-    def __call__(self, tokens: Tensor) -> Tensor | Output: ...
-
-    @staticmethod
-    def knobs(num_tokens: int, token_dim: int) -> Knobs: ...
-
-
-def require_positive(config: Any) -> None:
-    """Raise ValueError unless every integer of the dataclass ``config`` is at least 1."""
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(f"{type(config).__qualname__}: {each.name} is {value}; set it to 1 or more")
-
-
-def require_divisible(field: str, width: int, parts: int, parts_name: str) -> None:
-    """Raise ValueError, naming the nearest widths that do, unless ``parts`` divides ``width``."""
-    if width % parts:
-        below = width - width % parts
-        nearest = f"{below} or {below + parts}" if below else f"{parts}"
-        raise ValueError(f"{field} {width} is not divisible by the {parts} {parts_name}; set it to {nearest}")
 
 
 class MLP(nn.Sequential):

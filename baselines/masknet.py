@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import MLP, AddNorm, Knob, Knobs, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP, AddNorm
 
 
 class PerTokenLayerNorm(nn.Module):

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs, PerTokenLinear, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import PerTokenLinear
 
 
 class Experts(nn.Module):

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import MLP, CrossNetwork, Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.layers import MLP, CrossNetwork
 
 
 class AttentionCrossLayer(nn.Module):

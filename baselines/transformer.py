@@ -20,14 +20,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import (
-    EncoderLayer,
-    Knob,
-    Knobs,
-    PerTokenLinear,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import EncoderLayer, PerTokenLinear
 
 NUM_HEADS = 4
 

@@ -27,17 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import (
-    AddNorm,
-    Knob,
-    Knobs,
-    PerTokenFFN,
-    PerTokenLinear,
-    ffn_add_norm,
-    require_divisible,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear, ffn_add_norm
 
 
 class LearnedMixing(nn.Module):

@@ -27,7 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, AddNorm, Knob, Knobs, LinearCompression, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP, AddNorm, LinearCompression
 
 
 class FactorizationMachine(nn.Module):

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import MLP, Knob, Knobs, require_positive, tunable
+from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.layers import MLP
 
 
 class CINLayer(nn.Module):

@@ -3,7 +3,7 @@
 `rankmixer.model` holds Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), every variant a switch of
 one configuration: the mixings of `rankmixer.mixing`, the networks of `rankmixer.feed_forward`, the
 experts of `rankmixer.sparse_moe` with their routers, their controller and their sparse evaluation.
-`rankmixer.tokenmixer_large` holds its descendant. Both meet the contract of `baselines.layers.Backbone`
+`rankmixer.tokenmixer_large` holds its descendant. Both meet the contract of `baselines.contract.Backbone`
 and share that file's layers, and no other of `baselines`.
 
 The classes can be imported from here: ``from rankmixer import RankMixer``. A class is imported when it is

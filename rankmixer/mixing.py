@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from baselines.layers import MultiHeadSelfAttention, require_divisible
+from baselines.contract import require_divisible
+from baselines.layers import MultiHeadSelfAttention
 
 
 def mix_tokens(x: Tensor, num_heads: int | None = None) -> Tensor:

@@ -21,17 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import (
-    AddNorm,
-    Knob,
-    Knobs,
-    Output,
-    PerTokenFFN,
-    PerTokenLinear,
-    View,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, Output, View, require_positive, tunable
+from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear
 from rankmixer.controller import PenaltyCoefficient
 from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
 from rankmixer.kernels.fast import faster_block

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import require_positive
+from baselines.contract import require_positive
 from rankmixer.kernels.grouped import grouped_swiglu
 from rankmixer.routers import Router, top_k_gates
 

@@ -21,16 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import (
-    Knob,
-    Knobs,
-    Output,
-    PerTokenLinear,
-    View,
-    require_divisible,
-    require_positive,
-    tunable,
-)
+from baselines.contract import Knob, Knobs, Output, View, require_divisible, require_positive, tunable
+from baselines.layers import PerTokenLinear
 from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.routers import usage
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU

@@ -36,13 +36,35 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
     *("-freciprocal-math", "--param=vect-max-peeling-for-alignment=0"),
 )
-DTYPES = ("float", "bfloat16")  # every function is there for both, named so
-Pointer, Size, Int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-ARGUMENTS: dict[str, list[Any]] = {  # of all, the number of threads comes last
-    "gelu": [Pointer] * 3 + [Size] * 3 + [Int],
-    "norm": [Pointer] * 3 + [Int] + [Pointer] * 2 + [ctypes.c_float] + [Size] * 5 + [Pointer] * 3 + [Int],
-    "norm_gradient": [Pointer] * 4 + [Size] * 2 + [Pointer] * 2 + [Int],
-    "mixed": [Pointer] + [Size] * 3 + [Pointer, Int],
+DTYPES = {torch.float32: "float", torch.bfloat16: "bfloat16"}  # every function is there for both, named so
+Pointer, Size, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+ARGUMENTS: dict[str, dict[str, Any]] = {  # names and types as cpu.cpp declares them
+    "gelu": {
+        **dict.fromkeys(("hidden", "bias", "slope"), Pointer),
+        **dict.fromkeys(("tokens", "rows", "width"), Size),
+        "threads": Int,
+    },
+    "norm": {
+        **dict.fromkeys(("x", "step", "step_bias"), Pointer),
+        "kind": Int,
+        **dict.fromkeys(("weight", "bias"), Pointer),
+        "eps": Float,
+        **dict.fromkeys(("batch", "tokens", "width", "step_batch", "step_token"), Size),
+        **dict.fromkeys(("y", "sum", "saved"), Pointer),
+        "threads": Int,
+    },
+    "norm_gradient": {
+        **dict.fromkeys(("dy", "sum", "saved", "weight"), Pointer),
+        **dict.fromkeys(("rows", "width"), Size),
+        **dict.fromkeys(("dx", "dparameters"), Pointer),
+        "threads": Int,
+    },
+    "mixed": {
+        "x": Pointer,
+        **dict.fromkeys(("batch", "tokens", "width"), Size),
+        "y": Pointer,
+        "threads": Int,
+    },
 }
 
 
@@ -62,10 +84,33 @@ def compiled_functions() -> ctypes.CDLL | None:
         _note(f"{compiler} cannot compile them, and PyTorch's operators, which are slower, do their work")
         return None
     for function, arguments in ARGUMENTS.items():
-        for suffix in DTYPES:
-            getattr(loaded, f"{function}_{suffix}").argtypes = arguments
-            getattr(loaded, f"{function}_{suffix}").restype = None
+        for suffix in DTYPES.values():
+            compiled = getattr(loaded, f"{function}_{suffix}")
+            compiled.argtypes, compiled.restype = list(arguments.values()), None
     return loaded
+
+
+def call(function: str, dtype: torch.dtype, **arguments: Any) -> None:
+    """Call a compiled function with its arguments by name, on PyTorch's threads.
+
+    Tensors are passed as their addresses, and None as the address zero. Raises KeyError for a name that is
+    missing, and RuntimeError where nothing could be compiled.
+    """
+    arguments["threads"] = torch.get_num_threads()
+    values = [_address(arguments[name]) for name in ARGUMENTS[function]]
+    functions = compiled_functions()
+    if functions is None:
+        raise RuntimeError("the CPU kernels are not compiled; install g++")
+    compiled = getattr(functions, f"{function}_{DTYPES[dtype]}")
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"fused::{function}"):
+            compiled(*values)
+    else:
+        compiled(*values)
+
+
+def _address(argument: Any) -> Any:
+    return argument.data_ptr() if isinstance(argument, torch.Tensor) else argument
 
 
 def _note(text: str) -> None:

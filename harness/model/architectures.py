@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from baselines.contract import Configurable
 from files.errors import InputError
 
 ARCHITECTURES = {
@@ -119,9 +120,10 @@ def architecture_class(name: str) -> Any:
             f"architecture {name!r}: importing {module_name!r} raised "
             f"{type(error).__name__}: {error}; mend the module"
         ) from error
-    if not hasattr(module, attribute):
-        raise InputError(f"architecture {name!r}: module {module_name!r} has no {attribute!r}")
-    found = getattr(module, attribute)
-    if not hasattr(found, "Config"):
+    try:
+        found = getattr(module, attribute)
+    except AttributeError:
+        raise InputError(f"architecture {name!r}: module {module_name!r} has no {attribute!r}") from None
+    if not isinstance(found, Configurable):
         raise InputError(f"architecture {name!r}: has no Config; {CONTRACT}")
     return found

@@ -14,7 +14,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from baselines.layers import Output
+from baselines.contract import Output, Represents, missing_member
 from datasets.batch import Batch
 from datasets.schema import Schema, first_problem
 from files.errors import InputError
@@ -34,7 +34,7 @@ class Tower(nn.Sequential):
 class Prediction(NamedTuple):
     """Logits (B, G), and what the architecture returned beside its representation.
 
-    ``views`` are (weight, logits (B, G)) of its further representations; see `baselines.layers.Output`.
+    ``views`` are (weight, logits (B, G)) of its further representations; see `baselines.contract.Output`.
     """
 
     logits: Tensor
@@ -118,8 +118,14 @@ def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: d
         raise InputError(sentence) from None
     except ValueError as error:
         raise InputError(f"architecture {architecture!r}: {error}") from error
-    if not hasattr(backbone, "output_dim"):
+    if not isinstance(backbone, Represents):
         raise InputError(f"architecture {architecture!r}: sets no output_dim; set it in __init__")
+    missing = missing_member(backbone)
+    if missing is not None:
+        raise InputError(
+            f"architecture {architecture!r}: has experts but sets no {missing}; set both expert_flops and "
+            "active_ratio in __init__, or neither"
+        )
     return backbone
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.contract import Experts, Knob, Scalable
 from datasets.schema import Schema
 from files.errors import InputError
 from harness.model.architectures import CONTRACT, architecture_class
@@ -119,10 +120,13 @@ class CostCounter:
         dense = self._build(architecture, config)
         training = self._flops(architecture, dense.train())
         if self._flops(architecture, dense, 2 * COUNT_BATCH) != training:
-            raise _not_a_samples_own(architecture)
-        experts = getattr(dense.backbone, "expert_flops", 0)
-        cost = Cost(params, self.sparse_params, flops, flops, 3 * training, experts)
-        return cost.at_active_ratio(getattr(dense.backbone, "active_ratio", 1.0))
+            raise _depends_on_the_batch(architecture)
+        cost = Cost(params, self.sparse_params, flops, flops, 3 * training)
+        backbone: Any = dense.backbone
+        if not isinstance(backbone, Experts):
+            return cost
+        cost = dataclasses.replace(cost, expert_flops_per_sample=backbone.expert_flops)
+        return cost.at_active_ratio(backbone.active_ratio)
 
     def _build(self, architecture: str, config: dict) -> DenseSide:
         try:
@@ -146,7 +150,7 @@ class CostCounter:
             ) from error
         flops, remainder = divmod(counter.get_total_flops(), rows)
         if remainder:
-            raise _not_a_samples_own(architecture)
+            raise _depends_on_the_batch(architecture)
         return flops
 
     def match(self, architecture: str, config: dict, kind: BudgetKind, target: float) -> Match:
@@ -172,7 +176,7 @@ class _Search:
         self.counter, self.architecture, self.config = counter, architecture, config
         self.kind, self.target = kind, target
         cls = architecture_class(architecture)
-        if not hasattr(cls, "knobs"):
+        if not isinstance(cls, Scalable):
             raise InputError(f"architecture {architecture!r}: has no knobs to meet a budget with; {CONTRACT}")
         knobs = cls.knobs(counter.inputs.num_tokens, counter.inputs.token_dim)
         self.ratio = knobs.fine_per_coarse
@@ -199,7 +203,7 @@ class _Search:
     def _miss(self, setting: dict) -> float:
         return (self._value(setting) - self.target) / self.target
 
-    def _one_knob(self, knob: Any, fixed: dict) -> list[dict]:
+    def _one_knob(self, knob: Knob, fixed: dict) -> list[dict]:
         """The values that meet the target most closely at each alignment, below and above it."""
         low = self._last_below(lambda value: {**fixed, knob.field: value}, knob)
         return [{**fixed, knob.field: value} for value in _aligned_around(low, knob)]
@@ -221,10 +225,10 @@ class _Search:
                 found += self._one_knob(fine, {coarse.field: value})
         return found or [tied(value) for value in nearby]
 
-    def _customary(self, coarse_value: int, fine: Any) -> int:
+    def _customary(self, coarse_value: int, fine: Knob) -> int:
         return max(fine.minimum, round(self.ratio * coarse_value / fine.step) * fine.step)
 
-    def _last_below(self, setting: Callable[[int], dict], knob: Any) -> int:
+    def _last_below(self, setting: Callable[[int], dict], knob: Knob) -> int:
         """The largest value of ``knob`` whose cost is at most the target (or its smallest value).
 
         Doubling brackets it; then interpolation, which costs fewer counts than halving, with a
@@ -283,7 +287,7 @@ def _key(architecture: str, config: dict) -> tuple:
     return architecture, tuple(sorted((name, repr(value)) for name, value in config.items()))
 
 
-def _aligned_around(value: int, knob: Any) -> list[int]:
+def _aligned_around(value: int, knob: Knob) -> list[int]:
     """For each alignment, the nearest values of ``knob`` at or below ``value`` and above it."""
     found = set()
     for alignment in ALIGNMENTS:
@@ -293,7 +297,7 @@ def _aligned_around(value: int, knob: Any) -> list[int]:
     return sorted(candidate for candidate in found if candidate >= knob.minimum)
 
 
-def _not_a_samples_own(architecture: str) -> InputError:
+def _depends_on_the_batch(architecture: str) -> InputError:
     return InputError(
         f"architecture {architecture!r}: what a sample costs depends on the batch, so its FLOPs cannot be "
         "matched; multiply no weights by weights, and no rows by rows, in forward"

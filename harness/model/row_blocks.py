@@ -1,16 +1,16 @@
 """A large batch through an architecture in blocks of rows, on one thread of a CPU.
 
-A block's activations stay in the cache, and in memory that is already mapped, where those of some thousand
-rows do not: attention over tokens gains a quarter. What is mostly large products loses a tenth, so
-architectures that work token by token ask for it by the number of rows that is fastest (``rows_at_once``:
+The activations of one block stay in the cache, and in memory that is already mapped; those of some thousand
+rows do not. Attention over tokens is a quarter faster this way, large matrix products are a tenth slower.
+So architectures that work token by token ask for it by the number of rows that is fastest (``rows_at_once``:
 128 where attention or shared weights leave little to compute, up to 512 with a network for every token), and
-a batch of no more than two blocks stays whole.
-Several threads share out a batch by themselves, and in smaller blocks they would meet more often; a GPU wants
-the batch whole.
+a batch of at most two blocks stays whole.
+Several threads divide a batch among themselves, and with smaller blocks they would wait for each other more
+often. A GPU is fastest with the whole batch.
 
-What an architecture returns beside its representation is put together as over ranks: penalties and statistics
-are means over rows (`baselines.layers.Output`). A sparse model regroups its rows by expert, the more at once
-the better, and gets its batch whole.
+Penalties and statistics of the blocks are averaged over rows, as they are over ranks
+(`baselines.contract.Output`). A sparse model groups its rows by expert, which is faster the more rows there
+are, so it gets its batch whole.
 """
 
 from __future__ import annotations
@@ -20,28 +20,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.layers import Output, View
+from baselines.contract import Experts, Output, RowBlocks, View
 
 
 def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
     """``backbone`` of the tokens (B, T, d), by blocks where that is faster and changes nothing."""
-    if not _may_be_cut(backbone, tokens) or len(tokens) <= 2 * backbone.rows_at_once:
+    rows = _rows_at_once(backbone, tokens)
+    if rows is None or len(tokens) <= 2 * rows:
         return backbone(tokens)
-    blocks = tokens.split(backbone.rows_at_once)
+    blocks = tokens.split(rows)
     results = [backbone(block) for block in blocks]
     if isinstance(results[0], Tensor):
         return torch.cat(results)
     return _joined(results, [len(block) / len(tokens) for block in blocks])
 
 
-def _may_be_cut(backbone: Any, tokens: Tensor) -> bool:
+def _rows_at_once(backbone: Any, tokens: Tensor) -> int | None:
+    """How many rows a block has; None where the batch stays whole."""
     if tokens.device.type != "cpu" or torch.get_num_threads() > 1 or torch.compiler.is_compiling():
-        return False
-    return hasattr(backbone, "rows_at_once") and not hasattr(backbone, "expert_flops")
+        return None
+    if isinstance(backbone, Experts) or not isinstance(backbone, RowBlocks):
+        return None
+    return backbone.rows_at_once
 
 
 def _joined(outputs: list[Output], shares: list[float]) -> Output:
-    """One output of those of consecutive blocks, of which each has its share of the rows."""
+    """One output made of those of consecutive blocks; ``shares`` are their shares of the rows."""
 
     def mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.layers import PerTokenLinear, require_divisible
+from baselines.contract import require_divisible
+from baselines.layers import PerTokenLinear
 
 Hidden = Callable[..., Tensor]
 

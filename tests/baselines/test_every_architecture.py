@@ -18,7 +18,7 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.layers import Knob
+from baselines.contract import Knob
 from harness.model.architectures import ARCHITECTURES, architecture_class
 from tests.baselines.closed_forms import CLOSED_FORMS
 from tests.baselines.scrambled import random_tokens, scrambled

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.layers import MLP, MultiHeadSelfAttention, PerTokenLinear, require_divisible
+from baselines.contract import require_divisible
+from baselines.layers import MLP, MultiHeadSelfAttention, PerTokenLinear
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
 

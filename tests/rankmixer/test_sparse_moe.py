@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.layers import Output, PerTokenFFN
+from baselines.contract import Output
+from baselines.layers import PerTokenFFN
 from rankmixer.model import RankMixer
 from rankmixer.sparse_moe import SparseMoE
 from tests.baselines import loops

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.layers import Output
+from baselines.contract import Output
 from harness.model.assembly import build_backbone
 from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.layers import Output
+from baselines.contract import Output
 from rankmixer.model import RankMixer
 from rankmixer.sparse_moe import SparseMoE
 

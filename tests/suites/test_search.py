@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from baselines.layers import tunable
+from baselines.contract import tunable
 from harness.records.runs import Training
 from suites.search import DEFAULT_SEARCH, Range, structural_choices
 from suites.suite import Suite, load_suite, shipped_suites

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.kernels import cpu as cpu_kernels
 from baselines.kernels import library as cpu_library
+from baselines.kernels import operators
 from baselines.layers import AddNorm, PerTokenFFN, ffn_add_norm
 from rankmixer.mixing import mix_tokens
 from tests.threads import threads_at_work
@@ -120,7 +121,7 @@ def networks_one_by_one(network: PerTokenFFN, s: Tensor) -> Tensor:
 @BOTH
 @pytest.mark.parametrize("flops", [1, 5e3, 1e9])
 def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flops, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "FLOPS_A_CALL", dict.fromkeys(NUMBERS, flops))
+    monkeypatch.setattr(operators, "FLOPS_A_CALL", dict.fromkeys(NUMBERS, flops))
     network, s = PerTokenFFN(5, 12, 20).to(dtype), torch.randn(7, 5, 12).to(dtype).requires_grad_()
     along = torch.randn_like(s)
     y = network(s)
@@ -142,7 +143,7 @@ def test_the_norm_after_the_networks_adds_their_last_bias(dtype, tokens):
     s = torch.randn(7, tokens, 24).to(dtype).requires_grad_()
     along = torch.randn_like(s)
     y = ffn_add_norm(s, network, norm)
-    assert y.grad_fn.name() == "_NormBackward"
+    assert y.grad_fn.name() == "_SumNormBackward"
     got = [y, *torch.autograd.grad(y, [s, *network.parameters(), *norm.parameters()], along)]
     reference, exact_norm, x = exact(network), exact(norm), exactly(s)
     total = x + networks_one_by_one(reference, x)
@@ -161,10 +162,17 @@ def test_under_autocast_the_norm_after_the_networks_is_in_the_precision_of_its_i
     assert_near([y], [exact(norm)(s.double() + exact(network)(s.double()))], torch.bfloat16, 2)
 
 
+def gelu(hidden: Tensor, bias: Tensor, slope: Tensor | None) -> None:
+    """GELU(hidden + bias) in the place of ``hidden`` (T, B, M), and its slope."""
+    tokens, rows, width = hidden.shape
+    sizes = {"tokens": tokens, "rows": rows, "width": width}
+    cpu_library.call("gelu", hidden.dtype, hidden=hidden, bias=bias, slope=slope, **sizes)
+
+
 def test_gelu_and_its_slope_are_those_of_the_normal_distribution():
     x = np.linspace(-12, 12, 200_001)
     hidden, slope = torch.tensor(x, dtype=torch.float32).view(1, 1, -1), torch.empty(1, 1, len(x))
-    cpu_kernels._call("gelu", hidden, hidden, torch.zeros(len(x)), slope, 1, 1, len(x))
+    gelu(hidden, torch.zeros(len(x)), slope)
     x = x.astype(np.float32).astype(np.float64)
     assert np.abs(hidden.numpy().ravel() - x * ndtr(x)).max() < 2e-6
     density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
@@ -176,8 +184,8 @@ def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
     x = (torch.randn(1, width) * 10.0 ** torch.randint(-8, 8, (width,))).bfloat16()
     step = (x * torch.rand(width)).bfloat16()
     x[0, :3], step[0, :3] = torch.tensor([1.0, 1 + 2**-7, -1.0]), torch.tensor([2**-8, 2**-8, -(2**-8)])
-    norm, total, moments = AddNorm(width), torch.empty_like(x), torch.empty(1, 2)
-    cpu_kernels._norm(x, step, None, cpu_kernels.GIVEN, norm.weight, norm.bias, 1e-5, total, moments)
+    norm = AddNorm(width)
+    _, total, _ = operators.OPERATORS.sum_norm_kept(x, step, None, norm.weight, norm.bias, 1e-5, False)
     assert torch.equal(total, (x.float() + step.float()).bfloat16())
     assert total[0, :3].tolist() == [1.0, 1 + 2**-6, -1.0]
 
@@ -214,7 +222,7 @@ def test_threads_share_the_rows_out_and_alter_no_number(dtype, number):
 
     def results() -> list[Tensor]:
         found = [x.detach().clone()]
-        cpu_kernels._call("gelu", found[0], found[0], bias, None, 3, 15 * 16, 64)
+        gelu(found[0].view(3, 15 * 16, 64), bias, None)
         for y in (norm(x, x), cpu_kernels.mix_add_norm(x, norm)):
             found += [y, *torch.autograd.grad(y, [x, *norm.parameters()], along)]
         return found

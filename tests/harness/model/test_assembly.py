@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Output, View
+from baselines.contract import Output, View
 from files.errors import InputError
 from harness.model.assembly import DenseSide, RankingModel, build_backbone
 from harness.model.cost import fake_inputs

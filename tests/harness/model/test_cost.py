@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs
+from baselines.contract import Knob, Knobs
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from files.errors import InputError
 from harness.model.architectures import ARCHITECTURES

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Output, View
+from baselines.contract import Output, View
 from harness.model.row_blocks import in_row_blocks
 from tests.threads import threads_at_work
 
@@ -57,7 +57,7 @@ class Unasked(nn.Module):
 
 
 class Sparse(Watched):
-    expert_flops = 1
+    expert_flops, active_ratio = 1, 0.5
 
 
 def tokens_of(rows: int) -> Tensor:
