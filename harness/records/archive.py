@@ -90,7 +90,7 @@ def pack(out: Path, folder: Path, predictions: bool = False) -> Path:
             (folder / name).unlink(missing_ok=True)
     path = folder / ARCHIVE_FILE
     with replacing(path) as temporary:
-        # Records are long and much alike: one page of plain text compresses best. Page checksums notice damage.
+        # Records are long and much alike: one page of plain text compresses best.
         pq.write_table(
             table,
             temporary,
