@@ -1,7 +1,8 @@
 """The site's pages are the repository's own files, at their own places, so that no link is written twice.
 
-MkDocs knows one folder of pages. In its place this gives it the repository's pages, pictures and notebooks.
-Of links to folders and to code the words alone are left, and so of a kept report's links to what is not kept.
+MkDocs knows one folder of pages. In its place this gives it the repository's pages, pictures and notebooks,
+and the pages of kept results that ``docs/kept_reports.py`` drew. A link to a folder of results leads to its
+page. Of links to other folders, to code, and to what a drawn page has beside it, the words alone are left.
 """
 
 from __future__ import annotations
@@ -24,21 +25,44 @@ PAGES = (
     "docs/*.md",
     "docs/api/*.md",
     "reports/measured/README.md",
-    "reports/measured/*/*.md",
 )
 OTHERS = ("reports/measured/*/figures/*.png", "notebooks/*.ipynb")
+KEPT = "reports/measured"
+DRAWN = ROOT / "out/measured"  # by docs/kept_reports.py
+PAGE_NAMES = ("report.md", "profile.md")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The pages of kept results stand in the navigation under their overview."""
+    drawn = [{path.parent.name: name} for name, path in drawn_files().items() if path.name in PAGE_NAMES]
+    for section in config.nav or []:
+        for entry in next(iter(section.values())) if isinstance(section, dict) else []:
+            if isinstance(entry, dict) and entry.get("Measured") == f"{KEPT}/README.md":
+                entry["Measured"] = [f"{KEPT}/README.md", *drawn]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The theme's files, and the repository's in place of those of ``docs/``."""
     theme = [file for file in files if not (file.abs_src_path or "").startswith(str(config.docs_dir))]
     found = [path for pattern in (*PAGES, *OTHERS) for path in sorted(ROOT.glob(pattern))]
-    own = [
-        File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in found
-    ]
-    return Files([*theme, *own])
+    own = {path.relative_to(ROOT).as_posix(): path for path in found} | drawn_files()
+    return Files(
+        [*theme, *(File.generated(config, name, abs_src_path=str(path)) for name, path in own.items())]
+    )
+
+
+def drawn_files() -> dict[str, Path]:
+    """Pages and pictures of kept results by their places on the site, where they were drawn."""
+    drawn = {}
+    for kept in sorted(path for path in (ROOT / KEPT).iterdir() if path.is_dir()):
+        folder = DRAWN / kept.name
+        pages = [folder / name for name in PAGE_NAMES if (folder / name).is_file()]
+        for path in [*pages, *sorted(folder.glob("figures/*.png"))] if pages else []:
+            drawn[f"{KEPT}/{path.relative_to(DRAWN).as_posix()}"] = path
+    return drawn
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -50,9 +74,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if re.match(r"[a-z]+:|#", target):
             return link[0]
         path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
-        on_site = files.get_file_from_path(path) is not None
-        known = (ROOT / path).exists() or name in ("report.md", "profile.md")
-        return words if known and not on_site else link[0]
+        if files.get_file_from_path(path) is not None:
+            return link[0]
+        for page_name in PAGE_NAMES:
+            if files.get_file_from_path(f"{path}/{page_name}") is not None:
+                return f"[{words}]({target.rstrip('/')}/{page_name})"
+        return words if (ROOT / path).exists() or name in PAGE_NAMES else link[0]
 
     pieces, end = [], 0
     for fence in FENCED.finditer(markdown):

@@ -1,12 +1,14 @@
-"""The tables of kept results, cell by cell against the files that the commands wrote."""
+"""The tables of kept results, cell by cell against the records and comparisons that the commands wrote."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,13 +92,58 @@ def test_a_table_s_differences_are_those_that_its_command_wrote(table):
             assert row[at] == written(difference, name_of(row), table.is_of_variants), name_of(row)
 
 
+def records_of(folder: str, architecture: str) -> list[dict]:
+    """The records of a kept folder's runs of one architecture, one a seed."""
+    kept = pq.read_table(FOLDERS / folder / "records.parquet", filters=[("architecture", "=", architecture)])
+    return [json.loads(text) for text in kept["record"].to_pylist()]
+
+
 @pytest.mark.parametrize("table", [t for t in tables() if t.has_values], ids=lambda table: table.words)
 def test_a_table_s_values_are_means_and_its_speeds_medians_over_the_seeds_that_its_command_ran(table):
     for row in rows_of(table):
         for at, (folder, task, metric) in table.columns.items():
-            results = pd.read_csv(FOLDERS / folder / "results.csv")
-            results = results[results["architecture"] == name_of(row)]
-            assert row[at - 1] == f"{results[results['task'] == task][metric].mean():.4f}", name_of(row)
-        speed, mfu = results["train_samples_per_second"].median(), results["mfu_train"].median()
-        expected = ["–", "–"] if pd.isna(speed) else [f"{speed:,.0f}", f"{100 * mfu:.0f}%"]  # noqa: RUF001
-        assert row[9:] == expected, name_of(row)
+            records = records_of(folder, name_of(row))
+            assert records, name_of(row)
+            mean = pd.Series([record["metrics"][task][metric] for record in records]).mean()
+            assert row[at - 1] == f"{mean:.4f}", name_of(row)
+        if records[0]["kind"] == "reference":
+            assert row[9:] == ["–", "–"], name_of(row)  # noqa: RUF001
+            continue
+        speed, mfu = (
+            pd.Series([record["training"][name] for record in records]).median()
+            for name in ("train_samples_per_second", "mfu_train")
+        )
+        assert row[9:] == [f"{speed:,.0f}", f"{100 * mfu:.0f}%"], name_of(row)
+
+
+SPEEDS = {
+    "share of the peak, and milliseconds beside the floor": ("profile-table1", 512, 4),
+    "xDeepFM and DHEN stay farthest from the peak": ("profile-2048", 2048, 1),
+}
+
+
+@pytest.mark.parametrize("words", SPEEDS)
+def test_a_table_s_speeds_are_those_that_the_profile_holds(words):
+    folder, batch, width = SPEEDS[words]
+    profile = json.loads((FOLDERS / folder / "profile.json").read_text(encoding="utf-8"))
+    dense = [r for r in profile["records"] if (r["part"], r["batch_size"]) == ("dense", batch)]
+    rows = rows_of(Table(KEPT, words, {}))
+    assert len(rows) >= 5
+    for row in rows:
+        for mode, at in (("inference", 1), ("train", 1 + width)):
+            [record] = [r for r in dense if (r["architecture"], r["mode"]) == (row[0], mode)]
+            cells = [f"{100 * record['mfu']:.0f}%"]
+            cells += [f"{record[name]:.2f}" for name in ("latency_ms_p50", "floor_ms", "unfused_ms")]
+            assert row[at : at + width] == cells[:width], row[0]
+
+
+def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
+    files = [path for path in FOLDERS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 4_000_000
+    text = KEPT.read_text(encoding="utf-8") + (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in FOLDERS.iterdir():
+        assert f"({path.name})" in text or path == KEPT, path.name
+    pictures = [path for path in files if path.suffix in (".png", ".svg")]
+    assert 3 <= len(pictures) <= 5
+    for path in pictures:
+        assert str(path.relative_to(FOLDERS)) in text

@@ -1,0 +1,73 @@
+"""Draws the reports of all kept results into ``out/measured``: ``python docs/kept_reports.py``.
+
+``reports/measured`` keeps records and profiles; their pages and figures are drawn from them here, and
+``docs/hooks.py`` takes them into the site. A report is drawn anew where its results or the code that draws
+have changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "reports/measured"
+DRAWN = ROOT / "out/measured"
+CODE = (ROOT / "reports", ROOT / "harness/records", ROOT / "harness/evaluation", ROOT / "files")
+PROFILE, STATE = "profile.json", ".state"
+
+
+def main() -> None:
+    """Draw every report that is not up to date, as many at a time as there are cores."""
+    kept = [path for path in sorted(KEPT.iterdir()) if path.is_dir()]
+    for left_over in set(DRAWN.glob("*")) - {DRAWN / path.name for path in kept}:
+        shutil.rmtree(left_over)
+    code = digest([path for folder in CODE for path in folder.rglob("*") if "measured" not in path.parts])
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as workers:
+        for page in workers.map(draw, kept, [DRAWN / path.name for path in kept], [code] * len(kept)):
+            print(page)
+
+
+def draw(kept: Path, drawn: Path, code: str) -> Path:
+    """Draw the report of one kept folder into ``drawn`` unless it is up to date; the path of its page.
+
+    Raises:
+        InputError: the kept records are damaged.
+        RecordError: the kept profile is damaged.
+    """
+    page = drawn / ("profile.md" if (kept / PROFILE).is_file() else "report.md")
+    state = code + digest(list(kept.iterdir()))
+    if page.is_file() and (drawn / STATE).is_file() and (drawn / STATE).read_text(encoding="utf-8") == state:
+        return page
+    sys.path.insert(0, str(ROOT))
+    from harness.records.archive import unpack
+    from reports.render import render
+    from reports.speed import render_profile
+
+    shutil.rmtree(drawn, ignore_errors=True)
+    if (kept / PROFILE).is_file():
+        drawn.mkdir(parents=True)
+        shutil.copyfile(kept / PROFILE, drawn / PROFILE)
+        render_profile(drawn)
+    else:
+        render(unpack(kept, drawn))
+    (drawn / STATE).write_text(state, encoding="utf-8")
+    return page
+
+
+def digest(paths: list[Path]) -> str:
+    """The sha256, in hex, of the files' names and contents; folders and compiled code are passed over."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file() and "__pycache__" not in path.parts:
+            total.update(f"{path.name}\n{path.stat().st_size}\n".encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

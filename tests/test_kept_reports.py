@@ -1,0 +1,133 @@
+"""Pages of kept results are drawn from what git holds, drawn anew where that changed, and are on the site."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+from docs import kept_reports
+from docs.kept_reports import KEPT, digest, draw
+from reports.render import render
+
+PAGE = "| plain MLP | 0.5 |"
+FOLDERS = sorted(path for path in KEPT.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def hooks(tmp_path, monkeypatch):
+    """The site's hooks where one report was drawn."""
+    pytest.importorskip("mkdocs", reason="SKIPPED: the site is not built")
+    spec = importlib.util.spec_from_file_location("hooks", kept_reports.ROOT / "docs/hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "quick/figures").mkdir(parents=True)
+    (tmp_path / "quick/report.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "quick/figures/new.png").write_bytes(b"drawn")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/report.md").write_text(PAGE, encoding="utf-8")
+    monkeypatch.setattr(module, "DRAWN", tmp_path)
+    return module
+
+
+def test_a_report_drawn_from_the_archive_is_the_one_drawn_from_the_run_folder(tmp_path):
+    from harness.records.archive import packed_runs
+
+    kept = KEPT / "table3"
+    (tmp_path / "runs").mkdir()
+    for run in packed_runs(kept):  # the folder as a suite leaves it, made without `unpack`
+        (tmp_path / "runs" / run.folder).mkdir()
+        (tmp_path / "runs" / run.folder / "record.json").write_bytes(run.text.encode())
+    for name in ("suite.json", "comparisons.csv"):
+        shutil.copyfile(kept / name, tmp_path / name)
+    page = draw(kept, tmp_path / "drawn/table3", "code")
+    assert page == tmp_path / "drawn/table3/report.md"
+    assert page.read_bytes() == render(tmp_path).read_bytes()
+    assert (page.parent / "results.csv").read_bytes() == (tmp_path / "results.csv").read_bytes()
+
+
+def test_a_page_is_drawn_anew_where_its_results_or_the_code_changed(tmp_path):
+    kept, drawn = tmp_path / "kept", tmp_path / "drawn"
+    shutil.copytree(KEPT / "profile-table6-small", kept)
+    page = draw(kept, drawn, "code")
+    assert page == drawn / "profile.md"
+    whole = page.read_text(encoding="utf-8")
+    page.write_text("as it was", encoding="utf-8")
+    draw(kept, drawn, "code")
+    assert page.read_text(encoding="utf-8") == "as it was"
+    draw(kept, drawn, "other code")
+    assert page.read_text(encoding="utf-8") == whole
+    profile = (kept / "profile.json").read_text(encoding="utf-8")
+    (kept / "profile.json").write_text(profile.replace("table6-small", "table6-tiny"), encoding="utf-8")
+    draw(kept, drawn, "other code")
+    assert "table6-tiny" in page.read_text(encoding="utf-8")
+
+
+def test_the_state_of_files_is_that_of_names_and_contents(tmp_path):
+    (tmp_path / "a").write_text("1", encoding="utf-8")
+    (tmp_path / "b").write_text("2", encoding="utf-8")
+    before = digest([tmp_path / "b", tmp_path / "a", tmp_path])
+    os.utime(tmp_path / "a", (0, 0))
+    assert digest([tmp_path / "a", tmp_path / "b"]) == before
+    (tmp_path / "a").write_text("2", encoding="utf-8")
+    (tmp_path / "b").write_text("1", encoding="utf-8")
+    assert digest([tmp_path / "a", tmp_path / "b"]) != before
+
+
+def test_every_kept_folder_is_one_that_a_page_can_be_drawn_from():
+    assert len(FOLDERS) > 30
+    for folder in FOLDERS:
+        assert (folder / "profile.json").is_file() != (folder / "records.parquet").is_file(), folder.name
+
+
+def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
+    from mkdocs.config import load_config
+    from mkdocs.structure.files import Files
+
+    pytest.importorskip("material", reason="SKIPPED: the site is not built")
+    config = hooks.on_config(load_config(str(kept_reports.ROOT / "mkdocs.yml")))
+    [look_up] = [section["Look up"] for section in config.nav if "Look up" in section]
+    assert {
+        "Measured": ["reports/measured/README.md", {"quick": "reports/measured/quick/report.md"}],
+    } in look_up
+    monkeypatch.setattr(config.plugins, "_current_plugin", "hooks", raising=False)  # as a build sets it
+    names = {file.src_uri for file in hooks.on_files(Files([]), config)}
+    assert {
+        *("README.md", "reports/measured/README.md", "reports/measured/quick/report.md"),
+        *(
+            "reports/measured/quick/figures/new.png",
+            "reports/measured/quick/figures/differences-shortvideo.png",
+        ),
+    } <= names
+    assert not any("gone" in name for name in names)
+
+
+class Site:
+    """The one thing that a page's links are looked up in."""
+
+    def get_file_from_path(self, path: str) -> str | None:
+        on_site = ("reports/measured/README.md", "reports/measured/quick/report.md", "README.md")
+        return path if path in on_site else None
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("[q](quick)", "[q](quick/report.md)"),
+        ("[q](quick/)", "[q](quick/report.md)"),
+        ("[t](table1)", "t"),  # its page is not drawn
+        ("[p](paper-scale.txt)", "p"),
+        ("[r](../../README.md#a)", "[r](../../README.md#a)"),
+        ("[x](absent)", "[x](absent)"),  # mkdocs complains of it
+        ("![d](quick/figures/a.png)", "![d](quick/figures/a.png)"),
+        ("```\n[q](quick)\n```", "```\n[q](quick)\n```"),
+    ],
+)
+def test_a_link_to_a_kept_folder_leads_to_its_page_on_the_site(hooks, link, expected):
+    class Page:
+        class file:  # noqa: N801
+            src_uri = "reports/measured/README.md"
+
+    assert hooks.on_page_markdown(link, Page, None, Site()) == expected
