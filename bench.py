@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from datasets.describe import Description
     from datasets.prepared import PreparedDataset
+    from harness.records.store import StoredRuns
     from suites.suite import Suite
 
 ROOT = Path(__file__).resolve().parent
@@ -44,19 +45,21 @@ class Results:
     Args:
         out: a folder that `run` wrote.
         failed: how many of the runs that were just asked for failed.
+        stored: the folder's records, where they were read before.
     """
 
-    def __init__(self, out: Place, failed: int = 0) -> None:
+    def __init__(self, out: Place, failed: int = 0, stored: StoredRuns | None = None) -> None:
         self.out = Path(out)
         self.failed = failed
+        if stored is not None:
+            self._stored = stored
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a run and task, with the columns of ``results.csv``."""
-        from reports.records import load_records
         from reports.results import results_frame
 
-        return results_frame(load_records(self.out))
+        return results_frame(self._stored.records)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -94,10 +97,15 @@ class Results:
 
     @cached_property
     def _sections(self) -> list:
-        from reports.records import load_records
         from reports.sections import load_sections
 
-        return load_sections(load_records(self.out), self.out)
+        return load_sections(self._stored)
+
+    @cached_property
+    def _stored(self) -> StoredRuns:
+        from harness.records.store import read_runs
+
+        return read_runs(self.out)
 
 
 def run(
@@ -128,11 +136,10 @@ def run(
 
 
 def open_results(out: Place) -> Results:
-    """The results in a folder that `run` wrote. RecordError if it holds no finished run."""
-    from reports.records import load_records
+    """The results in a folder that `run` wrote. InputError if it holds no finished run."""
+    from harness.records.store import read_runs
 
-    load_records(Path(out))
-    return Results(out)
+    return Results(out, stored=read_runs(Path(out)))
 
 
 def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, set: Settings = ()) -> Suite:
@@ -202,22 +209,19 @@ def carry_out(
     records = run_suite(suite, options, watcher)
     if is_first_process():
         report(out)
-    return Results(out, failed=sum(record["status"] == "failed" for record in records))
+    return Results(out, failed=sum(record.status == "failed" for record in records))
 
 
 def report(out: Place) -> Results:
     """Compare the finished runs of a folder and redraw its tables, figures and report pages."""
-    from harness.evaluation.comparisons import write_comparisons
-    from harness.evaluation.tiers import write_tiers
-    from reports.records import load_records
+    from harness.evaluation.inference import write_inference
+    from harness.records.store import read_runs
     from reports.render import render
 
-    out = Path(out)
-    load_records(out)  # refuses a damaged or missing record by name, before runs are compared
-    write_comparisons(out)
-    write_tiers(out)
-    render(out)
-    return Results(out)
+    stored = read_runs(Path(out))
+    write_inference(stored)
+    render(stored.out, stored)
+    return Results(out, stored=stored)
 
 
 def tune(

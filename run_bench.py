@@ -472,9 +472,8 @@ def _report_speeds(out: Path) -> None:
 def _report_what_is_finished(out: Path) -> None:
     """The report after an interruption, which it must not hide: before the first record there is none."""
     from files.errors import InputError
-    from reports.records import RecordError
 
-    with contextlib.suppress(InputError, RecordError):
+    with contextlib.suppress(InputError):
         if bench.is_first_process():
             _report(out)
 
@@ -527,10 +526,9 @@ def _explain(error: Exception) -> int:
     """Print one sentence for an error and give the exit code."""
     from datasets.prepare.folder import is_full_disk
     from files.errors import InputError, UnfinishedError
-    from reports.records import RecordError
 
     code = 1
-    if isinstance(error, InputError | RecordError):
+    if isinstance(error, InputError):
         message = str(error)
         code = 1 if is_full_disk(error) else 2
     elif is_full_disk(error):

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from harness.records.contestant import label
 from reports.cells import interval
 from reports.comparisons import not_filled
 from reports.figures import METRICS, PAPER_MARK, POINTS, drawn_name
-from reports.records import label
 from reports.style import INK, canvas, hover, look, styled
 
 

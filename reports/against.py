@@ -7,15 +7,15 @@ from itertools import combinations
 
 import pandas as pd
 
+from harness.records.contestant import label
 from reports.beside import DIFFERS, SIGNS, paper_row, paper_table
 from reports.cells import fixed, is_missing, signed
 from reports.frames import active_experts_frame
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
-from reports.records import label
 from reports.sections import Section
 from reports.summary import METRICS
-from reports.tables import POINTS
+from reports.tables import POINTS, rows_of_metric
 
 MOST_NAMES = 8  # an order of more models than this is counted, not told
 
@@ -29,50 +29,49 @@ def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: 
     printed = paper_table(section, paper)
     if printed is None:
         return []
-    said = []
+    sentences = []
     for task, numbers in tables.items():
         for metric in METRICS:
             if column := printed.column(task, metric):
-                said += _signs_sentence(section, metric, numbers, f"{task}, {metric.upper()}")
-                both = _in_both(section, numbers, metric, column, printed)
-                said += [f"{task}, {metric.upper()}: {_order_sentence(both)}"] if len(both) > 1 else []
-    return said + _active_ratio_sentences(section, printed)
+                title, rows = f"{task}, {metric.upper()}", rows_of_metric(numbers, metric)
+                sentences += _signs_sentence(section, rows, title)
+                both = _in_both(section, rows, column, printed)
+                sentences += [f"{title}: {_order_sentence(both)}"] if len(both) > 1 else []
+    return sentences + _active_ratio_sentences(section, printed)
 
 
-def _signs_sentence(section: Section, metric: str, numbers: pd.DataFrame, title: str) -> list[str]:
+def _signs_sentence(section: Section, rows: list[dict], title: str) -> list[str]:
     """How many signs of differences to the base agree with the paper's, and which differ."""
-    rows = [row for row in numbers.to_dict("records") if not is_missing(row[f"{metric}_sign"])]
-    if not rows or section.base is None:
+    signed_rows = [row for row in rows if not is_missing(row["sign"])]
+    if not signed_rows or section.base is None:
         return []
     counts = []
     for word in SIGNS:
-        mine = [_signed_name(row, metric, word) for row in rows if row[f"{metric}_sign"] == word]
-        counts.append(f"{word} {len(mine)}" + (f" ({', '.join(mine)})" if mine else ""))
+        names = [_signed_name(row, word) for row in signed_rows if row["sign"] == word]
+        counts.append(f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else ""))
     return [
         f"{title}: sign of the difference to {section.base.label} against the paper's in "
-        f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}: {'; '.join(counts)}."
+        f"{len(signed_rows)} {'row' if len(signed_rows) == 1 else 'rows'}: {'; '.join(counts)}."
     ]
 
 
-def _signed_name(row: dict, metric: str, word: str) -> str:
+def _signed_name(row: dict, word: str) -> str:
     name = label(row["architecture"], row["variant"])
     if word != DIFFERS:
         return name
-    here, there = signed(POINTS * row[f"{metric}_diff"], 2), signed(row[f"{metric}_paper"], 2)
+    here, there = signed(POINTS * row["diff"], 2), signed(row["paper"], 2)
     return f"{name}: {here} here, {there} in the paper"
 
 
-def _in_both(
-    section: Section, numbers: pd.DataFrame, metric: str, column: str, printed: PaperTable
-) -> list[dict]:
+def _in_both(section: Section, rows: list[dict], column: str, printed: PaperTable) -> list[dict]:
     """Contestants measured here that the paper's column has too: name, our mean, its gain."""
     both = []
-    rows = numbers[numbers["kind"] == "model"].to_dict("records")
-    for contestant, row in zip(section.contestants, rows, strict=True):
+    models = [row for row in rows if row["kind"] == "model"]
+    for contestant, row in zip(section.contestants, models, strict=True):
         beside = paper_row(printed, contestant)
-        if beside and (beside.base or column in beside.numbers) and not is_missing(row[metric]):
+        if beside and (beside.base or column in beside.numbers) and not is_missing(row["mean"]):
             gain = 0.0 if beside.base else beside.numbers[column]
-            both.append({"name": contestant.label, "ours": row[metric], "paper": gain})
+            both.append({"name": contestant.label, "ours": row["mean"], "paper": gain})
     return both
 
 
@@ -97,17 +96,17 @@ def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:
             layers[int(row.numbers["layer"])].append(row.numbers["active_ratio"])
     if not layers:
         return []
-    said = [f"Active ratio by token when training ends, in the paper: {_spread_of_layers(layers)}."]
+    sentences = [f"Active ratio by token when training ends, in the paper: {_spread_of_layers(layers)}."]
     experts = active_experts_frame(section.records)
     for contestant in section.contestants:
-        mine = experts[
+        shares = experts[
             (experts["architecture"] == contestant.architecture) & (experts["variant"] == contestant.variant)
         ]
-        if not mine.empty:
-            tokens = mine.groupby(["layer", "token"], as_index=False)["share"].mean()
+        if not shares.empty:
+            tokens = shares.groupby(["layer", "token"], as_index=False)["share"].mean()
             ours = {n: tokens.loc[tokens["layer"] == n, "share"].tolist() for n in set(tokens["layer"])}
-            said.append(f"{contestant.label}, on the test split: {_spread_of_layers(ours)}.")
-    return said
+            sentences.append(f"{contestant.label}, on the test split: {_spread_of_layers(ours)}.")
+    return sentences
 
 
 def _spread_of_layers(layers: dict[int, list[float]]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.records.contestant import Contestant, parts_of_name
 from reports.cells import fixed, is_missing, params, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Row as PaperRow
 from reports.paper import Table as PaperTable
-from reports.records import Contestant
 from reports.sections import Section
-from reports.variants import series
 
 SIGNS = AGREES, DIFFERS, NOT_RESOLVED, UNTESTED = "agrees", "differs", "not resolved", "untested"
 
@@ -25,8 +24,7 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
     """The paper's row for a contestant; the default variant has the row of the plain architecture."""
     if printed is None:
         return None
-    plain = contestant.label == contestant.architecture
-    return printed.row(contestant.architecture, "" if plain else contestant.variant)
+    return printed.row(contestant.architecture, "" if contestant.is_plain else contestant.variant)
 
 
 def stands_on_its_base(section: Section, printed: PaperTable | None) -> bool:
@@ -99,7 +97,7 @@ def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
 def active_ratio_curves(paper: Paper) -> pd.DataFrame:
     """The paper's Figure 3 as curves: name, series (as our variants'; empty for a flat line), ratio, auc."""
     rows = [
-        (row.name.rpartition(", ")[0] or row.name, series(row.variant)[0], row.numbers)
+        (row.name.rpartition(", ")[0] or row.name, parts_of_name(row.variant)[0], row.numbers)
         for row in paper.tables["figure3"].rows
     ]
     return pd.DataFrame(

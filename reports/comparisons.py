@@ -7,21 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from files.errors import InputError
 from files.plain_text import csv_value, visible
-from reports.records import RecordError
+from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
+from harness.evaluation.tiers import METRIC_COLUMNS
+from harness.evaluation.verdict import WITHHELD
 
-COMPARISON_COLUMNS = [
-    *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
-    *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
-    *("low", "high", "resolved"),
-]
-TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]  # older files lack them, and show nothing for them
 TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
-WITHHELD = "no verdict"  # in place of yes or no in "resolved", where the data leak
-TIER_METRIC_COLUMNS = [
-    *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
-    *("auc", "uauc", "users", "rows", "one_class_users"),
-]
 
 
 def not_filled(comparisons: pd.DataFrame) -> str:
@@ -35,36 +27,36 @@ def load_comparisons(out: Path) -> pd.DataFrame:
     ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
-        RecordError: the file cannot be read or lacks a column.
+        InputError: the file cannot be read or lacks a column.
     """
-    return _load(out / "comparisons.csv", COMPARISON_COLUMNS)
+    return _load(out / "comparisons.csv", INTERVAL_COLUMNS)
 
 
 def load_variants(out: Path) -> pd.DataFrame:
     """``OUT/variants.csv``: variants' differences to their own architecture's plain row, the ``base``.
 
     Raises:
-        RecordError: as ``load_comparisons``.
+        InputError: as ``load_comparisons``.
     """
-    return _load(out / "variants.csv", COMPARISON_COLUMNS)
+    return _load(out / "variants.csv", INTERVAL_COLUMNS)
 
 
 def load_tiers(out: Path) -> pd.DataFrame:
     """``OUT/tiers.csv``: the same within each user-activity tier, named in ``tier``, and between two of them.
 
     Raises:
-        RecordError: as ``load_comparisons``.
+        InputError: as ``load_comparisons``.
     """
-    return _load(out / "tiers.csv", [*COMPARISON_COLUMNS, "tier"])
+    return _load(out / "tiers.csv", [*INTERVAL_COLUMNS, "tier"])
 
 
 def load_tier_metrics(out: Path) -> pd.DataFrame:
     """``OUT/tier_metrics.csv``: one row a run, task and tier.
 
     Raises:
-        RecordError: as ``load_comparisons``.
+        InputError: as ``load_comparisons``.
     """
-    return _load(out / "tier_metrics.csv", TIER_METRIC_COLUMNS)
+    return _load(out / "tier_metrics.csv", METRIC_COLUMNS)
 
 
 def _load(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -75,12 +67,12 @@ def _load(path: Path, columns: list[str]) -> pd.DataFrame:
         # A variant called 64 or None is text, and is not missing.
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read as a table ({error}); {mend}") from None
+        raise InputError(f"{path}: cannot be read as a table ({error}); {mend}") from None
     for name in frame.columns.intersection(list(TEXTS)):
         frame[name] = frame[name].map(lambda cell: visible(csv_value(cell)), na_action="ignore")
     for name in columns:
         if name not in frame:
-            raise RecordError(f"{path}: lacks the column {name!r}; {mend}")
+            raise InputError(f"{path}: lacks the column {name!r}; {mend}")
     frame["variant"] = frame["variant"].fillna("")
     if "resolved" in columns:
         frame = frame.assign(**{name: math.nan for name in TEST_COLUMNS if name not in frame})

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from harness.records.record import Record
+from harness.records.store import StoredRuns
 from reports import summary
 from reports.against import against_the_paper
 from reports.beside import printed_table
@@ -17,7 +18,6 @@ from reports.markup import Table
 from reports.ordering import ordering_tables, ordering_words
 from reports.paper import Paper, load_paper
 from reports.readings import reading_tables
-from reports.records import Record, load_records
 from reports.scaling_page import scaling_tables, scaling_words
 from reports.section_figures import section_figures
 from reports.sections import Section, load_sections
@@ -76,14 +76,12 @@ NOT_THE_PAPERS_DATA = (
 WHAT_TO_KEEP_IN_MIND = "What to keep in mind, and what cannot be concluded"
 
 
-def gather(out: Path) -> Contents:
-    """The contents of the report on ``out``.
+def gather(stored: StoredRuns) -> Contents:
+    """The contents of the report on a folder of runs.
 
-    Raises:
-        RecordError: there are no records, or a file is damaged; the message names it and the mend.
+    Raises InputError where a file of comparisons is damaged; the message names it and the mend.
     """
-    records = load_records(out)
-    sections = load_sections(records, out)
+    sections = load_sections(stored)
     paper = load_paper()
     suites = [section.suite for section in sections]
     keys = dict.fromkeys(suite.paper_table for suite in suites)
@@ -94,7 +92,7 @@ def gather(out: Path) -> Contents:
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
         parts=[_part(section, paper) for section in sections],
         printed=[printed_table(key, paper) for key in keys if key in paper.tables],
-        records=records,
+        records=stored.records,
     )
 
 
@@ -110,12 +108,12 @@ def _part(section: Section, paper: Paper) -> Part:
         section=section,
         title=f"{section.dataset} ({section.suite.name})",
         in_short=summary.in_short(section, numbers),
-        overview=_said(
+        overview=_not_empty(
             Words("What was compared", summary.compared(section)),
             Words("What was found", summary.found(section, numbers)),
             Words(WHAT_TO_KEEP_IN_MIND, summary.cautions(section, numbers)),
         ),
-        more=_said(
+        more=_not_empty(
             *([] if section.no_verdict else verdicts),
             Words("Failed runs", summary.failures(section)),
         ),
@@ -125,8 +123,8 @@ def _part(section: Section, paper: Paper) -> Part:
     )
 
 
-def _said(*words: Words) -> list[Words]:
-    return [of_title for of_title in words if of_title.bullets]
+def _not_empty(*words: Words) -> list[Words]:
+    return [part for part in words if part.bullets]
 
 
 def _tables(section: Section, paper: Paper) -> list[Table]:

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from harness.records.contestant import label
 from reports.cells import short, short_tick
 from reports.figures import METRICS, contestants, drawn_name, legend_beside, legend_height, rows_of
-from reports.records import label
 from reports.style import BAND, FAINT, INK, SMALL_INK, canvas, hover, look, styled
 
 BUDGET_BAND = 0.03

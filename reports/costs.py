@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from harness.records.contestant import Contestant, label
+from harness.records.record import Record
 from reports.beside import paper_note, paper_row, paper_table
 from reports.cells import MISSING, Shown, fixed, grouped, is_missing, params, percent, short, signed
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
-from reports.records import Contestant, Record, label
 from reports.results import COSTS
 from reports.sections import Section
 
@@ -81,16 +82,16 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
     numbers = pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
     has_budget = any(run.budget for run in section.records)
     is_base = [contestant == section.base for contestant in section.contestants]
-    for name, of in (("params_vs_base", "dense_params"), ("flops_vs_base", "flops_per_sample")):
-        base = numbers.loc[is_base, of].dropna()
+    for name, cost in (("params_vs_base", "dense_params"), ("flops_vs_base", "flops_per_sample")):
+        base = numbers.loc[is_base, cost].dropna()
         known = not has_budget and not base.empty
-        numbers[name] = numbers[of].astype(float) / base.iloc[0] - 1 if known else math.nan
+        numbers[name] = numbers[cost].astype(float) / base.iloc[0] - 1 if known else math.nan
     return numbers
 
 
 def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | None) -> dict[str, object]:
     runs = section.runs_of(contestant)
-    ended = section.finished(contestant)
+    ended = section.finished_runs_of(contestant)
     beside = paper_row(printed, contestant)
     costs = [run.cost for run in ended or runs if run.cost]
     row: dict[str, object] = {"architecture": contestant.architecture, "variant": contestant.variant}

@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.records.contestant import label
 from reports.cells import grouped, short_tick
 from reports.direct_labels import name_ends, names_fit
 from reports.figures import METRICS, contestants, legend_beside, legend_height, rows_of
-from reports.records import label
 from reports.style import canvas, hover_line, look, styled
 
 

@@ -15,9 +15,10 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.records.contestant import label
+from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
 from reports.figures import contestants, drawn_name, rows_of
-from reports.records import DEAD_SHARE, label
 from reports.style import INK, SMALL_INK, canvas, hover, hover_line, look, styled
 
 PANELS_PER_ROW = 8

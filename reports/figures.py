@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.evaluation.verdict import WITHHELD
+from harness.records.contestant import label
 from reports.cells import grouped, interval
-from reports.comparisons import WITHHELD
-from reports.records import label
 from reports.style import INK, PAPER_COLOR, canvas, hover, look, styled
 
 POINTS = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reports.records import Record
+from harness.records.record import Record
 
 
 def loss_frame(records: list[Record]) -> pd.DataFrame:

@@ -15,18 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.evaluation.intervals import mean_interval
+from harness.records.contestant import is_plain, label
 from reports.figures import contestants
-from reports.records import label
 from reports.style import PAPER_COLOR, SMALL_INK, canvas, hover_point, look, styled
-from reports.tables import mean_interval
-from reports.variants import is_plain, series
 
 
 def series_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose variant names a ratio, with columns ``series`` and ``ratio`` (a Fraction) added."""
-    named = [series(variant) for variant in results["variant"].fillna("").astype(str)]
-    columns = pd.DataFrame(named, columns=["series", "ratio"], index=results.index, dtype=object)
-    return results.join(columns)[columns["ratio"].notna()]
+    """The rows of ``results.csv`` that stand for an active ratio, which becomes a Fraction."""
+    rows = results[results["ratio"].notna()]
+    return rows.assign(ratio=pd.Series([Fraction(r) for r in rows["ratio"]], rows.index, dtype=object))
 
 
 @styled

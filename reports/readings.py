@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from harness.evaluation.quality import difference
+from harness.records.contestant import Contestant
 from reports.cells import settings
 from reports.markup import Table
-from reports.records import Contestant
 from reports.sections import Section
-from reports.tables import NO_DIFFERENCE, difference, difference_cell
+from reports.tables import NO_DIFFERENCE, difference_cell
 
 METRICS = ("auc", "uauc")
 
@@ -16,13 +17,13 @@ def reading_tables(section: Section) -> list[Table]:
     if section.variants.empty:
         return []
     pairs = section.variants[["architecture", "variant"]].drop_duplicates().itertuples(index=False)
-    variants = [Contestant(architecture=pair.architecture, variant=pair.variant) for pair in pairs]
+    variants = [Contestant(str(pair.architecture), str(pair.variant)) for pair in pairs]
     words = f'; "higher" and "lower" are resolved, else {NO_DIFFERENCE}'
     words = "" if section.no_verdict else words
     cells = [_differences(section, variant) for variant in variants]
     rows = [
-        [variant.label, _changed(section, variant), *map(_cell, of_variant)]
-        for variant, of_variant in zip(variants, cells, strict=True)
+        [variant.label, _changed(section, variant), *map(difference_cell, differences)]
+        for variant, differences in zip(variants, cells, strict=True)
     ]
     return [
         Table(
@@ -44,21 +45,16 @@ def _columns(section: Section) -> list[tuple[str, str]]:
     return [(task, metric) for task in section.tasks for metric in METRICS]
 
 
-def _differences(section: Section, variant: Contestant) -> list[tuple[str, dict]]:
+def _differences(section: Section, variant: Contestant) -> list[dict]:
     return [
-        (metric, {"is_base": False} | difference(section.variants, task, metric, variant))
+        {"is_base": False} | difference(section.variants, task, metric, variant)
         for task, metric in _columns(section)
     ]
 
 
-def _cell(of_metric: tuple[str, dict]) -> str:
-    metric, row = of_metric
-    return difference_cell(row, metric)
-
-
 def _changed(section: Section, variant: Contestant) -> str:
     """The config's fields that differ from the plain row's."""
-    plain = _config(section, Contestant(architecture=variant.architecture))
+    plain = _config(section, Contestant(variant.architecture))
     own = _config(section, variant)
     return settings({name: value for name, value in own.items() if value != plain.get(name)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.records.store import StoredRuns, read_runs
 from reports import summary
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
 from reports.drawings import markdown_drawing, write_drawing
@@ -13,16 +14,17 @@ from reports.page.build import write_pages
 from reports.results import results_frame, write_results
 
 
-def render(out: Path) -> Path:
+def render(out: Path, stored: StoredRuns | None = None) -> Path:
     """Write ``results.csv``, ``results.parquet``, ``tables/``, ``figures/``, ``report.md`` and ``report/``.
 
     Everything is drawn from ``out/runs/*/record.json``, ``suite.json`` and ``comparisons.csv``; the same
-    records give the same files. Returns the path of ``report.md``.
+    records give the same files. ``stored`` are the records where they were read before. Returns the path of
+    ``report.md``.
 
     Raises:
-        RecordError: there are no records, or a file is damaged; the message names it and the mend.
+        InputError: there are no records, or a file is damaged; the message names it and the mend.
     """
-    contents = gather(out)
+    contents = gather(stored or read_runs(out))
     write_results(results_frame(contents.records), out)
     for part in contents.parts:
         for name, drawing in part.figures.items():

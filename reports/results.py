@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.records.record import Record
 from reports.files import replacing, write_csv
-from reports.records import Record
 
 _TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
 
@@ -57,6 +57,9 @@ COLUMNS: dict[str, str] = {
     "num_tokens": _COUNT,
     "tokenizer": _TEXT,
     "train_flops_per_sample": _COUNT,
+    "series": _TEXT,
+    "size": _TEXT,
+    "ratio": _TEXT,
 }
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
 COSTS = (
@@ -104,7 +107,6 @@ def _row(record: Record, task: str) -> dict[str, Any]:
         for name in (
             "suite",
             "architecture",
-            "variant",
             "dataset",
             "seed",
             "status",
@@ -112,7 +114,9 @@ def _row(record: Record, task: str) -> dict[str, Any]:
             "started_at",
         )
     }
-    row["task"] = task or None
+    who = record.contestant
+    row |= {"variant": who.variant, "task": task or None, "series": who.series, "size": who.size}
+    row["ratio"] = None if who.ratio is None else str(who.ratio)
     if record.status == "finished" and task in record.metrics:
         row |= {name: getattr(record.metrics[task], name) for name in METRICS}
     if record.cost:

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from harness.records.contestant import label
 from reports.cells import short, short_tick
 from reports.cost_figures import front_line, pareto_front
 from reports.direct_labels import name_ends, names_fit
 from reports.figures import contestants, drawn_name, rows_of
-from reports.records import label
 from reports.style import canvas, hover_point, look, styled
 from reports.tables import POINTS
 
@@ -35,8 +35,8 @@ def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     """AUC and UAUC of one task against parameters and FLOPs: means, intervals, lines of points a decade.
 
     Args:
-        means: rows of one task of :func:`reports.scaling.size_means`.
-        fits: rows of the same task of :func:`reports.scaling.scaling_fits`.
+        means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
+        fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
     """
     metrics = list(dict.fromkeys(means["metric"]))
     models = contestants(means)
@@ -73,7 +73,7 @@ def size_front(means: pd.DataFrame) -> Figure:
     The front joins the sizes whose mean no row of lower or equal cost reaches, resolved or not.
 
     Args:
-        means: rows of one task of :func:`reports.scaling.size_means`.
+        means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
     """
     metrics, models = list(dict.fromkeys(means["metric"])), contestants(means)
     figure, panels = canvas(len(metrics), len(PANELS), 4.6, HEIGHT, sharex="col")
@@ -108,8 +108,8 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     """The paper's digitised Figure 2, with the same lines: gains over its DLRM-MLP, on its own data.
 
     Args:
-        points: :func:`reports.scaling.paper_points`.
-        slopes: :func:`reports.scaling.paper_slopes`.
+        points: :func:`reports.paper_scaling.paper_points`.
+        slopes: :func:`reports.paper_scaling.paper_slopes`.
     """
     points, slopes = points.assign(variant=""), slopes.assign(variant="")
     models = contestants(points)

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import pandas as pd
 
+from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
+from harness.records.contestant import label
 from reports.beside import paper_table
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
 from reports.markup import Table
 from reports.paper import Paper
-from reports.records import label
-from reports.scaling import AXES, paper_slopes, scaling_fits, sized_runs
+from reports.paper_scaling import paper_slopes
 from reports.sections import Section, slug
 from reports.tables import NO_DIFFERENCE
 
@@ -32,9 +33,15 @@ def _notes(steeper: str) -> list[str]:
     ]
 
 
+def runs_by_size(section: Section) -> pd.DataFrame:
+    """:func:`sized_runs` of a section; empty where its suite wants no analysis of scaling."""
+    wanted = section.suite.wants("scaling")
+    return sized_runs(section.contestants if wanted else [], section.records)
+
+
 def scaling_tables(section: Section, paper: Paper) -> list[Table]:
     """Slopes by task and metric, the steepest over FLOPs first; none without three sizes of a model."""
-    fits = scaling_fits(sized_runs(section))
+    fits = scaling_fits(runs_by_size(section))
     return [
         _table(section, str(task), str(metric), rows, paper)
         for (task, metric), rows in fits.groupby(["task", "metric"], sort=False)
@@ -108,7 +115,7 @@ def _steeper(row: dict) -> str:
 def _paper_column(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.Series:
     """The paper's slope of each row of points, where the suite stands beside its Figure 2."""
     printed = paper_table(section, paper)
-    if section.suite.paper_table != "figure2" or printed is None or not printed.column(task, metric):
+    if not section.suite.wants("scaling") or printed is None or not printed.column(task, metric):
         return pd.Series(math.nan, fits.index)
     slopes = {
         (row["axis"], row["architecture"]): row["slope"] for row in paper_slopes(paper).to_dict("records")
@@ -127,19 +134,19 @@ def _paper_column(section: Section, task: str, metric: str, fits: pd.DataFrame, 
 
 def scaling_words(section: Section, paper: Paper) -> list[str]:
     """The slopes ranked, which neighbours are resolved, the paper's slopes, and what this cannot show."""
-    runs = sized_runs(section)
+    runs = runs_by_size(section)
     fits = scaling_fits(runs)
     if fits.empty:
         return []
-    said = []
+    sentences = []
     for (task, metric), rows in fits.groupby(["task", "metric"], sort=False):
         for axis, unit in AXES.items():
-            said.append(f"{task}, {str(metric).upper()}, {_ranking(_ranked(rows, axis), unit)}")
+            sentences.append(f"{task}, {str(metric).upper()}, {_ranking(_ranked(rows, axis), unit)}")
         numbers = rows.assign(paper_slope=_paper_column(section, str(task), str(metric), rows, paper))
-        said += _beside_the_paper(_ranked(numbers, "dense_params"))
+        sentences += _beside_the_paper(_ranked(numbers, "dense_params"))
     sizes = [short(runs["flops_per_sample"].agg(end)) for end in ("min", "max")]
     return [
-        *said,
+        *sentences,
         f"This shows how fast quality grew from {sizes[0]} to {sizes[1]} FLOPs a sample with these data and "
         "this recipe. It cannot show where growth ends, nor that the order holds at the paper's sizes, which "
         "are hundreds of times larger; a recipe that suits some sizes better bends the lines.",
@@ -148,11 +155,11 @@ def scaling_words(section: Section, paper: Paper) -> list[str]:
 
 def _ranking(rows: list[dict], unit: str) -> str:
     order = ", ".join(f"{_name(row)} {signed(row['slope'], 2)}" for row in rows)
-    said = f"points a decade of {unit}, steepest first: {order}"
+    ranking = f"points a decade of {unit}, steepest first: {order}"
     if len(rows) < 2:
-        return f"{said}."
+        return f"{ranking}."
     steps = [f"{_name(row)} over {_name(after)}" for row, after in pairwise(rows) if _steeper(row) == "yes"]
-    return f"{said}. Resolved between neighbours: {', '.join(steps) or 'none'}."
+    return f"{ranking}. Resolved between neighbours: {', '.join(steps) or 'none'}."
 
 
 def _beside_the_paper(rows: list[dict]) -> list[str]:

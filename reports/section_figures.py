@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.evaluation.scaling import scaling_fits, size_means
+from harness.records.contestant import label, parts_of_name
 from reports.ablation_figures import ablation_waterfall
 from reports.beside import active_ratio_curves, paper_row, paper_table
 from reports.cost_figures import quality_against_cost
@@ -13,15 +15,14 @@ from reports.expert_figures import active_heat_map, active_over_training, expert
 from reports.figures import contestants, forest, rows_among, rows_of
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
 from reports.paper import Paper
+from reports.paper_scaling import paper_points, paper_slopes
 from reports.ratio_figures import quality_against_active_ratio, series_rows
-from reports.records import label
 from reports.results import results_frame
-from reports.scaling import paper_points, paper_slopes, scaling_fits, size_means, sized_runs
 from reports.scaling_figures import paper_scaling, quality_against_size, size_front
+from reports.scaling_page import runs_by_size
 from reports.sections import Section, slug
 from reports.summary import METRICS
 from reports.tier_figures import lift_by_tier
-from reports.variants import series, sized
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
@@ -52,13 +53,13 @@ def _quality_figures(section: Section, paper: Paper) -> Figures:
         of_models = _in_suite_order(of_models, section)
         caption = "Lift by user-activity tier, 95% intervals over users and seeds"
         figures[f"tiers-{section.name}"] = Drawing(lift_by_tier(of_models), caption, of_models)
-    if len(set(series_rows(shown)["ratio"])) > 1:
+    if section.suite.wants("active_ratio") and len(set(series_rows(shown)["ratio"])) > 1:
         beside = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
         own = "" if beside is None else "; beside it the paper's Figure 3, which is of its own data and sizes"
         caption = f"Quality against the active ratio, 95% intervals over seeds{own}"
         drawn = quality_against_active_ratio(shown, beside)
         figures[f"active-ratio-{section.name}"] = Drawing(drawn, caption, shown)
-    if shown["flops_per_sample"].notna().any() and sized_runs(section).empty:
+    if shown["flops_per_sample"].notna().any() and runs_by_size(section).empty:
         caption = "Quality against forward FLOPs per sample"
         figures[f"quality-cost-{section.name}"] = Drawing(quality_against_cost(shown), caption, shown)
     return figures
@@ -68,17 +69,18 @@ def takes_one_model_apart(section: Section) -> bool:
     """Whether the rows are changes to the base, at no common budget: no series of ratios and no sizes."""
     changes = [contestant for contestant in section.contestants if contestant != section.base]
     return (
-        section.base is not None
+        section.suite.wants("ablations")
+        and section.base is not None
         and len(changes) > 1
         and all(c.architecture == section.base.architecture for c in changes)
-        and not any(series(c.variant)[1] or sized(c.variant)[1] for c in changes)
+        and not any(c.ratio or c.size for c in changes)
         and not any(record.budget for record in section.records)
     )
 
 
 def _scaling_figures(section: Section, paper: Paper) -> Figures:
     """Quality against size where a model has three sizes or more, and the paper's own figure of it."""
-    runs = sized_runs(section)
+    runs = runs_by_size(section)
     means, fits = size_means(runs), scaling_fits(runs)
     figures: Figures = {}
     for task in dict.fromkeys(means["task"]):
@@ -118,17 +120,11 @@ def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     models = contestants(curves)
     if len(models) <= MOST_CURVES:
         return curves, ""
-    last = {(architecture, _stem(variant)): (architecture, variant) for architecture, variant in models}
+    last = {(model[0], parts_of_name(model[1])[0]): model for model in models}
     kept = list(last.values())
     hidden = len(models) - len(kept)
     said = f"; of each series only its last row, {hidden} models left out" if hidden else ""
     return rows_among(curves, kept), said
-
-
-def _stem(variant: str) -> str:
-    """The variant without its ratio or size."""
-    stem, size = sized(variant)
-    return stem if size else series(variant)[0]
 
 
 def _expert_figures(section: Section) -> Figures:

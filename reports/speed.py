@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from harness.records.contestant import label
+from harness.records.record import read_json
 from reports import cells
 from reports.beside import printed_table
 from reports.drawings import Drawing, Figures, markdown_drawing, write_drawing
@@ -24,7 +26,6 @@ from reports.markup import (
 )
 from reports.page.speed import SpeedContents, write_speed_page
 from reports.paper import load_paper
-from reports.records import label, read_json
 from reports.speed_figures import latency_against_batch, roofline
 from reports.speed_words import MODES, speed_words
 
@@ -69,7 +70,7 @@ class Profile(BaseModel):
 
 
 def load_profile(out: Path) -> Profile:
-    """``out/profile.json``; RecordError naming the file and the mend if it is not there or damaged."""
+    """``out/profile.json``; InputError naming the file and the mend if it is not there or damaged."""
     mend = "measure again with `run_bench.py profile models`"
     return read_json(out / PROFILE_FILE, Profile, "profile", mend)
 
@@ -97,7 +98,7 @@ def operator_frame(profile: Profile) -> pd.DataFrame:
 def render_profile(out: Path) -> Path:
     """Write ``profile.csv``, ``operators.csv``, ``tables/``, ``figures/``, ``profile.md`` and ``report/``.
 
-    Returns the path of ``profile.md``. Raises RecordError where ``out/profile.json`` is not there or damaged.
+    Returns the path of ``profile.md``. Raises InputError where ``out/profile.json`` is not there or damaged.
     """
     profile = load_profile(out)
     frame, operators = speed_frame(profile), operator_frame(profile)

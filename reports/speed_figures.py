@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator
 
+from harness.records.contestant import label
 from reports.cells import is_missing, percent, short, short_tick
 from reports.direct_labels import name_ends, names_fit
 from reports.figures import contestants, legend_beside, rows_of
-from reports.records import label
 from reports.style import INK, canvas, hover, hover_point, look, styled
 
 HEIGHT = 4.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.records.contestant import label
 from reports.cells import grouped, percent, short
 from reports.figures import contestants, drawn_name
-from reports.records import label
 
 MODES = {"inference": "inference", "train": "a training step"}
 

@@ -23,8 +23,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.records.contestant import is_plain, parts_of_name
 from reports.files import replacing, write_text
-from reports.variants import is_plain, series, sized
 
 INK, FAINT, BAND = "#222222", "#8A8A8A", "#E9E9E9"
 SMALL_INK = "#666666"  # words that step back, still 4.5:1 on white
@@ -102,10 +102,9 @@ def look(architecture: str, variant: str = "") -> Look:
     plain = LOOKS.get(architecture) or _free_look(architecture, "")
     if is_plain(architecture, variant):
         return plain
-    stem, size = sized(variant)
+    stem, size, ratio = parts_of_name(variant)
     if size:
-        return look(architecture, stem)
-    stem, ratio = series(variant)
+        return look(architecture, variant[: -len(size)].rstrip("-"))
     shared = VARIANT_LOOKS.get(stem)
     if shared is None or shared.color == plain.color:
         shared = _free_look(stem, plain.color)

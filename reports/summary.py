@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.records.contestant import Contestant, label
+from harness.records.record import Record
 from reports.cells import fixed, grouped, interval, is_missing, percent, short
-from reports.records import Contestant, Record, label
 from reports.sections import Section
 from reports.significance import HOLM_MARK, holds_after_holm, holm_sentence
-from reports.tables import NO_DIFFERENCE, POINTS, verdict
+from reports.tables import NO_DIFFERENCE, in_points, rows_of_metric, verdict
 
 METRICS = ("auc", "uauc")
 FEW_SEEDS = 5
@@ -58,11 +59,11 @@ def _budget_sentence(section: Section) -> str:
 
 def _no_budget_sentence(section: Section) -> str:
     """That sizes were not matched, and which rows have other widths or depths than the base."""
-    said = "Budget: none; what a row costs follows from its settings and stands in the cost table"
+    no_budget = "Budget: none; what a row costs follows from its settings and stands in the cost table"
     base = section.base
     shared = _sizes(section, base) if base else {}
     if base is None or not shared or any(c.architecture != base.architecture for c in section.contestants):
-        return f"{said}."
+        return f"{no_budget}."
     others = []
     for contestant in section.contestants:
         own = _sizes(section, contestant)
@@ -72,7 +73,7 @@ def _no_budget_sentence(section: Section) -> str:
         others += [f"{contestant.label} ({', '.join(changed)})"] if changed else []
     widths = ", ".join(f"{name} {value}" for name, value in shared.items())
     but = f", except {', '.join(others)}" if others else ""
-    return f"{said}, compared with the base's. Every row has the base's widths ({widths}){but}."
+    return f"{no_budget}, compared with the base's. Every row has the base's widths ({widths}){but}."
 
 
 def _sizes(section: Section, contestant: Contestant) -> dict[str, int]:
@@ -94,8 +95,8 @@ def _recipe_sentence(section: Section) -> Bullets:
         tuned = [name for name in recipes[0] if any(r.get(name) != recipes[0][name] for r in recipes)]
         recipes = [{name: value for name, value in recipes[0].items() if name not in tuned}]
         also = f"; tuned for each model, as its table shows: {', '.join(tuned)} and more" if tuned else ""
-    said = [", ".join(f"{name} {value}" for name, value in recipe.items()) for recipe in recipes]
-    return [f"Training: {'; or '.join(dict.fromkeys(said))}{also}."] if any(said) else []
+    texts = [", ".join(f"{name} {value}" for name, value in recipe.items()) for recipe in recipes]
+    return [f"Training: {'; or '.join(dict.fromkeys(texts))}{also}."] if any(texts) else []
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
@@ -130,7 +131,7 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             if section.contestants
             else []
         )
-    if not section.finished(section.base):
+    if not section.finished_runs_of(section.base):
         return [f"The base {section.base.label} has no finished run, so no differences are shown."]
     if section.comparisons.empty and len(section.contestants) > 1:
         return ["The folder holds no comparisons.csv, so it is not known which differences are resolved."]
@@ -143,8 +144,8 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 
 def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFrame) -> str:
-    said = [f"{word}: {_some(word, names)}" for word, names in _verdicts(numbers, metric).items()]
-    return f"{task}, {metric.upper()} against {base.label}: {'; '.join(said)}." if said else ""
+    groups = [f"{word}: {_some(word, names)}" for word, names in _verdicts(numbers, metric).items()]
+    return f"{task}, {metric.upper()} against {base.label}: {'; '.join(groups)}." if groups else ""
 
 
 def _some(word: str, names: list[str]) -> str:
@@ -157,72 +158,73 @@ def _some(word: str, names: list[str]) -> str:
 def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
     """Models by verdict; those with a resolved difference carry it and its interval in points x 100."""
     groups: dict[str, list[str]] = {"higher": [], "lower": [], NO_DIFFERENCE: []}
-    for row in numbers.to_dict("records"):
-        if row["kind"] == "model" and not row["is_base"] and not is_missing(row[f"{metric}_diff"]):
-            word = verdict(row, metric)
-            diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
-            mark = HOLM_MARK if holds_after_holm(row, metric) else ""
-            shown = f" {interval(diff, low, high, 2, mark)}" if word in ("higher", "lower") else ""
+    for row in rows_of_metric(numbers, metric):
+        if row["kind"] == "model" and not row["is_base"] and not is_missing(row["diff"]):
+            word = verdict(row)
+            mark = HOLM_MARK if holds_after_holm(row) else ""
+            shown = f" {interval(*in_points(row), 2, mark)}" if word in ("higher", "lower") else ""
             groups.setdefault(word, []).append(label(row["architecture"], row["variant"]) + shown)
     return {word: names for word, names in groups.items() if names}
 
 
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
-    said = [*section.acknowledged, *_untrained(section, tables)]
-    finished = [len(section.finished(contestant)) for contestant in section.contestants]
+    sentences = [*section.acknowledged, *_untrained(section, tables)]
+    finished = [len(section.finished_runs_of(contestant)) for contestant in section.contestants]
     if finished and min(finished) <= 1:
-        said.append(
+        sentences.append(
             "With one finished seed, what another seed would change is not known: "
             "intervals are over users alone, and no difference to such a model is called resolved."
         )
     elif finished and min(finished) < FEW_SEEDS:
-        said.append(
+        sentences.append(
             f"With {min(finished)} seeds the spread over seeds is itself poorly known; "
             f"{FEW_SEEDS} or more resolve smaller differences."
         )
     looked_at = "" if section.no_verdict else holm_sentence(tables, METRICS)
-    said += [looked_at] if looked_at else []
+    sentences += [looked_at] if looked_at else []
     if len(section.contestants) > 2 and not section.no_verdict:
         base = section.base.label if section.base else "the base"
-        said.append(f"Only differences to {base} were tested; the order among the others is untested.")
+        sentences.append(f"Only differences to {base} were tested; the order among the others is untested.")
     if section.superseded:
-        said.append(
+        sentences.append(
             f"{_count(len(section.superseded), 'older run')} in this folder, of other settings or models "
             "than were asked for last: in results.csv, not in the tables."
         )
-    said.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
-    return said + dataset_notes(section)
+    sentences.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
+    return sentences + dataset_notes(section)
 
 
 def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """Models that did no better than chance, a constant, or one feature: say so before anything else."""
-    said = []
+    sentences = []
     for task, numbers in tables.items():
-        rows = numbers.to_dict("records")
-        references = {row["architecture"]: row["auc"] for row in rows if row["kind"] == "reference"}
+        rows = rows_of_metric(numbers, "auc")
+        entropies = [row["mean"] for row in rows_of_metric(numbers, "normalized_entropy")]
+        references = {row["architecture"]: row["mean"] for row in rows if row["kind"] == "reference"}
         single = {name: auc for name, auc in references.items() if name not in ("oracle", "constant")}
-        for row in (row for row in rows if row["kind"] == "model" and not is_missing(row["auc"])):
-            reasons = []
-            if row["auc"] < CHANCE_AUC:
-                reasons.append(f"AUC {fixed(row['auc'], 4)} is near chance")
-            if not is_missing(row["normalized_entropy"]) and row["normalized_entropy"] >= 1:
-                entropy = fixed(row["normalized_entropy"], 3)
-                reasons.append(f"normalized entropy {entropy}, no better a log loss than a constant's")
-            for name, auc in single.items():
-                if not is_missing(auc) and row["auc"] < auc:
-                    reasons.append(f"AUC {fixed(row['auc'], 4)} is below {name}'s {fixed(auc, 4)}")
-            if reasons:
+        for row, entropy in zip(rows, entropies, strict=True):
+            if row["kind"] != "model" or is_missing(row["mean"]):
+                continue
+            if reasons := _signs_of_no_training(row["mean"], entropy, single):
                 name = label(row["architecture"], row["variant"])
-                so = (
-                    " This is the base: differences to it say little about the others."
-                    if row["is_base"]
-                    else ""
+                about_base = " This is the base: differences to it say little about the others."
+                sentences.append(
+                    f"On {task}, {name} did not train well under this recipe ({'; '.join(reasons)})."
+                    + (about_base if row["is_base"] else "")
                 )
-                said.append(
-                    f"On {task}, {name} did not train well under this recipe ({'; '.join(reasons)}).{so}"
-                )
-    return said
+    return sentences
+
+
+def _signs_of_no_training(auc: float, entropy: float, single: dict[str, float]) -> list[str]:
+    reasons = [f"AUC {fixed(auc, 4)} is near chance"] if auc < CHANCE_AUC else []
+    if not is_missing(entropy) and entropy >= 1:
+        reasons.append(f"normalized entropy {fixed(entropy, 3)}, no better a log loss than a constant's")
+    return reasons + [
+        f"AUC {fixed(auc, 4)} is below {name}'s {fixed(best, 4)}"
+        for name, best in single.items()
+        if not is_missing(best) and auc < best
+    ]
 
 
 def dataset_notes(section: Section) -> Bullets:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
+from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
+from harness.evaluation.verdict import WITHHELD
+from harness.records.contestant import Contestant, label
 from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
 from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
-from reports.comparisons import TEST_COLUMNS, WITHHELD
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
-from reports.records import Contestant, label
 from reports.sections import Section, slug
 from reports.significance import HOLM_MARK, HOLM_NOTE, has_p_values, holds_after_holm, significance_table
 
-QUALITIES = ("auc", "uauc", "gauc")
 PROBABILITY_METRICS = {
     "logloss": "log loss",
     "normalized_entropy": "normalized entropy",
@@ -36,93 +34,61 @@ SIGN_NOTE = (
 )
 
 
-def mean_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student-t interval over seeds: (mean, low, high).
-
-    The interval is NaN for one value, all three for none.
-    """
-    if not values:
-        return math.nan, math.nan, math.nan
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, math.nan, math.nan
-    half = float(
-        stdtrit(len(values) - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / math.sqrt(len(values))
-    )
-    return mean, mean - half, mean + half
-
-
 # --- Quality ----------------------------------------------------------------------------------------------
 
 
 def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
-    """One row a contestant (base first), then one a reference; AUCs and differences are fractions.
+    """:func:`harness.evaluation.quality.quality` of a section, with the paper's numbers beside it.
 
-    For each of auc, uauc and gauc: ``<metric>`` (mean over seeds) with ``_low`` and ``_high`` (95%
-    interval over seeds), ``_diff`` to the base with ``_diff_low``, ``_diff_high`` (95% interval),
-    ``_diff_users_low``, ``_diff_users_high`` (its part from users) and ``_resolved`` (yes, no, one seed,
-    few users), ``_p_value``, ``_p_holm`` and ``_effect_size`` of it, ``_paper``, the paper's
-    printed value (points x 100, or the AUC in its base row), and
-    ``_sign``, whether the difference goes the paper's way (:func:`reports.beside.sign`).
+    Further columns: paper_row, the paper's row of this name; paper, its printed value (points x 100, or the
+    AUC in its base row); sign, whether the difference goes the paper's way (:func:`reports.beside.sign`).
     """
     printed = paper_table(section, paper)
-    rows = [_quality_row(section, task, contestant, "model", printed) for contestant in section.contestants]
-    rows += [_quality_row(section, task, reference, "reference", None) for reference in section.references]
-    return pd.DataFrame(rows)
-
-
-def _quality_row(
-    section: Section, task: str, contestant: Contestant, kind: str, printed: PaperTable | None
-) -> dict[str, object]:
-    runs = section.runs_of(contestant)
-    measured = [run.metrics[task] for run in section.finished(contestant) if task in run.metrics]
-    beside = paper_row(printed, contestant)
-    row: dict[str, object] = {
-        "kind": kind,
-        "architecture": contestant.architecture,
-        "variant": contestant.variant,
-        "is_base": kind == "model" and contestant == section.base,
-        "task": task,
-        "seeds": len(measured),
-        "failed_seeds": sum(run.status == "failed" for run in runs),
-        "users": max((m.users for m in measured if m.users is not None), default=None),
-        "rows": max((m.rows for m in measured if m.rows is not None), default=None),
-        "paper_row": beside.name if beside else None,
-    }
-    for metric in PROBABILITY_METRICS:
-        row[metric] = mean_interval(_values(measured, metric))[0]
-    for metric in QUALITIES:
-        row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = mean_interval(_values(measured, metric))
-        row |= difference(section.comparisons, task, metric, contestant)
-        column = printed.column(task, metric) if printed else None
-        row[f"{metric}_paper"] = beside.numbers.get(column, math.nan) if beside and column else math.nan
-        can_compare = stands_on_its_base(section, printed) and not row["is_base"]
-        row[f"{metric}_sign"] = (
-            sign(row[f"{metric}_resolved"], row[f"{metric}_diff"], row[f"{metric}_paper"])  # type: ignore[arg-type]
-            if can_compare
-            else None
+    numbers = quality(
+        {contestant: section.runs_of(contestant) for contestant in section.contestants},
+        {reference: section.runs_of(reference) for reference in section.references},
+        section.base,
+        task,
+        section.comparisons,
+    )
+    can_compare = stands_on_its_base(section, printed)
+    return numbers.join(
+        pd.DataFrame(
+            [_printed_cells(row, printed, can_compare) for row in numbers.to_dict("records")],
+            index=numbers.index,
+            columns=["paper_row", "paper", "sign"],
+            dtype=object,
         )
-    return row
+    )
 
 
-def _values(measured: list, metric: str) -> list[float]:
-    return [value for m in measured if (value := getattr(m, metric)) is not None]
+def _printed_cells(row: dict, printed: PaperTable | None, can_compare: bool) -> dict[str, object]:
+    if row["kind"] == "reference" or printed is None:
+        return {"paper_row": None, "paper": math.nan, "sign": None}
+    beside = paper_row(printed, Contestant(row["architecture"], row["variant"]))
+    column = printed.column(row["task"], row["metric"])
+    value = beside.numbers.get(column, math.nan) if beside and column else math.nan
+    can_compare = can_compare and not row["is_base"] and row["metric"] in QUALITIES
+    return {
+        "paper_row": beside.name if beside else None,
+        "paper": value,
+        "sign": sign(row["resolved"], row["diff"], value) if can_compare else None,
+    }
 
 
-def difference(compared: pd.DataFrame, task: str, metric: str, contestant: Contestant) -> dict[str, object]:
-    """A contestant's difference out of a table of comparisons, as the cells that `quality_numbers` names."""
-    match = compared[
-        (compared["task"] == task)
-        & (compared["metric"] == metric)
-        & (compared["architecture"] == contestant.architecture)
-        & (compared["variant"] == contestant.variant)
-    ]
-    names = {"diff": "diff", "low": "diff_low", "high": "diff_high", "resolved": "resolved"}
-    names |= {"users_low": "diff_users_low", "users_high": "diff_users_high"}
-    names |= {name: name for name in TEST_COLUMNS}
-    if match.empty:
-        return {f"{metric}_{ours}": None if ours == "resolved" else math.nan for ours in names.values()}
-    return {f"{metric}_{ours}": match.iloc[-1][theirs] for theirs, ours in names.items()}
+def rows_of_metric(numbers: pd.DataFrame, metric: str) -> list[dict]:
+    """The rows of one metric: one a contestant, then one a reference."""
+    return numbers[numbers["metric"] == metric].to_dict("records")
+
+
+def _csv_columns() -> dict[str, dict[str, str]]:
+    """The columns of the tables' CSV files, by metric and quantity."""
+    means = {metric: {"mean": metric} for metric in PROBABILITY_METRICS}
+    suffixes = {"mean": "", "mean_low": "_low", "mean_high": "_high"}
+    suffixes |= {name: f"_{name}" for name in (*DIFFERENCE.values(), "paper", "sign")}
+    return means | {
+        metric: {name: metric + suffix for name, suffix in suffixes.items()} for metric in QUALITIES
+    }
 
 
 def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
@@ -130,22 +96,23 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
 
     The CSV of each holds all of :func:`quality_numbers`.
     """
-    numbers = quality_numbers(section, task, paper)
-    rows, printed = numbers.to_dict("records"), paper_table(section, paper)
+    numbers, printed = quality_numbers(section, task, paper), paper_table(section, paper)
+    rows = rows_of_metric(numbers, "auc")
     models = {"model": [label(row["architecture"], row["variant"]) for row in rows]}
     models["seeds"] = [_seeds_cell(row) for row in rows]
-    main = _metric_columns(rows, "auc", task, printed) | _metric_columns(rows, "uauc", task, printed)
-    more = _metric_columns(rows, "gauc", task, printed)
+    main = _metric_columns(numbers, "auc", task, printed) | _metric_columns(numbers, "uauc", task, printed)
+    more = _metric_columns(numbers, "gauc", task, printed)
     for metric, title in PROBABILITY_METRICS.items():
-        more[title] = [fixed(row[metric], 4) for row in rows]
+        more[title] = [fixed(row["mean"], 4) for row in rows_of_metric(numbers, metric)]
     where = f"on {section.dataset}, task {task}, test split"
     notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
     beside = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
+    csv = to_wide(numbers, _csv_columns())
     return [
-        _from_columns(f"quality-{stem}", f"Quality {where}", numbers, models | main, notes + beside),
-        *significance_table(section, task, numbers, QUALITIES),
-        _from_columns(f"more-{stem}", f"More metrics {where}", numbers, models | more, notes),
+        _from_columns(f"quality-{stem}", f"Quality {where}", csv, models | main, notes + beside),
+        *significance_table(section, task, numbers, csv),
+        _from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes),
     ]
 
 
@@ -168,68 +135,71 @@ def _seeds_cell(row: dict) -> str:
     if row["kind"] == "reference":
         return MISSING
     failed = row["failed_seeds"]
-    of = f" of {row['seeds'] + failed}" if failed else ""
-    return Shown(f"{row['seeds']}{of}", row["seeds"])
+    total = f" of {row['seeds'] + failed}" if failed else ""
+    return Shown(f"{row['seeds']}{total}", row["seeds"])
 
 
 def _metric_columns(
-    rows: list[dict], metric: str, task: str, printed: PaperTable | None
+    numbers: pd.DataFrame, metric: str, task: str, printed: PaperTable | None
 ) -> dict[str, list[str]]:
     """A metric's mean, its difference to the base and, where the paper has the column, its printed value."""
-    title = metric.upper()
+    title, rows = metric.upper(), rows_of_metric(numbers, metric)
     columns = {
-        title: [_mean_cell(row, metric) for row in rows],
-        f"{title} vs base x100": [difference_cell(row, metric) for row in rows],
+        title: [_mean_cell(row) for row in rows],
+        f"{title} vs base x100": [difference_cell(row) for row in rows],
     }
     if printed and (column := printed.column(task, metric)):
-        columns[f"paper: {printed.columns[column].label}"] = [
-            _paper_cell(row, metric, printed) for row in rows
-        ]
-        signs = [row[f"{metric}_sign"] for row in rows]
+        columns[f"paper: {printed.columns[column].label}"] = [_paper_cell(row, printed) for row in rows]
+        signs = [row["sign"] for row in rows]
         if not all(map(is_missing, signs)):
-            columns[f"{title} sign"] = [MISSING if is_missing(said) else said for said in signs]
+            columns[f"{title} sign"] = [MISSING if is_missing(word) else word for word in signs]
     return columns
 
 
-def _mean_cell(row: dict, metric: str) -> str:
+def _mean_cell(row: dict) -> str:
     if not row["seeds"] and row["failed_seeds"]:
         return "failed"
-    return spread(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], 4)
+    return spread(row["mean"], row["mean_low"], row["mean_high"], 4)
 
 
-def difference_cell(row: dict, metric: str) -> str:
+def difference_cell(row: dict) -> str:
     """``+0.64 (+0.51 to +0.77) higher``, or ``no difference seen`` after the interval.
 
     A dagger where it holds after Holm's correction; where it is untested the interval is the users' alone.
     """
     if row["is_base"]:
         return Shown("base", 0.0)
-    if is_missing(row[f"{metric}_diff"]):
+    if is_missing(row["diff"]):
         return MISSING
-    diff, low, high = (POINTS * row[f"{metric}_{name}"] for name in ("diff", "diff_low", "diff_high"))
-    claimed = not is_missing(low) and row[f"{metric}_resolved"] != WITHHELD
-    if is_missing(low) and not is_missing(row[f"{metric}_diff_users_low"]):
-        low, high = (POINTS * row[f"{metric}_diff_users_{end}"] for end in ("low", "high"))
-    return interval(diff, low, high, 2, marked_verdict(row, metric), claimed)
+    diff, low, high = in_points(row)
+    claimed = not is_missing(low) and row["resolved"] != WITHHELD
+    if is_missing(low) and not is_missing(row["diff_users_low"]):
+        low, high = (POINTS * row[f"diff_users_{end}"] for end in ("low", "high"))
+    return interval(diff, low, high, 2, marked_verdict(row), claimed)
 
 
-def marked_verdict(row: dict, metric: str) -> str:
+def in_points(row: dict) -> tuple[float, float, float]:
+    """The difference and its interval in AUC points x 100."""
+    return POINTS * row["diff"], POINTS * row["diff_low"], POINTS * row["diff_high"]
+
+
+def marked_verdict(row: dict) -> str:
     """:func:`verdict`, with a dagger where it holds after Holm's correction."""
-    return verdict(row, metric) + (f" {HOLM_MARK}" if holds_after_holm(row, metric) else "")
+    return verdict(row) + (f" {HOLM_MARK}" if holds_after_holm(row) else "")
 
 
-def verdict(row: dict, metric: str) -> str:
+def verdict(row: dict) -> str:
     """``higher``, ``lower``, ``no difference seen``, ``no verdict``, or ``untested`` and why."""
-    resolved = str(row[f"{metric}_resolved"])
+    resolved = str(row["resolved"])
     if resolved == WITHHELD:
         return WITHHELD
     if resolved == "yes":
-        return "higher" if row[f"{metric}_diff"] > 0 else "lower"
+        return "higher" if row["diff"] > 0 else "lower"
     return NO_DIFFERENCE if resolved == "no" else f"untested ({resolved})"
 
 
-def _paper_cell(row: dict, metric: str, printed: PaperTable) -> str:
-    value = row[f"{metric}_paper"]
+def _paper_cell(row: dict, printed: PaperTable) -> str:
+    value = row["paper"]
     if not any(r.base and r.name == row["paper_row"] for r in printed.rows):
         return signed(value, 2)
     return Shown("its base" if is_missing(value) else f"{fixed(value, 4)} (its base)", 0.0)

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.records.contestant import label
 from reports.cells import interval
 from reports.comparisons import not_filled
 from reports.figures import METRICS, POINTS, contestants, drawn_name, rows_of
-from reports.records import label
 from reports.style import INK, canvas, hover, look, styled
 from reports.tiers import TIERS
 

@@ -10,20 +10,21 @@ import math
 
 import pandas as pd
 
+from harness.evaluation.comparisons import TEST_COLUMNS
+from harness.evaluation.quality import difference, to_wide
+from harness.evaluation.tiers import TIERS
+from harness.records.contestant import Contestant, label
 from reports.beside import SIGNS, paper_table, sign
 from reports.cells import fixed, grouped, interval, is_missing, signed
-from reports.comparisons import TEST_COLUMNS
 from reports.figures import contestants, rows_of
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
-from reports.records import Contestant, label
 from reports.sections import Section, slug
 from reports.significance import HOLM_MARK, has_p_values
 from reports.summary import METRICS
-from reports.tables import POINTS, difference_cell
+from reports.tables import POINTS, difference_cell, in_points, rows_of_metric
 
-TIERS = ("low", "middle", "high")
 FIRST_LESS_LAST = "low - high"
 ONLINE = "online, another quantity: only the order of tiers can be compared"
 WHAT_TIERS_ARE = (
@@ -35,12 +36,12 @@ Lifts = dict[str, float]  # by tier
 
 
 def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
-    """One row a contestant (base first) or reference, and tier, and pair of tiers; AUCs are fractions.
+    """One row a contestant (base first) or reference, tier or pair of tiers, and metric; AUCs are fractions.
 
-    ``users`` and ``rows`` of the tier's test rows, ``seeds``, and for auc and uauc the mean over seeds, the
-    difference to the base as ``_diff``, ``_diff_low``, ``_diff_high``, ``_diff_users_low``,
-    ``_diff_users_high``, ``_resolved``, ``_p_value``, ``_p_holm`` and ``_effect_size``; ``paper_<app>`` is
-    the paper's online lift in percent, which stands beside a RankMixer.
+    Columns: kind, architecture, variant, is_base, task, tier; ``users`` and ``rows`` of the tier's test rows,
+    ``users_with_both_labels``, ``seeds``; metric (auc, uauc), its mean over seeds, and the quantities of the
+    difference to the base (:func:`harness.evaluation.quality.difference`). ``paper_<app>`` is the paper's
+    online lift in percent, which stands beside a RankMixer.
     """
     pairs = [tier for tier in dict.fromkeys(section.tiers["tier"]) if tier not in TIERS]
     everyone = [(who, "model") for who in section.contestants]
@@ -50,18 +51,33 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     for who, kind in everyone:
         is_base = kind == "model" and who == section.base
         for tier in [*TIERS, *([] if is_base else pairs)]:
-            row: dict[str, object] = {
+            shared: dict[str, object] = {
                 **{"kind": kind, "architecture": who.architecture, "variant": who.variant},
                 **{"is_base": is_base, "task": task, "tier": tier},
             }
-            row |= _measured(section, task, tier, who)
-            for metric in METRICS:
-                row |= _lift(section, task, tier, metric, who)
+            runs = _rows_of(section.tier_metrics, task, tier, who)
+            shared |= _counts(runs)
             for app, by_tier in lifts.items():
                 beside = kind == "model" and who.label == "rankmixer"
-                row[f"paper_{app}"] = by_tier.get(tier, math.nan) if beside else math.nan
-            rows.append(row)
+                shared[f"paper_{app}"] = by_tier.get(tier, math.nan) if beside else math.nan
+            for metric in METRICS:
+                mean = float(runs[metric].mean()) if len(runs) else math.nan
+                lift = difference(section.tiers, task, metric, who, tier)
+                rows.append(shared | {"metric": metric, "mean": mean} | lift)
     return pd.DataFrame(rows)
+
+
+def _csv_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row a contestant and tier, as the table's CSV file has them."""
+    ends = ("diff_low", "diff_high", "diff_users_low", "diff_users_high")
+    names = ("mean", *ends, *TEST_COLUMNS, "diff", "resolved")
+    return to_wide(
+        numbers,
+        {
+            metric: {name: metric if name == "mean" else f"{metric}_{name}" for name in names}
+            for metric in METRICS
+        },
+    )
 
 
 def paper_lifts(printed: PaperTable | None, task: str) -> dict[str, Lifts]:
@@ -73,7 +89,7 @@ def paper_lifts(printed: PaperTable | None, task: str) -> dict[str, Lifts]:
     return lifts
 
 
-def _of(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFrame:
+def _rows_of(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFrame:
     return frame[
         (frame["task"] == task)
         & (frame["tier"] == tier)
@@ -82,25 +98,15 @@ def _of(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFr
     ]
 
 
-def _measured(section: Section, task: str, tier: str, who: Contestant) -> dict[str, object]:
-    runs = _of(section.tier_metrics, task, tier, who)
-    row: dict[str, object] = {"seeds": len(runs), "users": None, "rows": None}
-    if not runs.empty:
-        row |= {
-            "users": int((runs["users"] + runs["one_class_users"]).max()),
-            "rows": int(runs["rows"].max()),
-        }
-        row["users_with_both_labels"] = int(runs["users"].max())
-    return row | {metric: float(runs[metric].mean()) if len(runs) else math.nan for metric in METRICS}
-
-
-def _lift(section: Section, task: str, tier: str, metric: str, who: Contestant) -> dict[str, object]:
-    rows = _of(section.tiers[section.tiers["metric"] == metric], task, tier, who)
-    found = rows.iloc[-1].to_dict() if len(rows) else {}
-    ends = ("low", "high", "users_low", "users_high")
-    lift: dict[str, object] = {f"{metric}_diff_{end}": found.get(end, math.nan) for end in ends}
-    lift |= {f"{metric}_{name}": found.get(name, math.nan) for name in TEST_COLUMNS}
-    return lift | {f"{metric}_diff": found.get("diff", math.nan), f"{metric}_resolved": found.get("resolved")}
+def _counts(runs: pd.DataFrame) -> dict[str, object]:
+    if runs.empty:
+        return {"seeds": 0, "users": None, "rows": None, "users_with_both_labels": None}
+    return {
+        "seeds": len(runs),
+        "users": int((runs["users"] + runs["one_class_users"]).max()),
+        "rows": int(runs["rows"].max()),
+        "users_with_both_labels": int(runs["users"].max()),
+    }
 
 
 # --- For people to read -----------------------------------------------------------------------------------
@@ -118,12 +124,12 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     printed = paper_table(section, paper)
     apps = list(paper_lifts(printed, task))
     cells: dict[str, list[list[str]]] = {"model": [], "reference": []}
-    for row in numbers.to_dict("records"):
-        line = [label(row["architecture"], row["variant"]), row["tier"]]
-        line += [grouped(row["users"]), grouped(row["rows"])]
-        for metric in METRICS:
-            line += [fixed(row[metric], 4), difference_cell(row, metric)]
-        cells[row["kind"]].append(line + [signed(row[f"paper_{app}"], 2) for app in apps])
+    for auc, uauc in zip(*(rows_of_metric(numbers, metric) for metric in METRICS), strict=True):
+        line = [label(auc["architecture"], auc["variant"]), auc["tier"]]
+        line += [grouped(auc["users"]), grouped(auc["rows"])]
+        for row in (auc, uauc):
+            line += [fixed(row["mean"], 4), difference_cell(row)]
+        cells[auc["kind"]].append(line + [signed(auc[f"paper_{app}"], 2) for app in apps])
     header = ["model", "tier", "users", "rows"]
     for metric in METRICS:
         header += [metric.upper(), f"{metric.upper()} vs base x100"]
@@ -140,7 +146,7 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     return Table(
         name=f"tiers-{section.name}-{slug(task)}",
         caption=f"Lift by user-activity tier on {section.dataset}, task {task}, test split",
-        numbers=numbers,
+        numbers=_csv_numbers(numbers),
         header=header
         + [f"paper, online: {printed.columns[task].label} % ({app})" for app in apps if printed],
         rows=cells["model"],
@@ -153,31 +159,32 @@ def by_user_activity(section: Section, paper: Paper) -> list[str]:
     """What tiers are and hold, whether the low gain most here, and what the paper's online table says."""
     if section.tiers.empty:
         return []
-    said = [f"An offline counterpart of an online table. {WHAT_TIERS_ARE}"]
-    said += [_sizes_sentence(section, task) for task in section.tasks]
+    sentences = [f"An offline counterpart of an online table. {WHAT_TIERS_ARE}"]
+    sentences += [_sizes_sentence(section, task) for task in section.tasks]
     if printed := paper_table(section, paper):
-        said.append(_paper_sentence(printed))
+        sentences.append(_paper_sentence(printed))
     for task in section.tasks:
         numbers = tier_numbers(section, task, paper)
         for metric in METRICS:
-            said += _direction_sentence(numbers, f"{task}, {metric.upper()}", metric)
-            said += _oracle_sentence(numbers, f"{task}, {metric.upper()}", metric)
-    said.append(
+            rows = numbers[numbers["metric"] == metric]
+            sentences += _direction_sentence(rows, f"{task}, {metric.upper()}")
+            sentences += _oracle_sentence(rows, f"{task}, {metric.upper()}")
+    sentences.append(
         "Within a tier fewer users and rows bear on a difference than on the whole split, and how hard a "
         "tier is to rank differs: between tiers compare lifts over the base, not AUCs."
     )
-    return said
+    return sentences
 
 
 def _sizes_sentence(section: Section, task: str) -> str:
     parts = []
     for tier in TIERS:
-        of_tier = section.tier_metrics[
+        runs = section.tier_metrics[
             (section.tier_metrics["task"] == task) & (section.tier_metrics["tier"] == tier)
         ]
-        if not of_tier.empty:
-            users = int((of_tier["users"] + of_tier["one_class_users"]).max())
-            both, rows = grouped(of_tier["users"].max()), grouped(of_tier["rows"].max())
+        if not runs.empty:
+            users = int((runs["users"] + runs["one_class_users"]).max())
+            both, rows = grouped(runs["users"].max()), grouped(runs["rows"].max())
             parts.append(f"{tier} {grouped(users)} users ({both} with both labels), {rows} rows")
     return f"Test split, {task}: {'; '.join(parts)}."
 
@@ -202,23 +209,24 @@ def order(lifts: Lifts) -> list[str]:
     return sorted(lifts, key=lambda tier: -lifts[tier])
 
 
-def _direction_sentence(numbers: pd.DataFrame, title: str, metric: str) -> list[str]:
+def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
     """Who gains more, low or high, against the paper's low; and the order of the three lifts."""
-    models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"] & numbers[f"{metric}_diff"].notna()]
-    words: dict[str, list[str]] = {word: [] for word in SIGNS}
+    models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"] & numbers["diff"].notna()]
+    names_by_sign: dict[str, list[str]] = {word: [] for word in SIGNS}
     for row in models[models["tier"] == FIRST_LESS_LAST].to_dict("records"):
-        diff, low, high = (POINTS * row[f"{metric}_{end}"] for end in ("diff", "diff_low", "diff_high"))
+        diff, low, high = in_points(row)
         shown = f"{label(row['architecture'], row['variant'])} {interval(diff, low, high, 2)}"
-        words[str(sign(row[f"{metric}_resolved"], diff, 1.0))].append(shown)
-    if not any(words.values()):
+        names_by_sign[str(sign(row["resolved"], diff, 1.0))].append(shown)
+    if not any(names_by_sign.values()):
         return []
     counts = [
-        f"{word} {len(mine)}" + (f" ({', '.join(mine)})" if mine else "") for word, mine in words.items()
+        f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else "")
+        for word, names in names_by_sign.items()
     ]
     alike, others = [], []
     for model in contestants(models):
         rows = rows_of(models, model)
-        lifts = dict(zip(rows["tier"], rows[f"{metric}_diff"], strict=True))
+        lifts = dict(zip(rows["tier"], rows["diff"], strict=True))
         if all(tier in lifts for tier in TIERS):
             best_first = order({tier: lifts[tier] for tier in TIERS})
             name = label(*model)
@@ -233,9 +241,9 @@ def _direction_sentence(numbers: pd.DataFrame, title: str, metric: str) -> list[
     ]
 
 
-def _oracle_sentence(numbers: pd.DataFrame, title: str, metric: str) -> list[str]:
+def _oracle_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
     """What there was to gain in each tier, where the true probabilities are known."""
     oracle = numbers[(numbers["kind"] == "reference") & (numbers["architecture"] == "oracle")]
-    lifts = dict(zip(oracle["tier"], oracle[f"{metric}_diff"], strict=True))
+    lifts = dict(zip(oracle["tier"], oracle["diff"], strict=True))
     known = [f"{tier} {signed(POINTS * lifts[tier], 2)}" for tier in TIERS if not is_missing(lifts.get(tier))]
     return [f"{title}: the oracle's lift, all there is to gain, x100: {', '.join(known)}."] if known else []

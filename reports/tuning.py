@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.records.contestant import label
+from harness.records.suite import TunedContestant
 from reports.cells import fixed, grouped, settings, signed
 from reports.markup import Table
-from reports.records import Tuned, label
 from reports.sections import Section
 
 
@@ -45,11 +46,11 @@ def tuning_tables(section: Section) -> list[Table]:
     ]
 
 
-def _numbers(row: Tuned) -> dict[str, Any]:
+def _numbers(row: TunedContestant) -> dict[str, Any]:
     return row.model_dump(exclude={"training", "config"}) | row.config | row.training
 
 
-def _cells(row: Tuned) -> list[str]:
+def _cells(row: TunedContestant) -> list[str]:
     gain = None if row.default is None else 100 * (row.best - row.default)
     return [
         label(row.architecture, row.variant),

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.data import PreparedDataset
-from harness.model.cost import Cost
-from harness.records.runs import Training
+from harness.records.cost import Cost
+from harness.records.spec import Training
 
 EFFICIENCY = 0.4
 SECONDS_PER_FEATURE = 0.25e-6

@@ -15,8 +15,8 @@ from typing import Any
 from harness.data import InputError
 from harness.machine.facts import Machine, machine_of
 from harness.model.architectures import architecture_class
-from harness.model.cost import Cost
-from harness.records.runs import RunSpec
+from harness.records.cost import Cost
+from harness.records.spec import RunSpec
 from harness.training.jobs import Job
 from harness.training.progress import Watcher
 from harness.training.ranks import World

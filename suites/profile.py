@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from files.writing import write_atomically
 from harness.data import InputError, prepare_dataset
 from harness.machine.environment import environment
 from harness.machine.peaks import DTYPES
-from harness.records.runs import write_atomically
 from harness.speed.cuda_graphs import require_cuda_graphs
 from harness.speed.figures import figure
 from harness.speed.fp8 import fp8_obstacle, require_fp8

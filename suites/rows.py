@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from harness.data import InputError, PreparedDataset
-from harness.model.cost import Cost, CostCounter
+from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs, check_tokens_hold_embeddings, natural_num_tokens, token_dim_for
-from harness.records.runs import Budget, Training
-from suites.suite import Contestant, Suite
+from harness.records.cost import Cost
+from harness.records.spec import Budget, Training
+from suites.suite import Suite, SuiteRow
 from suites.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
 
 DEFAULT_CHUNKS = 16
@@ -23,7 +24,7 @@ class MatchedRow:
     ``tuned`` is where the training comes from, if it was tuned.
     """
 
-    contestant: Contestant
+    row: SuiteRow
     inputs: Inputs
     config: dict
     cost: Cost
@@ -33,10 +34,10 @@ class MatchedRow:
 
     @property
     def name(self) -> str:
-        return self.contestant.name
+        return self.row.name
 
 
-Match = Callable[[Contestant], MatchedRow]
+Match = Callable[[SuiteRow], MatchedRow]
 
 
 def match_rows(suite: Suite, prepared: PreparedDataset) -> list[MatchedRow]:
@@ -57,7 +58,7 @@ def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
     def counter(inputs: Inputs) -> CostCounter:
         return CostCounter(prepared.schema, prepared.table_sizes, inputs, num_tasks)
 
-    def match(row: Contestant) -> MatchedRow:
+    def match(row: SuiteRow) -> MatchedRow:
         inputs = row_inputs(suite, prepared, row)
         settings = tuned_row(tuned, row, inputs)
         return _match_row(row, suite, counter(inputs), settings)
@@ -65,7 +66,7 @@ def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
     return match
 
 
-def tuned_row(tuned: Tuned | None, row: Contestant, inputs: Inputs) -> TunedRow | None:
+def tuned_row(tuned: Tuned | None, row: SuiteRow, inputs: Inputs) -> TunedRow | None:
     """The row's tuned settings, None where it wants none; InputError where there are none for its inputs."""
     if tuned is None or row.tuned_as is None:
         return None
@@ -80,7 +81,7 @@ def tuned_row(tuned: Tuned | None, row: Contestant, inputs: Inputs) -> TunedRow 
     return settings
 
 
-def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inputs:
+def row_inputs(suite: Suite, prepared: PreparedDataset, row: SuiteRow) -> Inputs:
     """A row's own tokens, or the suite's; InputError naming the row if they cannot be made."""
     schema = prepared.schema
     tokenizer = row.tokenizer or suite.tokenizer
@@ -100,7 +101,7 @@ def row_inputs(suite: Suite, prepared: PreparedDataset, row: Contestant) -> Inpu
     return inputs
 
 
-def _match_row(row: Contestant, suite: Suite, counter: CostCounter, settings: TunedRow | None) -> MatchedRow:
+def _match_row(row: SuiteRow, suite: Suite, counter: CostCounter, settings: TunedRow | None) -> MatchedRow:
     wanted = row.budget or suite.budget
     config = row.config if settings is None else settings.config | row.config
     training = tuned_training(suite, settings)

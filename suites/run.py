@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from files.errors import UnfinishedError
+from files.writing import write_atomically
 from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
-from harness.model.cost import Cost
-from harness.records.runs import RunSpec, write_atomically
+from harness.records.cost import Cost
+from harness.records.record import Record, TaskMetrics
+from harness.records.spec import RunSpec
+from harness.records.suite import SUITE_FILE, SuiteRecord
 from harness.training.jobs import Job, carry_out
 from harness.training.progress import Silent, Watcher
 from harness.training.ranks import start_world
@@ -46,7 +51,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
+def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     """Run everything of the suite that has no record yet; returns all records, failed ones too.
 
     Runs that another process holds are left until the end and then waited for. Each run has a process of its
@@ -71,25 +76,25 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     check_own_names(suite.datasets, [plan.setting.prepared.schema.name for plan in plans])
     if world.is_first:
         write_atomically(
-            options.out / "suite.json", json.dumps(_as_run(suite, plans, options), indent=1).encode()
+            options.out / SUITE_FILE, json.dumps(_as_run(suite, plans, options).as_json(), indent=1).encode()
         )
     jobs = [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
     watcher.note(_announcement(jobs, suite, call))
-    records: list[dict] = []
+    records: list[Record] = []
     waiting: list[Job] = []
     tally = Tally(len(jobs))
     for patient, due in ((False, jobs), (True, waiting)):
         for job in due:
             start = time.monotonic()
             was_finished = job.folder.is_finished
-            record = _run_once(job, call, patient, watcher, broken)
-            if record is None:
+            found = _run_once(job, call, patient, watcher, broken)
+            if found is NoRecord.HELD:
                 waiting.append(job)
                 continue
             tally.count(None if was_finished or job.cost is None else time.monotonic() - start)
-            if record:
-                records.append(record)
-                watcher.note(f"{tally} {job.title}: {_outcome(record)}")
+            if isinstance(found, Record):
+                records.append(found)
+                watcher.note(f"{tally} {job.title}: {_outcome(found)}")
     if broken.runs:
         total = sum(plan.runs for plan in plans)
         raise UnfinishedError(
@@ -98,22 +103,28 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[dict]:
     return records
 
 
-def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: Broken) -> dict | None:
-    """The job's record: read if it is finished, made if the run is free; None if another process holds it.
+class NoRecord(Enum):
+    """Why a run gives no record: another process holds it, or it broke or is the first rank's."""
 
-    Empty if the run broke, and on ranks other than the first for a run that was finished before.
-    """
+    HELD = "held"
+    NONE = "none"
+
+
+def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: Broken) -> Record | NoRecord:
+    """The job's record: read if it is finished, made if the run is free."""
     world = call.world
     if not world.is_first:
         decision = world.from_first(None)
-        return _carry_out(job, call, watcher) if decision == "run" else {} if decision == "finished" else None
+        if decision == "run":
+            return _carry_out(job, call, watcher)
+        return NoRecord.NONE if decision == "finished" else NoRecord.HELD
     with job.folder.locked(wait=patient) as held:
         finished = job.folder.is_finished
         world.from_first("finished" if finished else "run" if held is not None else "held")
         if finished:
             return job.folder.record()
         if held is None:
-            return None
+            return NoRecord.HELD
         try:
             return _carry_out(job, call, watcher, held)
         except Exception as error:
@@ -122,13 +133,13 @@ def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: B
                 raise
             in_words = isinstance(error, BrokenCallError | InputError)
             broken.add(job.title, error if in_words else f"{type(error).__name__}: {error}")
-            return {}
+            return NoRecord.NONE
 
 
-def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> dict:
+def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> Record | NoRecord:
     """The job's record; a reference, which has none of the user's code, is carried out in this process."""
     if job.cost is None:
-        return carry_out(job, None, call.world, watcher)
+        return carry_out(job, None, call.world, watcher) or NoRecord.NONE
     machine = call.machine(job.spec.training.precision)
     return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock)
 
@@ -167,18 +178,17 @@ def _announcement(jobs: list[Job], suite: Suite, call: Caller) -> str:
     )
 
 
-def _outcome(record: dict) -> str:
-    if record["status"] == "failed":
-        return f"FAILED: {record['failure']['reason']}"
-    found = [
-        f"{task} "
-        + " ".join(
-            f"{name.upper()} {metrics[name]:.4f}" for name in ("auc", "uauc") if metrics[name] is not None
-        )
-        for task, metrics in record["metrics"].items()
-    ]
-    rate = (record["training"] or {}).get("train_samples_per_second")
+def _outcome(record: Record) -> str:
+    if record.failure is not None:
+        return f"FAILED: {record.failure.reason}"
+    found = [f"{task} {_shown(metrics)}" for task, metrics in record.metrics.items()]
+    rate = record.training.train_samples_per_second if record.training else None
     return ", ".join(found) + (f", {rate:,.0f} samples/s" if rate else "")
+
+
+def _shown(metrics: TaskMetrics) -> str:
+    values = {"AUC": metrics.auc, "UAUC": metrics.uauc}
+    return " ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
 
 
 @dataclass(frozen=True)
@@ -236,16 +246,15 @@ def _as_tuned(rows: list[Row]) -> list[dict]:
     ]
 
 
-def _as_run(suite: Suite, plans: list[Plan], options: Options) -> dict:
+def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
     """``suite.json``: what was asked for, as the report reads it."""
-    return {
+    content: dict[str, Any] = {
         "name": suite.name,
         "description": suite.description,
         "paper_table": suite.paper_table,
+        "analyses": suite.analyses,
         "base": suite.base or "",
-        "architectures": [
-            {"architecture": row.architecture, "variant": row.variant} for row in suite.architectures
-        ],
+        "architectures": [row.contestant for row in suite.architectures],
         "datasets": [plan.setting.prepared.schema.name for plan in plans],
         "seeds": suite.seeds,
         "tasks": suite.tasks,
@@ -258,3 +267,4 @@ def _as_run(suite: Suite, plans: list[Plan], options: Options) -> dict:
         },
         "command": options.command,
     }
+    return SuiteRecord.model_validate(content)

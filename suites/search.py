@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.data import InputError
 from harness.model.architectures import architecture_class
-from harness.records.runs import Strict, Training
+from harness.records.spec import Strict, Training
 
 
 class Range(Strict):

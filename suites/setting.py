@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from harness.data import PreparedDataset
 from harness.model.architectures import source_hash
 from harness.model.tokens import Inputs
-from harness.records.runs import Budget, RunSpec, Training
+from harness.records.spec import Budget, RunSpec, Training
 from harness.training.ranks import World
 from suites.rows import MatchedRow, row_inputs
-from suites.suite import Contestant, Dataset, Suite
+from suites.suite import Dataset, Suite, SuiteRow
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Setting:
 
     def spec(self, row: MatchedRow, seed: int) -> RunSpec:
         """The run of a matched row from a seed."""
-        source = source_hash(row.contestant.architecture)
-        return self._spec(row.contestant, source, row.config, row.inputs, row.budget, row.training, seed)
+        source = source_hash(row.row.architecture)
+        return self._spec(row.row, source, row.config, row.inputs, row.budget, row.training, seed)
 
     def reference_spec(self, name: str) -> RunSpec:
         """The run of a reference, which has no model: its inputs and training are the suite's, unused."""
-        contestant = Contestant(architecture=name)
-        inputs = row_inputs(self.suite, self.prepared, contestant)
-        return self._spec(contestant, "", {}, inputs, None, self.suite.training, 0)
+        row = SuiteRow(architecture=name)
+        inputs = row_inputs(self.suite, self.prepared, row)
+        return self._spec(row, "", {}, inputs, None, self.suite.training, 0)
 
     def _spec(
         self,
-        row: Contestant,
+        row: SuiteRow,
         source: str,
         config: dict,
         inputs: Inputs,
@@ -52,6 +52,9 @@ class Setting:
             architecture=row.architecture,
             architecture_source=source,
             variant=row.variant,
+            series=row.series,
+            size=row.size,
+            ratio=row.ratio,
             config=config,
             dataset=self.prepared.schema.name,
             dataset_options=self.dataset.options,

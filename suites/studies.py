@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.data import InputError
-from harness.records.runs import Training
+from harness.records.spec import Training
 from harness.training.progress import Watcher
 from harness.workers.isolation import BrokenCallError
 from suites import storage as database
@@ -28,7 +28,7 @@ from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.plan import Caller
 from suites.search import Range
 from suites.setting import Setting
-from suites.suite import Contestant
+from suites.suite import SuiteRow
 from suites.trials import RowFacts, Trial, match_row, row_facts, score_in_worker
 from suites.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
 
@@ -52,7 +52,7 @@ class RowStudy:
     """Trials of one row; ``call`` carries them out, each in a process of its own."""
 
     setting: Setting
-    row: Contestant
+    row: SuiteRow
     facts: RowFacts
     call: Caller
     study: optuna.Study
@@ -62,7 +62,7 @@ class RowStudy:
 
     @classmethod
     def open(
-        cls, setting: Setting, row: Contestant, call: Caller, storage: RDBStorage, watcher: Watcher
+        cls, setting: Setting, row: SuiteRow, call: Caller, storage: RDBStorage, watcher: Watcher
     ) -> RowStudy:
         """The row's study, begun or gone on with: its name holds a fingerprint of all that it depends on.
 

@@ -8,8 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.data import InputError, PlainName, PlainText, first_problem, override, read_yaml
-from harness.model.architectures import architecture_class, architecture_path
-from harness.records.runs import Strict, TokenizerName, Training
+from harness.model.architectures import ARCHITECTURES, architecture_class, architecture_path
+from harness.records.contestant import Contestant, Ratio, size_name
+from harness.records.spec import ROW_FIELDS, Strict, TokenizerName, Training
+from harness.records.suite import Analysis
 from suites.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
@@ -40,16 +42,22 @@ class SuiteBudget(Strict):
         return self.flops_per_sample or self.dense_params or 0.0
 
 
-class Contestant(Strict):
+class SuiteRow(Strict):
     """One row of the table: an architecture, and what sets this variant of it apart.
 
-    ``tokenizer``, ``tokens``, ``token_dim`` and ``budget`` are this row's alone; None is the suite's. A row
-    that names a tokenizer and no tokens gets as many as that tokenizer makes by itself: see `Suite`.
-    ``tuned_as`` is the row whose tuned settings it takes, its own where empty; None takes the defaults.
+    ``series`` and ``ratio`` (an active ratio, such as 1/4) say which curve a variant belongs to, and where on
+    it; the variant's name follows from them where it has none. A row without them has what its name states:
+    ``smoe-1/4``. ``size`` is set by a suite's ``sizes``. ``tokenizer``, ``tokens``, ``token_dim`` and
+    ``budget`` are this row's alone; None is the suite's. A row that names a tokenizer and no tokens gets as
+    many as that tokenizer makes by itself: see `Suite`. ``tuned_as`` is the row whose tuned settings it
+    takes, its own where empty; None takes the defaults.
     """
 
     architecture: PlainName
     variant: PlainName = ""
+    series: PlainName = ""
+    ratio: Ratio | None = None
+    size: PlainName = ""
     tokenizer: TokenizerName | None = None
     tokens: int | None = Field(None, ge=1, le=4096)
     token_dim: int | None = Field(None, ge=1, le=MOST_DIM)
@@ -57,10 +65,33 @@ class Contestant(Strict):
     tuned_as: PlainName | None = ""
     config: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _complete_name(self) -> SuiteRow:
+        """The name from the series and ratio, or these from the name."""
+        given = self.model_fields_set
+        if not self.variant and (self.series or self.ratio is not None):
+            parts = [self.series, "" if self.ratio is None else str(self.ratio)]
+            return self._complete(variant="-".join(filter(None, parts)))
+        target = self.budget.target if self.budget else None
+        named = Contestant.from_run(self.architecture, self.variant, target)
+        unstated = {name for name in ROW_FIELDS if name not in given}
+        if "ratio" in given or "series" in given:
+            unstated -= {"ratio"}
+        return self._complete(**{name: getattr(named, name) for name in unstated})
+
+    def _complete(self, **values: Any) -> SuiteRow:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen for everyone else
+        return self
+
     @property
     def name(self) -> str:
         """Architecture and variant joined as in the names of run folders."""
         return "-".join(filter(None, [self.architecture, self.variant]))
+
+    @property
+    def contestant(self) -> Contestant:
+        return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
 
 
 class Dataset(Strict):
@@ -78,13 +109,17 @@ class Suite(Strict):
     smallest aligned width that holds the dataset's embeddings. ``base`` is the row without a variant that
     differences are taken to; None takes none. Without a ``budget``, each contestant's config must size it.
     ``sizes`` are several budgets: each contestant without its own becomes a row for every one of them,
-    whose variant ends in the target, such as "0.3M". ``tuned`` names the suite beside this one, or this
-    one, whose tuned settings every row takes; ``search`` is what tuning chooses from.
+    whose variant ends in the target, such as "0.3M". ``architectures: all`` stands for a row of every
+    architecture of the table, and ``{all: [{}, {variant: ...}]}`` for one with each of these fields.
+    ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
+    is what tuning chooses from. ``analyses`` are those that the report makes beside the comparisons with the
+    base.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     description: PlainText
     paper_table: PaperTable | None = None
+    analyses: list[Analysis] | None = None
     datasets: list[Dataset] = Field(min_length=1)
     tasks: list[PlainName] = Field(default_factory=list)
     tokenizer: TokenizerName = "chunks"
@@ -96,7 +131,7 @@ class Suite(Strict):
     sizes: list[SuiteBudget] = Field(default_factory=list)
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     base: PlainName | None = "dlrm_mlp"
-    architectures: list[Contestant] = Field(min_length=1)
+    architectures: list[SuiteRow] = Field(min_length=1)
     references: bool = True
     training: Training = Training()
     tuned: PlainName | None = Field(None, max_length=100)
@@ -115,7 +150,12 @@ class Suite(Strict):
 
     @field_validator("architectures", mode="before")
     @classmethod
-    def _names_alone(cls, rows: Any) -> Any:
+    def _rows_as_mappings(cls, rows: Any) -> Any:
+        """Rows of the whole table, and names alone, written out."""
+        if rows == "all":
+            rows = list(ARCHITECTURES)
+        elif isinstance(rows, dict) and set(rows) == {"all"} and _are_mappings(rows["all"]):
+            rows = [{"architecture": name} | fields for name in ARCHITECTURES for fields in rows["all"]]
         if isinstance(rows, list):
             return [{"architecture": row} if isinstance(row, str) else row for row in rows]
         return rows
@@ -164,14 +204,19 @@ class Suite(Strict):
         return self
 
 
-def _at_sizes(row: Contestant, sizes: list[SuiteBudget]) -> list[Contestant]:
+def _are_mappings(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+
+
+def _at_sizes(row: SuiteRow, sizes: list[SuiteBudget]) -> list[SuiteRow]:
     """The row for each of the sizes, or the row alone if it has its own budget or there are none."""
     if row.budget is not None or not sizes:
         return [row]
     return [
         row.model_copy(
             update={
-                "variant": "-".join(filter(None, [row.variant, f"{size.target / 1e6:g}M"])),
+                "variant": "-".join(filter(None, [row.variant, size_name(size.target)])),
+                "size": size_name(size.target),
                 "budget": size,
                 "tuned_as": None if row.tuned_as is None else row.tuned_as or row.name,
             }

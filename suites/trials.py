@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.data import InputError
 from harness.model.architectures import source_hash
-from harness.records.runs import RunSpec, Training
+from harness.records.spec import RunSpec, Training
 from harness.training.loop import DivergenceError
 from harness.training.progress import Silent, Watcher
 from harness.training.tuning import mean_score, train_and_validate
@@ -18,7 +18,7 @@ from suites.plan import Caller
 from suites.rows import MatchedRow, matcher
 from suites.search import structural_choices
 from suites.setting import Setting
-from suites.suite import Contestant
+from suites.suite import SuiteRow
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class RowFacts:
     choices: dict[str, tuple[Any, ...]]
 
 
-def row_facts(setting: Setting, row: Contestant) -> RowFacts:
+def row_facts(setting: Setting, row: SuiteRow) -> RowFacts:
     """The row at its budget; InputError where it misses that."""
     choices = structural_choices(row.architecture, row.config)
     return RowFacts(match_row(setting, row, {}), source_hash(row.architecture), choices)
 
 
-def match_row(setting: Setting, row: Contestant, structure: dict[str, Any]) -> MatchedRow:
+def match_row(setting: Setting, row: SuiteRow, structure: dict[str, Any]) -> MatchedRow:
     """The row with a trial's structure at its budget; InputError where it misses that."""
     chosen = row.model_copy(update={"config": row.config | structure})
     return matcher(setting.suite, setting.prepared)(chosen)
@@ -47,7 +47,7 @@ class Trial:
     """What a trial trains: a row with a structure, by a training, from a seed."""
 
     setting: Setting
-    row: Contestant
+    row: SuiteRow
     structure: dict[str, Any]
     training: Training
     seed: int

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from files.writing import write_atomically
 from harness.data import InputError, PreparedDataset, first_problem, read_yaml, yaml_text
 from harness.model.tokens import Inputs
-from harness.records.runs import Budget, Strict, Training, write_atomically
+from harness.records.spec import Budget, Strict, Training
 from suites.suite import Suite
 
 

@@ -26,7 +26,7 @@ from datasets.kuairand import source as kuairand
 from datasets.shortvideo import source as shortvideo
 from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
-from harness.records.runs import Training
+from harness.records.spec import Training
 from suites import suite
 from suites.search import DEFAULT_SEARCH
 from tests.harness.schemas import TABLE_SIZES, small_schema
@@ -181,7 +181,7 @@ def documented(text: str, of: str | None, default_column: int) -> dict[str, str]
         ("datasets", "split by column", 1, schema.ColumnSplit),
         ("suites", "suite", 0, suite.Suite),
         ("suites", "dataset", 0, suite.Dataset),
-        ("suites", "architecture", 0, suite.Contestant),
+        ("suites", "architecture", 0, suite.SuiteRow),
         ("suites", "budget", 0, suite.SuiteBudget),
         ("harness", None, 0, Training),
     ],

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from harness.records.runs import Training
+from harness.records.spec import Training
 from suites.search import DEFAULT_SEARCH, Range
 from suites.storage import open_storage
 from suites.studies import RowStudy, _validated_more_often

@@ -14,7 +14,7 @@ a user belongs to one tier. (A schema that names a ``tier`` column may let users
 user can be drawn in both, and the users' part takes no account of it.)
 
 Draws of users and seeds are as many as in ``comparisons.csv``, so with three tiers the whole takes about as
-long once more. Only suites beside the paper's Table 4 have these files.
+long once more. Only suites that declare the analysis ``tiers`` have these files.
 """
 
 from __future__ import annotations
@@ -25,43 +25,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from files.plain_text import csv_text
 from harness.evaluation.bootstrap import METRICS, REPLICATES, UserBootstrap
 from harness.evaluation.comparisons import (
     INTERVAL_COLUMNS,
     TEST_COLUMNS,
     ComparableRuns,
-    Predicted,
+    Rows,
     comparable_runs,
-    differences,
     measure,
-    read_predictions,
-    read_suite,
-    tasks,
 )
+from harness.evaluation.differences import differences
 from harness.evaluation.metrics import binary_metrics
-from harness.records.runs import write_atomically
+from harness.records.store import read_runs
 
 TIERS = ("low", "middle", "high")  # the numbers 0, 1 and 2 of datasets.batch.Batch
-PAPER_TABLE = "table4"
 DIFFERENCE_COLUMNS = [*INTERVAL_COLUMNS, "tier", *TEST_COLUMNS]
+MEASURED_COLUMNS = ["auc", "uauc", "users", "rows", "one_class_users"]
 METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
-    *("auc", "uauc", "users", "rows", "one_class_users"),
+    *MEASURED_COLUMNS,
 ]
-
-
-def write_tiers(out: Path) -> list[Path]:
-    """Write ``out/tiers.csv`` and ``out/tier_metrics.csv`` where the suite stands beside Table 4.
-
-    Returns their paths; none for any other suite, which is spared the time.
-    """
-    if read_suite(out).get("paper_table") != PAPER_TABLE:
-        return []
-    frames = {"tiers.csv": compare_tiers(out), "tier_metrics.csv": tier_metrics(out)}
-    for name, frame in frames.items():
-        write_atomically(out / name, csv_text(frame).encode())
-    return [out / name for name in frames]
 
 
 def compare_tiers(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
@@ -73,20 +56,41 @@ def compare_tiers(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     Raises
         InputError: as ``harness.evaluation.comparisons.compare``.
     """
-    rows = []
-    for runs in comparable_runs(out, read_suite(out)):
-        for task in tasks(runs.runs):
-            predicted = read_predictions(runs.runs, task)
-            for name, measured in _measured(runs, task, replicates, predicted):
-                named = runs.named(task) | {"tier": name}
-                rows += [named | row for row in differences(runs.runs, measured, runs.base)]
+    rows = [
+        row
+        for runs in comparable_runs(read_runs(out))
+        for task in runs.predicted
+        for row in lift_rows(runs, task, replicates)
+    ]
     return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
 
 
-def _measured(
-    runs: ComparableRuns, task: str, replicates: int, predicted: Predicted
-) -> Iterator[tuple[str, UserBootstrap]]:
+def tier_metrics(out: Path) -> pd.DataFrame:
+    """AUC, UAUC, users and rows of every finished run, task and tier; empty where the rows define no value.
+
+    ``users`` have both labels and bear on UAUC; the ``one_class_users`` beside them bear on AUC alone.
+    """
+    rows = [
+        row
+        for runs in comparable_runs(read_runs(out))
+        for task in runs.predicted
+        for row in metric_rows(runs, task)
+    ]
+    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+
+
+def lift_rows(runs: ComparableRuns, task: str, replicates: int) -> Rows:
+    """The rows of ``tiers.csv`` of one dataset and task."""
+    return [
+        runs.shared_cells(task) | {"tier": name} | row
+        for name, measured in _measured(runs, task, replicates)
+        for row in differences(runs.runs, measured, runs.base)
+    ]
+
+
+def _measured(runs: ComparableRuns, task: str, replicates: int) -> Iterator[tuple[str, UserBootstrap]]:
     """Each tier and its bootstrap, then each two tiers and the bootstrap of the gap between them."""
+    predicted = runs.predicted[task]
     within = {
         # Each tier has draws of its own; with one seed the same places among its users would be drawn.
         name: measure(runs.runs, task, replicates, predicted.of_tier(tier), seed=tier)
@@ -106,25 +110,16 @@ def _gap(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
     )
 
 
-def tier_metrics(out: Path) -> pd.DataFrame:
-    """AUC, UAUC, users and rows of every finished run, task and tier; empty where the rows define no value.
-
-    ``users`` have both labels and bear on UAUC; the ``one_class_users`` beside them bear on AUC alone.
-    """
+def metric_rows(runs: ComparableRuns, task: str) -> Rows:
+    """The rows of ``tier_metrics.csv`` of one dataset and task."""
     rows = []
-    for runs in comparable_runs(out, read_suite(out)):
-        for task in tasks(runs.runs):
-            predicted = read_predictions(runs.runs, task)
-            for tier, name in enumerate(TIERS):
-                of_tier = predicted.of_tier(tier)
-                for run, scores in zip(runs.runs, of_tier.scores, strict=True):
-                    measured = binary_metrics(of_tier.labels, scores, of_tier.users)
-                    rows.append(
-                        {
-                            **{"suite": runs.suite, "dataset": runs.dataset, "task": task, "tier": name},
-                            **{"architecture": run.contestant.architecture},
-                            **{"variant": run.contestant.variant, "seed": run.seed},
-                            **{column: getattr(measured, column) for column in METRIC_COLUMNS[7:]},
-                        }
-                    )
-    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+    for tier, name in enumerate(TIERS):
+        predicted = runs.predicted[task].of_tier(tier)
+        for run, scores in zip(runs.runs, predicted.scores, strict=True):
+            measured = binary_metrics(predicted.labels, scores, predicted.users)
+            rows.append(
+                {"suite": runs.suite, "dataset": runs.dataset, "task": task, "tier": name}
+                | {"architecture": run.architecture, "variant": run.contestant.variant, "seed": run.seed}
+                | {column: getattr(measured, column) for column in MEASURED_COLUMNS}
+            )
+    return rows

@@ -28,6 +28,7 @@ from harness.model.architectures import CONTRACT, architecture_class
 from harness.model.assembly import DenseSide
 from harness.model.embeddings import LookedUp, attended_sequences
 from harness.model.tokens import Inputs
+from harness.records.cost import Cost
 
 COUNT_BATCH = 8  # at a batch of one some products become matrix-vector and are not counted
 MAX_MISS = 0.03
@@ -36,36 +37,6 @@ CLOSE_MISS = 0.005
 ALIGNMENTS = (64, 32, 16, 8, 4, 2, 1)
 
 BudgetKind = Literal["flops_per_sample", "dense_params"]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """FLOPs are forward, a sample, multiply-add = 2.
-
-    ``flops_per_sample`` counts every expert of a sparse model; ``active_flops_per_sample`` leaves out
-    the experts that a sample does not use: the share the model is meant to use, or, in the record of
-    a run, the share its test rows did. A dense model uses all. ``train_flops_per_sample`` is three
-    times the forward pass that training runs: with every expert, and with each further view.
-    """
-
-    dense_params: int
-    sparse_params: int
-    flops_per_sample: int
-    active_flops_per_sample: int
-    train_flops_per_sample: int
-    expert_flops_per_sample: int = 0
-
-    def at_active_ratio(self, ratio: float) -> Cost:
-        """This cost where a sample uses ``ratio`` of the experts."""
-        skipped = round((1 - ratio) * self.expert_flops_per_sample)
-        return dataclasses.replace(self, active_flops_per_sample=self.flops_per_sample - skipped)
-
-    @property
-    def flops_per_batch_512(self) -> int:
-        return 512 * self.flops_per_sample
-
-    def as_dict(self) -> dict[str, int]:
-        return dataclasses.asdict(self) | {"flops_per_batch_512": self.flops_per_batch_512}
 
 
 @dataclass(frozen=True)

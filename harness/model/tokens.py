@@ -32,7 +32,7 @@ from torch.nn import functional
 from datasets.schema import Feature, Schema
 from files.errors import InputError
 from harness.model.embeddings import AttendedSequence, LookedUp, attended_sequences, module_key
-from harness.records.runs import TokenizerName
+from harness.records.spec import TokenizerName
 
 TOKEN_DIM_MULTIPLE = 8  # hardware prefers aligned widths
 

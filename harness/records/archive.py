@@ -31,7 +31,7 @@ from files.errors import InputError
 from files.plain_text import say
 from files.writing import check_writable, replacing, write_atomically
 from harness.records import kept_predictions
-from harness.records.runs import RECORD_FILE, read_record
+from harness.records.record import RECORD_FILE, read_record
 
 ARCHIVE_FILE = "records.parquet"
 SUITE_FILE = "suite.json"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from files.checksums import sha256_of
 from files.errors import InputError
-from harness.records.runs import PREDICTIONS_FILE
+from harness.records.record import PREDICTIONS_FILE
 
 LARGEST = 1_000_000  # bytes a file, as for every file in git
 

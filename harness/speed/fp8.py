@@ -6,7 +6,7 @@ import torch
 
 from files.errors import InputError
 from harness.model.assembly import build_backbone
-from harness.records.runs import RunSpec
+from harness.records.spec import RunSpec
 from rankmixer.kernels.fp8 import obstacle
 
 FIRST_CAPABILITY = (8, 9)  # of CUDA devices

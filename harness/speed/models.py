@@ -44,9 +44,9 @@ from harness.machine.timing import (
     time_rounds,
 )
 from harness.model.assembly import DenseSide, Prediction, RankingModel
-from harness.model.cost import Cost
 from harness.model.embeddings import LookedUp
-from harness.records.runs import RunSpec
+from harness.records.cost import Cost
+from harness.records.spec import RunSpec
 from harness.speed.cuda_graphs import captured
 from harness.speed.operators import operators, peak_memory
 from harness.speed.roofline import ADAM_BYTES, count_operators, distinct_bytes, unfused_seconds

@@ -26,7 +26,7 @@ from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.machine.peaks import synchronize
 from harness.machine.quiet import quiet_libraries
-from harness.records.runs import RunSpec
+from harness.records.spec import RunSpec
 from harness.speed.figures import figure
 from harness.speed.plain_torch import PlainTraining
 from harness.training.loop import autocast, dense_optimizer, prediction_loss, train_step

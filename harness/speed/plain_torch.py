@@ -19,7 +19,7 @@ from datasets.schema import Feature, Schema
 from files.errors import InputError
 from harness.model.assembly import DenseSide
 from harness.model.embeddings import LookedUp, masked_mean, module_key
-from harness.records.runs import RunSpec
+from harness.records.spec import RunSpec
 from harness.training.loop import prediction_loss
 from harness.training.run import inputs_of
 

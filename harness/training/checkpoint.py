@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from files.checksums import is_altered, sealed, sha256_of
 from files.errors import InputError
 from files.writing import flush, write_atomically
-from harness.records.runs import remove_checkpoints
+from harness.records.folder import remove_checkpoints
 from harness.training.ranks import World, embedding_side, local_pieces
 
 POINTER_FILE = "checkpoint.json"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datasets.prepared import PreparedDataset
 from harness.machine.facts import Machine
-from harness.model.cost import Cost
-from harness.records.runs import RunFolder, RunSpec
+from harness.records.cost import Cost
+from harness.records.folder import RunFolder
+from harness.records.record import Record
+from harness.records.spec import RunSpec
 from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.training.references import run_reference
@@ -35,14 +36,14 @@ class Job:
         return RunFolder(self.out, self.spec.folder_name)
 
 
-def carry_out(job: Job, machine: Machine | None, world: World, watcher: Watcher) -> dict[str, Any]:
+def carry_out(job: Job, machine: Machine | None, world: World, watcher: Watcher) -> Record | None:
     """Train, or score by a reference, and write the record, which is returned.
 
     A reference is scored by the first rank alone; the others return nothing.
     """
     if job.cost is None:
         if not world.is_first:
-            return {}
+            return None
         return run_reference(job.spec.architecture, job.spec, job.prepared, job.folder, machine)
     return run_model(
         job.spec, job.cost, job.prepared, job.folder, world, watcher, job.checkpoint_seconds, machine

@@ -30,7 +30,7 @@ from files.errors import InputError
 from harness.evaluation.metrics import NonFiniteScores
 from harness.machine.peaks import synchronize
 from harness.model.assembly import Prediction
-from harness.records.runs import RunSpec, Training
+from harness.records.spec import RunSpec, Training
 from harness.training import checkpoint
 from harness.training.prefetch import on_device
 from harness.training.progress import Watcher

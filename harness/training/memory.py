@@ -8,7 +8,7 @@ import sys
 import psutil
 
 from files.errors import InputError
-from harness.model.cost import Cost
+from harness.records.cost import Cost
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h has them
 

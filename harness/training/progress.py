@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from files.plain_text import visible
-from harness.records.runs import RunSpec
+from harness.records.record import Record
+from harness.records.spec import RunSpec
 
 PLAIN_INTERVAL_SECONDS = 20.0
 
@@ -32,7 +33,7 @@ class Watcher(Protocol):
 
     def finish(self) -> None: ...
 
-    def ended(self, record: dict) -> None: ...
+    def ended(self, record: Record) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -52,7 +53,7 @@ class Silent:
     def finish(self) -> None:
         pass
 
-    def ended(self, record: dict) -> None:
+    def ended(self, record: Record) -> None:
         pass
 
     def note(self, text: str) -> None:

@@ -7,17 +7,17 @@ such as ``duration_only``, scores with the smoothed training rate of the feature
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
 from harness.machine.facts import Machine
 from harness.model.architectures import ARCHITECTURES
-from harness.records.runs import RunFolder, RunSpec
+from harness.records.folder import RunFolder
+from harness.records.record import Record
+from harness.records.spec import RunSpec
 from harness.training.loop import Predictions
-from harness.training.run import describe_run, metrics_by_task, now, write_predictions
+from harness.training.run import build_record, metrics_by_task, now, write_predictions
 
 BINS = 200
 PRIOR_ROWS = 20.0
@@ -41,22 +41,16 @@ def available_references(prepared: PreparedDataset, tasks: list[str]) -> list[st
 
 def run_reference(
     name: str, spec: RunSpec, prepared: PreparedDataset, folder: RunFolder, machine: Machine | None = None
-) -> dict[str, Any]:
+) -> Record:
     """Score the test split by one reference and write its record."""
     started_at = now()
     scores = np.stack([_scores(name, task, prepared) for task in spec.tasks], axis=1)
     columns = prepared.columns("test", ["user_index", "tier", *(f"label_{task}" for task in spec.tasks)])
     labels = np.stack([columns[f"label_{task}"] for task in spec.tasks], axis=1)
     predictions = Predictions(columns["user_index"], columns["tier"], labels, scores, None)
-    record = describe_run(spec, None, prepared, machine) | {
-        "kind": "reference",
-        "status": "finished",
-        "failure": None,
-        "metrics": metrics_by_task(predictions, spec.tasks),
-        "started_at": started_at,
-        "finished_at": now(),
-    }
     write_predictions(folder.partial, predictions, spec.tasks)
+    found = {"metrics": metrics_by_task(predictions, spec.tasks)}
+    record = build_record("reference", spec, prepared, machine, started_at, found)
     folder.finish(record)
     return record
 

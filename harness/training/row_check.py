@@ -10,8 +10,8 @@ from torchrec import KeyedJaggedTensor
 from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.schema import FIRST_INDEX
-from harness.model.cost import Cost
-from harness.records.runs import RunSpec
+from harness.records.cost import Cost
+from harness.records.spec import RunSpec
 from harness.training.loop import autocast, dense_optimizer, train_step
 from harness.training.memory import require_room
 from harness.training.ranks import World

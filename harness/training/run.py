@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,12 @@ from harness.evaluation.metrics import NonFiniteScores, binary_metrics
 from harness.machine.environment import environment
 from harness.machine.facts import Machine, machine_of
 from harness.model.assembly import DenseSide, RankingModel
-from harness.model.cost import Cost
 from harness.model.embeddings import Embeddings
 from harness.model.tokens import Inputs
-from harness.records.runs import PREDICTIONS_FILE, RunFolder, RunSpec
+from harness.records.cost import Cost
+from harness.records.folder import RunFolder
+from harness.records.record import PREDICTIONS_FILE, Failure, Record
+from harness.records.spec import RunSpec
 from harness.training.loop import DivergenceError, Loop, Predictions, Progress, predict, train
 from harness.training.memory import keep_freed_memory, require_room
 from harness.training.progress import Watcher
@@ -77,7 +79,7 @@ def run_model(
     watcher: Watcher,
     checkpoint_seconds: float,
     machine: Machine | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Carry out one run, from its checkpoint if it has one, and write its record (first rank).
 
     ``machine`` is what was found out about this one before; None: it is found out now.
@@ -87,7 +89,6 @@ def run_model(
     started_at = now()
     loop = Loop(spec, prepared, folder.partial, world, watcher, checkpoint_seconds)
     machine = machine or machine_of(world.device, spec.training.precision)
-    record = describe_run(spec, cost, prepared, machine) | {"started_at": started_at}
     model = build_model(spec, prepared, world)
 
     def validate(current: nn.Module) -> dict[str, dict]:
@@ -96,35 +97,22 @@ def run_model(
     try:
         progress = train(model, loop, validate)
         predictions = predict(model, loop, "test")
-        try:
-            record["metrics"] = metrics_by_task(predictions, spec.tasks)
-        except NonFiniteScores:
-            raise DivergenceError(progress.step, "a score") from None
+        metrics = _test_metrics(predictions, spec, progress)
     except DivergenceError as failure:
-        record |= {"status": "failed", "failure": {"step": failure.step, "reason": str(failure)}}
+        found = {"cost": cost, "failure": Failure(step=failure.step, reason=str(failure))}
     else:
-        record |= {
-            "status": "finished",
-            "failure": None,
-            "validation": progress.validation,
-            "curve": progress.curve,
-        }
-        record["training"] = training_figures(spec, cost, progress, predictions, machine.peak, world)
-        if predictions.active_experts is not None:
-            measured = float(predictions.active_experts.mean())
-            record["cost"] = cost.at_active_ratio(measured).as_dict()
-            backbone: Any = dense_side(model).backbone
-            record["routing"] = {
-                "target": backbone.active_ratio,
-                "training": progress.routing,
-                "test": {
-                    "active_ratio": measured,
-                    "active_experts": predictions.active_experts.round(5).tolist(),
-                },
-            }
         if world.is_first:
             write_predictions(folder.partial, predictions, spec.tasks)
-    record["finished_at"] = now()
+        found = {
+            "cost": cost,
+            "metrics": metrics,
+            "validation": progress.validation,
+            "curve": progress.curve,
+            "training": training_figures(spec, cost, progress, predictions, machine.peak, world),
+        }
+        if predictions.active_experts is not None:
+            found |= _expert_figures(cost, progress, predictions, dense_side(model).backbone)
+    record = build_record("model", spec, prepared, machine, started_at, found)
     if world.is_first:
         folder.finish(record)
     watcher.ended(record)
@@ -132,21 +120,57 @@ def run_model(
     return record
 
 
-def describe_run(
-    spec: RunSpec, cost: Cost | None, prepared: PreparedDataset, machine: Machine | None = None
+def _test_metrics(predictions: Predictions, spec: RunSpec, progress: Progress) -> dict[str, dict]:
+    try:
+        return metrics_by_task(predictions, spec.tasks)
+    except NonFiniteScores:
+        raise DivergenceError(progress.step, "a score") from None
+
+
+def _expert_figures(
+    cost: Cost, progress: Progress, predictions: Predictions, backbone: Any
 ) -> dict[str, Any]:
-    """What a record holds before anything is measured."""
+    """The cost at the share of experts that the test rows used, and which experts these were."""
+    assert predictions.active_experts is not None
+    measured = float(predictions.active_experts.mean())
     return {
-        "kind": "model",
+        "cost": cost.at_active_ratio(measured),
+        "routing": {
+            "target": backbone.active_ratio,
+            "training": progress.routing,
+            "test": {
+                "active_ratio": measured,
+                "active_experts": predictions.active_experts.round(5).tolist(),
+            },
+        },
+    }
+
+
+def build_record(
+    kind: Literal["model", "reference"],
+    spec: RunSpec,
+    prepared: PreparedDataset,
+    machine: Machine | None,
+    started_at: str,
+    found: dict[str, Any],
+) -> Record:
+    """The record of a run that ends now; ``found`` is what was measured, a ``failure`` where it diverged."""
+    content: dict[str, Any] = {
+        "kind": kind,
+        "status": "failed" if "failure" in found else "finished",
+        "failure": None,
         "suite": spec.suite,
         "architecture": spec.architecture,
         "variant": spec.variant,
+        "series": spec.series,
+        "size": spec.size,
+        "ratio": spec.ratio,
         "dataset": spec.dataset,
         "seed": spec.seed,
         "spec_hash": spec.hash,
         "spec": spec.model_dump(mode="json"),
-        "cost": cost.as_dict() if cost else None,
-        "budget": spec.budget.model_dump(mode="json") if spec.budget else None,
+        "cost": None,
+        "budget": spec.budget,
         "metrics": {},
         "validation": [],
         "curve": [],
@@ -154,7 +178,10 @@ def describe_run(
         "training": None,
         "dataset_info": dataset_info(prepared),
         "environment": machine.environment if machine else environment(),
+        "started_at": started_at,
+        "finished_at": now(),
     }
+    return Record.model_validate(content | found)
 
 
 def dataset_info(prepared: PreparedDataset) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from files.errors import InputError
-from harness.records.runs import RunSpec
+from harness.records.record import Record
+from harness.records.spec import RunSpec
 from harness.training.progress import Silent, Watcher
 
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
@@ -64,7 +65,7 @@ class Several:
         for member in self._members:
             member.finish()
 
-    def ended(self, record: dict) -> None:
+    def ended(self, record: Record) -> None:
         for member in self._members:
             member.ended(record)
 
@@ -95,9 +96,9 @@ class TensorBoard(Silent):
     def finish(self) -> None:
         self._writer.flush()
 
-    def ended(self, record: dict) -> None:
-        if record["failure"] is not None:
-            self._writer.add_text("failure", record["failure"]["reason"], record["failure"]["step"])
+    def ended(self, record: Record) -> None:
+        if record.failure is not None:
+            self._writer.add_text("failure", record.failure.reason, record.failure.step)
         self._write(samples_of(record), at_the_end(record))
         self._writer.close()
 
@@ -149,12 +150,12 @@ class MLflow(Silent):
     def finish(self) -> None:
         self._try(self._send)
 
-    def ended(self, record: dict) -> None:
+    def ended(self, record: Record) -> None:
         self._add(samples_of(record), at_the_end(record))
         self._try(self._send)
-        if record["failure"] is not None:
-            self._try(lambda: self._client.set_tag(self._run, "failure", record["failure"]["reason"]))
-        self._try(lambda: self._client.set_terminated(self._run, record["status"].upper()))
+        if (failure := record.failure) is not None:
+            self._try(lambda: self._client.set_tag(self._run, "failure", failure.reason))
+        self._try(lambda: self._client.set_terminated(self._run, record.status.upper()))
 
     def _open(self, spec: RunSpec) -> None:
         """Go on with the unfinished run of this spec, or begin one."""
@@ -215,17 +216,18 @@ def of_tasks(split: str, metrics: dict[str, dict]) -> dict[str, float]:
     }
 
 
-def at_the_end(record: dict) -> dict[str, float]:
+def at_the_end(record: Record) -> dict[str, float]:
     """What a record says last: metrics of the test split, costs, speed; what was not measured is left out."""
-    cost, training = record["cost"], record["training"] or {}
-    costs = {f"cost/{name}": float(cost[name]) for name in COSTS}
-    speeds = {f"speed/{name}": training[name] for name in SPEEDS if training.get(name) is not None}
-    return of_tasks("test", record["metrics"]) | costs | speeds
+    costs = {f"cost/{name}": float(getattr(record.cost, name)) for name in COSTS}
+    speeds = {f"speed/{name}": getattr(record.training, name, None) for name in SPEEDS}
+    metrics = {task: measured.model_dump() for task, measured in record.metrics.items()}
+    measured_speeds = {name: value for name, value in speeds.items() if value is not None}
+    return of_tasks("test", metrics) | costs | measured_speeds
 
 
-def samples_of(record: dict) -> int:
+def samples_of(record: Record) -> int:
     """Samples trained on; of a failed run, whose record does not say, none."""
-    return record["training"]["train_samples"] if record["training"] else 0
+    return (record.training.train_samples if record.training else None) or 0
 
 
 def parameters_of(spec: RunSpec) -> dict[str, Any]:

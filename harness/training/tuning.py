@@ -10,7 +10,7 @@ from torch import nn
 
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
-from harness.records.runs import RunSpec
+from harness.records.spec import RunSpec
 from harness.training.loop import Loop, predict, train
 from harness.training.progress import Watcher
 from harness.training.ranks import World

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.records.record import Record
 from reports.cells import fixed, grouped
 from reports.contents import NOT_THE_PAPERS_DATA, Contents
 from reports.files import write_text
@@ -12,7 +13,6 @@ from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import Cell, Column, TableView, cell_view, table_view
 from reports.page.templating import templates
-from reports.records import Record
 from reports.summary import DEFINITIONS, METRICS
 
 

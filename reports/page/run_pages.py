@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from harness.records.record import Record
 from reports.cells import Shown, fixed, grouped, params, percent, short
 from reports.page.curves import line_chart
 from reports.page.tables import Column, TableView, cell_view
-from reports.records import Record
 from reports.style import look
 from reports.summary import METRICS
 
@@ -48,7 +48,7 @@ def run_view(record: Record) -> RunView:
         title=f"{record.contestant.label} on {record.dataset}, seed {record.seed}",
         status=record.status,
         failure=f"failed{step}: {failure.reason}" if failure else "",
-        record=f"../../runs/{quote(record.folder)}/record.json",
+        record=f"../../runs/{quote(record.folder.name)}/record.json",
         metrics=_metrics(record),
         charts=_charts(record),
         details=[details for details in _details(record) if details.pairs],
@@ -57,7 +57,7 @@ def run_view(record: Record) -> RunView:
 
 def page_name(record: Record) -> str:
     """The file name of the run's page."""
-    return f"{record.folder}.html"
+    return f"{record.folder.name}.html"
 
 
 def _metrics(record: Record) -> TableView | None:
@@ -81,7 +81,7 @@ def _metrics(record: Record) -> TableView | None:
 
 def _charts(record: Record) -> list[tuple[str, Markup]]:
     """Training loss, and validation metrics where they were measured more than once; each with its title."""
-    curves = {"training loss": [(samples, loss) for samples, loss in record.curve if loss is not None]}
+    curves = {"training loss": [(float(samples), loss) for samples, loss in record.curve if loss is not None]}
     for task in dict.fromkeys(task for point in record.validation for task in point.metrics):
         for metric in METRICS:
             curves[f"{task}: validation {metric.upper()}"] = [

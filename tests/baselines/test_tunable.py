@@ -8,8 +8,9 @@ from itertools import product
 import pytest
 
 from harness.model.architectures import ARCHITECTURES, architecture_class
-from harness.model.cost import Cost, CostCounter
+from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
+from harness.records.cost import Cost
 from tests.baselines.closed_forms import CLOSED_FORMS
 from tests.harness.schemas import TABLE_SIZES, small_schema
 

@@ -10,7 +10,8 @@ import torch
 from datasets.prepared import PreparedDataset
 from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
-from harness.records.runs import RunFolder, RunSpec, Training
+from harness.records.folder import RunFolder
+from harness.records.spec import RunSpec, Training
 from harness.training.progress import Silent, Watcher
 from harness.training.ranks import World
 from harness.training.run import run_model
@@ -54,7 +55,7 @@ def carry_out(
     checkpoint_seconds: float = 1e9,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
-    """Run a spec and return its record."""
+    """Run a spec and return its record as JSON."""
     inputs = Inputs(
         tokenizer=spec.tokenizer,
         num_tokens=spec.num_tokens,
@@ -65,4 +66,5 @@ def carry_out(
     count = CostCounter(prepared.schema, prepared.table_sizes, inputs, len(spec.tasks))
     cost = count.cost(spec.architecture, spec.config)
     folder = RunFolder(out, spec.folder_name)
-    return run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds)
+    record = run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds)
+    return record.as_json()

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.records.store import read_runs
 from reports.ablation_figures import ablation_waterfall
 from reports.cost_figures import pareto_front, quality_against_cost
 from reports.expert_figures import _even_blues, readable_on
 from reports.paper import load_paper
-from reports.records import load_records
 from reports.results import results_frame
 from reports.section_figures import section_figures, takes_one_model_apart
 from reports.style import canvas, hover, save_figure
@@ -77,7 +77,7 @@ def test_the_front_holds_the_models_that_no_other_dominates(models):
 
 
 def test_a_front_is_drawn_where_costs_differ_and_not_within_one_budget(quick_out):
-    results = results_frame(load_records(quick_out))
+    results = results_frame(read_runs(quick_out).records)
     assert "Pareto" not in quality_against_cost(results).get_supxlabel()
     flops = ["flops_per_sample", "active_flops_per_sample"]
     results.loc[results["architecture"] == "rankmixer", flops] *= 10

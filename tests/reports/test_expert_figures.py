@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from harness.records.contestant import parts_of_name
+from harness.records.store import read_runs
 from reports.beside import active_ratio_curves
 from reports.expert_figures import active_heat_map, active_over_training, expert_histogram
 from reports.frames import active_experts_frame, routing_frame
 from reports.paper import load_paper
 from reports.ratio_figures import quality_against_active_ratio
-from reports.records import load_records
 from reports.results import results_frame
 from reports.style import look
-from reports.variants import series
 from tests.reports.made_up import write_out
 from tests.reports.routed import figure3_records, rankmixer, routing
 from tests.reports.test_figures import lines_by_label
@@ -24,7 +24,7 @@ from tests.reports.test_figures import lines_by_label
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     out = write_out(tmp_path_factory.mktemp("routed"), figure3_records(seeds=3, tokens=3))
-    return load_records(out)
+    return read_runs(out).records
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_one_panel_a_token_and_layer_shows_every_seed_and_their_mean(records):
 @pytest.mark.parametrize(("tokens", "rows"), [(4, 2), (16, 4), (32, 8), (17, 6)])
 def test_any_number_of_tokens_has_its_panels(tmp_path, tokens, rows):
     run = rankmixer("dtsi-relu-1/4", routing=routing(0.25, tokens=tokens, moments=2))
-    figure = active_over_training(routing_frame(load_records(write_out(tmp_path, [run]))))
+    figure = active_over_training(routing_frame(read_runs(write_out(tmp_path, [run])).records))
     assert sum(axes.get_visible() for axes in figure.axes) == 2 * tokens
     assert figure.axes[0].get_gridspec().nrows == rows
 
@@ -161,7 +161,7 @@ def test_each_contestant_has_its_histogram_in_its_own_color(records):
     ],
 )
 def test_a_ratio_is_read_only_from_a_name_that_ends_in_one(variant, stem, ratio):
-    found = series(variant)
-    assert found[0] == stem
-    assert (None if found[1] is None else float(found[1])) == ratio
+    series, size, found = parts_of_name(variant)
+    assert (series, size) == (stem, "")
+    assert (None if found is None else float(found)) == ratio
     assert look("rankmixer", variant).color

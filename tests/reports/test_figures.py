@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
 from reports.cost_figures import quality_against_cost
 from reports.curve_figures import loss_curves, validation_curves
 from reports.figures import forest
 from reports.frames import loss_frame, validation_frame
-from reports.records import load_records
 from reports.results import results_frame
 from reports.style import LOOKS, look
 from tests.reports.made_up import ARCHITECTURES
@@ -21,7 +21,7 @@ PANELS = [("finish", "auc"), ("finish", "uauc"), ("skip", "auc"), ("skip", "uauc
 
 @pytest.fixture(scope="module")
 def records(quick_out):
-    return load_records(quick_out)
+    return read_runs(quick_out).records
 
 
 def lines_by_label(axes):

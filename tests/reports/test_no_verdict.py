@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.evaluation.verdict import TOO_GOOD, withheld
+from harness.records.store import read_runs
 from reports.ablation_figures import ablation_waterfall
 from reports.contents import gather
 from reports.figures import forest
-from reports.no_verdict import TOO_GOOD, withheld
-from reports.records import load_records
 from reports.render import render
 from reports.sections import load_sections
 from reports.tier_figures import lift_by_tier
@@ -55,7 +55,7 @@ def with_auc(records: list[dict], kind: str, auc: float, task: str = "finish") -
 
 def said(out: Path) -> list[str]:
     """All that the report says of its sections: words, and tables with their captions and notes."""
-    contents = gather(out)
+    contents = gather(read_runs(out))
     texts = []
     for part in contents.parts:
         texts += [part.title, part.in_short]
@@ -124,7 +124,7 @@ def test_no_word_of_verdict_is_left_on_data_that_leak(tmp_path, suite: Suite):
     free, gated = suite(tmp_path / "free", leaks()), suite(tmp_path / "gated", leaks(LEAK))
     assert any(VERDICTS.search(text) for text in said(free))  # there would be some
     assert [text for text in said(gated) if VERDICTS.search(text)] == []
-    (part,) = gather(gated).parts
+    (part,) = gather(read_runs(gated)).parts
     assert REASON in part.in_short
     assert {words.title: words for words in part.overview}["What was found"].bullets == [
         f"{REASON}; remove what leaks, or acknowledge it in the schema with leak_ok: [play_progress]."
@@ -166,7 +166,7 @@ def test_the_page_and_the_text_begin_with_the_reason(tmp_path):
 
 
 def section_of(out: Path):
-    (section,) = load_sections(load_records(out), out)
+    (section,) = load_sections(read_runs(out))
     return section
 
 

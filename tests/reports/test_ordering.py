@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.ordering import (
-    agreement,
-    kendall_tau_b,
-    models_in_both,
-    ordered_pairs,
-    ordering_tables,
-    ordering_words,
-)
+from harness.evaluation.ordering import agreement, kendall_tau_b, ordered_pairs
+from harness.records.store import read_runs
+from reports.ordering import compared_with_paper, ordering_tables, ordering_words
 from reports.paper import load_paper
-from reports.records import load_records
 from reports.render import render
 from reports.sections import load_sections
 from tests.reports.made_up import record, write_out
@@ -34,7 +28,7 @@ PAPER = {
 
 
 def section_of(out):
-    [section] = load_sections(load_records(out), out)
+    [section] = load_sections(read_runs(out))
     return section
 
 
@@ -57,7 +51,7 @@ def table1(out, diffs, half=0.0004, **changes):
 
 
 def of_finish(section):
-    both = models_in_both(section, load_paper())
+    both = compared_with_paper(section, load_paper())
     return both, agreement(both), ordered_pairs(both)
 
 
@@ -100,7 +94,7 @@ def test_the_interval_is_that_of_independent_draws_made_another_way(tmp_path):
     taus = [stats.kendalltau(drawn - drawn[0], list(PAPER.values())).statistic for drawn in means]
     low, high = np.quantile(taus, [0.025, 0.975])
     assert agreed[["low", "high"]].iloc[0].tolist() == pytest.approx([low, high], abs=0.11)
-    again = agreement(models_in_both(table1(tmp_path, diffs, half=0.001), load_paper()))
+    again = agreement(compared_with_paper(table1(tmp_path, diffs, half=0.001), load_paper()))
     assert again.equals(agreed)
 
 

@@ -6,8 +6,8 @@ import csv
 
 import pytest
 
+from harness.records.store import read_runs
 from reports.readings import reading_tables
-from reports.records import load_records
 from reports.sections import load_sections
 from tests.reports.made_up import COMPARISON_COLUMNS, record, write_out
 
@@ -46,7 +46,7 @@ def section(tmp_path):
         writer = csv.DictWriter(file, COMPARISON_COLUMNS)
         writer.writeheader()
         writer.writerows(variant_rows())
-    return load_sections(load_records(tmp_path), tmp_path)[0]
+    return load_sections(read_runs(tmp_path))[0]
 
 
 def test_the_table_says_what_was_switched_and_what_that_changed(section):
@@ -69,4 +69,4 @@ def test_differences_to_the_base_are_none_of_its_business(section):
 
 def test_without_the_file_there_is_no_table(tmp_path):
     write_out(tmp_path, [record("dlrm_mlp"), record("dcn"), record("dcn", variant="deep")])
-    assert reading_tables(load_sections(load_records(tmp_path), tmp_path)[0]) == []
+    assert reading_tables(load_sections(read_runs(tmp_path))[0]) == []

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from files.errors import InputError
+from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
 from reports.frames import loss_frame, validation_frame
-from reports.records import RecordError, load_records, load_suite
 from reports.results import results_frame, write_results
+from reports.sections import load_sections
 from tests.reports.made_up import failed, quick_records, record, reference, write_out
 
 # Typed out from the public format: columns may be added at the end, never renamed or moved.
@@ -53,7 +55,7 @@ def test_csv_and_parquet_hold_the_same_rows(quick_out):
 def test_values_are_those_of_the_record(tmp_path):
     made = record("dcn", seed=7, tasks=("finish",))
     made["metrics"]["finish"]["auc"] = 0.71234567
-    [row] = results_frame(load_records(write_out(tmp_path, [made]))).to_dict("records")
+    [row] = results_frame(read_runs(write_out(tmp_path, [made])).records).to_dict("records")
     assert row["auc"] == 0.71234567
     assert (row["seed"], row["task"], row["users"], row["batch_size"]) == (7, "finish", 1180, 1024)
     assert row["budget_flops"] == 1_000_000
@@ -67,7 +69,7 @@ def test_what_was_not_measured_is_empty_and_never_zero(tmp_path):
     unmeasured["metrics"]["finish"]["uauc"] = None
     del unmeasured["training"]["eval_samples_per_second"]
     out = write_out(tmp_path, [unmeasured, reference("constant", tasks=("finish",))])
-    write_results(results_frame(load_records(out)), out)
+    write_results(results_frame(read_runs(out).records), out)
     rows = pd.read_csv(out / "results.csv", dtype=str, keep_default_na=False).set_index("architecture")
     for name in ("mfu_train", "train_seconds", "uauc", "eval_samples_per_second", "latency_ms_p50"):
         assert rows.loc["dcn", name] == ""
@@ -77,13 +79,13 @@ def test_what_was_not_measured_is_empty_and_never_zero(tmp_path):
 
 def test_a_budget_of_parameters_is_no_flops_budget(tmp_path):
     made = record("dcn", budget={"kind": "dense_params", "target": 1e5, "miss": -0.01}, tasks=("finish",))
-    [row] = results_frame(load_records(write_out(tmp_path, [made]))).to_dict("records")
+    [row] = results_frame(read_runs(write_out(tmp_path, [made])).records).to_dict("records")
     assert pd.isna(row["budget_flops"])
     assert row["budget_miss"] == -0.01
 
 
 def test_a_failed_run_is_a_row_for_each_task_with_empty_metrics(tmp_path):
-    rows = results_frame(load_records(write_out(tmp_path, [failed("dcn"), record("dlrm_mlp")])))
+    rows = results_frame(read_runs(write_out(tmp_path, [failed("dcn"), record("dlrm_mlp")])).records)
     broken = rows[rows["architecture"] == "dcn"]
     assert broken["task"].tolist() == ["finish", "skip"]
     assert set(broken["status"]) == {"failed"}
@@ -97,7 +99,7 @@ def test_half_written_runs_are_passed_over(tmp_path):
     partial = out / "runs" / "going-on.partial"
     partial.mkdir()
     (partial / "record.json").write_text("{")
-    assert len(load_records(out)) == 1
+    assert len(read_runs(out).records) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,36 +117,40 @@ def test_a_damaged_or_foreign_record_is_named_with_the_mend(tmp_path, text, says
     out = write_out(tmp_path, [record("dcn")])
     path = out / "runs" / "run-000" / "record.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(RecordError) as caught:
-        load_records(out)
+    with pytest.raises(InputError) as caught:
+        read_runs(out)
     message = str(caught.value)
     assert str(path) in message
     assert says in message
-    assert "remove its folder" in message
+    assert "delete that folder" in message
     assert "\n" not in message
 
 
 def test_a_folder_without_runs_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(RecordError, match="holds no finished run"):
-        load_records(tmp_path)
+    with pytest.raises(InputError, match="holds no finished run"):
+        read_runs(tmp_path)
 
 
 def test_comparisons_that_lack_a_column_are_an_error_that_names_it(tmp_path):
     out = write_out(tmp_path, [record("dcn")])
     (out / "comparisons.csv").write_text("suite,dataset\nquick,shortvideo\n")
-    with pytest.raises(RecordError, match=r"comparisons\.csv: lacks the column 'task'"):
+    with pytest.raises(InputError, match=r"comparisons\.csv: lacks the column 'task'"):
         load_comparisons(out)
 
 
 def test_a_suite_description_of_another_suite_is_not_taken(tmp_path):
-    out = write_out(tmp_path, [record("dcn")])
-    assert load_suite(out, "quick").base == "dlrm_mlp"
-    assert load_suite(out, "table1") is None
+    out = write_out(tmp_path, [record("dcn"), record("dlrm_mlp")])
+    suite = json.loads((out / "suite.json").read_text())
+    (out / "suite.json").write_text(json.dumps(suite | {"name": "table1", "description": "of another suite"}))
+    [section] = load_sections(read_runs(out))
+    assert (section.suite.name, section.suite.description) == ("quick", "")
+    assert section.base is not None
+    assert section.base.architecture == "dlrm_mlp"  # of comparisons.csv
 
 
 def test_curves_keep_every_point_that_was_measured(tmp_path):
     made = record("dcn", curve=[[0, 0.7], [1024, None], [2048, 0.5]])
-    records = load_records(write_out(tmp_path, [made]))
+    records = read_runs(write_out(tmp_path, [made])).records
     assert loss_frame(records)["value"].tolist() == [0.7, 0.5]
     validation = validation_frame(records)
     assert len(validation) == 4 * 2 * 2
@@ -154,13 +160,15 @@ def test_curves_keep_every_point_that_was_measured(tmp_path):
 
 
 def test_reading_records_loads_neither_torch_nor_matplotlib():
-    code = "import sys, reports.records; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import sys, harness.records.store; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_rendering_never_loads_torch(tmp_path):
     out = write_out(tmp_path, quick_records(seeds=1))
-    ours = "('torch', 'harness', 'suites', 'baselines', 'rankmixer', 'datasets')"
+    ours = "('torch', 'harness.training', 'harness.model', 'suites', 'baselines', 'rankmixer', 'datasets')"
     code = f"import sys, pathlib, reports.render as r; r.render(pathlib.Path({str(out)!r})); " + (
         f"print([m for m in {ours} if m in sys.modules])"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from files.errors import InputError
 from reports.comparisons import load_comparisons
-from reports.records import RecordError
 from reports.render import render
 from reports.results import COLUMNS
 from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
@@ -212,7 +212,7 @@ def test_two_suites_in_one_folder_do_not_overwrite_each_other(tmp_path):
 def test_a_damaged_record_stops_the_report_and_is_named(tmp_path):
     out = write_out(tmp_path, quick_records(seeds=1))
     (out / "runs" / "run-003" / "record.json").write_text('{"kind": "mod')
-    with pytest.raises(RecordError, match=r"run-003/record\.json"):
+    with pytest.raises(InputError, match=r"run-003/record\.json"):
         render(out)
     assert not (out / "report.md").exists()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from files.errors import InputError
+from harness.records.store import read_runs
 from reports.frames import active_experts_frame, routing_frame
-from reports.records import RecordError, load_records
 from reports.results import results_frame
 from tests.reports.made_up import record, reference, write_out
 from tests.reports.routed import rankmixer, routing
@@ -32,7 +33,7 @@ BY_HAND = {
 @pytest.fixture
 def by_hand(tmp_path):
     runs = [rankmixer("dtsi-relu-1/2", routing=BY_HAND), record("dlrm_mlp"), reference("constant")]
-    return load_records(write_out(tmp_path, runs))
+    return read_runs(write_out(tmp_path, runs)).records
 
 
 def test_dead_experts_are_those_below_a_thousandth_of_the_test_rows(by_hand):
@@ -67,7 +68,7 @@ def test_the_frame_of_experts_counts_its_places_from_one(by_hand):
 
 
 def test_runs_without_experts_have_frames_without_rows(tmp_path):
-    records = load_records(write_out(tmp_path, [record("dlrm_mlp")]))
+    records = read_runs(write_out(tmp_path, [record("dlrm_mlp")])).records
     for frame in (routing_frame(records), active_experts_frame(records)):
         assert frame.empty
         assert {"architecture", "variant", "seed", "layer", "token"} <= set(frame)
@@ -94,8 +95,8 @@ def test_damaged_routing_is_named_with_its_file_and_the_mend(tmp_path, damage):
     *path, last = (int(key) if key.isdigit() else key for key in place.split("."))
     functools.reduce(operator.getitem, path, made)[last] = value
     out = write_out(tmp_path, [rankmixer("dtsi-relu-1/2", routing=made)])
-    with pytest.raises(RecordError) as caught:
-        load_records(out)
+    with pytest.raises(InputError) as caught:
+        read_runs(out)
     message = str(caught.value)
     assert str(out / "runs" / "run-000" / "record.json") in message
     assert says in message
@@ -117,7 +118,7 @@ def test_the_command_line_says_one_sentence_of_damaged_routing_and_ends_with_2(t
 
 def test_a_run_that_failed_in_training_may_have_no_test_part(tmp_path):
     made = rankmixer("dtsi-relu-1/2", routing=BY_HAND | {"test": None})
-    records = load_records(write_out(tmp_path, [made]))
+    records = read_runs(write_out(tmp_path, [made])).records
     row = results_frame(records).iloc[0]
     assert row["active_ratio_target"] == 0.5
     assert pd.isna(row["active_ratio"])

@@ -11,23 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.evaluation.scaling import line, pooled_spread, scaling_fits, size_means
+from harness.records.contestant import parts_of_name
+from harness.records.store import read_runs
 from reports.paper import load_paper
-from reports.records import load_records
+from reports.paper_scaling import paper_points, paper_slopes
 from reports.render import render
-from reports.scaling import (
-    line,
-    paper_points,
-    paper_slopes,
-    pooled_spread,
-    scaling_fits,
-    size_means,
-    sized_runs,
-)
 from reports.scaling_figures import paper_scaling, quality_against_size, size_front
-from reports.scaling_page import scaling_tables, scaling_words
+from reports.scaling_page import runs_by_size, scaling_tables, scaling_words
 from reports.sections import load_sections
 from reports.style import look
-from reports.variants import sized
 from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
 
 SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)
@@ -68,12 +61,12 @@ def write_figure2(out, records=None):
 
 
 def section_of(out):
-    [section] = load_sections(load_records(out), out)
+    [section] = load_sections(read_runs(out))
     return section
 
 
 def runs_of(tmp_path, records=None) -> pd.DataFrame:
-    return sized_runs(section_of(write_figure2(tmp_path, records)))
+    return runs_by_size(section_of(write_figure2(tmp_path, records)))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +89,7 @@ def of(fits, task="finish", metric="auc", axis="flops_per_sample", law="points")
 @given(st.floats(1e3, 1e13), st.sampled_from(["", "deep", "no-mixing"]))
 def test_a_size_is_told_from_the_name_that_a_suite_gives_it(target, stem):
     size = f"{target / 1e6:g}M"
-    assert sized("-".join(filter(None, [stem, size]))) == (stem, size)
+    assert parts_of_name("-".join(filter(None, [stem, size]))) == (stem, size, None)
 
 
 def test_rows_without_a_size_of_their_own_budget_and_series_of_two_sizes_are_no_scaling(tmp_path):
@@ -207,7 +200,7 @@ def test_the_interval_of_a_slope_holds_the_truth_in_95_of_100_worlds_however_see
 
 def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):
     section = section_of(write_figure2(tmp_path, sized_records(seeds=1)))
-    fits = of(scaling_fits(sized_runs(section)))
+    fits = of(scaling_fits(runs_by_size(section)))
     assert fits["slope"].notna().all()
     assert fits[["low", "high", "next_low", "next_high"]].isna().all(axis=None)
     table = scaling_tables(section, load_paper())[0]
@@ -229,7 +222,7 @@ def test_rankmixer_gains_028_points_a_decade_of_parameters_in_the_papers_figure(
 def test_no_row_of_the_papers_figure_stands_beside_one_of_ours():
     printed = load_paper().tables["figure2"]
     assert all(printed.row(row.architecture or "", "") is None for row in printed.rows)
-    assert not any(sized(row.variant)[1] for row in printed.rows)
+    assert not any(parts_of_name(row.variant)[1] for row in printed.rows)
 
 
 # --- On the page ----------------------------------------------------------------------------------------
@@ -271,7 +264,7 @@ def test_a_folder_without_sizes_says_nothing_of_scaling(quick_out):
 
 
 def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
-    runs = sized_runs(section_of(figure2_out))
+    runs = runs_by_size(section_of(figure2_out))
     means, fits = size_means(runs), scaling_fits(runs)
     means, fits = means[means["task"] == "finish"], fits[fits["task"] == "finish"]
     figure = quality_against_size(means, fits)
@@ -295,7 +288,7 @@ def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
 
 
 def test_models_of_the_same_sizes_stand_side_by_side_and_their_values_are_unmoved(figure2_out):
-    runs = sized_runs(section_of(figure2_out))
+    runs = runs_by_size(section_of(figure2_out))
     means = size_means(runs).query("task == 'finish'")
     _, flops, *_ = quality_against_size(means, scaling_fits(runs).query("task == 'finish'")).axes
     firsts = {d.get_label(): d.get_xdata()[0] for d in flops.lines if d.get_label() in SLOPES}
@@ -304,7 +297,7 @@ def test_models_of_the_same_sizes_stand_side_by_side_and_their_values_are_unmove
 
 
 def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_out):
-    means = size_means(sized_runs(section_of(figure2_out))).query("task == 'finish'")
+    means = size_means(runs_by_size(section_of(figure2_out))).query("task == 'finish'")
     figure = size_front(means)
     panels = iter(figure.axes)
     for metric in ("auc", "uauc"):

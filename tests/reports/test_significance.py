@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import re
 
+from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
 from reports.paper import load_paper
-from reports.records import load_records
 from reports.render import render
 from reports.sections import load_sections
 from reports.tables import quality_tables
@@ -26,7 +26,7 @@ def with_p_values(records, p_holm):
 
 
 def finish_tables(out):
-    [section] = load_sections(load_records(out), out)
+    [section] = load_sections(read_runs(out))
     return {table.name.split("-")[0]: table for table in quality_tables(section, "finish", load_paper())}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.records import RecordError
+from files.errors import InputError
 from reports.speed import COLUMNS, load_profile, render_profile, speed_frame
 from reports.speed_figures import latency_against_batch, roofline
 from reports.style import look
@@ -180,7 +180,7 @@ def test_the_papers_table_stands_on_the_page_of_its_suite(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"suite": "x"}'])
 def test_a_damaged_file_is_named_with_the_mend(tmp_path, text):
     (tmp_path / "profile.json").write_text(text)
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(InputError) as error:
         render_profile(tmp_path)
     assert "profile.json: " in str(error.value)
     assert str(error.value).endswith("; measure again with `run_bench.py profile models`")

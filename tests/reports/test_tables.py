@@ -11,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.evaluation.intervals import mean_interval
+from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
 from reports.costs import cost_table
 from reports.paper import load_paper
-from reports.records import load_records
 from reports.sections import load_sections
 from reports.summary import found
-from reports.tables import mean_interval, quality_numbers, quality_tables
+from reports.tables import quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
 
 
 def section_of(out):
-    [section] = load_sections(load_records(out), out)
+    [section] = load_sections(read_runs(out))
     return section
 
 
@@ -108,7 +109,7 @@ def test_the_papers_values_stand_beside_ours_and_absent_ones_are_dashes(quick_ou
 
 
 def test_a_task_that_the_paper_lacks_has_no_paper_column(mixed_out):
-    sections = load_sections(load_records(mixed_out), mixed_out)
+    sections = load_sections(read_runs(mixed_out))
     [movielens] = [section for section in sections if section.dataset == "movielens-100k"]
     for table in quality_tables(movielens, "like", load_paper()):
         assert not any("paper" in title for title in table.header)
@@ -140,9 +141,9 @@ def test_runs_of_other_settings_are_never_mixed_into_a_mean(tmp_path):
     old["metrics"]["finish"]["auc"] = 0.99
     out = write_out(tmp_path, [old, record("dlrm_mlp", 0), record("dcn", 0), record("dcn", 1)])
     section = section_of(out)
-    numbers = quality_numbers(section, "finish", load_paper()).set_index("architecture")
-    assert numbers.loc["dcn", "seeds"] == 2
-    assert numbers.loc["dcn", "auc"] < 0.8
+    numbers = quality_numbers(section, "finish", load_paper()).set_index(["metric", "architecture"])
+    assert numbers.loc[("auc", "dcn"), "seeds"] == 2
+    assert numbers.loc[("auc", "dcn"), "mean"] < 0.8
     assert len(section.superseded) == 1
 
 
@@ -204,8 +205,8 @@ def test_cost_table_shows_counted_costs_and_median_speeds(tmp_path):
 def test_csv_of_a_table_holds_raw_numbers(quick_out):
     frame = pd.read_csv(quick_out / "tables" / "quality-shortvideo-finish.csv").set_index("architecture")
     results = pd.read_csv(quick_out / "results.csv")
-    mine = results[(results["architecture"] == "rankmixer") & (results["task"] == "finish")]
-    assert frame.loc["rankmixer", "auc"] == pytest.approx(mine["auc"].mean())
+    runs = results[(results["architecture"] == "rankmixer") & (results["task"] == "finish")]
+    assert frame.loc["rankmixer", "auc"] == pytest.approx(runs["auc"].mean())
     comparisons = pd.read_csv(quick_out / "comparisons.csv").set_index(["architecture", "task", "metric"])
     assert frame.loc["rankmixer", "uauc_diff"] == comparisons.loc[("rankmixer", "finish", "uauc"), "diff"]
     assert frame.loc["rankmixer", "auc_paper"] == 0.64
@@ -217,8 +218,8 @@ def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quic
     section = section_of(quick_out)
     numbers = quality_numbers(section, "finish", load_paper())
     base, row = numbers[numbers["is_base"]], numbers[numbers["architecture"] == "dcn"]
-    row = row.assign(auc_diff=0.001, auc_diff_low=-0.001, auc_diff_high=0.003, auc_resolved="no")
-    resolved = row.assign(architecture="won", auc_diff_low=0.0005, auc_resolved="yes")
+    row = row.assign(diff=0.001, diff_low=-0.001, diff_high=0.003, resolved="no")
+    resolved = row.assign(architecture="won", diff_low=0.0005, resolved="yes")
     names = [f"model{number}" for number in range(unresolved)]
     rows = [row.assign(architecture=name) for name in names]
     said = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]

@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.comparisons import COMPARISON_COLUMNS, TIER_METRIC_COLUMNS, load_tiers
+from files.errors import InputError
+from harness.evaluation.comparisons import INTERVAL_COLUMNS
+from harness.evaluation.tiers import METRIC_COLUMNS
+from harness.records.store import read_runs
+from reports.comparisons import load_tiers
 from reports.paper import load_paper
-from reports.records import RecordError, load_records
 from reports.render import render
 from reports.sections import load_sections
 from reports.style import look
@@ -73,13 +76,13 @@ def write_csv(path, columns, rows):
 def write_table4(out, rows=None, **changes):
     runs = [record(model, seed) for model in MODELS for seed in (0, 1)] + [reference("oracle")]
     write_out(out, runs, paper_table="table4", **changes)
-    write_csv(out / "tiers.csv", [*COMPARISON_COLUMNS, "tier"], tier_rows() if rows is None else rows)
-    write_csv(out / "tier_metrics.csv", TIER_METRIC_COLUMNS, metric_rows([*MODELS, "oracle"]))
+    write_csv(out / "tiers.csv", [*INTERVAL_COLUMNS, "tier"], tier_rows() if rows is None else rows)
+    write_csv(out / "tier_metrics.csv", METRIC_COLUMNS, metric_rows([*MODELS, "oracle"]))
     return out
 
 
 def section_of(out):
-    [section] = load_sections(load_records(out), out)
+    [section] = load_sections(read_runs(out))
     return section
 
 
@@ -131,11 +134,11 @@ def test_the_papers_lifts_stand_beside_a_rankmixer_on_its_task_alone_and_are_cal
 
 
 def test_the_numbers_of_a_tier_are_those_of_the_file(section):
-    numbers = tier_numbers(section, "skip", load_paper()).set_index(["architecture", "tier"])
+    numbers = tier_numbers(section, "skip", load_paper()).set_index(["metric", "architecture", "tier"])
     for model, lifts in LIFTS.items():
-        assert numbers.loc[model].loc[TIERS, "uauc_diff"].tolist() == pytest.approx(list(lifts))
-    assert numbers.loc[("oracle", "low"), "kind"] == "reference"
-    assert np.isnan(numbers.loc[("dlrm_mlp", "low"), "auc_diff"])
+        assert numbers.loc["uauc"].loc[model].loc[TIERS, "diff"].tolist() == pytest.approx(list(lifts))
+    assert numbers.loc[("auc", "oracle", "low"), "kind"] == "reference"
+    assert np.isnan(numbers.loc[("auc", "dlrm_mlp", "low"), "diff"])
 
 
 def test_the_words_count_who_gains_most_here_and_in_the_paper(section):
@@ -218,5 +221,5 @@ def test_the_page_has_the_tables_the_figure_and_the_papers_table(tmp_path):
 
 def test_a_file_of_tiers_without_a_column_is_refused_by_name(tmp_path):
     (tmp_path / "tiers.csv").write_text("suite,dataset\nquick,shortvideo\n")
-    with pytest.raises(RecordError, match=r"tiers\.csv: lacks the column 'task'"):
+    with pytest.raises(InputError, match=r"tiers\.csv: lacks the column 'task'"):
         load_tiers(tmp_path)

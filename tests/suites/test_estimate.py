@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import suites.run
 from harness.machine.facts import Machine
 from harness.machine.peaks import Peak
-from harness.model.cost import Cost
-from harness.records.runs import Training
+from harness.records.cost import Cost
+from harness.records.spec import Training
 from harness.training.progress import Silent
 from suites.estimate import Workload, announcement
 from suites.run import Options, run_suite

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from baselines.contract import tunable
-from harness.records.runs import Training
+from harness.records.spec import Training
 from suites.search import DEFAULT_SEARCH, Range, structural_choices
 from suites.suite import Suite, load_suite, shipped_suites
 

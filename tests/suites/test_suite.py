@@ -9,7 +9,7 @@ import yaml
 
 from files.errors import InputError
 from harness.model.architectures import architecture_class
-from harness.records.runs import RunSpec
+from harness.records.spec import RunSpec
 from suites.suite import Suite, load_suite, shipped_suites
 
 MINIMAL = {

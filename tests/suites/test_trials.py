@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.records.runs import Training
+from harness.records.spec import Training
 from harness.training.progress import Silent
 from suites.trials import Judge, Outcome, Trial, score_in_worker
 

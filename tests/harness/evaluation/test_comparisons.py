@@ -14,18 +14,29 @@ from sklearn.metrics import roc_auc_score
 from files.checksums import sha256_of
 from files.errors import InputError
 from harness.evaluation.bootstrap import bootstrap_users
-from harness.evaluation.comparisons import (
-    COLUMNS,
-    Contestant,
-    Run,
-    compare,
-    compare_variants,
-    pooled_seed_spread,
-    write_comparisons,
-)
+from harness.evaluation.comparisons import COLUMNS, compare, compare_variants
+from harness.evaluation.differences import pooled_seed_spread
+from harness.evaluation.inference import write_inference
+from harness.records.record import Record
+from harness.records.store import read_runs
 
 USERS, ROWS, REPLICATES = 50, 600, 100
 BASE = "dlrm_mlp"
+
+
+def run_of(architecture: str, seed: int) -> Record:
+    """A finished run, of which only its name and seed matter."""
+    return Record(
+        kind="model",
+        status="finished",
+        suite="made-up",
+        architecture=architecture,
+        dataset="toy",
+        seed=seed,
+        spec_hash="",
+        spec={},
+        started_at="",
+    )
 
 
 class MadeUp:
@@ -159,7 +170,7 @@ def test_the_seed_part_pools_the_paired_differences_of_all_pairs(made_up):
 def test_the_seed_part_holds_the_truth_95_times_in_100(seeds, tmp_path):
     """Six equal architectures. Pooling their differences to the base alone would hold it 93 times."""
     cells = list(itertools.product(range(6), range(seeds)))
-    runs = [Run(Contestant(str(a), ""), "toy", seed, False, tmp_path) for a, seed in cells]
+    runs = [run_of(str(a), seed) for a, seed in cells]
     generator = np.random.default_rng(0)
     held = 0
     for _ in range(2000):
@@ -172,7 +183,7 @@ def test_the_seed_part_holds_the_truth_95_times_in_100(seeds, tmp_path):
 
 def test_a_failed_seed_costs_the_seed_part_one_degree_of_freedom(tmp_path):
     cells = [(a, seed) for a in range(4) for seed in range(3) if (a, seed) != (3, 0)]
-    runs = [Run(Contestant(str(a), ""), "toy", seed, False, tmp_path) for a, seed in cells]
+    runs = [run_of(str(a), seed) for a, seed in cells]
     assert pooled_seed_spread(runs, np.arange(11.0) ** 2).df == 3 * 2 - 1
 
 
@@ -320,8 +331,8 @@ def test_rows_follow_the_order_of_the_suite(made_up):
 def test_the_file_holds_the_frame_and_leaves_unknown_cells_empty(made_up):
     made_up.run(BASE, 0)
     made_up.run("dcn", 0, 1.2)
-    path = write_comparisons(made_up.out)
-    assert path == made_up.out / "comparisons.csv"
+    write_inference(read_runs(made_up.out))
+    path = made_up.out / "comparisons.csv"
     assert {p.name for p in made_up.out.iterdir()} == {"suite.json", "runs", "comparisons.csv"}
     header, first, *_ = path.read_text().splitlines()
     assert header.split(",") == COLUMNS
@@ -337,18 +348,20 @@ def test_different_test_rows_are_an_error_that_names_both_files(made_up):
         compare(made_up.out, REPLICATES)
 
 
-def test_a_folder_without_a_suite_is_an_error_with_the_mend(tmp_path):
+def test_a_folder_without_a_suite_is_an_error_with_the_mend(made_up):
+    made_up.run(BASE, 0)
+    (made_up.out / "suite.json").unlink()
     with pytest.raises(InputError, match=r"suite\.json is not there: run the suite again"):
-        compare(tmp_path)
+        compare(made_up.out)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "cannot be read"), ("[]", "name is missing"), ('{"name": "s"}', "base is missing")],
+    [("{", "cannot be read"), ("[]", "its top level"), ('{"name": "s"}', "base: Field required")],
 )
 def test_a_damaged_suite_is_an_error_that_names_it(tmp_path, content, words):
     (tmp_path / "suite.json").write_text(content)
-    with pytest.raises(InputError, match=rf"suite\.json .*{words}.*: run the suite again"):
+    with pytest.raises(InputError, match=rf"suite\.json.*{words}.*; run the suite again"):
         compare(tmp_path)
 
 
@@ -391,7 +404,7 @@ def test_predictions_that_were_altered_since_the_run_are_an_error_that_names_the
 def test_a_suite_with_a_field_of_another_type_is_an_error_that_names_it(made_up, field, value):
     made_up.run(BASE, 0)
     (made_up.out / "suite.json").write_text(json.dumps(made_up.suite | {field: value}))
-    with pytest.raises(InputError, match=rf"suite\.json is no suite description \(.*{field}"):
+    with pytest.raises(InputError, match=rf"suite\.json: is no suite description \({field}"):
         compare(made_up.out)
 
 
@@ -420,7 +433,7 @@ def test_a_variant_is_compared_with_the_plain_row_of_its_own_architecture(made_u
     expected = np.mean([made_up.auc(s) for s in deep]) - np.mean([made_up.auc(s) for s in plain])
     assert got["diff"] == pytest.approx(expected, abs=1e-12)
     assert got.base_mean == pytest.approx(np.mean([made_up.auc(s) for s in plain]), abs=1e-12)
-    write_comparisons(made_up.out)
+    write_inference(read_runs(made_up.out))
     assert len(pd.read_csv(made_up.out / "variants.csv")) == len(found)
 
 
@@ -437,5 +450,5 @@ def test_where_the_base_alone_has_variants_the_comparisons_hold_them(made_up):
 def test_variants_of_an_earlier_suite_do_not_stay_behind(made_up):
     made_up.run(BASE, 0)
     (made_up.out / "variants.csv").write_text("old")
-    write_comparisons(made_up.out)
+    write_inference(read_runs(made_up.out))
     assert not (made_up.out / "variants.csv").exists()

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.evaluation.comparisons import Contestant, Run, pooled_seed_spread
+from harness.evaluation.differences import pooled_seed_spread
 from harness.evaluation.joint import JointDraws
 from harness.evaluation.significance import holm
+from tests.harness.evaluation.test_comparisons import run_of
 
 USERS = np.random.default_rng(3).normal(0.002, 0.001, 400)  # differences on draws of users
 
@@ -118,11 +119,7 @@ def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_fami
     models, seeds, folders, draws = 7, 5, 1500, 200
     spread, users_se = 0.0010, 0.0007  # of one run over seeds; of a difference over users
     single, family = [], []
-    runs = [
-        Run(Contestant(str(model), ""), "toy", seed, False, None)  # type: ignore[arg-type]
-        for model in range(models)
-        for seed in range(seeds)
-    ]
+    runs = [run_of(str(model), seed) for model in range(models) for seed in range(seeds)]
     for _ in range(folders):
         values = spread * generator.normal(size=(models, seeds)) + 0.002 * generator.normal(size=seeds)
         pooled = pooled_seed_spread(runs, values.ravel())

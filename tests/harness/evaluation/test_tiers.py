@@ -11,13 +11,14 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from harness.evaluation.comparisons import compare
+from harness.evaluation.inference import write_inference
 from harness.evaluation.tiers import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
     compare_tiers,
     tier_metrics,
-    write_tiers,
 )
+from harness.records.store import read_runs
 
 BASE, REPLICATES, SEEDS = "dlrm_mlp", 60, 3
 USERS, ROWS = 120, 1800
@@ -216,13 +217,17 @@ def test_one_seed_claims_nothing_within_tiers_or_between_them(made_up):
     assert found.users_low.notna().all()
 
 
-def test_files_are_written_beside_table_4_alone(tmp_path):
+@pytest.mark.parametrize("declared", [{"paper_table": "table4"}, {"analyses": ["tiers"]}])
+def test_files_are_written_where_the_suite_wants_them_alone(tmp_path, declared):
+    """By its list of analyses or, of an earlier version, by the paper's table that it stands beside."""
     out = MadeUp(tmp_path, seeds=2).out
-    suite = json.loads((out / "suite.json").read_text())
-    (out / "suite.json").write_text(json.dumps(suite | {"paper_table": "table1"}))
-    assert write_tiers(out) == []
-    assert not list(out.glob("tier*"))
-    (out / "suite.json").write_text(json.dumps(suite))
-    assert write_tiers(out) == [out / "tiers.csv", out / "tier_metrics.csv"]
+    suite = json.loads((out / "suite.json").read_text()) | {"paper_table": "table1"}
+    for unwanted in ({}, {"analyses": []}, {"analyses": ["ordering"], "paper_table": "table4"}):
+        (out / "suite.json").write_text(json.dumps(suite | unwanted))
+        write_inference(read_runs(out))
+        assert not list(out.glob("tier*"))
+    (out / "suite.json").write_text(json.dumps(suite | declared))
+    write_inference(read_runs(out))
     assert list(pd.read_csv(out / "tiers.csv").columns) == DIFFERENCE_COLUMNS
     assert pd.read_csv(out / "tier_metrics.csv").groupby("tier").size().to_dict() == dict.fromkeys(NAMES, 4)
+    pd.testing.assert_frame_equal(pd.read_csv(out / "comparisons.csv"), compare(out), check_dtype=False)

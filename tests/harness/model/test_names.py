@@ -15,7 +15,7 @@ from datasets.schema import Feature, FractionSplit, Schema, Task
 from datasets.source import Source
 from harness.model.cost import CostCounter
 from harness.model.embeddings import Embeddings, initial_rows, module_key, name_of_module_key
-from harness.records.runs import RunFolder
+from harness.records.folder import RunFolder
 from harness.training.progress import Silent
 from harness.training.ranks import initialise_tables, table_weights
 from harness.training.run import inputs_of, run_model

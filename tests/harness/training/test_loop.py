@@ -13,7 +13,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from harness.records.runs import RunFolder, Training
+from harness.records.folder import RunFolder
+from harness.records.spec import Training
 from harness.training import run as execute
 from harness.training.loop import (
     Loop,

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from files.errors import InputError
-from harness.model.cost import Cost
+from harness.records.cost import Cost
 from harness.training.memory import require_room
 
 ROOT = Path(__file__).resolve().parents[3]

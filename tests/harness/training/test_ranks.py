@@ -17,7 +17,7 @@ from torchrec import KeyedJaggedTensor
 from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
-from harness.records.runs import RunFolder
+from harness.records.folder import RunFolder
 from harness.training import loop as train
 from tests.harness.runs import carry_out, small_spec
 

@@ -15,7 +15,7 @@ from datasets.prepared import PreparedDataset
 from datasets.schema import SingleFeatureBaseline, Task
 from datasets.source import Source
 from files.errors import InputError
-from harness.records.runs import RunFolder
+from harness.records.folder import RunFolder
 from harness.training.references import PRIOR_ROWS, available_references, binned_rates, run_reference
 from tests.harness.conftest import small_table
 from tests.harness.runs import small_spec

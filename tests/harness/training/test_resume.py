@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from files.errors import InputError
-from harness.records.runs import RunFolder
+from harness.records.folder import RunFolder
 from harness.training import checkpoint
 from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE

@@ -19,9 +19,10 @@ from torch import nn
 import harness.training.run
 from datasets.reader import ShardReader
 from harness.model.assembly import Prediction
-from harness.model.cost import Cost, CostCounter
+from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
-from harness.records.runs import RunFolder
+from harness.records.cost import Cost
+from harness.records.folder import RunFolder
 from harness.training import loop as train
 from rankmixer.sparse_moe import SparseMoE
 from tests.harness.runs import carry_out, small_spec

@@ -10,7 +10,7 @@ from datasets.prepare.pipeline import prepare
 from datasets.schema import Feature
 from datasets.source import Source
 from harness.model.architectures import ARCHITECTURES
-from harness.model.cost import Cost
+from harness.records.cost import Cost
 from harness.training.row_check import MOST_CATEGORIES, ROWS, _with_small_tables, check_row, made_up_batch
 from tests.harness.conftest import small_table
 from tests.harness.runs import ONE_PROCESS, carry_out, small_spec

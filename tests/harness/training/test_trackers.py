@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from files.errors import InputError
-from harness.records.runs import RunFolder
+from harness.records.folder import RunFolder
 from harness.training import trackers as watching
 from harness.training.trackers import METRICS, Several, watchers
 from tests.harness.runs import carry_out, small_spec

@@ -9,7 +9,7 @@ Two descriptions of an architecture's runs, against forward FLOPs a sample or de
 Both are least squares **seed by seed**: seed s of architecture a has a slope :math:`b_{as}`, and their mean
 over seeds is the least-squares slope of all runs together. A bootstrap over three seeds would draw from ten
 distinct samples, so the intervals are Student's t, with the spread pooled over architectures as
-``harness/evaluation/comparisons.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s +
+``harness/evaluation/differences.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s +
 \varepsilon_{as}`, where :math:`\varepsilon` is assumed to vary equally in every architecture, and
 :math:`\beta_s` is what a seed does to all of them alike.
 
@@ -35,12 +35,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from reports.paper import Paper
-from reports.sections import Section
-from reports.tables import POINTS, mean_interval
-from reports.variants import sized
+from harness.evaluation.intervals import mean_interval
+from harness.records.contestant import Contestant
+from harness.records.record import Record
 
 METRICS = ("auc", "uauc")
+POINTS = 100
 AXES = {"flops_per_sample": "FLOPs", "dense_params": "parameters"}
 LAWS = ("points", "exponent")
 MIN_SIZES = 3
@@ -52,39 +52,38 @@ Key = tuple[str, str]  # architecture, and its variant without the size
 # --- Runs by size ---------------------------------------------------------------------------------------
 
 
-def sized_runs(section: Section) -> pd.DataFrame:
+def sized_runs(contestants: list[Contestant], records: list[Record]) -> pd.DataFrame:
     """Finished runs of architectures with at least three sizes: one row a run, task and metric.
 
-    A size is a row whose variant ends in its own budget, as a suite's ``sizes`` make them; all else that a
-    row asks for is in the rest of its name. Columns: architecture, variant (without the size), size, seed,
-    task, metric (auc, uauc), value, flops_per_sample, dense_params.
+    Columns: architecture, variant (without the size), size, seed, task, metric (auc, uauc), value,
+    flops_per_sample, dense_params. The rows are in the order of ``contestants``.
     """
     rows = []
-    for contestant in section.contestants:
-        stem, size = sized(contestant.variant)
-        for run in section.finished(contestant) if size else []:
-            if run.budget and run.cost and f"{run.budget.target / 1e6:g}M" == size:
-                costs = [getattr(run.cost, axis) for axis in AXES]
-                rows += [
-                    (run.architecture, stem, size, run.seed, task, metric, value, *costs)
-                    for task, metrics in run.metrics.items()
-                    for metric in METRICS
-                    if (value := getattr(metrics, metric)) is not None
-                ]
+    for contestant in contestants:
+        runs = [r for r in records if r.contestant == contestant and r.status == "finished" and r.cost]
+        for run in runs if contestant.size else []:
+            who = (contestant.architecture, contestant.variant_without_size, contestant.size, run.seed)
+            costs = [getattr(run.cost, axis) for axis in AXES]
+            rows += [
+                (*who, task, metric, value, *costs)
+                for task, metrics in run.metrics.items()
+                for metric in METRICS
+                if (value := getattr(metrics, metric)) is not None
+            ]
     names = ["architecture", "variant", "size", "seed", "task", "metric", "value", *AXES]
-    runs = pd.DataFrame(rows, columns=names)
-    sizes = runs.groupby(["architecture", "variant"])["size"].transform("nunique")
-    return runs[sizes >= MIN_SIZES].reset_index(drop=True)
+    runs_by_size = pd.DataFrame(rows, columns=names)
+    sizes = runs_by_size.groupby(["architecture", "variant"])["size"].transform("nunique")
+    return runs_by_size[sizes >= MIN_SIZES].reset_index(drop=True)
 
 
 def size_means(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean of the seeds of each size with its 95% t interval: columns mean, low, high, seeds."""
     keys = ["task", "metric", "architecture", "variant", "size"]
     rows = []
-    for key, of_size in runs.groupby(keys, sort=False):
-        mean, low, high = mean_interval(of_size["value"].tolist())
-        costs = [of_size[axis].mean() for axis in AXES]
-        rows.append((*key, *costs, mean, low, high, len(of_size)))
+    for key, runs_of_size in runs.groupby(keys, sort=False):
+        mean, low, high = mean_interval(runs_of_size["value"].tolist())
+        costs = [runs_of_size[axis].mean() for axis in AXES]
+        rows.append((*key, *costs, mean, low, high, len(runs_of_size)))
     return pd.DataFrame(rows, columns=[*keys, *AXES, "mean", "low", "high", "seeds"])
 
 
@@ -143,14 +142,14 @@ def scaling_fits(runs: pd.DataFrame) -> pd.DataFrame:
         next_diff, next_low, next_high: how much steeper than the next row, NaN in the last.
     """
     rows: list[dict] = []
-    for (task, metric), of_metric in runs.groupby(["task", "metric"], sort=False):
+    for (task, metric), runs_of_metric in runs.groupby(["task", "metric"], sort=False):
         for axis in AXES:
             found = {
                 (str(architecture), str(variant)): series
-                for (architecture, variant), mine in of_metric.groupby(
+                for (architecture, variant), rows_of_model in runs_of_metric.groupby(
                     ["architecture", "variant"], sort=False
                 )
-                if (series := _series(mine, axis)) is not None
+                if (series := _series(rows_of_model, axis)) is not None
             }
             for law in LAWS:
                 head = {"task": task, "metric": metric, "axis": axis, "law": law}
@@ -217,7 +216,7 @@ def _half_width(variance: float, df: float, seeds: int) -> float:
 
 def pooled_spread(slopes: dict[Key, dict[int, float]]) -> Spread:
     """From the slopes of all architectures by seed, of which some may be missing: see the module."""
-    entries = [(key, seed, slope) for key, of in slopes.items() for seed, slope in of.items()]
+    entries = [(key, seed, slope) for key, by_seed in slopes.items() for seed, slope in by_seed.items()]
     if not entries:
         return Spread(math.nan, 0, math.nan, 0)
     y = np.array([slope for *_, slope in entries])
@@ -246,34 +245,3 @@ def _residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[floa
     """Sum of squares that the design leaves, and its degrees of freedom."""
     effects, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     return float(np.sum((y - design @ effects) ** 2)), len(y) - int(rank)
-
-
-# --- The paper's figure ---------------------------------------------------------------------------------
-
-PAPER_AXES = {"flops_per_sample": "flops_per_batch_512", "dense_params": "dense_params"}
-
-
-def paper_points(paper: Paper) -> pd.DataFrame:
-    """The digitised Figure 2: architecture, gain (points x 100) and both costs, in the paper's own units."""
-    return pd.DataFrame(
-        [
-            {"architecture": row.architecture, "gain": row.numbers["finish_auc"]}
-            | {axis: row.numbers[name] for axis, name in PAPER_AXES.items()}
-            for row in paper.tables["figure2"].rows
-        ]
-    )
-
-
-def paper_slopes(paper: Paper) -> pd.DataFrame:
-    """Points x 100 a decade of each architecture with three points or more, by the same least squares.
-
-    Columns axis, architecture, slope, intercept. No interval: the paper has one run a point.
-    """
-    rows = []
-    for axis in AXES:
-        for architecture, points in paper_points(paper).groupby("architecture", sort=False):
-            if len(points) >= MIN_SIZES:
-                gains = points["gain"].to_numpy(float)[None]
-                [slope], [intercept] = line(points[axis].to_numpy(float), gains)
-                rows.append((axis, architecture, slope, intercept))
-    return pd.DataFrame(rows, columns=["axis", "architecture", "slope", "intercept"])

@@ -1,0 +1,86 @@
+"""The folder of one run: claimed, gone on with, finished.
+
+While a run works, it keeps its checkpoint in ``<folder>.partial``; when it ends, the record and the
+predictions are written there, flushed to disk, the folder is renamed, and only then is the checkpoint
+removed. So a folder without ``.partial`` is a finished (or failed) run, whole; anything else is a run to go
+on with. A lock file keeps two processes off the same run; the operating system drops the lock when its
+holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from files.checksums import sealed, sha256_of
+from files.locks import locked
+from files.writing import flush, remove_abandoned, write_atomically
+from harness.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_record
+
+CHECKPOINT_FILES = ("checkpoint*.json", "checkpoint-*.pt", "best-*.pt", "best-*.writing")
+
+
+class RunFolder:
+    """Where one run lives under ``out/runs``."""
+
+    def __init__(self, out: Path, name: str) -> None:
+        self.final = out / "runs" / name
+        self.partial = self.final.with_name(name + ".partial")
+        self._lock = self.final.with_name(f".{name}.lock")
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.final / RECORD_FILE).is_file()
+
+    def record(self) -> Record:
+        """What the finished run found; InputError where the file is damaged."""
+        return read_record(self.final)
+
+    @contextlib.contextmanager
+    def locked(self, wait: bool) -> Iterator[int | None]:
+        """Yield the lock's descriptor if this process holds the run, else None; with ``wait``, once it does.
+
+        A process that has the descriptor, too, holds the run as well. Whoever holds it first removes what a
+        killed process left beside the record.
+        """
+        self.final.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock, wait) as held:
+            if held is not None:
+                self._tidy()
+            yield held
+
+    def _tidy(self) -> None:
+        with contextlib.suppress(OSError):  # litter in a folder that one may only read disturbs nobody
+            for folder in (self.final, self.partial):
+                if folder.is_dir():
+                    remove_abandoned(folder)
+            if self.is_finished:
+                remove_checkpoints(self.final)
+
+    def finish(self, record: Record) -> None:
+        """Write the record beside what the run left in its partial folder, and make it final.
+
+        A kill at any moment leaves either the partial folder with its checkpoint or a finished run.
+        """
+        self.partial.mkdir(parents=True, exist_ok=True)
+        predictions = self.partial / PREDICTIONS_FILE
+        files = {PREDICTIONS_FILE: sha256_of(predictions)} if predictions.is_file() else {}
+        content = json.dumps(sealed(record.as_json() | {"files": files}), indent=1)
+        write_atomically(self.partial / RECORD_FILE, content.encode())
+        flush(self.partial)
+        if self.final.exists():  # a folder without a record: not ours, not finished
+            shutil.rmtree(self.final)
+        os.rename(self.partial, self.final)
+        flush(self.final.parent)
+        remove_checkpoints(self.final)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete every file of a run's checkpoints, the pointers first."""
+    for pattern in CHECKPOINT_FILES:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

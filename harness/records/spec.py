@@ -1,0 +1,147 @@
+"""What decides a run's numbers: its spec, with the training recipe and the budget in it.
+
+A run is a pure function of its spec, and the spec's hash names its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.records.contestant import Contestant, Ratio
+
+RECORD_FORMAT = 1
+
+ROW_FIELDS = ("series", "size", "ratio")
+TokenizerName = Literal["chunks", "groups", "fields"]  # harness/model/tokens.py
+
+# The paper trains the dense side with RMSProp at 0.01; harness/README.md shows what that does at small size.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {"dense_optimizer": "adam", "dense_lr": 1e-3},
+    "paper": {"dense_optimizer": "rmsprop", "dense_lr": 1e-2},
+}
+
+
+class Strict(BaseModel):
+    """Immutable, refuses unknown fields and infinite numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Training(Strict):
+    """How a model is trained, the same for every architecture of a suite.
+
+    ``recipe`` fills in the dense optimizer and its learning rate; fields given beside it win.
+    """
+
+    recipe: Literal["default", "paper"] = "default"
+    batch_size: int = Field(1024, ge=1, le=2**24)
+    epochs: int = Field(1, ge=1, le=100_000)
+    dense_optimizer: Literal["adam", "adamw", "rmsprop"] = "adam"
+    dense_lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the representation, before the towers")
+    warmup_steps: int = Field(0, ge=0, le=2**31, description="linear warm-up of the dense learning rate")
+    clip_norm: float | None = Field(None, gt=0, description="clip the dense gradients' global norm")
+    sparse_optimizer: Literal["adagrad", "rowwise_adagrad"] = "adagrad"
+    sparse_lr: float = Field(0.05, gt=0)
+    embedding_l2: float = Field(0.0, ge=0, description="times the squared norm of what a row looks up")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    validations_per_epoch: int = Field(1, ge=0, le=100_000)
+    select_metric: Literal["auc", "uauc"] = "auc"
+    patience: int | None = Field(
+        None, ge=1, description="early stopping: validations without a better select_metric (mean over tasks)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_recipe(cls, values: Any) -> Any:
+        recipe = values.get("recipe", "default") if isinstance(values, dict) else None
+        return {**RECIPES[recipe], **values} if isinstance(recipe, str) and recipe in RECIPES else values
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Training:
+        if self.patience is not None and self.validations_per_epoch == 0:
+            raise ValueError("patience needs validations_per_epoch of at least 1")
+        return self
+
+
+class Budget(Strict):
+    """What was matched, the target, and by how much it was missed (signed fraction)."""
+
+    kind: Literal["flops_per_sample", "dense_params"]
+    target: float
+    miss: float
+
+
+class RunSpec(Strict):
+    """All that decides a run's numbers, and the row that the run stands for.
+
+    ``series``, ``size`` and ``ratio`` are the row's (``harness/records/contestant.py``). The hash leaves them
+    out where the variant's name already states them.
+    """
+
+    format: int = RECORD_FORMAT
+    suite: str
+    architecture: str
+    architecture_source: str = Field(description="hash of the file that defines it; empty for references")
+    variant: str
+    config: dict[str, Any]
+    dataset: str
+    dataset_options: dict[str, Any]
+    dataset_fingerprint: str
+    tasks: list[str]
+    tokenizer: TokenizerName
+    num_tokens: int
+    token_dim: int
+    target_attention: bool
+    tower_dim: int
+    budget: Budget | None
+    training: Training
+    device: str
+    world_size: int
+    seed: int
+    series: str = ""
+    size: str = ""
+    ratio: Ratio | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_row(cls, values: Any) -> Any:
+        """A spec without the row's fields has what its variant's name states."""
+        if not isinstance(values, dict) or not isinstance(values.get("variant"), str):
+            return values
+        budget = values.get("budget")
+        target = budget["target"] if isinstance(budget, dict) else getattr(budget, "target", None)
+        named = Contestant.from_run("", values["variant"], target)
+        return {"series": named.series, "size": named.size, "ratio": named.ratio} | values
+
+    @property
+    def contestant(self) -> Contestant:
+        return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over the canonical JSON of every field that can change a number."""
+        target = self.budget.target if self.budget else None
+        named = Contestant.from_run(self.architecture, self.variant, target)
+        in_the_name = {name for name in ROW_FIELDS if getattr(self, name) == getattr(named, name)}
+        content = self.model_dump(mode="json", exclude=in_the_name)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def title(self) -> str:
+        """What a person calls the run."""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.dataset} {self.architecture}{variant} seed {self.seed}"
+
+    @property
+    def folder_name(self) -> str:
+        parts = [self.dataset, self.architecture.rpartition(":")[2], self.variant, f"s{self.seed}", self.hash]
+        return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts if part)
