@@ -27,6 +27,7 @@ from rankmixer.controller import PenaltyCoefficient
 from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
 from rankmixer.kernels.fast import faster_block
 from rankmixer.mixing import MultiHeadMixing, SelfAttention
+from rankmixer.moe_ablations import sparse_moe
 from rankmixer.routers import usage
 from rankmixer.sparse_moe import Routing, SparseMoE
 
@@ -61,7 +62,7 @@ class Block(nn.Module):
         if config.mixing in FLAT:
             self.ffn = FLAT[config.mixing](*sizes)
         elif config.moe is not None:
-            self.ffn = SparseMoE(*sizes, config.moe)
+            self.ffn = sparse_moe(*sizes, config.moe)
         else:
             self.ffn = (PerTokenFFN if config.feed_forward == "per_token" else SharedFFN)(*sizes)
         self.ffn_norm = _norm(config)

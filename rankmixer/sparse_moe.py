@@ -2,9 +2,10 @@
 
 Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), section 3.4, equations 10 and 11. The paper leaves
 much of it open; README.md says what, and how it is read here. In short: the experts are slices of the
-dense network, whose parameters are all there at any active ratio; two routers are trained, one of which
-(of training) is never penalised and opens what it likes, the other (of inference) pays for what it
-opens; each is half of the task loss; evaluation computes what the router of inference opens, no more.
+dense network, which has all its parameters at any active ratio. Two routers are trained. The training
+router has no penalty and opens what it wants; the inference router pays for what it opens. Each is half of
+the task loss. Evaluation computes only what the inference router opens. Other readings, which the suite
+`dtsi` compares with this one, are in `rankmixer.moe_ablations`.
 
 Shapes
     B batch, T tokens, D model width, M hidden width of a token's experts together, E experts a token.
@@ -12,9 +13,9 @@ Shapes
 
 from __future__ import annotations
 
-import math
+from collections import ChainMap
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,6 @@ from rankmixer.routers import (
     mutual_information_loss,
     revival_penalty,
     sparsity_penalty,
-    top_k_gates,
 )
 
 
@@ -57,11 +57,15 @@ class SparseMoE(nn.Module):
     bias :math:`b_t` is not gated: with all gates at 1 it is that network exactly. Weights start as that
     network's do.
 
-    In training with two branches, ``s`` holds every row twice: first the B rows that the inference
-    router routes, then the same B rows for the training router.
+    In training ``s`` holds every row twice: first the B rows that the inference router routes, then the
+    same B rows for the training router.
+
+    This class is the paper's reading. ``reading`` holds the values of the switches that it implements; a
+    config with others raises ValueError, since it belongs to a class of `rankmixer.moe_ablations`.
 
     Shapes
-        s: (B, T, D), or (2B, T, D). Returns v of the same shape, and a `Routing` of the first B rows.
+        s: (B, T, D), in training (2B, T, D). Returns v of the same shape, and a `Routing` of the first B
+        rows.
 
     Cost
         2*T*D*M + T*(M + D) parameters, and T*(D + 1)*E for each router (one, or two where two train);
@@ -70,13 +74,13 @@ class SparseMoE(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``active_ratio`` is the target k/E. The README's table says what each switch stands for.
+        """``active_ratio`` is the target k/E. The README's table says what each switch means.
 
         ``training``: "two_branch" (dense training, sparse inference), "plain" (the same sparse router
-        in training), or one of the readings that are kept to compare with: "split", "distill",
+        in training), or another reading to compare with: "split", "distill",
         "additive", "l1_only". ``train_gate``: what the training router does with its logits.
         ``gate_scale`` multiplies softmax gates: by E, so that even gates are 1; by E/k; or not at all.
-        ``capacity`` keeps a row's largest gates alone in evaluation, that many times ``active_ratio``
+        ``capacity`` keeps only a row's largest gates in evaluation: that many times ``active_ratio``
         * E of them, rounded up. ``ffn_dim`` is the width of all experts together ("fixed_total") or of
         the active ones ("fixed_active").
         """
@@ -103,9 +107,19 @@ class SparseMoE(nn.Module):
         capacity: float | None = None
         budget: Literal["fixed_total", "fixed_active"] = "fixed_total"
 
+    reading: ClassVar[dict[str, Any]] = {
+        "routing": "relu",
+        "training": "two_branch",
+        "train_gate": "relu",
+        "gate_on": "output",
+        "capacity": None,
+    }
+    has_training_router: ClassVar[bool] = True
+
     def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int, config: Config) -> None:
         super().__init__()
         _check(config)
+        self._require_own_reading(config)
         hidden_dim = ffn_dim if config.budget == "fixed_total" else round(ffn_dim / config.active_ratio)
         if hidden_dim % config.num_experts:
             raise ValueError(
@@ -121,74 +135,55 @@ class SparseMoE(nn.Module):
             return Router(num_tokens, model_dim, config.num_experts, config.shared_router, config.router_bias)
 
         self.inference_router = router()
-        self.training_router = None if config.training == "plain" else router()
+        self.training_router = router() if self.has_training_router else None
+
+    def _require_own_reading(self, config: Config) -> None:
+        """Raise ValueError where ``config`` asks for what another class is."""
+        implemented = ChainMap(*(vars(cls).get("reading", {}) for cls in type(self).__mro__))
+        for name, value in implemented.items():
+            if value is not ... and getattr(config, name) != value:
+                raise ValueError(
+                    f"moe.{name} {getattr(config, name)!r} is an ablation; build it with "
+                    "rankmixer.moe_ablations.sparse_moe"
+                )
 
     def forward(self, s: Tensor) -> tuple[Tensor, Routing]:
-        if not self.training:
-            logits = self.inference_router(s)
-            gates = self._capped(self._inference_gates(logits))
-            return self._evaluate(s, gates), self._routing(gates, logits)
-        own = s.chunk(2)[0] if self.config.training == "two_branch" else s
-        if self.config.training == "split":
-            own = s[::2]
-        logits = self.inference_router(own)
-        gates = self._inference_gates(logits)
-        routing = self._routing(gates, logits)
-        if self.config.training == "distill":
-            return self._distill(s, gates, routing)
-        return self._dense(s, self._gates_in_training(s, gates)), routing
+        if self.training:
+            return self.train_forward(s)
+        logits = self.inference_router(s)
+        gates = self.evaluation_gates(logits)
+        return self._evaluate(s, gates), self.routing(gates, logits)
 
-    def _gates_in_training(self, s: Tensor, inference: Tensor) -> Tensor:
-        """The gates of the experts that the task loss sees, for all rows of ``s``."""
-        if self.training_router is None:
-            return inference
-        if self.config.training == "two_branch":
-            return torch.cat([inference, self._training_gates(s.chunk(2)[1])])
-        if self.config.training == "split":  # even rows to one router, odd rows to the other
-            gates = self._training_gates(s)
-            return torch.index_copy(gates, 0, torch.arange(0, len(s), 2, device=s.device), inference)
-        gates = self._training_gates(s)
-        return gates + inference if self.config.training == "additive" else gates
+    def train_forward(self, s: Tensor) -> tuple[Tensor, Routing]:
+        """Training: the first half of the rows by one router, the second half by the other."""
+        own, other = s.chunk(2)
+        gates, routing = self.route(own)
+        return self.dense(s, torch.cat([gates, self.train_gates(other)])), routing
 
-    def _distill(self, s: Tensor, gates: Tensor, routing: Routing) -> tuple[Tensor, Routing]:
-        """The training router's output, and a penalty on how far the other's is from it, for that router."""
-        hidden = self._hidden(s)
-        v = self.down(_gated(hidden, self._training_gates(s)))
-        weight, bias = self.down.weight.detach(), self.down.bias.detach()
-        alone = torch.baddbmm(bias, _gated(hidden.detach(), gates).transpose(0, 1), weight).transpose(0, 1)
-        distance = (alone - v.detach()).square().sum((1, 2)).mean()
-        return v, routing._replace(penalties=routing.penalties | {"distillation": distance})
+    def route(self, s: Tensor) -> tuple[Tensor, Routing]:
+        """The inference router's gates in training, and what they cost."""
+        logits = self.inference_router(s)
+        gates = self.inference_gates(logits)
+        return gates, self.routing(gates, logits)
 
-    def _inference_gates(self, logits: Tensor) -> Tensor:
-        if self.config.routing == "relu":
-            return functional.relu(logits)
-        return top_k_gates(logits, self._active_experts, self.config.top_k_order, self._softmax_scale)
-
-    def _training_gates(self, s: Tensor) -> Tensor:
+    def train_gates(self, s: Tensor) -> Tensor:
+        """The training router's gates."""
         assert self.training_router is not None
-        logits = self.training_router(s)
-        if self.config.train_gate == "relu":
-            return functional.relu(logits)
-        return logits.softmax(-1) * self.config.num_experts
+        return self.training_gates(self.training_router(s))
 
-    @property
-    def _active_experts(self) -> int:
-        return round(self.config.active_ratio * self.config.num_experts)
+    def inference_gates(self, logits: Tensor) -> Tensor:
+        """Logits (B, T, E) of the inference router -> gates."""
+        return functional.relu(logits)
 
-    @property
-    def _softmax_scale(self) -> float:
-        E, ratio = self.config.num_experts, self.config.active_ratio
-        return {"experts": float(E), "inverse_ratio": 1 / ratio, "none": 1.0}[self.config.gate_scale]
+    def training_gates(self, logits: Tensor) -> Tensor:
+        """Logits (B, T, E) of the training router -> gates."""
+        return functional.relu(logits)
 
-    def _capped(self, gates: Tensor) -> Tensor:
-        if self.config.capacity is None:
-            return gates
-        share = self.config.capacity * self.config.active_ratio
-        most = round(share * self.config.num_experts, 6)  # 15 / 22 * 22 is a little more than 15
-        kept = min(self.config.num_experts, math.ceil(most))
-        return gates * torch.zeros_like(gates).scatter(-1, gates.topk(kept, dim=-1).indices, 1.0)
+    def evaluation_gates(self, logits: Tensor) -> Tensor:
+        """Logits (B, T, E) of the inference router -> the gates that evaluation opens."""
+        return self.inference_gates(logits)
 
-    def _routing(self, gates: Tensor, logits: Tensor) -> Routing:
+    def routing(self, gates: Tensor, logits: Tensor) -> Routing:
         """The gates, and in training what they cost."""
         if not self.training:
             none = gates.new_zeros(())
@@ -209,22 +204,19 @@ class SparseMoE(nn.Module):
         """Only the experts that are open; all of them where gradients or a trace are wanted."""
         traced = gates.is_meta or torch.compiler.is_compiling()  # neither knows how many gates are open
         if traced or torch.is_grad_enabled():
-            return self._dense(s, gates)
+            return self.dense(s, gates)
         return grouped_ffn(s, gates, self.up, self.down, self.config.gate_on)
 
-    def _dense(self, s: Tensor, gates: Tensor) -> Tensor:
+    def dense(self, s: Tensor, gates: Tensor) -> Tensor:
         """All experts, each times its gate: the reference of the sparse evaluation, and its training."""
-        if self.config.gate_on == "output":
-            return self.down(_gated(self._hidden(s), gates))
-        bias = self.up.bias.transpose(0, 1)  # (1, T, M)
-        hidden = functional.gelu(_gated(self.up(s) - bias, gates) + bias)
-        return self.down(_gated(hidden, (gates > 0).to(hidden.dtype)))
+        return self.down(gated(self.hidden(s), gates))
 
-    def _hidden(self, s: Tensor) -> Tensor:
+    def hidden(self, s: Tensor) -> Tensor:
+        """The experts' hidden numbers before their gates: (B, T, D) -> (B, T, M)."""
         return functional.gelu(self.up(s))
 
 
-def _gated(hidden: Tensor, gates: Tensor) -> Tensor:
+def gated(hidden: Tensor, gates: Tensor) -> Tensor:
     """Each expert's slice of the hidden width times its gate: (B, T, M) and (B, T, E) -> (B, T, M)."""
     slices = hidden.unflatten(-1, (gates.shape[-1], -1))
     return (slices * gates.unsqueeze(-1)).flatten(-2)
@@ -236,18 +228,6 @@ def _check(config: SparseMoE.Config) -> None:
         raise ValueError(f"moe.num_experts is {config.num_experts}; set it to 1 or more")
     if not 0 < config.active_ratio <= 1:
         raise ValueError(f"moe.active_ratio is {config.active_ratio}; set it above 0 and at most 1")
-    active = config.active_ratio * config.num_experts
-    if config.routing == "top_k" and (round(active) < 1 or not math.isclose(active, round(active))):
-        raise ValueError(
-            f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
-            "and top-k routing needs a whole number; change one of them"
-        )
-    if config.training == "l1_only" and config.routing != "relu":
-        raise ValueError(
-            "moe.training 'l1_only' trains by the penalty of ReLU gates; set moe.routing to 'relu'"
-        )
-    if config.training == "distill" and config.gate_on == "input":
-        raise ValueError("moe.training 'distill' gates outputs; set moe.gate_on to 'output'")
     low, high = config.coefficient_bounds
     if not 0 < low <= config.initial_coefficient <= high:
         raise ValueError(
@@ -261,5 +241,3 @@ def _check(config: SparseMoE.Config) -> None:
     for name in ("balance_loss", "mutual_information_loss"):
         if not getattr(config, name) >= 0:
             raise ValueError(f"moe.{name} is {getattr(config, name)}; set it to 0 or more")
-    if config.capacity is not None and not config.capacity > 0:
-        raise ValueError(f"moe.capacity is {config.capacity}; set it above 0 or leave it out")

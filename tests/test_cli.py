@@ -601,7 +601,7 @@ def quick_clock(monkeypatch):
     from functools import partial
 
     import suites.profile
-    from harness.machine.timing import Gemm
+    from harness.machine.peaks import Gemm
     from harness.speed.models import profile_model
 
     monkeypatch.setattr(suites.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3))

@@ -6,12 +6,13 @@ fp32 matrices in plain fp32 unless TF32 is allowed, and TF32 is off here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import torch
+
+from harness.machine.timing import seconds_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
@@ -47,7 +48,7 @@ def peak(device: torch.device, precision: str) -> Peak:
 
 
 def datasheet_peak(device: torch.device, precision: str) -> Peak | None:
-    """What the vendor of a known GPU states; None of a CPU and of what is not in `DATASHEETS`."""
+    """What the vendor of a known GPU states; None for a CPU and for a GPU that is not in `DATASHEETS`."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -62,25 +63,41 @@ def datasheet_peak(device: torch.device, precision: str) -> Peak | None:
 def measured_peak(device: torch.device, precision: str, size: int = 2048, repeats: int = 25) -> Peak:
     """The fastest of ``repeats`` square GEMMs of ``precision``, on PyTorch's own threads.
 
-    Whatever else the machine does can only slow a product down, so the fastest is the nearest to the
-    peak. It is measured once a process, so that all rows of a table stand against the same figure.
+    Other work on the machine can only make a product slower, so the fastest is the nearest to the
+    peak. It is measured once a process, so that all rows of a table are compared with the same figure.
     """
-    product = square_product(device, precision, size)
-    product()
-    seconds = []
-    for _ in range(repeats):
-        synchronize(device)
-        start = time.perf_counter()
-        product()
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
+    gemm = Gemm(device, precision, size)
+    fastest = max(gemm.flops_per_second() for _ in range(repeats))
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     source = f"measured: fastest of {repeats} {size}x{size} GEMMs, {precision}{threads}"
-    return Peak(2 * size**3 / min(seconds), source)
+    return Peak(fastest, source)
+
+
+class Gemm:
+    """A square matrix product, large enough to reach the peak of its device and precision."""
+
+    def __init__(self, device: torch.device, precision: str, size: int | None = None) -> None:
+        self.device, self.precision = device, precision
+        self.size = size or (8192 if device.type == "cuda" else 2048)
+        self._product = square_product(device, precision, self.size)
+        self.flops_per_second()
+
+    def flops_per_second(self) -> float:
+        """FLOP/s of one product, timed now."""
+        return 2 * self.size**3 / seconds_of(self._product, self.device)
+
+
+def measured_bandwidth(device: torch.device, megabytes: int = 256, repeats: int = 10) -> float:
+    """Bytes a second that the fastest of ``repeats`` copies of a tensor reads and writes together."""
+    source = torch.ones(megabytes * 2**20 // 4, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    fastest = min(seconds_of(lambda: target.copy_(source), device) for _ in range(repeats))
+    return 2 * source.nbytes / fastest
 
 
 def square_product(device: torch.device, precision: str, size: int) -> Callable[[], object]:
-    """A product of two square matrices of ``precision``, made anew at every call.
+    """A function that multiplies two square matrices of ``precision`` at every call.
 
     fp8 is summed as the model's own products are (`rankmixer.kernels.fp8`), and rounded to bf16.
     """
@@ -90,9 +107,3 @@ def square_product(device: torch.device, precision: str, size: int) -> Callable[
         return lambda: torch._scaled_mm(left, right.t(), one, one, out_dtype=to, use_fast_accum=True)
     out = torch.empty_like(left)
     return lambda: torch.mm(left, right, out=out)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it, so that the clock reads true."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

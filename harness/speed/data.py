@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 
 import torch
 
 from datasets.shortvideo.source import ShortVideo
+from harness.machine.timing import Stopwatch
 from harness.speed.figures import figure
 from harness.speed.reading import benchmark_reader
 
@@ -36,6 +36,6 @@ def profile_data(rows: int = 400_000, reader_rows: int = 600_000, repeats: int =
 
 def _generator_rate(rows: int) -> float:
     log = ShortVideo(rows=rows)
-    start = time.perf_counter()
-    made = sum(chunk.height for chunk in log.chunks(100_000))
-    return made / (time.perf_counter() - start)
+    watch = Stopwatch()
+    generated = sum(chunk.height for chunk in log.chunks(100_000))
+    return generated / watch.seconds()

@@ -7,14 +7,12 @@ extrapolates it to all rows by its rate; ``sklearn_sample_rows`` says how many r
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from harness.evaluation.metrics import binary_metrics, per_user_auc
+from harness.machine.timing import seconds_of
 from harness.speed.figures import figure
 
 SAMPLE_USERS = 2000
@@ -32,9 +30,9 @@ def profile_metrics(rows: int = 5_000_000, users: int = 200_000, repeats: int = 
     uauc(labels, scores, ids)  # the first call pays for fresh memory
     ours, everything, loop = [], [], []
     for _ in range(repeats):  # interleaved, so that a busy machine slows all of them
-        ours.append(rows / _seconds(lambda: uauc(labels, scores, ids)))
-        everything.append(rows / _seconds(lambda: binary_metrics(labels, scores, ids)))
-        loop.append(len(sample[0]) / _seconds(lambda: sklearn_uauc(*sample)))
+        ours.append(rows / seconds_of(lambda: uauc(labels, scores, ids)))
+        everything.append(rows / seconds_of(lambda: binary_metrics(labels, scores, ids)))
+        loop.append(len(sample[0]) / seconds_of(lambda: sklearn_uauc(*sample)))
     speedup = [a / b for a, b in zip(ours, loop, strict=True)]
     return [
         figure("uauc_rows_per_second", ours, "rows/s", COMMAND),
@@ -73,9 +71,3 @@ def sklearn_uauc(labels: NDArray, scores: NDArray, users: NDArray) -> float:
     ends = np.flatnonzero(np.diff(users)) + 1
     groups = zip(np.split(labels, ends), np.split(scores, ends), strict=True)
     return float(np.mean([roc_auc_score(y, s) for y, s in groups if 0 < y.sum() < len(y)]))
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

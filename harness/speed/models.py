@@ -13,7 +13,7 @@ first batch, with the weights as they are before training. A training step holds
 by autocast, as training does; there is none in fp8.
 
 FLOPs are the cost's: forward without closed experts, training three times the forward pass that it computes.
-MFU is against a matrix product of the same moment (`harness.machine.timing`), and against the datasheet of a
+MFU is against a matrix product of the same moment (`harness.machine.rounds`), and against the datasheet of a
 known GPU. What varies too much to be a measurement is left out, and the record says so.
 """
 
@@ -33,16 +33,8 @@ from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from files.errors import InputError
-from harness.machine.peaks import DTYPES, datasheet_peak
-from harness.machine.timing import (
-    ROUND_SECONDS,
-    ROUNDS,
-    Gemm,
-    Timing,
-    measured_bandwidth,
-    relative_spread,
-    time_rounds,
-)
+from harness.machine.peaks import DTYPES, Gemm, datasheet_peak, measured_bandwidth
+from harness.machine.rounds import ROUND_SECONDS, ROUNDS, Timing, relative_spread, time_rounds
 from harness.model.assembly import DenseSide, Prediction, RankingModel
 from harness.model.embeddings import LookedUp
 from harness.records.cost import Cost
@@ -50,9 +42,9 @@ from harness.records.spec import RunSpec
 from harness.speed.cuda_graphs import captured
 from harness.speed.operators import operators, peak_memory
 from harness.speed.roofline import ADAM_BYTES, count_operators, distinct_bytes, unfused_seconds
-from harness.training.loop import autocast, dense_optimizer, prediction_loss, train_step
 from harness.training.ranks import World
 from harness.training.run import build_model, inputs_of
+from harness.training.step import dense_optimizer, prediction_loss, train_step
 from rankmixer.kernels.fp8 import use_fp8
 
 Part = Literal["dense", "whole"]
@@ -187,19 +179,9 @@ def _call(
 
 
 def _training(model: nn.Module, spec: RunSpec, batches: list[Batch], held: Held) -> Callable[[], object]:
-    device = batches[0].dense.device
     assert held.optimizer is not None
-    optimizer = held.optimizer
-    defined = [(~torch.isnan(batch.labels)).sum(0).float() for batch in batches]
-    turn = cycle(zip(batches, defined, strict=True))
-
-    def step() -> object:
-        batch, known = next(turn)
-        precision = autocast(spec.training, device)
-        world = World(0, 1, device)
-        return train_step(model, batch, optimizer, known, spec.training.clip_norm, precision, world)
-
-    return step
+    optimizer, world, turn = held.optimizer, World(0, 1, batches[0].dense.device), cycle(batches)
+    return lambda: train_step(model, next(turn), optimizer, spec.training, world)
 
 
 def _inference(model: RankingModel, batches: list[Batch], part: Part, held: Held) -> Callable[[], object]:

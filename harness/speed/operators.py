@@ -44,8 +44,9 @@ def operators(call: Callable[[], object], device: torch.device, calls: int = 3) 
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as found:
         for _ in range(calls):
             call()
-    attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    spent = sorted(((getattr(e, attribute), e) for e in found.key_averages()), key=lambda pair: -pair[0])
+    events = found.key_averages()
+    spent = [(e.self_device_time_total if on_gpu else e.self_cpu_time_total, e) for e in events]
+    spent.sort(key=lambda pair: -pair[0])
     total = sum(microseconds for microseconds, _ in spent) or 1.0
     return [
         {

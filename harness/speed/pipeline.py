@@ -4,12 +4,11 @@ The clock: waiting for the batch, look-ups, forward, backward and all updates, o
 warm-up, on the same rows and the same dense side. Plain PyTorch (`harness.speed.plain_torch`) holds its rows
 in memory, so that reading files is on our side of the comparison alone. It is timed twice: read row by row
 through `DataLoader`, as tutorials do, and with batches cut out by index. Each of the three has a process of
-its own, so that what one asks of its process (`harness.training.memory`) is not lent to the others.
+its own, so that the memory that one keeps for itself (`harness.training.memory`) does not help the others.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -24,14 +23,14 @@ from torch import Tensor, nn
 from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
-from harness.machine.peaks import synchronize
 from harness.machine.quiet import quiet_libraries
+from harness.machine.timing import Stopwatch, seconds_of
 from harness.records.spec import RunSpec
 from harness.speed.figures import figure
 from harness.speed.plain_torch import PlainTraining
-from harness.training.loop import autocast, dense_optimizer, prediction_loss, train_step
 from harness.training.ranks import World
 from harness.training.run import build_model
+from harness.training.step import count_defined, dense_optimizer, prediction_loss, train_step
 
 STAGES = ("read", "look_up", "forward", "backward", "update")
 WARM_UP = 3  # steps
@@ -68,19 +67,19 @@ def profile_pipeline(
                 rates[name].append(spec.training.batch_size * steps / seconds)
     shares = [_stage_shares(spec, prepared, steps) for _ in range(repeats)]
 
-    def told(name: str, values: list[float], unit: str) -> dict[str, Any]:
+    def prefixed(name: str, values: list[float], unit: str) -> dict[str, Any]:
         return figure(f"{prefix}{name}", values, unit, command)
 
     ratios = [
         [a / b for a, b in zip(rates["ours"], rates[other], strict=True)] for other in ("plain", "indexed")
     ]
     return [
-        told("pipeline_speedup_over_plain_torch", ratios[0], "x"),
-        told("pipeline_speedup_over_indexed_torch", ratios[1], "x"),
-        told("pipeline_samples_per_second", rates["ours"], "samples/s"),
-        told("plain_torch_samples_per_second", rates["plain"], "samples/s"),
-        told("indexed_torch_samples_per_second", rates["indexed"], "samples/s"),
-        *(told(f"pipeline_{s}_share", [of[s] for of in shares], "of a step") for s in STAGES),
+        prefixed("pipeline_speedup_over_plain_torch", ratios[0], "x"),
+        prefixed("pipeline_speedup_over_indexed_torch", ratios[1], "x"),
+        prefixed("pipeline_samples_per_second", rates["ours"], "samples/s"),
+        prefixed("plain_torch_samples_per_second", rates["plain"], "samples/s"),
+        prefixed("indexed_torch_samples_per_second", rates["indexed"], "samples/s"),
+        *(prefixed(f"pipeline_{s}_share", [share[s] for share in shares], "of a step") for s in STAGES),
     ]
 
 
@@ -99,10 +98,10 @@ def _begin(make: Callable[[], Step], threads: int) -> None:
 
 
 def _seconds(steps: int) -> float:
-    start = time.perf_counter()
+    watch = Stopwatch()
     for _ in range(steps):
         _timed[0]()
-    return time.perf_counter() - start
+    return watch.seconds()
 
 
 def _batches(spec: RunSpec, prepared: PreparedDataset) -> Iterator[Batch]:
@@ -121,15 +120,7 @@ def _ours(spec: RunSpec, prepared: PreparedDataset) -> Step:
     world = World(0, 1, torch.device("cpu"))
     model = build_model(spec, prepared, world).train()
     optimizer, batches = dense_optimizer(model, spec.training), _batches(spec, prepared)
-
-    def step() -> object:
-        batch = next(batches)
-        precision = autocast(spec.training, world.device)
-        return train_step(
-            model, batch, optimizer, _defined(batch.labels), spec.training.clip_norm, precision, world
-        )
-
-    return step
+    return lambda: train_step(model, next(batches), optimizer, spec.training, world)
 
 
 def _plain(spec: RunSpec, prepared: PreparedDataset, rows: int, by_row: bool) -> Step:
@@ -138,24 +129,17 @@ def _plain(spec: RunSpec, prepared: PreparedDataset, rows: int, by_row: bool) ->
     return lambda: training.step(next(batches))
 
 
-def _defined(labels: Tensor) -> Tensor:
-    return (~torch.isnan(labels)).sum(0).float()
-
-
 def _stage_shares(spec: RunSpec, prepared: PreparedDataset, steps: int) -> dict[str, float]:
     """The step taken apart: each stage's share of the time of ``steps`` steps."""
-    device = torch.device("cpu")
-    model: Any = build_model(spec, prepared, World(0, 1, device)).train()
+    model: Any = build_model(spec, prepared, World(0, 1, torch.device("cpu"))).train()
     optimizer, batches = dense_optimizer(model, spec.training), _batches(spec, prepared)
     next(batches)
     spent = dict.fromkeys(STAGES, 0.0)
 
     def timed(stage: str, call: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = call()
-        synchronize(device)
-        spent[stage] += time.perf_counter() - start
-        return result
+        results: list[Any] = []
+        spent[stage] += seconds_of(lambda: results.append(call()))
+        return results[0]
 
     for _ in range(steps):
         batch = timed("read", partial(next, batches))
@@ -171,4 +155,4 @@ def _stage_shares(spec: RunSpec, prepared: PreparedDataset, steps: int) -> dict[
 def _loss(dense: nn.Module, looked_up: Any, batch: Batch) -> Tensor:
     prediction = dense(looked_up, batch.dense)
     penalties = sum(prediction.penalties.values())
-    return prediction_loss(prediction, batch.labels, _defined(batch.labels)) + penalties
+    return prediction_loss(prediction, batch.labels, count_defined(batch.labels)) + penalties

@@ -20,8 +20,8 @@ from files.errors import InputError
 from harness.model.assembly import DenseSide
 from harness.model.embeddings import LookedUp, masked_mean, module_key
 from harness.records.spec import RunSpec
-from harness.training.loop import prediction_loss
 from harness.training.run import inputs_of
+from harness.training.step import count_defined, prediction_loss
 
 
 class PlainEmbeddings(nn.Module):
@@ -86,7 +86,7 @@ class PlainTraining:
         numbers, labels, *sparse = columns
         self.optimizer.zero_grad()
         prediction = self.dense(self.embeddings(by_feature(self.features, sparse)), numbers)
-        loss = prediction_loss(prediction, labels, (~labels.isnan()).sum(0).float())
+        loss = prediction_loss(prediction, labels, count_defined(labels))
         (loss + sum(prediction.penalties.values())).backward()
         self.optimizer.step()
         return loss.detach()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from datasets.prepare.pipeline import prepare
 from datasets.reader import ShardReader
 from datasets.schema import Schema
 from datasets.source import Source
+from harness.machine.timing import Stopwatch
 
 SINGLE, NUMERIC, LISTS, LIST_LENGTH = 20, 6, 4, 20
 CATEGORIES = 50_000
@@ -29,9 +29,9 @@ def benchmark_reader(rows: int = 600_000, batch_size: int = 2048, repeats: int =
         rates = []
         for epoch in range(repeats + 1):
             reader = ShardReader(prepared, "train", batch_size, [], shuffle_seed=0, epoch=epoch)
-            start = time.perf_counter()
+            watch = Stopwatch()
             read = sum(len(batch) for batch in reader.batches())
-            rates.append(read / (time.perf_counter() - start))
+            rates.append(read / watch.seconds())
     return rates[1:]
 
 

@@ -8,8 +8,6 @@ exactly the stated share of experts for every row and token, drawn at random.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.layers import PerTokenLinear
+from harness.machine.timing import seconds_of
 from harness.speed.figures import figure
 from rankmixer.kernels.grouped import grouped_ffn
 
@@ -49,8 +48,8 @@ def profile_sparse(
         )
         dense, sparse = [], []
         for _ in range(repeats):  # interleaved, so that a busy machine slows both
-            dense.append(rows / _seconds(partial(dense_experts, tokens, gates, up, down)))
-            sparse.append(rows / _seconds(partial(grouped_ffn, tokens, gates, up, down)))
+            dense.append(rows / seconds_of(partial(dense_experts, tokens, gates, up, down)))
+            sparse.append(rows / seconds_of(partial(grouped_ffn, tokens, gates, up, down)))
         dense_rates += dense
         speedup = [b / a for a, b in zip(dense, sparse, strict=True)]
         speedups.append(figure(f"sparse_speedup_at_{name}", speedup, "x", COMMAND))
@@ -71,9 +70,3 @@ def random_gates(
     shape = rows, num_tokens, num_experts
     chosen = torch.rand(shape, generator=generator).topk(active, dim=2).indices
     return torch.zeros(shape).scatter_(2, chosen, torch.rand(chosen.shape, generator=generator) + 0.5)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -1,7 +1,8 @@
-"""The host's memory: what a step gave back is kept for the next, and what cannot be held is refused."""
+"""The host's memory: what a step freed is kept for the next, and a model that does not fit is refused."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 
@@ -22,8 +23,8 @@ def keep_freed_memory() -> None:
     """
     if sys.platform != "linux":
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    with contextlib.suppress(AttributeError):  # a C library that has no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
@@ -35,9 +36,9 @@ def require_room(cost: Cost, world_size: int) -> None:
     weights; activations come on top. Raises InputError.
     """
     needed = 16 * cost.dense_params + 4 * cost.sparse_params // world_size
-    there = psutil.virtual_memory().total
-    if needed > there:
+    available = psutil.virtual_memory().total
+    if needed > available:
         raise InputError(
             f"training takes {needed / 1e9:,.0f} GB for weights, gradients and optimizer, and this machine "
-            f"has {there / 1e9:,.0f} GB; lower the budget, or see its cost with `run_bench.py cost`"
+            f"has {available / 1e9:,.0f} GB; lower the budget, or see its cost with `run_bench.py cost`"
         )

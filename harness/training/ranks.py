@@ -142,9 +142,15 @@ def initialise_tables(model: nn.Module, seed: int) -> None:
 
 def dense_side(model: nn.Module) -> nn.Module:
     """The dense side of a ranking model, sharded or not."""
-    return cast(RankingModel, getattr(model, "module", model)).dense
+    return _ranking_model(model).dense
 
 
 def embedding_side(model: nn.Module) -> Embeddings:
     """The embedding tables of a ranking model, sharded or not."""
-    return cast(RankingModel, getattr(model, "module", model)).embeddings
+    return _ranking_model(model).embeddings
+
+
+def _ranking_model(model: nn.Module) -> RankingModel:
+    from torchrec.distributed import DistributedModelParallel
+
+    return cast(RankingModel, model.module if isinstance(model, DistributedModelParallel) else model)

@@ -1,4 +1,4 @@
-"""A row tried out before anything is trained: one step and one prediction on a few rows that are made up."""
+"""Tries a row of a suite before anything is trained: one step and one prediction on made-up data."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from datasets.prepared import PreparedDataset
 from datasets.schema import FIRST_INDEX
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec
-from harness.training.loop import autocast, dense_optimizer, train_step
 from harness.training.memory import require_room
 from harness.training.ranks import World
 from harness.training.run import build_model
+from harness.training.step import autocast, dense_optimizer, train_step
 
 ROWS = 8
-MOST_CATEGORIES = 30  # of a table: its size changes nothing that can be checked on a few rows
-SEED = 999_999_937  # no run has it
+MOST_CATEGORIES = 30  # of a table, whose size changes nothing that a few rows can show
+SEED = 999_999_937  # that no run has
 
 
 def check_row(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World) -> None:
     """Build the spec's model over small tables, make one training step and one prediction.
 
-    Losses that are not finite pass, since a run that diverges has a record. The model is not compiled.
-    Raises InputError where this machine cannot hold the model, and what building, step or prediction raise.
+    A loss that is not finite is accepted, since a run that diverges has a record. The model is not compiled.
+    Raises InputError where this machine cannot hold the model, and whatever the model raises.
     """
     require_room(cost, world.size)
     small = _with_small_tables(prepared)
     training = spec.training.model_copy(update={"compile": False})
     model = build_model(spec.model_copy(update={"seed": SEED, "training": training}), small, world)
     batch = made_up_batch(small, len(spec.tasks)).to(world.device)
-    defined = torch.full((len(spec.tasks),), float(ROWS), device=world.device)
-    precision = autocast(training, world.device)
-    train_step(model, batch, dense_optimizer(model, training), defined, training.clip_norm, precision, world)
+    train_step(model, batch, dense_optimizer(model, training), training, world)
     model.eval()
     with torch.no_grad(), autocast(training, world.device):
         model(batch)

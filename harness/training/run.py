@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from torch import nn
 from datasets.leaks import report as leaks
 from datasets.prepared import PreparedDataset
 from files.writing import flush
-from harness.evaluation.metrics import NonFiniteScores, binary_metrics
+from harness.evaluation.metrics import NonFiniteScores
 from harness.machine.environment import environment
 from harness.machine.facts import Machine, machine_of
 from harness.model.assembly import DenseSide, RankingModel
@@ -26,10 +25,13 @@ from harness.records.cost import Cost
 from harness.records.folder import RunFolder
 from harness.records.record import PREDICTIONS_FILE, Failure, Record
 from harness.records.spec import RunSpec
-from harness.training.loop import DivergenceError, Loop, Predictions, Progress, predict, train
+from harness.training.batches import RankBatches
+from harness.training.loop import Progress, Trainer
 from harness.training.memory import keep_freed_memory, require_room
+from harness.training.prediction import Predictions, metrics_by_task, predict
 from harness.training.progress import Watcher
 from harness.training.ranks import World, dense_side, initialise_tables, shard
+from harness.training.step import DivergenceError
 
 
 def inputs_of(spec: RunSpec) -> Inputs:
@@ -87,16 +89,13 @@ def run_model(
     if world.device.type == "cpu":
         require_room(cost, world.size)
     started_at = now()
-    loop = Loop(spec, prepared, folder.partial, world, watcher, checkpoint_seconds)
+    data = RankBatches(spec, prepared, world)
     machine = machine or machine_of(world.device, spec.training.precision)
     model = build_model(spec, prepared, world)
 
-    def validate(current: nn.Module) -> dict[str, dict]:
-        return metrics_by_task(predict(current, loop, "valid"), spec.tasks)
-
     try:
-        progress = train(model, loop, validate)
-        predictions = predict(model, loop, "test")
+        progress = Trainer(model, data, folder.partial, watcher, checkpoint_seconds).train()
+        predictions = predict(model, data, "test")
         metrics = _test_metrics(predictions, spec, progress)
     except DivergenceError as failure:
         found = {"cost": cost, "failure": Failure(step=failure.step, reason=str(failure))}
@@ -216,14 +215,6 @@ def training_figures(
         "dense_optimizer": spec.training.dense_optimizer,
         "dense_lr": spec.training.dense_lr,
         "stopped_early": progress.stopped,
-    }
-
-
-def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:
-    """Exact metrics of every task over all rows where it is defined."""
-    return {
-        task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.user))
-        for i, task in enumerate(tasks)
     }
 
 

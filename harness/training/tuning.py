@@ -1,4 +1,4 @@
-"""What tuning needs of a training: validations on the way, and never a look at the test split."""
+"""What tuning needs from a training: validations on the way, and never a look at the test split."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
 from harness.records.spec import RunSpec
-from harness.training.loop import Loop, predict, train
+from harness.training.batches import RankBatches
+from harness.training.loop import Trainer
 from harness.training.progress import Watcher
 from harness.training.ranks import World
-from harness.training.run import build_model, metrics_by_task
+from harness.training.run import build_model
 
 
 def train_and_validate(
@@ -27,17 +27,13 @@ def train_and_validate(
     Raises DivergenceError when the loss or a score does, InputError where ``patience`` selects by a metric
     that the validation split does not define.
     """
-
-    def validate(model: nn.Module) -> dict[str, dict]:
-        return metrics_by_task(predict(model, loop, "valid"), spec.tasks)
-
-    loop = Loop(spec, prepared, folder, world, watcher, checkpoint_seconds=math.inf)
-    train(build_model(spec, prepared, world), loop, validate)
+    data = RankBatches(spec, prepared, world)
+    Trainer(build_model(spec, prepared, world), data, folder, watcher, checkpoint_seconds=math.inf).train()
 
 
 def mean_score(metrics: dict[str, dict], metric: str, dataset: str) -> float:
     """The mean over tasks of ``metric``; InputError naming the dataset where a task does not define it."""
-    values = [of_task[metric] for of_task in metrics.values()]
+    values = [task_metrics[metric] for task_metrics in metrics.values()]
     if None in values:
         raise InputError(
             f"training.select_metric: the validation split of {dataset!r} does not define {metric} "

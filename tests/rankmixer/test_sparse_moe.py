@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.contract import Output
 from baselines.layers import PerTokenFFN
 from rankmixer.model import RankMixer
+from rankmixer.moe_ablations import ABLATIONS, sparse_moe
 from rankmixer.sparse_moe import SparseMoE
 from tests.baselines import loops
 from tests.baselines.scrambled import random_tokens, scrambled
@@ -27,8 +28,24 @@ ROUTINGS = ("relu", "top_k")
 WAYS = [*product(TRAININGS[:-1], ROUTINGS), ("l1_only", "relu")]
 
 
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.__name__)
+def test_the_papers_class_refuses_what_an_ablation_is(ablation):
+    [(name, value)] = ablation.reading.items()
+    config = SparseMoE.Config(**{name: 1.0 if value is ... else value})
+    assert type(sparse_moe(T, D, M, config)) is ablation
+    with pytest.raises(ValueError, match=rf"moe\.{name} .* is an ablation; build it with .*sparse_moe"):
+        SparseMoE(T, D, M, config)
+
+
+def test_a_config_of_several_ablations_has_them_all_and_the_papers_has_none():
+    assert type(sparse_moe(T, D, M, SparseMoE.Config())) is SparseMoE
+    config = SparseMoE.Config(routing="top_k", training="plain", capacity=1.0)
+    found = type(sparse_moe(T, D, M, config)).__mro__
+    assert [each.__name__ for each in found[1:4]] == ["SingleRouter", "TopKGates", "Capacity"]
+
+
 def layer(**fields) -> SparseMoE:
-    return scrambled(SparseMoE(T, D, M, SparseMoE.Config(**fields)))
+    return scrambled(sparse_moe(T, D, M, SparseMoE.Config(**fields)))
 
 
 def model(num_layers: int = 2, **fields) -> RankMixer:
@@ -173,7 +190,7 @@ def test_with_every_gate_closed_evaluation_computes_no_expert_and_gives_the_bias
 )
 def test_evaluation_does_not_compute_closed_experts(fields):
     torch.manual_seed(0)
-    moe = SparseMoE(T, D, M, SparseMoE.Config(**fields)).double()
+    moe = sparse_moe(T, D, M, SparseMoE.Config(**fields)).double()
     s = random_tokens(64, T, D)
     with FlopCounterMode(display=False) as counter:
         _, routing = evaluated(moe, s)
@@ -193,7 +210,7 @@ def test_evaluation_is_the_same_whether_closed_experts_are_computed_or_not():
 def test_every_slice_starts_by_its_own_fan_in_and_not_by_the_stacked_tensor_s():
     torch.manual_seed(0)
     tokens, width, hidden = 5, 64, 256
-    moe = SparseMoE(tokens, width, hidden, SparseMoE.Config())
+    moe = sparse_moe(tokens, width, hidden, SparseMoE.Config())
     for part, fan_in, fan_out in ((moe.up, width, hidden), (moe.down, hidden, width)):
         alone = nn.Linear(fan_in, fan_out)
         for weight, bias in zip(part.weight, part.bias, strict=True):
@@ -214,7 +231,7 @@ def test_every_slice_starts_by_its_own_fan_in_and_not_by_the_stacked_tensor_s():
     ("training", "routers"), [("plain", 1), ("two_branch", 2), ("split", 2), ("l1_only", 2)]
 )
 def test_parameters_are_those_of_the_dense_network_and_of_each_router(training, routers, shared):
-    moe = SparseMoE(T, D, M, SparseMoE.Config(training=training, shared_router=shared))
+    moe = sparse_moe(T, D, M, SparseMoE.Config(training=training, shared_router=shared))
     router = (1 if shared else T) * (D * E + E)
     expected = 2 * T * D * M + T * (M + D) + routers * router
     assert sum(p.numel() for p in moe.parameters()) == expected
@@ -242,11 +259,11 @@ def test_flops_are_closed_forms_in_evaluation_and_in_training(training, passes, 
 
 @pytest.mark.parametrize(("ratio", "hidden"), [(1.0, 24), (0.5, 48), (0.125, 192)])
 def test_with_a_fixed_active_width_the_experts_grow_as_fewer_of_them_are_open(ratio, hidden):
-    moe = SparseMoE(T, D, M, SparseMoE.Config(active_ratio=ratio, budget="fixed_active"))
+    moe = sparse_moe(T, D, M, SparseMoE.Config(active_ratio=ratio, budget="fixed_active"))
     assert moe.up.weight.shape == (T, D, hidden)
     assert moe.down.weight.shape == (T, hidden, D)
     assert moe.expert_flops * ratio == 4 * T * D * M
-    fixed_total = SparseMoE(T, D, M, SparseMoE.Config(active_ratio=ratio))
+    fixed_total = sparse_moe(T, D, M, SparseMoE.Config(active_ratio=ratio))
     assert fixed_total.up.weight.shape == (T, D, M)
 
 
@@ -502,7 +519,7 @@ def test_losses_on_router_probabilities_are_weighted_and_reach_the_inference_rou
 
 def test_the_balance_loss_of_top_k_is_one_for_even_use():
     """Row b opens expert b alone, each of them equally likely over the batch."""
-    moe = SparseMoE(
+    moe = sparse_moe(
         1, E, E, SparseMoE.Config(routing="top_k", active_ratio=1 / E, balance_loss=0.01, training="plain")
     )
     nn.init.zeros_(moe.inference_router.linear.bias)
@@ -590,13 +607,13 @@ def test_evaluation_compiles_whole_to_the_same_output():
 )  # fmt: skip
 def test_a_config_that_is_no_mixture_names_the_field_and_the_mend(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
-        SparseMoE(T, D, M, SparseMoE.Config(**fields))
+        sparse_moe(T, D, M, SparseMoE.Config(**fields))
 
 
 def open_at(experts: int, active: int) -> set[int]:
     """How many gates of a token top-k opens where the ratio is ``active`` / ``experts``."""
     chosen = SparseMoE.Config(num_experts=experts, active_ratio=active / experts, routing="top_k")
-    gates = evaluated(SparseMoE(1, 2, experts, chosen), torch.randn(9, 1, 2))[1].gates
+    gates = evaluated(sparse_moe(1, 2, experts, chosen), torch.randn(9, 1, 2))[1].gates
     return set((gates > 0).sum(-1).flatten().tolist())
 
 

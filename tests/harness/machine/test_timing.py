@@ -1,4 +1,4 @@
-"""The clock of speed measurements, on a clock of the test's own."""
+"""The clock and the rounds of measurements, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from harness.machine import timing
-from harness.machine.timing import Gemm, Timing, measured_bandwidth, relative_spread, time_rounds
+from harness.machine.peaks import Gemm, measured_bandwidth
+from harness.machine.rounds import CALLS_FOR_P99, FEWEST_ROUNDS, Timing, relative_spread, time_rounds
 
 CPU = torch.device("cpu")
 
 
 class Clock:
-    """Stands still but for what is told to take time."""
+    """Stands still except in a call that `taking` makes."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -22,7 +23,7 @@ class Clock:
         return self.now
 
     def taking(self, *seconds: float):
-        """A call that takes these seconds in turn, the last ever after."""
+        """A call that takes these seconds one after another, and then always the last of them."""
         left = list(seconds)
 
         def call() -> None:
@@ -48,6 +49,21 @@ def clock(monkeypatch):
     return clock
 
 
+def test_a_stopwatch_and_a_call_are_read_on_the_same_clock(clock):
+    call = clock.taking(0.5, 0.25)
+    watch = timing.Stopwatch()
+    assert timing.seconds_of(call) == 0.5
+    assert timing.seconds_of(call) == 0.25
+    assert watch.seconds() == 0.75
+
+
+def test_a_reading_waits_for_the_gpu(clock, monkeypatch):
+    """Work that the GPU has not done yet is in the reading, not in the next one."""
+    queued = [2.0, 3.0]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: clock.taking(queued.pop(0))())
+    assert timing.Stopwatch(torch.device("cuda")).seconds() == 3.0
+
+
 def test_rounds_hold_as_many_calls_as_fit_and_each_its_own_matrix_product(clock):
     found = time_rounds(clock.taking(0.02), FakeGemm(1.0, 2.0, 4.0), rounds=3, round_seconds=0.1)
     assert found.seconds == pytest.approx([0.02] * 3)
@@ -65,7 +81,7 @@ def test_warm_up_is_not_in_the_figures(clock):
 
 def test_long_calls_have_fewer_rounds(clock):
     found = time_rounds(clock.taking(6.0), FakeGemm(*[1.0] * 9), rounds=9, longest_seconds=10.0)
-    assert len(found.seconds) == timing.FEWEST_ROUNDS == 3
+    assert len(found.seconds) == FEWEST_ROUNDS == 3
 
 
 def test_a_slow_first_round_does_not_let_later_ones_overrun(clock):
@@ -76,7 +92,7 @@ def test_a_slow_first_round_does_not_let_later_ones_overrun(clock):
 
 
 def test_percentiles_are_numpys_and_high_ones_need_many_calls():
-    values = list(np.random.default_rng(0).random(timing.CALLS_FOR_P99))
+    values = list(np.random.default_rng(0).random(CALLS_FOR_P99))
     many, few = Timing(values, [1.0], [1.0]), Timing(values[:-1], [1.0], [1.0])
     assert many.percentile(0.99) == pytest.approx(np.percentile(values, 99))
     assert few.percentile(0.99) is None

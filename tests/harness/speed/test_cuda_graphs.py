@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from baselines.kernels import cpu as cpu_kernels
 from files.errors import InputError
-from harness.machine.timing import Gemm
+from harness.machine.peaks import Gemm
 from harness.speed import models as profile_models
 from harness.speed.cuda_graphs import WARM_UP_CALLS, captured, require_cuda_graphs
 from harness.speed.models import Machine, _call, profile_model, read_batches

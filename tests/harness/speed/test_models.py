@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from files.errors import InputError
-from harness.machine.timing import CALLS_FOR_P99, Gemm, Timing
+from harness.machine.peaks import Gemm
+from harness.machine.rounds import CALLS_FOR_P99, Timing
 from harness.model.cost import CostCounter
 from harness.speed.models import (
     Machine,

@@ -16,19 +16,11 @@ from torch import Tensor, nn
 from harness.records.folder import RunFolder
 from harness.records.spec import Training
 from harness.training import run as execute
-from harness.training.loop import (
-    Loop,
-    dense_optimizer,
-    in_file_order,
-    predict,
-    set_learning_rate,
-    task_loss,
-    train_step,
-    validation_points,
-)
-from harness.training.progress import Silent
-from harness.training.ranks import World
-from harness.training.run import build_model, metrics_by_task
+from harness.training.batches import RankBatches
+from harness.training.loop import validation_points
+from harness.training.prediction import in_file_order, metrics_by_task, predict
+from harness.training.run import build_model
+from harness.training.step import dense_optimizer, set_learning_rate, task_loss, train_step
 from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
 
 
@@ -71,10 +63,7 @@ def test_a_batch_without_labels_changes_no_weight_of_either_side(prepared):
     from datasets.reader import ShardReader
 
     batch = next(iter(ShardReader(prepared, "train", 64, spec.tasks).batches())).without_labels()
-    optimizer = dense_optimizer(model, spec.training)
-    from contextlib import nullcontext
-
-    train_step(model, batch, optimizer, torch.zeros(2), None, nullcontext(), World(0, 1, torch.device("cpu")))
+    train_step(model, batch, dense_optimizer(model, spec.training), spec.training, ONE_PROCESS)
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 
@@ -128,8 +117,8 @@ def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepa
     monkeypatch.setattr(
         execute,
         "predict",
-        lambda model, loop, split: (
-            (tested.append(model) if split == "test" else None) or score(model, loop, split)
+        lambda model, data, split: (
+            (tested.append(model) if split == "test" else None) or score(model, data, split)
         ),
     )
     spec = small_spec(prepared, epochs=30, dense_lr=0.03, sparse_lr=0.5, validations_per_epoch=2, patience=2)
@@ -140,8 +129,8 @@ def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepa
     assert record["training"]["stopped_early"]
     assert len(scores) == int(np.argmax(scores)) + 1 + 2
     best = record["validation"][int(np.argmax(scores))]["metrics"]
-    loop = Loop(spec, prepared, out, ONE_PROCESS, Silent(), checkpoint_seconds=math.inf)
-    assert metrics_by_task(predict(tested[0], loop, "valid"), spec.tasks) == best
+    data = RankBatches(spec, prepared, ONE_PROCESS)
+    assert metrics_by_task(predict(tested[0], data, "valid"), spec.tasks) == best
 
 
 def test_warm_up_is_linear_and_then_constant():

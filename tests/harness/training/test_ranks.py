@@ -18,7 +18,7 @@ from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
-from harness.training import loop as train
+from harness.training import batches
 from tests.harness.runs import carry_out, small_spec
 
 RANKS = 2
@@ -26,17 +26,17 @@ WORKER = """
 import os, sys
 from pathlib import Path
 import torch
-import harness.training.loop
 from datasets.prepared import open_prepared
+from harness.training.loop import Trainer
 from harness.training.ranks import start_world
 from tests.harness.runs import carry_out, small_spec
 
-look, die_at = harness.training.loop._look, int(sys.argv[3])
-def mortal_look(losses, samples, seconds, loop, progress):
-    if progress.step >= die_at:
+look, die_at = Trainer._look, int(sys.argv[3])
+def mortal_look(self, losses, samples, seconds):
+    if self.progress.step >= die_at:
         os._exit(9)
-    look(losses, samples, seconds, loop, progress)
-harness.training.loop._look = mortal_look
+    look(self, losses, samples, seconds)
+Trainer._look = mortal_look
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
@@ -107,13 +107,13 @@ def two_processes(prepared, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("attention", [False, True])
 def test_two_processes_train_to_the_model_of_one(attention, prepared, two_processes, tmp_path, monkeypatch):
     spec = small_spec(prepared, validations_per_epoch=16).model_copy(update={"target_attention": attention})
-    reader = train.ShardReader
+    reader = batches.ShardReader
 
     def interleaved_while_training(prepared, split, *arguments, **options):
         kind = InterleavedReader if split == "train" else reader
         return kind(prepared, split, *arguments, **options)
 
-    monkeypatch.setattr(train, "ShardReader", interleaved_while_training)
+    monkeypatch.setattr(batches, "ShardReader", interleaved_while_training)
     one = carry_out(spec, prepared, tmp_path)
     folder = RunFolder(two_processes, spec.model_copy(update={"world_size": RANKS}).folder_name)
     two = folder.record()

@@ -22,21 +22,22 @@ from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
 from harness.training.run import build_model
+from harness.training.step import dense_optimizer
 from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
 
 SCRIPT = """
     import sys, time
     from pathlib import Path
-    import harness.training.loop
     from datasets.prepared import open_prepared
+    from harness.training.loop import Trainer
     from tests.harness.runs import carry_out, small_spec
 
-    look = harness.training.loop._look
-    def stuck_look(losses, samples, seconds, loop, progress):
-        if progress.step >= {stuck_at}:
+    look = Trainer._look
+    def stuck_look(self, losses, samples, seconds):
+        if self.progress.step >= {stuck_at}:
             time.sleep(600)
-        look(losses, samples, seconds, loop, progress)
-    harness.training.loop._look = stuck_look
+        look(self, losses, samples, seconds)
+    Trainer._look = stuck_look
     prepared = open_prepared(Path(sys.argv[1]))
     spec = small_spec(prepared, **{training!r}).model_copy(update={{"target_attention": {attention}}})
     carry_out(spec, prepared, Path(sys.argv[2]), checkpoint_seconds=0.0)
@@ -118,9 +119,9 @@ class Notes(Silent):
         self.told.append(text)
 
 
-def interrupted(spec, prepared, out, monkeypatch, after=5, hook="_look"):
+def interrupted(spec, prepared, out, monkeypatch, after=5):
     """The folder of a run that was stopped at its ``after``-th look, with a checkpoint at every look."""
-    calls, original = [], getattr(train, hook)
+    calls, original = [], train.Trainer._look
 
     def stop(*arguments):
         calls.append(1)
@@ -129,7 +130,7 @@ def interrupted(spec, prepared, out, monkeypatch, after=5, hook="_look"):
         return original(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, hook, stop)
+        patched.setattr(train.Trainer, "_look", stop)
         with pytest.raises(KeyboardInterrupt):
             carry_out(spec, prepared, out, checkpoint_seconds=0.0)
     return RunFolder(out, spec.folder_name).partial
@@ -222,7 +223,7 @@ def test_a_pointer_of_another_shape_is_as_good_as_none(prepared, tmp_path, monke
 
 def made(spec, prepared):
     model = build_model(spec, prepared, ONE_PROCESS)
-    return model, train.dense_optimizer(model, spec.training)
+    return model, dense_optimizer(model, spec.training)
 
 
 def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,9 @@ from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
 from harness.records.folder import RunFolder
-from harness.training import loop as train
+from harness.records.spec import Training
+from harness.training.loop import STEPS_PER_LOOK, Trainer, routing_point
+from harness.training.step import prediction_loss, train_step
 from rankmixer.sparse_moe import SparseMoE
 from tests.harness.runs import carry_out, small_spec
 
@@ -60,7 +61,7 @@ def test_the_loss_is_the_weighted_mean_of_the_losses_of_all_views():
     own, first, second = (torch.randn(5, 2) for _ in range(3))
     labels = torch.tensor([[1, 0], [0, math.nan], [1, 1], [math.nan, 0], [0, 1.0]])
     prediction = Prediction(own, [(2.0, first), (0.5, second)], {}, {})
-    loss = train.prediction_loss(prediction, labels, torch.tensor([4.0, 4.0]))
+    loss = prediction_loss(prediction, labels, torch.tensor([4.0, 4.0]))
     losses = [cross_entropy(logits.tolist(), labels.tolist()) for logits in (own, first, second)]
     assert loss.item() == pytest.approx((losses[0] + 2 * losses[1] + 0.5 * losses[2]) / 3.5, rel=1e-5)
 
@@ -85,7 +86,7 @@ class Stub(nn.Module):
 class TwoRanks:
     """This rank's view of two; on the other every active share is 0.8 and all else as here."""
 
-    size = 2
+    size, device = 2, torch.device("cpu")
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         return values + (0.4 if values.dim() == 3 else values)
@@ -95,25 +96,23 @@ def step_of_stub():
     model = Stub()
     batch = SimpleNamespace(labels=torch.ones(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    result = train.train_step(
-        model, batch, optimizer, torch.tensor([8.0]), None, nullcontext(), TwoRanks(), 0.5
-    )
-    return model, result
+    return model, train_step(model, batch, optimizer, Training(), TwoRanks())
 
 
 def test_update_is_handed_the_mean_of_all_ranks_statistics():
-    model, (_, statistics) = step_of_stub()
+    model, result = step_of_stub()
     assert len(model.handed) == 1
-    for received in (model.handed[0], statistics):
+    for received in (model.handed[0], result.statistics):
         assert received["active_experts"].tolist() == [[pytest.approx([0.5, 0.5])]]
         assert received["penalty_coefficient"].item() == 3
 
 
 def test_a_penalty_is_added_once_whatever_the_number_of_ranks():
     """Gradients are averaged over ranks: the task's are sums of shares, a penalty is whole on each."""
-    model, (loss, _) = step_of_stub()
+    model, result = step_of_stub()
     assert model.dense.gate.grad.item() == 5
-    assert loss.item() == pytest.approx(4 * math.log(2) / 8)
+    assert result.rows.item() == 8
+    assert result.loss.item() == pytest.approx(4 * math.log(2) / 8)
     assert model.dense.logit.grad.item() == pytest.approx(2 * -0.5 * 4 / 8)
 
 
@@ -123,7 +122,7 @@ def test_a_point_of_the_record_averages_its_steps_and_experts_and_keeps_layers_a
     steps = [
         {"active_experts": s, "penalty_coefficient": torch.tensor(float(i))} for i, s in enumerate(shares)
     ]
-    point = train.routing_point(steps)
+    point = routing_point(steps)
     expected = [
         [sum(s[layer, t, e].item() for s in shares for e in range(4)) / 20 for t in range(3)]
         for layer in range(2)
@@ -132,7 +131,7 @@ def test_a_point_of_the_record_averages_its_steps_and_experts_and_keeps_layers_a
     assert point["penalty_coefficient"] == 2.0
     for of_step in steps:
         del of_step["penalty_coefficient"]
-    assert train.routing_point(steps)["penalty_coefficient"] is None
+    assert routing_point(steps)["penalty_coefficient"] is None
 
 
 # The cost -------------------------------------------------------------------------------------
@@ -260,24 +259,24 @@ def test_an_interrupted_run_with_experts_goes_on_and_ends_in_the_same_bits(
 ):
     undisturbed, calm, _ = finished
     spec = spec_with_experts(prepared)
-    look = train._look
+    look = Trainer._look
 
-    def interrupted(losses, samples, seconds, loop, progress):
-        if progress.step >= 110:
+    def interrupted(self, losses, samples, seconds):
+        if self.progress.step >= 110:
             raise KeyboardInterrupt
-        look(losses, samples, seconds, loop, progress)
+        look(self, losses, samples, seconds)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_look", interrupted)
+        patch.setattr(Trainer, "_look", interrupted)
         with pytest.raises(KeyboardInterrupt):
             carry_out(spec, prepared, tmp_path, checkpoint_seconds=0.0)
     steps = []
 
-    def counting(losses, samples, seconds, loop, progress):
+    def counting(self, losses, samples, seconds):
         steps.append(len(losses))
-        look(losses, samples, seconds, loop, progress)
+        look(self, losses, samples, seconds)
 
-    monkeypatch.setattr(train, "_look", counting)
+    monkeypatch.setattr(Trainer, "_look", counting)
     resumed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path)))
     assert 0 < sum(steps) <= 2 * math.ceil(prepared.rows["train"] / 64) - 100
     for key in ("routing", "metrics", "validation", "curve", "cost"):
@@ -295,7 +294,7 @@ import sys
 from pathlib import Path
 import torch
 from datasets.prepared import open_prepared
-from harness.training import loop as train
+from harness.training import step
 from harness.training.ranks import start_world
 from rankmixer.model import RankMixer
 from tests.harness.runs import carry_out
@@ -315,12 +314,13 @@ def steered(self, given):
     handed.append(given["active_experts"].clone())
     coefficients.append(self.coefficient.value.clone())
 
-def weighed(*arguments, share):
+def counted(*arguments):
+    defined, rows, share = count(*arguments)
     shares.append(share.clone())
-    return step(*arguments, share=share)
+    return defined, rows, share
 
 RankMixer._statistics, RankMixer.update = seen, steered
-step, train.train_step = train.train_step, weighed
+count, step._count_labels = step._count_labels, counted
 world = start_world(torch.device("cpu"))
 prepared = open_prepared(Path(sys.argv[1]))
 carry_out(two_rank_spec(prepared), prepared, Path(sys.argv[2]), world=world)
@@ -400,6 +400,6 @@ def test_the_record_of_two_ranks_counts_the_rows_of_both(two_ranks, prepared):
     assert record["routing"]["test"]["active_ratio"] == pytest.approx(
         counts.mean() / prepared.rows["test"], abs=1e-4
     )
-    stretch = train.STEPS_PER_LOOK
+    stretch = STEPS_PER_LOOK
     expected = first["handed"][:stretch].mean((0, 3))
     np.testing.assert_allclose(record["routing"]["training"][0]["active"], expected, atol=2e-5)

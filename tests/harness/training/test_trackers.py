@@ -30,16 +30,17 @@ KILLED = """
     from datasets.prepared import open_prepared
     from tests.harness.runs import carry_out, small_spec
 
-    look, save = harness.training.loop._look, harness.training.loop.checkpoint.save
-    def stuck_look(losses, samples, seconds, loop, progress):
-        if progress.step >= {stuck_at}:
+    from harness.training.loop import Trainer
+    look, save = Trainer._look, harness.training.loop.checkpoint.save
+    def stuck_look(self, losses, samples, seconds):
+        if self.progress.step >= {stuck_at}:
             Path(sys.argv[2], "stuck").touch()
             time.sleep(600)
-        look(losses, samples, seconds, loop, progress)
+        look(self, losses, samples, seconds)
     def early_save(folder, step, *rest):
         if step <= {last_saved}:
             save(folder, step, *rest)
-    harness.training.loop._look, harness.training.loop.checkpoint.save = stuck_look, early_save
+    Trainer._look, harness.training.loop.checkpoint.save = stuck_look, early_save
     harness.training.trackers.SECONDS_BETWEEN_BATCHES = 0.0
     prepared, out = open_prepared(Path(sys.argv[1])), Path(sys.argv[2])
     [watcher] = harness.training.trackers.watchers([sys.argv[3]], out)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-import harness.training.loop
+import harness.training.batches
 from files.errors import InputError
-from harness.training.loop import DivergenceError
 from harness.training.progress import Silent
+from harness.training.step import DivergenceError
 from harness.training.tuning import mean_score, train_and_validate
 from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
 
@@ -49,13 +49,13 @@ def test_a_metric_that_the_validation_split_does_not_define_is_named():
 
 def test_it_reads_no_row_of_the_test_split(prepared, tmp_path, monkeypatch):
     splits = []
-    original = harness.training.loop.ShardReader
+    original = harness.training.batches.ShardReader
 
     def reader(prepared, split, *arguments, **keywords):
         splits.append(split)
         return original(prepared, split, *arguments, **keywords)
 
-    monkeypatch.setattr(harness.training.loop, "ShardReader", reader)
+    monkeypatch.setattr(harness.training.batches, "ShardReader", reader)
     validations(small_spec(prepared), prepared, tmp_path)
     assert set(splits) == {"train", "valid"}
 

@@ -1,0 +1,66 @@
+"""The batches of a run's splits, as one rank receives them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.batch import Batch
+from datasets.prepared import PreparedDataset
+from datasets.reader import ShardReader
+from harness.records.spec import RunSpec
+from harness.training.prefetch import on_device
+from harness.training.ranks import World
+
+EVAL_BATCH_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class RankBatches:
+    """This rank's batches of a run: shuffled by its seed in training, in file order elsewhere."""
+
+    spec: RunSpec
+    prepared: PreparedDataset
+    world: World
+
+    def reader(self, split: str, epoch: int = 0) -> ShardReader:
+        """The reader of this rank's shards of a split."""
+        training = split == "train"
+        return ShardReader(
+            self.prepared,
+            split,
+            self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
+            self.spec.tasks,
+            shuffle_seed=self.spec.seed if training else None,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            epoch=epoch,
+        )
+
+    def num_steps(self, reader: ShardReader) -> int:
+        """Batches of the rank that has most of them."""
+        return max(int(n) for n in self.world.gather(np.asarray(reader.num_batches)))
+
+    def read(self, reader: ShardReader, start: int = 0) -> Generator[tuple[Batch, bool]]:
+        """`num_steps` batches, less the first ``start``; ranks with fewer repeat their last, marked False.
+
+        Ranks must step together, since look-ups and gradients cross between them.
+        """
+        last: Batch | None = None
+        num_steps = self.num_steps(reader)
+        batches = reader.batches(min(start, reader.num_batches))
+        with closing(on_device(batches, self.world.device)) as own:
+            for number in range(start, num_steps):
+                if number < reader.num_batches:
+                    last = next(own)
+                    yield last, True
+                else:
+                    last = last or self._last_batch(reader)
+                    yield last.without_labels(), False
+
+    def _last_batch(self, reader: ShardReader) -> Batch:
+        with closing(reader.batches(reader.num_batches - 1)) as batches:
+            return next(batches).to(self.world.device)

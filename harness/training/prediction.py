@@ -1,0 +1,86 @@
+"""Scores of a split's rows, and the metrics of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.evaluation.metrics import binary_metrics
+from harness.machine.timing import Stopwatch
+from harness.training.batches import RankBatches
+from harness.training.ranks import World
+from harness.training.step import autocast
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A split's rows in file order, whatever the number of ranks.
+
+    Shapes
+        user, tier: (N,). labels: (N, G), NaN where undefined. scores: (N, G) probabilities.
+
+    ``samples_per_second`` is of reading, look-ups and forward passes together, all batches but the first
+    (warm-up); None if there was no other.
+    """
+
+    user: np.ndarray
+    tier: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    samples_per_second: float | None
+    active_experts: np.ndarray | None = None
+
+
+def predict(model: nn.Module, data: RankBatches, split: str) -> Predictions:
+    """Score a split."""
+    world = data.world
+    model.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    active: list[Tensor] = []
+    watch: Stopwatch | None = None
+    with torch.no_grad(), autocast(data.spec.training, world.device):
+        for batch, is_own in data.read(data.reader(split)):
+            prediction = model(batch)
+            if is_own:
+                scores = torch.sigmoid(prediction.logits.float())
+                parts.append((batch.user_id, batch.tier, batch.labels, scores))
+                if "active_experts" in prediction.statistics:
+                    active.append(prediction.statistics["active_experts"] * len(batch))
+            watch = watch or Stopwatch(world.device)  # the first batch was the warm-up
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    seconds = watch.seconds() if watch else 0.0
+    model.train()
+    timed_rows = sum(int(n) for n in world.gather(np.asarray(len(columns[0]) - len(parts[0][0]))))
+    shard_rows = [shard["rows"] for shard in data.prepared.shards(split)]
+    user, tier, labels, probabilities = (in_file_order(world.gather(c), shard_rows) for c in columns)
+    rate = timed_rows / seconds if timed_rows else None
+    return Predictions(user, tier, labels, probabilities, rate, _share_of_rows(active, len(user), world))
+
+
+def _share_of_rows(active: list[Tensor], rows: int, world: World) -> np.ndarray | None:
+    """Active rows of each expert by batch -> its share of all ranks' rows."""
+    if not active:
+        return None
+    return world.sum(torch.stack(active).sum(0)).double().cpu().numpy() / rows
+
+
+def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:
+    """Undo the dealing of shards to ranks (rank r reads shards r, r + ranks, ...)."""
+    taken = [0] * len(by_rank)
+    pieces = []
+    for number, rows in enumerate(shard_rows):
+        rank = number % len(by_rank)
+        pieces.append(by_rank[rank][taken[rank] : taken[rank] + rows])
+        taken[rank] += rows
+    return np.concatenate(pieces)
+
+
+def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:
+    """Exact metrics of every task over all rows where it is defined."""
+    return {
+        task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.user))
+        for i, task in enumerate(tasks)
+    }
