@@ -52,6 +52,18 @@ def tunable(default: Any, *others: Any) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
+class About(NamedTuple):
+    """What the table in baselines/README.md says of a shipped architecture: ``ABOUT`` in its file.
+
+    ``papers``: a link for each label. ``flops``: FLOPs a sample, in the letters of that README.
+    """
+
+    name: str
+    papers: dict[str, str]
+    year: int
+    flops: str
+
+
 class View(NamedTuple):
     """Another representation (B, output_dim) of a training batch; its task loss counts ``weight`` times."""
 

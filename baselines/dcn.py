@@ -19,8 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
+
+ABOUT = About(
+    name="DCN",
+    papers={"Wang et al.": "https://arxiv.org/abs/1708.05123"},
+    year=2017,
+    flops="2CF + 2(FM + (L-1)M²)",
+)
 
 
 class CrossLayer(nn.Module):

@@ -22,8 +22,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, CrossNetwork
+
+ABOUT = About(
+    name="DCN V2",
+    papers={"Wang et al.": "https://arxiv.org/abs/2008.13535"},
+    year=2020,
+    flops="4CFR + 2(FM + (L-1)M²)",
+)
 
 
 class MixtureCrossLayer(nn.Module):

@@ -20,8 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
+
+ABOUT = About(
+    name="DeepFM",
+    papers={"Guo et al.": "https://arxiv.org/abs/1703.04247"},
+    year=2017,
+    flops="2F + 2(FM + (L-1)M²)",
+)
 
 
 def pairwise_dot_sum(tokens: Tensor) -> Tensor:

@@ -17,8 +17,18 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
+
+ABOUT = About(
+    name="DLRM-MLP",
+    papers={
+        "RankMixer's base row": "https://arxiv.org/abs/2507.15551",
+        "DLRM": "https://arxiv.org/abs/1906.00091",
+    },
+    year=2019,
+    flops="2(FM + (L-1)M²)",
+)
 
 
 class DLRMMLP(nn.Module):

@@ -24,8 +24,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
 from baselines.layers import MLP
+
+ABOUT = About(
+    name="FinalMLP",
+    papers={"Mao et al.": "https://arxiv.org/abs/2304.00902"},
+    year=2023,
+    flops="Σ over streams of 2(FM + (L-1)M²), + 2M₁M₂/H",
+)
 
 NUM_HEADS = 2
 

@@ -21,8 +21,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, cross_map
+
+ABOUT = About(
+    name="GDCN",
+    papers={"Wang et al.": "https://arxiv.org/abs/2311.04635"},
+    year=2023,
+    flops="8CFR + 2(FM + (L-1)M²)",
+)
 
 
 class GatedCrossLayer(nn.Module):

@@ -22,8 +22,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
 from baselines.layers import AddNorm, PerTokenLinear
+
+ABOUT = About(
+    name="HSTU",
+    papers={"Zhai et al.": "https://arxiv.org/abs/2402.17152"},
+    year=2024,
+    flops="2TdD + L(10TD² + 4T²D) with `value_dim` = D",
+)
 
 NUM_HEADS = 2
 # The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.

@@ -23,8 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, AddNorm
+
+ABOUT = About(
+    name="MaskNet",
+    papers={"Wang et al.": "https://arxiv.org/abs/2102.07619"},
+    year=2021,
+    flops="2KF(2A + M) + 2(K + L-1)M²",
+)
 
 
 class PerTokenLayerNorm(nn.Module):

@@ -23,8 +23,18 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import PerTokenLinear
+
+ABOUT = About(
+    name="MoE",
+    papers={
+        "MMoE": "https://doi.org/10.1145/3219819.3220007",
+        "RankMixer's MoE row": "https://arxiv.org/abs/2507.15551",
+    },
+    year=2018,
+    flops="2E(FM + (L-2)M² + MO) + 2GE(F + O), E experts, G gates, experts of width O",
+)
 
 
 class Experts(nn.Module):

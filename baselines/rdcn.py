@@ -27,8 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
 from baselines.layers import MLP, CrossNetwork
+
+ABOUT = About(
+    name="RDCN",
+    papers={"Borisyuk et al.": "https://arxiv.org/abs/2402.06859"},
+    year=2024,
+    flops="C(12FR + 4R²) + 2(2FM + (L-1)M²)",
+)
 
 
 class AttentionCrossLayer(nn.Module):

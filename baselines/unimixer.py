@@ -27,8 +27,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
 from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear, ffn_add_norm
+
+ABOUT = About(
+    name="UniMixer",
+    papers={"Ha et al.": "https://arxiv.org/abs/2604.00590"},
+    year=2026,
+    flops="2TdD + L(2D² + 2T²D + 4TDM)",
+)
 
 
 class LearnedMixing(nn.Module):

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, Output, View, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, Output, View, require_positive, tunable
 from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear
 from rankmixer.controller import PenaltyCoefficient
 from rankmixer.feed_forward import AllConcatMLP, AllShare, SharedFFN
@@ -30,6 +30,13 @@ from rankmixer.mixing import MultiHeadMixing, SelfAttention
 from rankmixer.moe_ablations import sparse_moe
 from rankmixer.routers import usage
 from rankmixer.sparse_moe import Routing, SparseMoE
+
+ABOUT = About(
+    name="RankMixer",
+    papers={"Zhu et al.": "https://arxiv.org/abs/2507.15551"},
+    year=2025,
+    flops="2TdD + 4LTDM",
+)
 
 Mixing = Literal["multi_head", "none", "self_attention", "all_concat_mlp", "all_share"]
 FLAT: dict[str, type[nn.Module]] = {"all_concat_mlp": AllConcatMLP, "all_share": AllShare}

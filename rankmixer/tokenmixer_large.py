@@ -21,11 +21,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import Knob, Knobs, Output, View, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, Output, View, require_divisible, require_positive, tunable
 from baselines.layers import PerTokenLinear
 from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.routers import usage
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
+
+ABOUT = About(
+    name="TokenMixer-Large",
+    papers={"ByteDance": "https://arxiv.org/abs/2602.06563"},
+    year=2026,
+    flops="2(2T - 1)dD + 12LTDM",
+)
 
 EPS = 1e-6  # of RMSNorm, the same at every precision
 

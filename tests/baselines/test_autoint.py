@@ -1,12 +1,37 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from baselines.autoint import AutoInt, InteractingLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def autoint_widths(d: int, model_dim: int, last_dim: int, num_layers: int) -> list[tuple[int, int]]:
+    widths = [d] + [model_dim] * (num_layers - 1) + [last_dim]
+    return list(pairwise(widths))
+
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
+        4 * a * b + 2 * b * layer_norm for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
+    ),
+    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
+        8 * T * a * b + 4 * T**2 * b for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
+    ),
+    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: T * last_dim,
+    configs=(
+        {"model_dim": 8, "last_dim": 6},
+        {"model_dim": 8, "last_dim": 6, "layer_norm": False},
+        {"model_dim": 24, "last_dim": 32, "num_layers": 2, "num_heads": 8},
+        {"model_dim": 640, "last_dim": 512, "num_layers": 4},
+    ),
+)
 
 
 def interact(tokens, layer):

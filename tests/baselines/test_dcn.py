@@ -8,7 +8,23 @@ from torch import nn
 
 from baselines.dcn import DCN, CrossLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: (
+        2 * num_cross_layers * T * d + mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: (
+        2 * num_cross_layers * T * d + 2 * mlp_weights(T * d, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, num_layers=3, num_cross_layers=3: T * d + hidden_dim,
+    configs=(
+        {"hidden_dim": 8},
+        {"hidden_dim": 24, "num_cross_layers": 1},
+        {"hidden_dim": 640, "num_layers": 2},
+    ),
+)
 
 
 def cross(layers, x0):

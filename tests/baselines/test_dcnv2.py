@@ -9,7 +9,40 @@ from torch import nn
 from baselines.dcnv2 import DCNv2, MixtureCrossLayer, MixtureCrossNetwork
 from baselines.layers import CrossLayer, CrossNetwork
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, cross_map_weights, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def dcnv2_cross(dim, rank, num_cross_layers, num_experts):
+    """Weights of the cross network, each used once a sample; and those used once a layer."""
+    if num_experts == 1:
+        return num_cross_layers * cross_map_weights(dim, rank), 0
+    return num_cross_layers * num_experts * (2 * dim * rank + rank**2), num_experts * dim
+
+
+def dcnv2_params(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, num_experts=1, stacked=False):
+    weights, shared = dcnv2_cross(T * d, rank, num_cross_layers, num_experts)
+    deep = mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    return weights + shared + num_cross_layers * T * d + deep
+
+
+def dcnv2_flops(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, num_experts=1, stacked=False):
+    weights, shared = dcnv2_cross(T * d, rank, num_cross_layers, num_experts)
+    return 2 * (weights + num_cross_layers * shared + mlp_weights(T * d, hidden_dim, num_layers))
+
+
+CLOSED_FORM = ClosedForm(
+    params=dcnv2_params,
+    flops=dcnv2_flops,
+    output_dim=lambda T, d, hidden_dim, stacked=False, **_: (0 if stacked else T * d) + hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": None, "hidden_dim": 24, "num_layers": 1},
+        {"rank": 6, "hidden_dim": 24, "num_experts": 4, "num_cross_layers": 3},
+        {"rank": 160, "hidden_dim": 640, "num_layers": 2, "stacked": True},
+    ),
+)
+
 
 RANKS = [None, 2, 5]
 

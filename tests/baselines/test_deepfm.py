@@ -7,7 +7,18 @@ from torch import nn
 
 from baselines.deepfm import DeepFM, pairwise_dot_sum
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3: (
+        T * d + 1 + mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3: 2 * T * d + 2 * mlp_weights(T * d, hidden_dim, num_layers),
+    output_dim=lambda T, d, hidden_dim, num_layers=3: 2 + hidden_dim,
+    configs=({"hidden_dim": 8}, {"hidden_dim": 24, "num_layers": 1}, {"hidden_dim": 640, "num_layers": 4}),
+)
+
 
 shapes = {"num_tokens": st.integers(1, 7), "token_dim": st.integers(1, 5), "seed": st.integers(0, 10**6)}
 

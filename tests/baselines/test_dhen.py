@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,9 +10,46 @@ from baselines.deepfm import pairwise_dot_sum
 from baselines.dhen import DHEN, CrossInteraction, DHENLayer, GramInteraction, PairwiseInteraction
 from baselines.layers import LinearCompression
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
 from tests.baselines.test_transformer import encode, weights
 from tests.baselines.test_wukong import over_tokens, silence
+
+
+def dhen_cross(T, D, N, cross):
+    """Parameters and FLOPs of the cross module, from T tokens to N."""
+    if cross == "gram":
+        return (D + 1) * N, 2 * T * D**2 + 2 * N * D**2
+    return 2 * T * D**2 + T * D + T * N * (N != T), 4 * T * D**2 + 2 * T * N * D * (N != T)
+
+
+def dhen_params(T, d, model_dim, hidden_dim, num_layers=2, num_heads=4, ensemble="sum", cross="low_rank"):
+    D, M, N = model_dim, hidden_dim, T if ensemble == "sum" else T // 4
+    encoder = 4 * D**2 + 2 * D * M + M + 9 * D
+    pairwise = math.comb(T, 2) * M + M + M * N * D + N * D
+    layer = 2 * T * N + encoder + pairwise + dhen_cross(T, D, N, cross)[0] + 2 * D
+    return T * (d * D + D) + num_layers * layer
+
+
+def dhen_flops(T, d, model_dim, hidden_dim, num_layers=2, num_heads=4, ensemble="sum", cross="low_rank"):
+    D, M, N = model_dim, hidden_dim, T if ensemble == "sum" else T // 4
+    encoder = 8 * T * D**2 + 4 * T**2 * D + 4 * T * D * M
+    pairwise = 2 * T**2 * D + 2 * math.comb(T, 2) * M + 2 * M * N * D
+    layer = 4 * T * N * D + encoder + pairwise + dhen_cross(T, D, N, cross)[1]
+    return 2 * T * d * D + num_layers * layer
+
+
+CLOSED_FORM = ClosedForm(
+    params=dhen_params,
+    flops=dhen_flops,
+    output_dim=lambda T, d, model_dim, hidden_dim, **others: T * model_dim,
+    configs=(
+        {"model_dim": 8, "hidden_dim": 30},
+        {"model_dim": 24, "hidden_dim": 96, "num_layers": 1, "num_heads": 8, "ensemble": "concat"},
+        {"model_dim": 12, "hidden_dim": 50, "cross": "gram"},
+        {"model_dim": 256, "hidden_dim": 600, "num_layers": 3},
+    ),
+)
 
 
 def pairwise(tokens, module):

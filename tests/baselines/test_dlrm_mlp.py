@@ -5,7 +5,17 @@ from torch import nn
 
 from baselines.dlrm_mlp import DLRMMLP
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, hidden_dim, num_layers=3: (
+        mlp_weights(T * d, hidden_dim, num_layers) + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, num_layers=3: 2 * mlp_weights(T * d, hidden_dim, num_layers),
+    output_dim=lambda T, d, hidden_dim, num_layers=3: hidden_dim,
+    configs=({"hidden_dim": 8}, {"hidden_dim": 24, "num_layers": 1}, {"hidden_dim": 640, "num_layers": 4}),
+)
 
 
 def test_equals_loops_over_the_concatenated_tokens():

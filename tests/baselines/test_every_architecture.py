@@ -1,7 +1,7 @@
 """What every architecture in the table is held to, found by the table: no list of its own.
 
-A new line in `harness.model.architectures.ARCHITECTURES` is tested here as it stands; it needs an entry
-in `closed_forms.py` and nothing else.
+A new line in `harness.model.architectures.ARCHITECTURES` is tested here as it is. It needs a test file of its
+own with a ``CLOSED_FORM``, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.contract import Knob
 from harness.model.architectures import ARCHITECTURES, architecture_class
-from tests.baselines.closed_forms import CLOSED_FORMS
+from tests.baselines.closed_forms import closed_form
 from tests.baselines.scrambled import random_tokens, scrambled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +29,6 @@ TOWERS = 2  # towers Linear(output_dim, 32), ReLU, Linear(32, 1) go on top of ev
 BUDGETS = (2.5e5, 1e6, 1e7, 1e8, 1e9)
 
 pytestmark = pytest.mark.parametrize("name", ARCHITECTURES)
-
-
-def closed_form(name):
-    assert name in CLOSED_FORMS, f"write the closed form of {name} into tests/baselines/closed_forms.py"
-    return CLOSED_FORMS[name]
 
 
 def build(name, num_tokens, token_dim, config):
@@ -237,9 +232,9 @@ def test_file_states_its_paper_and_shapes_and_class_its_cost(name):
     assert "Cost\n" in inspect.getdoc(cls)
 
 
-def test_readme_has_a_row_for_it(name):
-    path = ARCHITECTURES[name]
-    readme = ROOT / path.split(".")[0] / "README.md"
-    assert any(
-        path.partition(":")[2] in line and line.startswith("|") for line in readme.read_text().splitlines()
-    )
+def test_it_declares_its_row_of_the_readme(name):
+    module = import_module(architecture_class(name).__module__)
+    about = module.ABOUT
+    assert all(link in module.__doc__ for link in about.papers.values() if "arxiv.org" in link)
+    assert about.name in module.__doc__.partition("\n")[0]
+    assert 2010 <= about.year <= 2030

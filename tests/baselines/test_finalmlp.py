@@ -8,7 +8,31 @@ from torch import nn
 
 from baselines.finalmlp import BilinearFusion, FeatureGate, FinalMLP
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        sum(
+            T * d + mlp_weights(T * d, width, num_layers) + num_layers * width
+            for width in (first_dim, second_dim)
+        )
+        + first_dim * second_dim // num_heads
+    ),
+    flops=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        2 * mlp_weights(T * d, first_dim, num_layers)
+        + 2 * mlp_weights(T * d, second_dim, num_layers)
+        + 2 * first_dim * second_dim // num_heads
+    ),
+    output_dim=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+        first_dim + second_dim + num_heads
+    ),
+    configs=(
+        {"first_dim": 8, "second_dim": 6},
+        {"first_dim": 24, "second_dim": 32, "num_layers": 1, "num_heads": 8},
+        {"first_dim": 640, "second_dim": 513, "num_layers": 4, "num_heads": 1},
+    ),
+)
 
 
 def stream(module, x):

@@ -10,7 +10,26 @@ from baselines.dcnv2 import DCNv2
 from baselines.gdcn import GDCN, GatedCrossLayer
 from baselines.layers import CrossLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, cross_map_weights, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, rank, hidden_dim, num_layers=3, num_cross_layers=3, stacked=False: (
+        num_cross_layers * (2 * cross_map_weights(T * d, rank) + T * d)
+        + mlp_weights(T * d, hidden_dim, num_layers)
+        + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, rank, hidden_dim, num_layers=3, num_cross_layers=3, stacked=False: (
+        4 * num_cross_layers * cross_map_weights(T * d, rank) + 2 * mlp_weights(T * d, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, stacked=False, **_: (0 if stacked else T * d) + hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": None, "hidden_dim": 24, "num_layers": 1},
+        {"rank": 160, "hidden_dim": 640, "num_cross_layers": 2, "stacked": True},
+    ),
+)
+
 
 RANKS = [None, 3]
 

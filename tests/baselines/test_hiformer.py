@@ -6,7 +6,48 @@ from torch import nn
 
 from baselines.hiformer import CompositeProjection, HeterogeneousProjection, HiFormer, HiFormerLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def hiformer_rank(model_dim, composite, rank):
+    """What stands in 6*T*D*r for the projections; heterogeneous ones have 3*T*D**2."""
+    return rank or max(1, model_dim // 2) if composite else model_dim / 2
+
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4, composite=True, rank=None: (
+        T * (d * model_dim + model_dim)
+        + num_layers
+        * (
+            6 * T * model_dim * hiformer_rank(model_dim, composite, rank)
+            + T * model_dim**2
+            + 2 * T * model_dim * ffn_dim
+            + T * (5 * model_dim + ffn_dim)
+            + 4 * model_dim
+        )
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4, composite=True, rank=None: (
+        2 * T * d * model_dim
+        + num_layers
+        * (
+            12 * T * model_dim * hiformer_rank(model_dim, composite, rank)
+            + 2 * T * model_dim**2
+            + 4 * T**2 * model_dim
+            + 4 * T * model_dim * ffn_dim
+        )
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4, composite=True, rank=None: (
+        model_dim
+    ),
+    configs=(
+        {"model_dim": 8, "ffn_dim": 30},
+        {"model_dim": 24, "ffn_dim": 96, "num_layers": 1, "num_heads": 8, "composite": False},
+        {"model_dim": 24, "ffn_dim": 50, "rank": 7},
+        {"model_dim": 640, "ffn_dim": 2000, "num_layers": 3},
+    ),
+)
+
 
 T, D, M = 5, 4, 7
 

@@ -9,7 +9,27 @@ from torch import nn
 
 from baselines.hstu import EPSILON, HSTU, HSTULayer, pointwise_attention
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (2 * model_dim**2 + 3 * model_dim * value_dim + 5 * model_dim + 4 * value_dim)
+        + 2 * model_dim
+    ),
+    flops=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: (
+        2 * T * d * model_dim
+        + num_layers
+        * (4 * T * model_dim**2 + 6 * T * model_dim * value_dim + 2 * T**2 * (model_dim + value_dim))
+    ),
+    output_dim=lambda T, d, model_dim, value_dim, num_layers=2, num_heads=2: model_dim,
+    configs=(
+        {"model_dim": 8, "value_dim": 6},
+        {"model_dim": 24, "value_dim": 40, "num_layers": 1, "num_heads": 8},
+        {"model_dim": 640, "value_dim": 512, "num_layers": 3},
+    ),
+)
 
 
 def silu(x):

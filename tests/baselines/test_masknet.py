@@ -6,7 +6,27 @@ from torch import nn
 
 from baselines.masknet import MaskBlock, MaskNet, PerTokenLayerNorm
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: (
+        2 * T * d
+        + num_blocks * (2 * T * d * mask_dim + mask_dim + T * d + T * d * hidden_dim + 2 * hidden_dim)
+        + mlp_weights(num_blocks * hidden_dim, hidden_dim, num_layers)
+        + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: (
+        2 * num_blocks * T * d * (2 * mask_dim + hidden_dim)
+        + 2 * mlp_weights(num_blocks * hidden_dim, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, hidden_dim, mask_dim, num_blocks=3, num_layers=2: hidden_dim,
+    configs=(
+        {"hidden_dim": 8, "mask_dim": 12},
+        {"hidden_dim": 24, "mask_dim": 96, "num_blocks": 1, "num_layers": 1},
+        {"hidden_dim": 640, "mask_dim": 500, "num_blocks": 2, "num_layers": 4},
+    ),
+)
 
 
 def affine(layer):

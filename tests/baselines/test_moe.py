@@ -7,7 +7,34 @@ from torch import nn
 from baselines.layers import MLP, PerTokenLinear
 from baselines.moe import Experts, Gates, MoE
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def expert_weights(in_dim: int, hidden_dim: int, expert_dim: int, num_layers: int) -> int:
+    return mlp_weights(in_dim, hidden_dim, num_layers - 1) + hidden_dim * expert_dim
+
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        num_experts * expert_weights(T * d, hidden_dim, expert_dim, num_layers)
+        + num_experts * ((num_layers - 1) * hidden_dim + expert_dim)
+        + num_gates * num_experts * (T * d + 1)
+    ),
+    flops=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        2 * num_experts * expert_weights(T * d, hidden_dim, expert_dim, num_layers)
+        + 2 * num_gates * num_experts * (T * d + expert_dim)
+    ),
+    output_dim=lambda T, d, hidden_dim, expert_dim, num_experts=4, num_gates=2, num_layers=2: (
+        num_gates * expert_dim
+    ),
+    configs=(
+        {"hidden_dim": 8, "expert_dim": 6},
+        {"hidden_dim": 24, "expert_dim": 30, "num_experts": 3, "num_gates": 1},
+        {"hidden_dim": 300, "expert_dim": 256, "num_experts": 8, "num_gates": 3, "num_layers": 4},
+    ),
+)
+
 
 NUM_EXPERTS = 3
 

@@ -9,7 +9,34 @@ from torch import nn
 from baselines.layers import CrossLayer
 from baselines.rdcn import RDCN, AttentionCrossLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def rdcn_params(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, sub_token_dim=1, plain_branch=True):
+    dim = T * d
+    attention, plain = 4 * dim * rank + dim + 1, (2 * dim * rank + dim) * plain_branch
+    deep = mlp_weights((1 + plain_branch) * dim, hidden_dim, num_layers) + num_layers * hidden_dim
+    return num_cross_layers * (attention + plain) + deep
+
+
+def rdcn_flops(T, d, rank, hidden_dim, num_layers=3, num_cross_layers=2, sub_token_dim=1, plain_branch=True):
+    dim = T * d
+    attention, plain = 8 * dim * rank + 4 * rank**2 // sub_token_dim, 4 * dim * rank * plain_branch
+    deep = 2 * mlp_weights((1 + plain_branch) * dim, hidden_dim, num_layers)
+    return num_cross_layers * (attention + plain) + deep
+
+
+CLOSED_FORM = ClosedForm(
+    params=rdcn_params,
+    flops=rdcn_flops,
+    output_dim=lambda T, d, hidden_dim, **_: hidden_dim,
+    configs=(
+        {"rank": 2, "hidden_dim": 8},
+        {"rank": 24, "hidden_dim": 24, "num_cross_layers": 3, "sub_token_dim": 4},
+        {"rank": 160, "hidden_dim": 640, "num_layers": 2, "plain_branch": False},
+    ),
+)
 
 
 def attention_cross_in_loops(x0, x, layer):

@@ -7,7 +7,25 @@ from torch import nn
 from baselines.layers import EncoderLayer
 from baselines.transformer import Transformer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (4 * model_dim**2 + 2 * model_dim * ffn_dim + ffn_dim + 9 * model_dim)
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: (
+        2 * T * d * model_dim
+        + num_layers * (8 * T * model_dim**2 + 4 * T**2 * model_dim + 4 * T * model_dim * ffn_dim)
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=4: model_dim,
+    configs=(
+        {"model_dim": 8, "ffn_dim": 30},
+        {"model_dim": 24, "ffn_dim": 96, "num_layers": 1, "num_heads": 8},
+        {"model_dim": 640, "ffn_dim": 2000, "num_layers": 3},
+    ),
+)
 
 
 def weights(layer):

@@ -11,7 +11,7 @@ from harness.model.architectures import ARCHITECTURES, architecture_class
 from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
-from tests.baselines.closed_forms import CLOSED_FORMS
+from tests.baselines.closed_forms import closed_form
 from tests.harness.schemas import TABLE_SIZES, small_schema
 
 COMBINATIONS = 4
@@ -41,7 +41,7 @@ class ByFormula(CostCounter):
     """Counts by the closed form, a thousand times faster, so that every budget can be tried."""
 
     def forward(self, architecture: str, config: dict) -> tuple[int, int]:
-        form, shape = CLOSED_FORMS[architecture], (self.inputs.num_tokens, self.inputs.token_dim)
+        form, shape = closed_form(architecture), (self.inputs.num_tokens, self.inputs.token_dim)
         towers = self.num_tasks * 2 * self.inputs.tower_dim * (form.output_dim(*shape, **config) + 1)
         return round(form.flops(*shape, **config)) + towers, form.params(*shape, **config)
 

@@ -8,7 +8,34 @@ from baselines.unimixer import LearnedMixing, UniMixer
 from rankmixer.mixing import mix_tokens
 from rankmixer.model import RankMixer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2, global_mixing=False: (
+        T * (d * model_dim + model_dim)
+        + num_layers
+        * (
+            model_dim**2
+            + (T**4 if global_mixing else T**3)
+            + 2 * T * model_dim * ffn_dim
+            + T * (ffn_dim + model_dim)
+            + 4 * model_dim
+        )
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2, global_mixing=False: (
+        2 * T * d * model_dim
+        + num_layers
+        * (2 * model_dim**2 + 2 * (T**3 if global_mixing else T**2) * model_dim + 4 * T * model_dim * ffn_dim)
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2, global_mixing=False: model_dim,
+    configs=(
+        {"model_dim": 16, "ffn_dim": 30},
+        {"model_dim": 48, "ffn_dim": 96, "num_layers": 1, "global_mixing": True},
+        {"model_dim": 768, "ffn_dim": 2160, "num_layers": 3},
+    ),
+)
+
 
 T, D = 3, 6
 both = pytest.mark.parametrize("global_mixing", [False, True])

@@ -8,7 +8,41 @@ from baselines.deepfm import pairwise_dot_sum
 from baselines.layers import LinearCompression
 from baselines.wukong import FactorizationMachine, Wukong, WukongLayer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+
+def wukong_layers(T, num_embeddings, num_layers):
+    """Each layer's tokens in, and whether its residual is compressed."""
+    return [(T, 1)] + [(2 * num_embeddings, 0)] * (num_layers - 1)
+
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, num_embeddings, hidden_dim, num_layers=2, num_mlp_layers=2, fm_rank=None: sum(
+        3 * n * (fm_rank or num_embeddings)
+        + mlp_weights(n * (fm_rank or num_embeddings), hidden_dim, num_mlp_layers)
+        + num_mlp_layers * hidden_dim
+        + (hidden_dim + 1) * num_embeddings * d
+        + (1 + 2 * compressed) * n * num_embeddings
+        + 2 * d
+        for n, compressed in wukong_layers(T, num_embeddings, num_layers)
+    ),
+    flops=lambda T, d, num_embeddings, hidden_dim, num_layers=2, num_mlp_layers=2, fm_rank=None: sum(
+        4 * n * d * (fm_rank or num_embeddings)
+        + 2 * mlp_weights(n * (fm_rank or num_embeddings), hidden_dim, num_mlp_layers)
+        + 2 * hidden_dim * num_embeddings * d
+        + (2 + 4 * compressed) * n * num_embeddings * d
+        for n, compressed in wukong_layers(T, num_embeddings, num_layers)
+    ),
+    output_dim=lambda T, d, num_embeddings, hidden_dim, num_layers=2, num_mlp_layers=2, fm_rank=None: (
+        2 * num_embeddings * d
+    ),
+    configs=(
+        {"num_embeddings": 3, "hidden_dim": 20},
+        {"num_embeddings": 8, "hidden_dim": 96, "num_layers": 1, "fm_rank": 5},
+        {"num_embeddings": 40, "hidden_dim": 640, "num_layers": 4, "num_mlp_layers": 3, "fm_rank": 24},
+    ),
+)
 
 
 def weights(layer):

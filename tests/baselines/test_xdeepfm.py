@@ -9,7 +9,32 @@ from torch import nn
 from baselines.deepfm import pairwise_dot_sum
 from baselines.xdeepfm import CIN, CINLayer, XDeepFM
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, num_maps, hidden_dim, num_cin_layers=3, num_layers=3: (
+        T * d
+        + 1
+        + T**2 * num_maps
+        + (num_cin_layers - 1) * T * num_maps**2
+        + mlp_weights(T * d, hidden_dim, num_layers)
+        + num_layers * hidden_dim
+    ),
+    flops=lambda T, d, num_maps, hidden_dim, num_cin_layers=3, num_layers=3: (
+        2 * T * d
+        + 2 * d * (T**2 * num_maps + (num_cin_layers - 1) * T * num_maps**2)
+        + 2 * mlp_weights(T * d, hidden_dim, num_layers)
+    ),
+    output_dim=lambda T, d, num_maps, hidden_dim, num_cin_layers=3, num_layers=3: (
+        1 + num_cin_layers * num_maps + hidden_dim
+    ),
+    configs=(
+        {"num_maps": 8, "hidden_dim": 12},
+        {"num_maps": 24, "hidden_dim": 96, "num_cin_layers": 1, "num_layers": 1},
+        {"num_maps": 100, "hidden_dim": 640, "num_cin_layers": 4, "num_layers": 2},
+    ),
+)
 
 
 def feature_maps(tokens, maps, layer):

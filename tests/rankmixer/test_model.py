@@ -11,7 +11,25 @@ from baselines.layers import PerTokenFFN
 from rankmixer.mixing import mix_tokens
 from rankmixer.model import Block, RankMixer
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2: (
+        T * (d * model_dim + model_dim)
+        + num_layers * (2 * T * model_dim * ffn_dim + T * (ffn_dim + model_dim) + 4 * model_dim)
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2: (
+        2 * T * d * model_dim + num_layers * 4 * T * model_dim * ffn_dim
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2: model_dim,
+    configs=(
+        {"model_dim": 16, "ffn_dim": 30},
+        {"model_dim": 48, "ffn_dim": 96, "num_layers": 1},
+        {"model_dim": 768, "ffn_dim": 2160, "num_layers": 3},
+    ),
+)
+
 
 sizes = {"num_tokens": st.integers(1, 8), "slice_dim": st.integers(1, 5)}
 

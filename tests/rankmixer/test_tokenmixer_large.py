@@ -18,8 +18,37 @@ from rankmixer.mixing import mix_tokens, revert_tokens
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
 from rankmixer.tokenmixer_large import EPS, Block, TokenMixerLarge
 from tests.baselines import loops
+from tests.baselines.closed_forms import ClosedForm
 from tests.baselines.scrambled import random_tokens, scrambled
 from tests.threads import threads_at_work
+
+
+def tokenmixer_large_hidden(T, ffn_dim, num_heads=None, num_layers=2):
+    """Sum over all blocks and both stages of tokens * their width / D * their hidden width."""
+    heads = num_heads or T
+    return num_layers * T * (math.ceil(ffn_dim * T / heads) + ffn_dim)
+
+
+CLOSED_FORM = ClosedForm(
+    params=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=None, global_token=True: (
+        (T + (T - 1) * global_token) * d * model_dim
+        + T * model_dim
+        + 3 * model_dim * tokenmixer_large_hidden(T, ffn_dim, num_heads, num_layers)
+        + (2 * num_layers + 1) * model_dim
+    ),
+    flops=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=None, global_token=True: (
+        2 * (T + (T - 1) * global_token) * d * model_dim
+        + 6 * model_dim * tokenmixer_large_hidden(T, ffn_dim, num_heads, num_layers)
+    ),
+    output_dim=lambda T, d, model_dim, ffn_dim, num_layers=2, num_heads=None, global_token=True: model_dim,
+    configs=(
+        {"model_dim": 16, "ffn_dim": 30},
+        {"model_dim": 48, "ffn_dim": 96, "num_layers": 1, "num_heads": 4},
+        {"model_dim": 32, "ffn_dim": 7, "num_heads": 32},
+        {"model_dim": 256, "ffn_dim": 300, "num_layers": 3, "num_heads": 8},
+    ),
+)
+
 
 Config = TokenMixerLarge.Config
 Experts = SparseSwiGLU.Config
