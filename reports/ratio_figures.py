@@ -18,12 +18,14 @@ from matplotlib.lines import Line2D
 from harness.evaluation.intervals import mean_interval
 from harness.records.contestant import is_plain, label
 from reports.figures import contestants
+from reports.results import with_row_fields
 from reports.style import PAPER_COLOR, SMALL_INK, canvas, hover_point, look, styled
 
 
 def series_rows(results: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``results.csv`` that stand for an active ratio, which becomes a Fraction."""
-    rows = results[results["ratio"].notna()]
+    rows = with_row_fields(results)
+    rows = rows[rows["ratio"].notna()]
     return rows.assign(ratio=pd.Series([Fraction(r) for r in rows["ratio"]], rows.index, dtype=object))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.records.contestant import parts_of_name
 from harness.records.record import Record
 from reports.files import replacing, write_csv
 
@@ -99,6 +100,15 @@ def results_frame(records: list[Record]) -> pd.DataFrame:
             frame[name] = pd.to_numeric(frame[name]).round()
         frame[name] = frame[name].astype(kind)  # type: ignore[call-overload]
     return frame
+
+
+def with_row_fields(results: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a ``results.csv`` that is older than its columns series, size and ratio, with these columns."""
+    if "ratio" in results:
+        return results
+    parts = [parts_of_name(variant) for variant in results["variant"].fillna("").astype(str)]
+    columns = pd.DataFrame(parts, columns=["series", "size", "ratio"], index=results.index, dtype=object)
+    return results.join(columns)
 
 
 def _row(record: Record, task: str) -> dict[str, Any]:

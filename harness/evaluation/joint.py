@@ -4,7 +4,7 @@ A joint draw takes one draw of users (``harness/evaluation/bootstrap.py``), on w
 and for the runs of a difference one draw of what their seeds do. Users, of whom there are hundreds, are drawn
 from those that came. Seeds, of whom there are two to five, cannot be: two seeds have three samples, whose
 spread is half of the truth. So a seed's effect is drawn from the normal distribution, and its spread from
-what pooled residuals say of it (``harness/evaluation/comparisons.py``), which together is Student's t:
+what pooled residuals say of it (``harness/evaluation/differences.py``), which together is Student's t:
 
 .. math:: d^* = d^*_{users} + \frac{sd}{\sqrt n}\, t_{df}
 

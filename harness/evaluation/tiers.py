@@ -3,7 +3,7 @@ r"""The lift by user-activity tier: ``OUT/tiers.csv`` and ``OUT/tier_metrics.csv
 A tier is a third of the users by how many training rows they have (``datasets/prepare/learn.py``): the test
 split has no say in it. ``tiers.csv`` holds each contestant's difference to the base, the *lift*, among the
 users of one tier alone, measured and compared as the whole test split is in
-``harness/evaluation/comparisons.py``.
+``harness/evaluation/differences.py``.
 
 Whether one tier gains more than another is a question of its own, since two intervals that overlap do not
 answer it. Rows whose tier reads ``low - high`` compare the metric's gap between two tiers,
