@@ -128,7 +128,12 @@ def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
 
 def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp_path):
     names, sizes = ["dlrm_mlp", "wukong", "rankmixer"], ["3M", "0.3M"]
-    records = [record("dlrm_mlp", 0)] + [record(name, 0, variant=size) for size in sizes for name in names]
+    budget = {"kind": "flops_per_sample", "miss": 0.0}
+    records = [record("dlrm_mlp", 0)] + [
+        record(name, 0, variant=size, budget=budget | {"target": 1e6 * float(size[:-1])})
+        for size in sizes
+        for name in names
+    ]
     diffs = {"3M": (0.1, 0.2, 0.3), "0.3M": (-0.1, -0.3, -0.2)}
     rows = [
         compared_row(name, diff / 100, 0.0004, size)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.records.store import read_runs
 from reports.cells import Shown, interval
 from reports.contents import gather
 from reports.page.build import write_pages
@@ -78,7 +79,7 @@ def test_nested_settings_become_dotted_names():
 
 def test_every_cell_with_a_number_carries_it(quick_out):
     """What reads as a number is sorted by a number, and it is the one that is printed."""
-    for table in gather(quick_out).tables:
+    for table in gather(read_runs(quick_out)).tables:
         view = table_view(table)
         for i, column in enumerate(view.columns):
             for row in view.rows if column.numeric else []:
@@ -93,7 +94,7 @@ def test_every_cell_with_a_number_carries_it(quick_out):
 
 
 def test_the_papers_columns_and_no_others_are_marked(quick_out):
-    view = next(map(table_view, gather(quick_out).tables))
+    view = next(map(table_view, gather(read_runs(quick_out)).tables))
     marked = [column.title for column in view.columns if column.papers]
     assert marked == ["paper: Finish AUC", "paper: Finish UAUC"]
 
@@ -121,7 +122,7 @@ def test_the_same_records_give_the_same_pages(quick_out, tmp_path):
 def test_pages_of_runs_that_are_gone_are_removed(quick_out, tmp_path):
     out = shutil.copytree(quick_out, tmp_path / "out")
     (out / "report" / "runs" / "gone.html").write_text("old")
-    write_pages(gather(out), out)
+    write_pages(gather(read_runs(out)), out)
     assert not (out / "report" / "runs" / "gone.html").exists()
 
 

@@ -47,7 +47,8 @@ def test_results_hold_the_active_ratio_and_leave_it_empty_without_experts(by_han
     names = ["active_ratio_target", "active_ratio", "dead_experts", "num_tokens", "tokenizer"]
     assert rows.loc[("rankmixer", "finish"), names].tolist() == [0.5, 0.475, 2, 16, "chunks"]
     assert rows.loc[[("dlrm_mlp", "finish"), ("constant", "skip")], names].isna().all(axis=None)
-    assert list(rows.reset_index())[-6:] == [*names, "train_flops_per_sample"]
+    assert list(rows.reset_index())[-9:-3] == [*names, "train_flops_per_sample"]
+    assert rows.loc[("rankmixer", "finish"), ["series", "ratio"]].tolist() == ["dtsi-relu", "1/2"]
 
 
 def test_the_frame_over_training_has_each_layer_token_and_moment_once(by_hand):
@@ -100,7 +101,7 @@ def test_damaged_routing_is_named_with_its_file_and_the_mend(tmp_path, damage):
     message = str(caught.value)
     assert str(out / "runs" / "run-000" / "record.json") in message
     assert says in message
-    assert "remove its folder" in message
+    assert "delete that folder" in message
     assert "\n" not in message
 
 
