@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -48,21 +49,27 @@ def test_a_report_drawn_from_the_archive_is_the_one_drawn_from_the_run_folder(tm
     assert (page.parent / "results.csv").read_bytes() == (tmp_path / "results.csv").read_bytes()
 
 
-def test_a_page_is_drawn_anew_where_its_results_or_the_code_changed(tmp_path):
+def test_a_page_is_drawn_anew_where_its_results_or_the_code_changed(tmp_path, monkeypatch):
+    def copied(out: Path) -> Path:
+        shutil.copyfile(out / "profile.json", out / "profile.md")
+        return out / "profile.md"
+
+    monkeypatch.setattr("reports.speed.render_profile", copied)
     kept, drawn = tmp_path / "kept", tmp_path / "drawn"
-    shutil.copytree(KEPT / "profile-table6-small", kept)
+    kept.mkdir()
+    (kept / "profile.json").write_text("one", encoding="utf-8")
     page = draw(kept, drawn, "code")
     assert page == drawn / "profile.md"
-    whole = page.read_text(encoding="utf-8")
     page.write_text("as it was", encoding="utf-8")
     draw(kept, drawn, "code")
     assert page.read_text(encoding="utf-8") == "as it was"
     draw(kept, drawn, "other code")
-    assert page.read_text(encoding="utf-8") == whole
-    profile = (kept / "profile.json").read_text(encoding="utf-8")
-    (kept / "profile.json").write_text(profile.replace("table6-small", "table6-tiny"), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == "one"
+    (kept / "profile.json").write_text("two", encoding="utf-8")
+    (drawn / "figures").mkdir()  # of what was drawn before, nothing is left
     draw(kept, drawn, "other code")
-    assert "table6-tiny" in page.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == "two"
+    assert not (drawn / "figures").exists()
 
 
 def test_the_state_of_files_is_that_of_names_and_contents(tmp_path):
