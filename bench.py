@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRuns
     from suites.suite import Suite
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).absolute().parent  # of the checkout
 CACHE = Path("cache")
 NAMES_OF_FIGURES = {"forest": "differences"}  # figures that are known by another name than their files have
 

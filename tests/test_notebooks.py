@@ -44,6 +44,7 @@ def test_a_notebook_runs_and_ends_with_something_to_look_at(path, folder, tmp_pa
     where = tmp_path / "checkout"
     where.mkdir()
     notebook = nbformat.read(path, as_version=4)
+    monkeypatch.setenv("PYTHONPATH", str(where))  # as an editable install has it
     place = {"metadata": {"path": str(checkout(where) / folder)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

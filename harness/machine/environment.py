@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from baselines.kernels.library import compiled_functions
+from rankmixer import __version__
 
 PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polars", "pyarrow")
 
@@ -18,7 +19,10 @@ PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polar
 @functools.cache
 def environment() -> dict[str, str | int | None]:
     """Versions, processor, threads, the CPU's kernels, accelerator and the code's commit."""
-    versions: dict[str, str | int | None] = {"python": platform.python_version()}
+    versions: dict[str, str | int | None] = {
+        "rankmixer_bench": __version__,
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
