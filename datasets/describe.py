@@ -162,9 +162,9 @@ def _alone(leaks: Leaks) -> pl.DataFrame:
     for score in leaks.scores:
         found.setdefault(score.feature, {})[score.task] = score.auc
     rows = [
-        {"": f"above {RED_LINE}" if max(of_task.values()) > RED_LINE else "", "feature alone": feature}
-        | {task: of_task.get(task) for task in tasks}
-        for feature, of_task in sorted(found.items(), key=lambda item: -max(item[1].values()))
+        {"": f"above {RED_LINE}" if max(auc_by_task.values()) > RED_LINE else "", "feature alone": feature}
+        | {task: auc_by_task.get(task) for task in tasks}
+        for feature, auc_by_task in sorted(found.items(), key=lambda item: -max(item[1].values()))
     ]
     return pl.DataFrame(
         rows, schema={"": pl.String, "feature alone": pl.String} | dict.fromkeys(tasks, pl.Float64)

@@ -59,13 +59,13 @@ class ShardReader:
                 f"{prepared.path}: split {split!r} has {len(shards)} shards for {world_size} processes; "
                 f"prepare it with a smaller shard_rows, or use fewer processes"
             )
-        mine = shards[rank::world_size]
-        self.num_rows = sum(shard["rows"] for shard in mine)
+        own_shards = shards[rank::world_size]
+        self.num_rows = sum(shard["rows"] for shard in own_shards)
         self.num_batches = math.ceil(self.num_rows / batch_size)
         self.batch_size = batch_size
         self._window_rows = window_rows
         self._shuffle = None if shuffle_seed is None else (shuffle_seed, epoch)
-        files = [prepared.path / shard["file"] for shard in mine]
+        files = [prepared.path / shard["file"] for shard in own_shards]
         self._source = WindowSource(files, prepared.schema, prepared.schema.chosen_tasks(tasks))
 
     def batches(self, start: int = 0) -> Generator[Batch]:
@@ -114,12 +114,12 @@ def make_batch(keys: list[str], parts: list[tuple[Window, int, int]]) -> Batch:
             pieces[key].append(values)
             lengths[key, row : row + end - start] = value_lengths
         row += end - start
-    per_key = [sum(len(piece) for piece in pieces_of_key) for pieces_of_key in pieces]
+    per_key = [sum(len(piece) for piece in key_pieces) for key_pieces in pieces]
     starts = np.cumsum([0, *per_key])
     values = np.empty(starts[-1], dtype=np.int64)
     position = 0
-    for pieces_of_key in pieces:
-        for piece in pieces_of_key:
+    for key_pieces in pieces:
+        for piece in key_pieces:
             values[position : position + len(piece)] = piece
             position += len(piece)
     offsets = np.zeros(lengths.size + 1, dtype=np.int64)

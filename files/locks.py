@@ -1,4 +1,8 @@
-"""Lock files: held by one process at a time, and dropped by the operating system when that process dies."""
+"""Lock files: held by one process at a time, and dropped by the operating system when that process dies.
+
+Not filelock: it unlocks on release, which also ends the lock of a worker that inherited the descriptor. Here
+it is only closed, so the lock lasts until the last process that has it ends.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from files.errors import InputError
 # A temporary file is locked by its writer. The lock is gone with the process, on this host or another, so
 # that no process id has to be compared; where the file system has no locks, age alone tells.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing(\.\w+)?")
-_OF_EARLIER_VERSIONS = re.compile(
+_TEMPORARY_BEFORE_LOCKS = re.compile(
     r"\.[\w-]+\.(json|csv|yaml)\.\d+|\.[a-z0-9_]{8}\.(csv|md|tex|html|svg|png|parquet)"
 )
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
@@ -62,7 +62,7 @@ def remove_abandoned(folder: Path) -> None:
     for name in os.listdir(folder):
         if _TEMPORARY.fullmatch(name):
             _remove_unless_locked(folder / name)
-        elif _OF_EARLIER_VERSIONS.fullmatch(name) and _is_old(folder / name):  # their writers held no lock
+        elif _TEMPORARY_BEFORE_LOCKS.fullmatch(name) and _is_old(folder / name):  # their writers held no lock
             (folder / name).unlink(missing_ok=True)
 
 

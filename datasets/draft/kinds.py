@@ -105,7 +105,7 @@ def _is_code(column: Column) -> bool:
         return True
     if names.has(column.name, names.COUNT):
         return column.distinct <= 2
-    is_entity = names.has(column.name, names.USER + names.ITEM + names.OF_ITEMS)
+    is_entity = names.has(column.name, names.USER + names.ITEM + names.ITEM_PROPERTY)
     is_context = names.has(column.name, names.CONTEXT) and column.distinct <= 1000
     return column.distinct <= FEW or is_entity or is_context
 
@@ -136,18 +136,18 @@ def _group(column: Column, belonging: Belongings, user: str) -> str:
         return "user"
     if name == belonging.item:
         return "item"
-    of_user, of_item = names.has(name, names.USER), names.has(name, names.ITEM + names.OF_ITEMS)
+    is_user, is_item = names.has(name, names.USER), names.has(name, names.ITEM + names.ITEM_PROPERTY)
     is_past = names.has(name, names.HISTORY)
     if column.form == "list" and (is_past or names.is_verb_first(name)):
         return "history"
-    if of_user and of_item:
+    if is_user and is_item:
         return "cross"
-    if of_user or name in belonging.to_user or (names.has(name, names.PERSON) and not of_item):
+    if is_user or name in belonging.to_user or (names.has(name, names.PERSON) and not is_item):
         return "user"
     is_count = column.form in ("integer", "number") and not _is_code(column)
-    if is_count and names.has(name, names.OF_ITEMS) and names.has(name, names.LABEL):
+    if is_count and names.has(name, names.ITEM_PROPERTY) and names.has(name, names.LABEL):
         return "item" if name in belonging.to_item else "cross"
-    if name in belonging.to_item or (of_item and not is_past):
+    if name in belonging.to_item or (is_item and not is_past):
         return "item"
     if names.has(name, names.PAST):
         return "cross"

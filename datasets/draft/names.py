@@ -21,10 +21,22 @@ PERSON = (
     "occupation",
     "income",
 )
-OF_ITEMS = ("author", "brand", "category", "cate", "cat", "music", "seller", "shop", "topic", "genre", "tag")
+ITEM_PROPERTY = (
+    "author",
+    "brand",
+    "category",
+    "cate",
+    "cat",
+    "music",
+    "seller",
+    "shop",
+    "topic",
+    "genre",
+    "tag",
+)
 ID = ("id", "uid", "vid", "iid", "pid", "sku", "code", "hash", "no")
 MOMENT = ("time", "timestamp", "ts", "date", "datetime", "dt", "day", "at", "when", "moment", "ms", "epoch")
-OF_ANOTHER_THING = (
+OTHER_MOMENT = (
     *("upload", "create", "created", "publish", "published", "register", "registered", "registration"),
     *("signup", "birth", "born", "release", "released", "update", "updated", "first", "join", "joined"),
 )

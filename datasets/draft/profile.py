@@ -114,15 +114,15 @@ def _counts(types: Mapping[str, pl.DataType], names: list[str]) -> Iterator[pl.E
     """What is counted of each column, under its name, a zero byte and a key."""
     for name in names:
         dtype = types[name]
-        for key, value in _of_type(pl.col(name), dtype).items():
+        for key, value in _facts_by_type(pl.col(name), dtype).items():
             yield value.alias(f"{name}\0{key}")
 
 
-def _of_type(value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
+def _facts_by_type(value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
     if dtype == pl.String:
-        return _of_text(value)
+        return _text_facts(value)
     if isinstance(dtype, pl.List | pl.Array):
-        return _of_lists(value.cast(pl.List(inner(dtype))), inner(dtype))
+        return _list_facts(value.cast(pl.List(inner(dtype))), inner(dtype))
     known = value.is_not_null()
     if dtype.is_numeric():
         value = pl.when(value.cast(pl.Float64).is_finite()).then(value)
@@ -134,7 +134,7 @@ def _of_type(value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
     return found
 
 
-def _of_text(value: pl.Expr) -> dict[str, pl.Expr]:
+def _text_facts(value: pl.Expr) -> dict[str, pl.Expr]:
     text = cell(value, WORDS_FOR_MISSING)
     written = {f"time {way}": text.str.contains(pattern).sum() for way, pattern in WRITTEN.items()}
     numbers = pl.when(~is_no_number(text)).then(number(text))
@@ -160,7 +160,7 @@ def _of_text(value: pl.Expr) -> dict[str, pl.Expr]:
     }
 
 
-def _of_lists(value: pl.Expr, element: pl.DataType) -> dict[str, pl.Expr]:
+def _list_facts(value: pl.Expr, element: pl.DataType) -> dict[str, pl.Expr]:
     lengths = pl.when(value.list.len() > 0).then(value.list.len())
     found = {
         "rows": pl.len(),
@@ -260,10 +260,10 @@ def _is_list_separator(raw: pl.Series, separator: str, counts: dict[str, Any], c
         return False
     if _are_vectors(texts, parts, separator):
         return True
-    of_words = separator in (",", " ") and bool(parts.str.contains(r"\s").any())
+    has_words = separator in (",", " ") and bool(parts.str.contains(r"\s").any())
     if separator == " ":
-        of_words = of_words or not parts.str.contains(r"^[-+.\deE]+$").all()
-    return not of_words and parts.n_unique() < texts.n_unique() * (1 if separator in "|;^#" else 0.7) + 50
+        has_words = has_words or not parts.str.contains(r"^[-+.\deE]+$").all()
+    return not has_words and parts.n_unique() < texts.n_unique() * (1 if separator in "|;^#" else 0.7) + 50
 
 
 def _are_vectors(texts: pl.Series, parts: pl.Series, separator: str) -> bool:

@@ -106,7 +106,7 @@ def times(columns: Mapping[str, Column]) -> list[Candidate]:
             continue
         others = names.stems(name) - set(names.MOMENT)
         score += 3.0 * is_named + 1.0 * bool(others & set(EXPOSED)) - 0.5 * len(others - set(EXPOSED))
-        if names.has(name, names.OF_ANOTHER_THING):
+        if names.has(name, names.OTHER_MOMENT):
             score, kind = score - 4, f"{kind}, of another thing by its name"
         if names.has(name, names.AFTERWARDS) or names.has(name, names.OUTCOME):
             score, kind = score - 4, f"{kind}, of an outcome by its name"

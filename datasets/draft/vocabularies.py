@@ -80,8 +80,8 @@ def _inside(one: pl.DataFrame, other: pl.DataFrame) -> float:
 
 def _likeness_of_names(one: str, other: str) -> float:
     """The share of words in common, without those that say only that it is an id or a list of the past."""
-    said = set(names.ID) | set(names.HISTORY)
-    first, second = (names.singular(name) - said for name in (one, other))
+    uninformative = set(names.ID) | set(names.HISTORY)
+    first, second = (names.singular(name) - uninformative for name in (one, other))
     return len(first & second) / max(1, len(first | second))
 
 

@@ -2,6 +2,8 @@
 
 What has arrived lies in ``<file>``, what is known of it in ``<file>.json``. The rest is asked for by a
 ``Range`` request, with ``If-Range`` so that a file that changed meanwhile comes whole; the md5 decides.
+
+Not pooch or fsspec: neither resumes a download that was cut off, nor leaves a server that sends too slowly.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def as_recorded(prepared: PreparedDataset) -> dict:
 
 def warnings(prepared: PreparedDataset, tasks: list[str]) -> list[str]:
     """A sentence for each leak that bears on one of ``tasks``, and what follows from it."""
-    said = []
+    sentences = []
     for leak in find_leaks(prepared).found:
         if leak.task is None or leak.task in tasks:
             mend = (
@@ -108,8 +108,8 @@ def warnings(prepared: PreparedDataset, tasks: list[str]) -> list[str]:
                 else "the report will give no verdict; remove the feature, or acknowledge it with "
                 f"leak_ok: [{leak.feature}]"
             )
-            said.append(f"LEAK: feature {leak.feature!r} {leak.says}; {mend}")
-    return said
+            sentences.append(f"LEAK: feature {leak.feature!r} {leak.says}; {mend}")
+    return sentences
 
 
 # --- Kept beside the shards -----------------------------------------------------------------------
@@ -148,8 +148,8 @@ def _measure(prepared: PreparedDataset) -> Leaks:
                 scores.append(FeatureScore(
                     feature=feature.name, task=task, auc=score.auc, by=score.by, split=split, rows=score.rows
                 ))  # fmt: skip
-                found += _of_label(feature.name, task, score, split)
-        found += _of_split(prepared, feature, Sample(paths["train"], []), rest)
+                found += _label_leaks(feature.name, task, score, split)
+        found += _split_leaks(prepared, feature, Sample(paths["train"], []), rest)
     return Leaks(
         fingerprint=prepared.fingerprint,
         found=found,
@@ -182,7 +182,7 @@ def _pairs(paths: dict[str, list[Path]], tasks: list[str]) -> list[tuple[str, Sa
 _WHERE = {"valid": "validation", "train": "the later half of training"}
 
 
-def _of_label(feature: str, task: str, score: Score, split: str) -> list[Leak]:
+def _label_leaks(feature: str, task: str, score: Score, split: str) -> list[Leak]:
     """The leak of one score, if it is one."""
     if score.determined is None and score.auc <= RED_LINE:
         return []
@@ -199,7 +199,7 @@ def _of_label(feature: str, task: str, score: Score, split: str) -> list[Leak]:
 # --- Splits ---------------------------------------------------------------------------------------
 
 
-def _of_split(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> list[Leak]:
+def _split_leaks(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> list[Leak]:
     """Whether values are new to training, or keep it apart from validation and test."""
     says = _apart_by_gaps(prepared, feature)
     if not says and feature.kind == "numeric":

@@ -118,8 +118,8 @@ class Rates:
 
     def add(self, codes: np.ndarray, labels: Labels) -> Rates:
         """Count rows, or elements of lists, each with its label."""
-        for task, of_task in labels.items():
-            known, positive = _known(codes, of_task)
+        for task, task_values in labels.items():
+            known, positive = _known(codes, task_values)
             size = len(self.rows[task])
             self.rows[task] += np.bincount(known, minlength=size)
             self.positives[task] += np.bincount(known, weights=positive, minlength=size)
@@ -216,11 +216,11 @@ def _score_vector(feature: Feature, fit: Sample, held: Sample) -> dict[str, Scor
     fit_x, held_x = (sample.vectors(feature.name, length, every) for sample in (fit, held))
     found = {}
     for task, labels in held.labels.items():
-        of_held, of_fit = labels[::every], fit.labels[task][::every]
-        if not enough(of_held):
+        held_labels, fit_labels = labels[::every], fit.labels[task][::every]
+        if not enough(held_labels):
             continue
-        best = int(np.argmax([two_sided(auc(*_known(numbers, of_held))) for numbers in held_x.T]))
-        score = score_numbers(fit_x[:, best], held_x[:, best], {task: of_fit}, {task: of_held})[task]
+        best = int(np.argmax([two_sided(auc(*_known(numbers, held_labels))) for numbers in held_x.T]))
+        score = score_numbers(fit_x[:, best], held_x[:, best], {task: fit_labels}, {task: held_labels})[task]
         found[task] = replace(score, by=f"number {best + 1} of its {length}, {score.by}")
     return found
 
@@ -256,18 +256,18 @@ def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dic
     for values, lengths, rows in held.lists(feature.name):
         filled = lengths > 0
         starts = (np.cumsum(lengths) - lengths)[filled]
-        for task, of_task in scores.items():
+        for task, task_values in scores.items():
             shard = np.full((3, len(lengths)), elements.base(task), np.float32)
             if len(starts):
                 rate = rates[task][values]
                 shard[0, filled] = np.add.reduceat(rate, starts) / lengths[filled]
                 shard[1, filled] = np.maximum.reduceat(rate, starts)
                 shard[2, filled] = np.minimum.reduceat(rate, starts)
-            of_task[:, rows] = shard
+            task_values[:, rows] = shard
     for task, labels in held.labels.items():
-        for name, of_name, values in zip(names, found, scores[task], strict=True):
+        for name, scores_by_task, values in zip(names, found, scores[task], strict=True):
             known, defined = _known(values, labels)
-            of_name[task] = Score(auc(known, defined), name, len(defined))
+            scores_by_task[task] = Score(auc(known, defined), name, len(defined))
     return found
 
 

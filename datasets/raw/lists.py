@@ -59,7 +59,7 @@ def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, 
         }
         notations[feature.name] = _notation(table, feature, own)
         notes |= _list_notes(feature, own, notations[feature.name])
-    return notations, notes | _share_of_longer(table, features, notations)
+    return notations, notes | _share_of_long_lists(table, features, notations)
 
 
 def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> Notation:
@@ -139,7 +139,7 @@ def _list_notes(feature: Feature, counts: Mapping[str, int], notation: Notation)
     return {}
 
 
-def _share_of_longer(table: RawTable, features: list[Feature], notations: Mapping[str, Notation]) -> dict:
+def _share_of_long_lists(table: RawTable, features: list[Feature], notations: Mapping[str, Notation]) -> dict:
     conditions: dict[str, pl.Expr] = {}
     for feature in features:
         listed = elements(table.cell(feature.source_column), notations[feature.name], feature.separator)

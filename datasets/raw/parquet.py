@@ -137,10 +137,10 @@ def _check_exact_ids(
     for number, (use, element, limit, _) in enumerate(wrong):
         if found[str(number)][0]:
             others = [(name, found[use.column]) for name, found in all_types]
-            beside = [f" ({other} in {name})" for name, other in others if other != types[use.column]]
+            differing = [f" ({other} in {name})" for name, other in others if other != types[use.column]]
             raise InputError(
-                f"{file.path}: column {use.column!r} is {element}{''.join(beside[:1])} and holds numbers of "
-                f"{limit:,} and more, where one float is several integers, but {use.what} needs exact "
+                f"{file.path}: column {use.column!r} is {element}{''.join(differing[:1])} and holds numbers "
+                f"of {limit:,} and more, where one float is several integers, but {use.what} needs exact "
                 "ids; write it as integers in every file"
             )
 

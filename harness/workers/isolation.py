@@ -28,7 +28,7 @@ import psutil
 from files.errors import InputError
 from harness.training.progress import Silent, Watcher
 from harness.workers.fork_server import FORK, WAIT, serve
-from harness.workers.worker import Ended, Limits, Surroundings, Told
+from harness.workers.worker import Ended, Limits, Surroundings, WatcherCall
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0  # between looks at whether a silent worker still lives
@@ -92,16 +92,16 @@ class _Server:
     """The fork server as its parent sees it."""
 
     def __init__(self, modules: Sequence[str], fork: bool) -> None:
-        self._channel, theirs = socket.socketpair()
+        self._channel, far_end = socket.socketpair()
         # Blocked in the server until it ignores Ctrl-C, which would show a trace of its imports.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = (
-                _forked(self._channel, theirs, modules) if fork else _spawned(theirs.fileno(), modules)
+                _forked(self._channel, far_end, modules) if fork else _spawned(far_end.fileno(), modules)
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+            far_end.close()
         atexit.register(self.end)
 
     @property
@@ -137,16 +137,16 @@ def _spawned(channel: int, modules: Sequence[str]) -> psutil.Process:
     return psutil.Popen([sys.executable, "-c", code], pass_fds=[channel], stdin=subprocess.DEVNULL)
 
 
-def _forked(ours: socket.socket, theirs: socket.socket, modules: Sequence[str]) -> psutil.Process:
+def _forked(near_end: socket.socket, far_end: socket.socket, modules: Sequence[str]) -> psutil.Process:
     sys.stdout.flush()  # or a worker would write out once more what waits here
     sys.stderr.flush()
     server = os.fork()
     if server:
         return psutil.Process(server)
     try:
-        ours.close()
+        near_end.close()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        serve(theirs.detach(), modules)
+        serve(far_end.detach(), modules)
     finally:
         os._exit(1)
 
@@ -160,10 +160,10 @@ class _Worker:
 
     def __init__(self, server: _Server, hold: int | None) -> None:
         self._server = server
-        self._connection, theirs = Pipe()
+        self._connection, far_end = Pipe()
         try:
-            with theirs:
-                server.fork(theirs.fileno(), *([] if hold is None else [hold]))
+            with far_end:
+                server.fork(far_end.fileno(), *([] if hold is None else [hold]))
             self._process = psutil.Process(self._connection.recv())
         except (OSError, EOFError):
             raise RuntimeError("the process that workers are forked from has ended; run it again") from None
@@ -180,14 +180,14 @@ class _Worker:
         deadline = math.inf if limits.minutes is None else time.monotonic() + 60 * limits.minutes
         while (left := deadline - time.monotonic()) > 0:
             message = self._message(min(left, LOOK_SECONDS), limits)
-            if isinstance(message, Told):
+            if isinstance(message, WatcherCall):
                 audience.hear(message)
             elif isinstance(message, Ended):
                 self._has_returned = True
                 return message
         raise BrokenCallError(f"it took longer than the {limits.minutes:g} minutes of --run-minutes")
 
-    def _message(self, seconds: float, limits: Limits) -> Told | Ended | None:
+    def _message(self, seconds: float, limits: Limits) -> WatcherCall | Ended | None:
         """The next message, None if there is none within ``seconds``."""
         try:
             if self._connection.poll(seconds):
@@ -240,10 +240,10 @@ class _Audience:
         self._watcher = watcher
         self._is_training = False
 
-    def hear(self, told: Told) -> None:
-        getattr(self._watcher, told.event)(*told.arguments)
-        if told.event in ("start", "finish"):
-            self._is_training = told.event == "start"
+    def hear(self, call: WatcherCall) -> None:
+        getattr(self._watcher, call.method)(*call.arguments)
+        if call.method in ("start", "finish"):
+            self._is_training = call.method == "start"
 
     def leave(self) -> None:
         if self._is_training:

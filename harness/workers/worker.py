@@ -67,10 +67,10 @@ class Surroundings:
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-class Told(NamedTuple):
+class WatcherCall(NamedTuple):
     """A call of the parent's watcher: the method's name and its arguments."""
 
-    event: str
+    method: str
     arguments: tuple[Any, ...]
 
 
@@ -91,7 +91,7 @@ class Relay:
         return partial(self._tell, event)
 
     def _tell(self, event: str, *arguments: Any) -> None:
-        self._connection.send(Told(event, arguments))
+        self._connection.send(WatcherCall(event, arguments))
 
 
 def work(connection: Connection) -> NoReturn:
