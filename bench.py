@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +129,7 @@ def run(
         out: where records and the report go; ``out/<suite>`` if None.
         options: as `carry_out` takes them.
 
-    Raises InputError on bad input, UnfinishedError if a run broke; what is finished then has its report.
+    Raises InputError on bad input, UnfinishedError if a run broke: `report` then shows what is finished.
     """
     given = {"dataset": dataset, "seeds": seeds, "set": set, "out": out and str(out), **options}
     options.setdefault("command", _as_typed("run", suite, given))
@@ -136,10 +138,19 @@ def run(
 
 
 def open_results(out: Place) -> Results:
-    """The results in a folder that `run` wrote. InputError if it holds no finished run."""
+    """The results in a folder that `run` wrote, or in one of the kept folders ``reports/measured/...``.
+
+    Raises InputError if it holds no finished run, or a record is damaged.
+    """
+    from harness.records.archive import ARCHIVE_FILE, unpack
     from harness.records.store import read_runs
 
-    return Results(out, stored=read_runs(Path(out)))
+    if not (Path(out) / ARCHIVE_FILE).is_file():
+        return Results(out, stored=read_runs(Path(out)))
+    unpacked = tempfile.TemporaryDirectory()
+    results = Results(unpack(Path(out), Path(unpacked.name) / "unpacked"))
+    weakref.finalize(results, unpacked.cleanup)
+    return results
 
 
 def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, set: Settings = ()) -> Suite:

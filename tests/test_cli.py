@@ -315,6 +315,16 @@ def test_the_python_interface_gives_the_runs_and_differences_that_the_files_hold
     assert sorted(results.differences["diff"]) == pytest.approx(sorted(written["diff"]))
 
 
+def test_results_that_are_kept_packed_are_opened_like_the_folder_that_was_run(finished, tmp_path):
+    from harness.records.archive import pack
+
+    pack(finished / "out/tiny", tmp_path / "kept")
+    run, kept = (python_interface.open_results(out) for out in (finished / "out/tiny", tmp_path / "kept"))
+    assert kept.runs.equals(run.runs)
+    assert kept.differences.equals(run.differences)
+    assert set(kept.figures) == set(run.figures)
+
+
 def test_a_figure_is_had_by_its_file_s_name_with_or_without_the_dataset(finished):
     results = python_interface.open_results(finished / "out/tiny")
     assert set(results.figures) == {path.stem for path in (finished / "out/tiny/figures").glob("*.png")}
