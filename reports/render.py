@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.records.store import StoredRuns, read_runs
 from reports import summary
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
-from reports.drawings import markdown_drawing, write_drawing
+from reports.figures.saving import markdown_drawing, write_drawing
 from reports.files import write_text
 from reports.markup import bullet_list, code_block, latex_document, markdown, markdown_table, write_table
 from reports.page.build import write_pages

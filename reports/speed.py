@@ -12,8 +12,9 @@ from harness.records.contestant import label
 from harness.records.record import read_json
 from reports import cells
 from reports.beside import printed_table
-from reports.drawings import Drawing, Figures, markdown_drawing, write_drawing
-from reports.figures import contestants, rows_of
+from reports.figures.models import contestants, rows_of
+from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
+from reports.figures.speed import latency_against_batch, roofline
 from reports.files import write_csv, write_text
 from reports.markup import (
     Table,
@@ -26,7 +27,6 @@ from reports.markup import (
 )
 from reports.page.speed import SpeedContents, write_speed_page
 from reports.paper import load_paper
-from reports.speed_figures import latency_against_batch, roofline
 from reports.speed_words import MODES, speed_words
 
 PROFILE_FILE = "profile.json"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.records.contestant import label
 from reports.cells import grouped, percent, short
-from reports.figures import contestants, drawn_name
+from reports.figures.models import contestants, drawn_name
 
 MODES = {"inference": "inference", "train": "a training step"}
 

@@ -16,7 +16,7 @@ from harness.evaluation.tiers import TIERS
 from harness.records.contestant import Contestant, label
 from reports.beside import SIGNS, paper_table, sign
 from reports.cells import fixed, grouped, interval, is_missing, signed
-from reports.figures import contestants, rows_of
+from reports.figures.models import contestants, rows_of
 from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from reports.drawings import Figures
+from reports.figures.saving import Figures
 
 _HEAD = re.compile(r"\A.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from harness.records.record import Record
 from reports.cells import Shown, fixed, grouped, params, percent, short
+from reports.figures.style import COLORS
 from reports.page.curves import line_chart
 from reports.page.tables import Column, TableView, cell_view
-from reports.style import look
 from reports.summary import METRICS
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
@@ -89,7 +89,7 @@ def _charts(record: Record) -> list[tuple[str, Markup]]:
                 for point in record.validation
                 if task in point.metrics and (value := getattr(point.metrics[task], metric)) is not None
             ]
-    color = look(record.architecture, record.variant).color
+    color = COLORS[1]
     return [(title, line_chart(points, title, color)) for title, points in curves.items() if len(points) > 1]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.drawings import Figures
+from reports.figures.saving import Figures
 from reports.files import write_text
 from reports.markup import Table
 from reports.page.figures import figure_views

@@ -11,12 +11,10 @@ import pytest
 
 from harness.evaluation.verdict import TOO_GOOD, withheld
 from harness.records.store import read_runs
-from reports.ablation_figures import ablation_waterfall
 from reports.contents import gather
-from reports.figures import forest
+from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.render import render
 from reports.sections import load_sections
-from reports.tier_figures import lift_by_tier
 from tests.reports.made_up import COMPARISON_COLUMNS, quick_records, record, write_out
 from tests.reports.test_ordering import PAPER
 from tests.reports.test_ordering import compared_row as ordered_row

@@ -7,20 +7,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from harness.evaluation.scaling import line, pooled_spread, scaling_fits, size_means
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
+from reports.figures.models import contestants, looks_for
+from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.paper import load_paper
 from reports.paper_scaling import paper_points, paper_slopes
 from reports.render import render
-from reports.scaling_figures import paper_scaling, quality_against_size, size_front
 from reports.scaling_page import runs_by_size, scaling_tables, scaling_words
 from reports.sections import load_sections
-from reports.style import look
 from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
 
 SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)
@@ -267,7 +267,7 @@ def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
     runs = runs_by_size(section_of(figure2_out))
     means, fits = size_means(runs), scaling_fits(runs)
     means, fits = means[means["task"] == "finish"], fits[fits["task"] == "finish"]
-    figure = quality_against_size(means, fits)
+    figure, looks = quality_against_size(means, fits), looks_for(contestants(means))
     params, flops, *_ = figure.axes
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 4
     for axes, axis in ((params, "dense_params"), (flops, "flops_per_sample")):
@@ -279,7 +279,7 @@ def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
             expected = mine.groupby("size")["value"].mean()
             assert sorted(points[name].get_ydata()) == pytest.approx(sorted(expected))
             [fitted] = [
-                d for d in axes.lines if d.get_color() == look(name).color and len(d.get_xdata()) == 2
+                d for d in axes.lines if d.get_color() == looks[name, ""].color and len(d.get_xdata()) == 2
             ]
             (x0, x1), (y0, y1) = fitted.get_xdata(), fitted.get_ydata()
             of_axis = of(fits, axis=axis).set_index("architecture").loc[name, "slope"]
@@ -320,12 +320,13 @@ def test_the_papers_figure_is_its_own_and_says_whose_data_it_shows():
     figure = paper_scaling(paper_points(paper), paper_slopes(paper))
     for axes in figure.axes:
         assert "the paper's" in axes.get_title(loc="left")
-        drawn = [d for d in axes.lines if d.get_marker() != "None" and not d.get_label().startswith("_")]
-        marks = sum(len(d.get_xdata()) for d in drawn)
-        assert marks == len(paper.tables["figure2"].rows)
+        [marks] = axes.collections
+        gains = [row.numbers["finish_auc"] for row in paper.tables["figure2"].rows]
+        assert sorted(marks.get_offsets()[:, 1]) == pytest.approx(sorted(gains))
 
 
-@settings(deadline=None)
-@given(st.sampled_from(sorted(SLOPES)), st.sampled_from(["0.3M", "3M", "17M"]))
-def test_a_size_looks_as_its_architecture(name, size):
-    assert look(name, size) == look(name)
+def test_the_sizes_of_an_architecture_have_its_color():
+    looks = looks_for([(name, size) for name in sorted(SLOPES) for size in ("0.3M", "3M", "17M")])
+    for name in SLOPES:
+        assert {looks[name, size].color for size in ("0.3M", "3M", "17M")} == {looks[name, ""].color}
+    assert len({looks[name, ""].color for name in SLOPES}) == len(SLOPES)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from files.errors import InputError
+from reports.figures.models import contestants, looks_for
+from reports.figures.speed import latency_against_batch, roofline
 from reports.speed import COLUMNS, load_profile, render_profile, speed_frame
-from reports.speed_figures import latency_against_batch, roofline
-from reports.style import look
+from tests.reports.figures.read_back import dots, lines_of
 
 DASH = "\N{EN DASH}"
 LATENCY = {"dlrm_mlp": 2.0, "rankmixer": 4.0}
@@ -107,9 +108,8 @@ def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
     assert row["floor, ms"] == "1.28"
     rows = speed_frame(load_profile(tmp_path)).query("part == 'dense' and batch_size == 512")
     inference = roofline(rows).axes[0]
-    shown = {line.get_label() for line in inference.lines if len(line.get_xdata())}
-    assert "rankmixer" in shown
-    assert "dlrm_mlp" not in shown
+    [marks] = inference.collections
+    assert marks.get_offsets().tolist() == [[25.6, pytest.approx(512e6 / 4e-3)]]
 
 
 def test_the_csv_has_every_column_and_measurement(out):
@@ -129,16 +129,14 @@ def test_the_roof_is_the_bandwidth_up_to_the_ridge_and_the_peak_beyond(out):
     x, y = np.asarray(roof.get_xdata()), np.asarray(roof.get_ydata())
     np.testing.assert_allclose(y, np.minimum(x * 2e10, 4e11))
     assert x[1] == pytest.approx(4e11 / 2e10)
-    (point,) = [line for line in axes.lines if line.get_label() == "rankmixer"]
-    assert point.get_xdata() == [25.6]
-    assert point.get_ydata()[0] == pytest.approx(512e6 / 4e-3)
-    assert point.get_color() == look("rankmixer").color
+    [point] = dots(axes, looks_for(contestants(rows))["rankmixer", ""].color)
+    assert point == pytest.approx([25.6, 512e6 / 4e-3])
 
 
 def test_latency_is_drawn_against_batch_in_its_order(out):
     rows = speed_frame(load_profile(out)).query("part == 'dense'")
     training = latency_against_batch(rows).axes[1]
-    (line,) = [line for line in training.lines if line.get_label() == "dlrm_mlp"]
+    line = lines_of(training, rows)["dlrm_mlp", ""]
     assert list(line.get_xdata()) == [64, 512]
     assert list(line.get_ydata()) == pytest.approx([0.75, 6.0])
 

@@ -9,57 +9,50 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from reports.figures import drawn_name
-from reports.style import FAINT, INK, lay_out, look
+from reports.figures.models import Looks, Model, drawn_name
+from reports.figures.saving import missing_letters_are_boxes
+from reports.figures.style import FAINT, styled
 
 LINE_HEIGHT, MARKER_AT, NAME_AT = 11.5, 14.0, 21.0  # in points; the last two to the right of the panel
-FONT_SIZE = 8.5
-Model = tuple[str, str]
 End = tuple[float, float]  # in data coordinates
 
 
 def names_fit(height: float, num_names: int) -> bool:
-    """Whether so many names stand below each other along a panel of ``height`` inches with its margins."""
+    """Whether so many names can stand below each other beside a panel ``height`` inches high."""
     return num_names * LINE_HEIGHT <= 0.85 * height * 72
 
 
-def name_ends(axes: Axes, ends: dict[Model, End]) -> None:
-    """Each model's marker and name to the right of the panel, near the end of its line, joined by a thread.
+@styled
+def name_ends(axes: Axes, ends: dict[Model, End], looks: Looks) -> None:
+    """Each model's marker and name to the right of the panel, joined to the end of its line by a thin line.
 
-    To be called last: what moves the panel or its limits afterwards moves the names from their lines.
+    To be called last: what moves the panel or its limits afterwards moves the names away from their lines.
     """
     if not ends:
         return
     figure = axes.get_figure(root=True)
     assert figure is not None
-    lay_out(figure)
+    with missing_letters_are_boxes():
+        figure.draw_without_rendering()  # only then is it known where the panel stands
     panel = axes.get_window_extent()
     width, height = panel.width * 72 / figure.dpi, panel.height * 72 / figure.dpi
     wanted = axes.transAxes.inverted().transform(axes.transData.transform(list(ends.values())))
     heights = apart(wanted[:, 1], LINE_HEIGHT / height)
+    beside: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False, "va": "center"}
+    thread = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
     for (model, end), at in zip(ends.items(), heights, strict=True):
-        thread: dict[str, Any] = {
-            "arrowstyle": "-",
-            "color": FAINT,
-            "linewidth": 0.6,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
-        outside: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False, "va": "center"}
-        axes.annotate("", end, (1 + (MARKER_AT - 5) / width, at), arrowprops=thread, **outside)
+        axes.annotate("", end, (1 + (MARKER_AT - 5) / width, at), arrowprops=thread, **beside)
+        look = looks[model]
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
-        style = look(*model)
-        axes.plot([1 + MARKER_AT / width], [at], style.marker, color=style.color, markersize=5, **place)
+        axes.plot([1 + MARKER_AT / width], [at], look.marker, color=look.color, markersize=5, **place)
         name = (1 + NAME_AT / width, at)
-        axes.annotate(
-            drawn_name(model), name, name, "axes fraction", color=INK, fontsize=FONT_SIZE, **outside
-        )
+        axes.annotate(drawn_name(model), name, name, "axes fraction", fontsize=8.5, **beside)
 
 
 def apart(wanted: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Heights (N,) at least ``step`` apart, as near as can be to those wanted and in their order.
+    """Heights (N,) at least ``step`` apart, in the order of those wanted and as near to them as possible.
 
-    Of the least sum of squared moves; where all fit between 0 and 1, none lies outside.
+    The sum of squared moves is the least possible; where all fit between 0 and 1, none lies outside.
 
     >>> apart(np.array([0.5, 0.5, 0.9]), 0.2).round(2)
     array([0.4, 0.6, 0.9])

@@ -1,0 +1,176 @@
+"""Quality against size, as the paper's Figure 2, and that figure's own points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.polynomial import Polynomial
+
+from harness.records.contestant import label
+from reports.cells import short
+from reports.figures.cost import front_line, pareto_front
+from reports.figures.hover import hover_point
+from reports.figures.line_names import End, name_ends, names_fit
+from reports.figures.models import Looks, Model, contestants, looks_for, rows_of, seaborn_looks, with_labels
+from reports.figures.panels import POINTS, canvas, legend_beside, legend_handles, log_axis
+from reports.figures.style import PAPER_GROUND, styled
+
+HEIGHT = 3.4
+ALIKE = 1.05  # sizes within this factor are the same size
+STEP_ASIDE = 1.02
+PANELS = {"dense_params": "dense parameters", "flops_per_sample": "forward FLOPs per sample"}
+PAPER_PANELS = PANELS | {"flops_per_sample": "FLOPs per batch of 512, the paper's own count"}
+
+
+@styled
+def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, looks: Looks | None = None) -> Figure:
+    """AUC and UAUC of one task against parameters and FLOPs: means, intervals, lines of points a decade.
+
+    Args:
+        means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
+        fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
+        looks: of the models, by default in the order of the rows.
+    """
+    models = contestants(means)
+    looks = looks_for(models, looks)
+    figure, panels = _size_panels(means)
+    for axes, rows, axis in panels:
+        lines = fits[(fits["metric"] == rows["metric"].iloc[0]) & (fits["axis"] == axis)]
+        lines, ends = lines[lines["law"] == "points"], {}
+        for model, shift in zip(models, _shifts(rows, axis, models), strict=True):
+            points = rows_of(rows, model)
+            _interval_points(axes, points.assign(x=points[axis] * shift), axis, model, looks)
+            ends[model] = _line(axes, rows_of(lines, model), points[axis], 1 / POINTS, model, looks)
+        if axis == list(PANELS)[-1] and names_fit(HEIGHT, len(models)):
+            name_ends(axes, {model: end for model, end in ends.items() if end}, looks)
+    _legend_if_too_many(figure, models, looks)
+    return figure
+
+
+@styled
+def size_front(means: pd.DataFrame, looks: Looks | None = None) -> Figure:
+    """AUC and UAUC of one task against parameters and FLOPs, with the front that no model beats at its size.
+
+    The front joins the sizes whose mean no row of lower or equal cost reaches, resolved or not.
+
+    Args:
+        means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
+        looks: of the models, by default in the order of the rows.
+    """
+    models = contestants(means)
+    looks = looks_for(models, looks)
+    figure, panels = _size_panels(with_labels(means))
+    for axes, rows, axis in panels:
+        styles = seaborn_looks(models, looks)
+        sns.lineplot(rows, x=axis, y="mean", **styles, dashes=False, lw=0.8, errorbar=None, ax=axes)
+        axes.set(xlabel=axes.get_xlabel() and PANELS[axis], ylabel="")
+        for row in rows.to_dict("records"):
+            text = f"{row['model']} at {row['size']}: {row['mean']:.4f}, {short(row[axis])}"
+            hover_point(axes, row[axis], row["mean"], text)
+        every_size = rows.assign(variant=rows["variant"] + "-" + rows["size"])
+        front_line(axes, pareto_front(every_size, "mean", axis))
+        if axis == list(PANELS)[-1] and names_fit(HEIGHT, len(models)):
+            name_ends(axes, _largest(rows, axis, "mean"), looks)
+    _legend_if_too_many(figure, models, looks)
+    figure.supxlabel("steps: Pareto front of the means, resolved or not", fontsize="medium")
+    return figure
+
+
+@styled
+def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | None = None) -> Figure:
+    """The paper's digitised Figure 2, with the same lines: gains over its DLRM-MLP, on its own data.
+
+    Args:
+        points: :func:`reports.paper_scaling.paper_points`.
+        slopes: :func:`reports.paper_scaling.paper_slopes`.
+        looks: of the models, by default in the order of the rows.
+    """
+    points, slopes = with_labels(points.assign(variant="")), slopes.assign(variant="")
+    models = contestants(points)
+    looks = looks_for(models, looks)
+    figure, [panels] = canvas(1, len(PAPER_PANELS), 4.6, HEIGHT, sharey=True)
+    for (axis, words), axes in zip(PAPER_PANELS.items(), panels, strict=True):
+        styles = seaborn_looks(models, looks)
+        sns.scatterplot(points, x=axis, y="gain", **styles, s=60, ax=axes)
+        for row in points.to_dict("records"):
+            text = f"{row['model']}: {row['gain']:+.2f} at {short(row[axis])}"
+            hover_point(axes, row[axis], row["gain"], text)
+        for model in models:
+            lines = rows_of(slopes[slopes["axis"] == axis], model)
+            _line(axes, lines, rows_of(points, model)[axis], 1.0, model, looks)
+        axes.set_facecolor(PAPER_GROUND)
+        axes.set_title("the paper's Figure 2: its own data")
+        _size_axis(axes, points[axis], words)
+    panels[0].set_ylabel("Finish AUC gain, points x 100")
+    name_ends(panels[-1], _largest(points, axis, "gain"), looks)
+    return figure
+
+
+# --- What they share --------------------------------------------------------------------------------------
+
+
+def _size_panels(means: pd.DataFrame) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame, str]]]:
+    """A figure with a row of panels for each metric and a column for each axis; what each is about."""
+    metrics = list(dict.fromkeys(means["metric"]))
+    figure, panels = canvas(len(metrics), len(PANELS), 4.6, HEIGHT, sharex="col")
+
+    def each() -> Iterator[tuple[Axes, pd.DataFrame, str]]:
+        for metric, row in zip(metrics, panels, strict=True):
+            rows = means[means["metric"] == metric]
+            for (axis, words), axes in zip(PANELS.items(), row, strict=True):
+                axes.set_title(f"{means['task'].iloc[0]}: {metric.upper()}")
+                _size_axis(axes, rows[axis], words if metric == metrics[-1] else "")
+                yield axes, rows, axis
+
+    return figure, each()
+
+
+def _size_axis(axes: Axes, sizes: pd.Series, words: str) -> None:
+    log_axis(axes.xaxis)
+    axes.set_xlim(sizes.min() / 1.3, sizes.max() * 1.3)
+    axes.set_xlabel(words)
+
+
+def _shifts(rows: pd.DataFrame, axis: str, models: list[Model]) -> list[float]:
+    """What to multiply each model's sizes by, so that models of the same sizes stand side by side."""
+    sizes = rows.groupby("size")[axis]
+    are_alike = bool((sizes.max() < ALIKE * sizes.min()).all())
+    middle = (len(models) - 1) / 2
+    return [STEP_ASIDE ** (number - middle) if are_alike else 1.0 for number in range(len(models))]
+
+
+def _interval_points(axes: Axes, rows: pd.DataFrame, axis: str, model: Model, looks: Looks) -> None:
+    look = looks[model]
+    axes.plot(rows["x"], rows["mean"], look.marker, color=look.color, markersize=6, label=label(*model))
+    axes.vlines(rows["x"], rows["low"], rows["high"], color=look.color, linewidth=1.0, alpha=0.6)
+    for row in rows.to_dict("records"):
+        hover_point(axes, row["x"], row["mean"], f"{label(*model)}: {row['mean']:.4f} at {short(row[axis])}")
+
+
+def _line(
+    axes: Axes, fit: pd.DataFrame, sizes: pd.Series, scale: float, model: Model, looks: Looks
+) -> End | None:
+    """The fitted line between the smallest and the largest size; its end, None where there is no fit."""
+    if fit.empty:
+        return None
+    points_a_decade = Polynomial(fit.iloc[0][["intercept", "slope"]].to_numpy(float))
+    ends = np.array([sizes.min(), sizes.max()], dtype=float)
+    heights = scale * points_a_decade(np.log10(ends))
+    axes.plot(ends, heights, color=looks[model].color, linewidth=1.3)
+    return float(ends[-1]), float(heights[-1])
+
+
+def _largest(rows: pd.DataFrame, axis: str, value: str) -> dict[Model, End]:
+    """Where each model's largest size stands."""
+    last = {model: rows_of(rows, model).sort_values(axis).iloc[-1] for model in contestants(rows)}
+    return {model: (float(row[axis]), float(row[value])) for model, row in last.items()}
+
+
+def _legend_if_too_many(figure: Figure, models: list[Model], looks: Looks) -> None:
+    if not names_fit(HEIGHT, len(models)):
+        legend_beside(figure, legend_handles(models, looks, "-"))

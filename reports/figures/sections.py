@@ -1,0 +1,195 @@
+"""Which figures a section has data for, and which rows each of them shows."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.evaluation.scaling import scaling_fits, size_means
+from harness.records.contestant import label
+from reports.beside import active_ratio_curves, paper_row, paper_table
+from reports.figures.active_ratio import quality_against_active_ratio, series_rows
+from reports.figures.cost import quality_against_cost
+from reports.figures.curves import loss_curves, validation_curves
+from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
+from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
+from reports.figures.models import Looks, Model, contestants, family, looks_for, rows_among, rows_of
+from reports.figures.panels import METRICS
+from reports.figures.saving import Drawing, Figures
+from reports.figures.scaling import paper_scaling, quality_against_size, size_front
+from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
+from reports.paper import Paper
+from reports.paper_scaling import paper_points, paper_slopes
+from reports.results import results_frame
+from reports.scaling_page import runs_by_size
+from reports.sections import Section, slug
+
+MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
+
+
+def section_figures(section: Section, paper: Paper) -> Figures:
+    """The figures that a section has data for, by file stem; a model has the same colour in all of them."""
+    looks = looks_for(_models(section))
+    return (
+        _difference_figures(section, paper, looks)
+        | _quality_figures(section, paper, looks)
+        | _scaling_figures(section, paper, looks)
+        | _curve_figures(section, looks)
+        | _expert_figures(section, looks)
+    )
+
+
+def _models(section: Section) -> list[Model]:
+    return [contestant.key for contestant in section.contestants]
+
+
+def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
+    figures: Figures = {}
+    rows = differences_frame(section, paper)
+    if not rows.empty:
+        caption = "Differences to the base, 95% intervals"
+        figures[f"differences-{section.name}"] = Drawing(forest(rows, looks), caption, rows)
+    if takes_one_model_apart(section) and not rows.empty:
+        caption = "What each change to the one model costs or gains, 95% intervals"
+        figures[f"ablations-{section.name}"] = Drawing(ablation_waterfall(rows, looks), caption, rows)
+    if not section.tiers.empty:
+        tiers = _in_suite_order(rows_among(section.tiers, _models(section)), section)
+        caption = "Lift by user-activity tier, 95% intervals over users and seeds"
+        figures[f"tiers-{section.name}"] = Drawing(lift_by_tier(tiers, looks), caption, tiers)
+    return figures
+
+
+def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
+    results = results_frame([record for record in section.records if record.status == "finished"])
+    results = _in_suite_order(results, section)
+    figures: Figures = {}
+    if section.suite.wants("active_ratio") and len(set(series_rows(results)["ratio"])) > 1:
+        printed = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
+        beside = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
+        caption = f"Quality against the active ratio, 95% intervals over seeds{beside}"
+        drawn = quality_against_active_ratio(results, printed, looks)
+        figures[f"active-ratio-{section.name}"] = Drawing(drawn, caption, results)
+    if results["flops_per_sample"].notna().any() and runs_by_size(section).empty:
+        caption = "Quality against forward FLOPs per sample"
+        drawn = quality_against_cost(results, looks)
+        figures[f"quality-cost-{section.name}"] = Drawing(drawn, caption, results)
+    return figures
+
+
+def takes_one_model_apart(section: Section) -> bool:
+    """Whether the rows are changes to the base, at no common budget: no series of ratios and no sizes."""
+    base = section.base
+    changes = [contestant for contestant in section.contestants if contestant != base]
+    return (
+        section.suite.wants("ablations")
+        and base is not None
+        and len(changes) > 1
+        and all(c.architecture == base.architecture for c in changes)
+        and not any(c.ratio or c.size for c in changes)
+        and not any(record.budget for record in section.records)
+    )
+
+
+def _scaling_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
+    """Quality against size where a model has three sizes or more, and the paper's own figure of it."""
+    runs = runs_by_size(section)
+    means, fits = size_means(runs), scaling_fits(runs)
+    figures: Figures = {}
+    for task in dict.fromkeys(means["task"]):
+        caption = f"{task} against size: means, 95% intervals over seeds, lines of points a decade"
+        rows = means[means["task"] == task]
+        drawn = quality_against_size(rows, fits[fits["task"] == task], looks)
+        figures[f"scaling-{section.name}-{slug(task)}"] = Drawing(drawn, caption, rows)
+        caption = f"{task}: what quality each size buys, with the Pareto front of the means"
+        figures[f"front-{section.name}-{slug(task)}"] = Drawing(size_front(rows, looks), caption, rows)
+    if figures and section.suite.paper_table == "figure2":
+        points = paper_points(paper)
+        drawn = paper_scaling(points, paper_slopes(paper), looks)
+        caption = "The paper's Figure 2 with the same lines: its own data, sizes and base; no axis is shared"
+        figures[f"scaling-paper-{section.name}"] = Drawing(drawn, caption, points)
+    return figures
+
+
+def _curve_figures(section: Section, looks: Looks) -> Figures:
+    models = [record for record in section.records if record.kind == "model"]
+    figures: Figures = {}
+    validation, left_out = few_enough(_in_suite_order(validation_frame(models), section))
+    if validation.groupby(["architecture", "variant"])["samples"].nunique().max() > 1:
+        caption = f"Validation over training samples{left_out}"
+        drawn = validation_curves(validation, looks)
+        figures[f"validation-{section.name}"] = Drawing(drawn, caption, validation)
+    losses, left_out = few_enough(_in_suite_order(loss_frame(models), section))
+    if not losses.empty:
+        caption = f"Training loss (running mean){left_out}"
+        figures[f"loss-{section.name}"] = Drawing(loss_curves(losses, looks), caption, losses)
+    return figures
+
+
+def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The curves that one panel can hold, and what the caption must say about those left out.
+
+    Where there are more than eleven, only the last row of each series of variants is shown.
+    """
+    models = contestants(curves)
+    if len(models) <= MOST_CURVES:
+        return curves, ""
+    kept = {family(model): model for model in models}.values()
+    hidden = len(models) - len(kept)
+    words = f"; of each series only its last row, {hidden} models left out" if hidden else ""
+    return rows_among(curves, kept), words
+
+
+def _expert_figures(section: Section, looks: Looks) -> Figures:
+    """Active experts over training and at the end; only those whose router decides how many are active.
+
+    A router that always takes its k best has the same ratio everywhere at all times, which needs no picture;
+    which experts it takes is in the histogram. Experts that are all active on every row need neither.
+    """
+    figures: Figures = {}
+    routing = _in_suite_order(routing_frame(section.records), section)
+    for model in contestants(routing):
+        rows = rows_of(routing, model)
+        if len(set(rows["samples"])) > 1 and _differs(rows["active"]):
+            caption = f"Active experts over training: {label(*model)}"
+            stem = f"active-{section.name}-{slug(label(*model))}"
+            figures[stem] = Drawing(active_over_training(rows, looks), caption, rows)
+    experts = _in_suite_order(active_experts_frame(section.records), section)
+    shares = {model: rows_of(experts, model) for model in contestants(experts)}
+    keys = ["seed", "layer", "token"]
+    free = [model for model, rows in shares.items() if _differs(rows.groupby(keys)["share"].mean())]
+    if free:
+        caption = "Active ratio on the test split by layer and token, mean over seeds"
+        rows = rows_among(experts, free)
+        figures[f"active-map-{section.name}"] = Drawing(active_heat_map(rows), caption, rows)
+    routed = [model for model, rows in shares.items() if rows["share"].min() < 1]
+    if routed:
+        caption = "How often each expert is active on the test split; dead: on less than 0.1% of its rows"
+        rows = rows_among(experts, routed)
+        figures[f"experts-{section.name}"] = Drawing(expert_histogram(rows, looks), caption, rows)
+    return figures
+
+
+def _differs(ratios: pd.Series) -> bool:
+    return bool(ratios.max() - ratios.min() > 1e-3)
+
+
+def differences_frame(section: Section, paper: Paper) -> pd.DataFrame:
+    """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``."""
+    rows = section.comparisons
+    rows = _in_suite_order(rows[rows["diff"].notna() & rows["metric"].isin(METRICS)], section)
+    rows = rows_among(rows, _models(section))
+    printed = paper_table(section, paper)
+    paper_rows = {c.key: paper_row(printed, c) for c in section.contestants}
+    gains = []
+    for row in rows.to_dict("records"):
+        theirs = paper_rows.get((row["architecture"], row["variant"]))
+        column = printed.column(row["task"], row["metric"]) if printed else None
+        gains.append(theirs.numbers.get(column) if theirs and column and not theirs.base else None)
+    return rows.assign(paper_gain=pd.Series(gains, index=rows.index, dtype=float))
+
+
+def _in_suite_order(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
+    """Rows in the order of the section's contestants, references last."""
+    order = {model: number for number, model in enumerate(_models(section))}
+    keys = zip(frame["architecture"], frame["variant"].fillna(""), strict=True)
+    position = pd.Series([order.get(key, len(order)) for key in keys], index=frame.index, dtype=int)
+    return frame.loc[position.sort_values(kind="stable").index]
