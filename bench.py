@@ -73,8 +73,8 @@ class Results:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """Every figure of the report, by the name of its file."""
+        from reports.figures.sections import section_figures
         from reports.paper import load_paper
-        from reports.section_figures import section_figures
 
         paper = load_paper()
         return {
