@@ -30,9 +30,10 @@ import errno
 import io
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 import bench
 from files.plain_text import say
@@ -236,86 +237,153 @@ def _published_costs() -> dict[str, tuple[float, float]]:
     }
 
 
-@app.command()
-def profile(
-    what: Annotated[Literal["models", "pipeline", "sparse", "metrics", "data"], typer.Argument()],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures to this file.")
-    ] = None,
-    scale: Annotated[
-        str, typer.Option(metavar="<str>", help="models, pipeline: a suite's name or YAML.")
-    ] = "quick",
+# ------------------------------------------------------------------------------------------- profile
+
+FLAGS = ("--compile", "--cuda-graphs")  # options of `profile` that have no value
+
+
+class NameAnywhere(typer.core.TyperGroup):
+    """A group whose command may stand after options, as in ``profile --json figures.json models``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments with the command's name first."""
+        before = ""
+        for place, word in enumerate(args):
+            is_value = before.startswith("-") and "=" not in before and before not in FLAGS
+            if word in self.commands and not is_value:
+                args = [word, *args[:place], *args[place + 1 :]]
+                break
+            before = "" if is_value else word
+        return super().parse_args(ctx, args)
+
+
+profile_app = typer.Typer(
+    cls=NameAnywhere,
+    help="Measure speed, each against its reference in the same run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(profile_app, name="profile")
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures to this file.")
+]
+ProfiledSuite = Annotated[str, typer.Option("--scale", metavar="<str>", help="A suite's name or YAML.")]
+ProfiledDataset = Annotated[str | None, typer.Option("--dataset", help="On this dataset instead.")]
+ProfiledDevice = Annotated[Device, typer.Option("--device", help="Where it is measured.")]
+ProfiledFields = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the suite.")
+]
+
+
+@profile_app.command("models")
+def profile_models(
+    json_file: JsonFile = None,
+    scale: ProfiledSuite = "quick",
     batch_sizes: Annotated[
         list[int] | None,
-        typer.Option("--batch-size", min=1, max=2**24, help="models: repeatable. [default: 512]"),
+        typer.Option("--batch-size", min=1, max=2**24, help="Repeatable. [default: 512]"),
     ] = None,
     precisions: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="models: fp32, bf16 or fp8; repeatable. [default: fp32]"),
+        typer.Option("--precision", help="fp32, bf16 or fp8; repeatable. [default: fp32]"),
     ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="models: under torch.compile.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Under torch.compile.")] = False,
     cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs", help="models: replay the dense part's inference as a CUDA graph.")
+        bool, typer.Option("--cuda-graphs", help="Replay the dense part's inference as a CUDA graph.")
     ] = False,
-    dataset: Annotated[str | None, typer.Option(help="models, pipeline: on this dataset instead.")] = None,
+    dataset: ProfiledDataset = None,
     data_root: DataRoot = None,
-    device: Annotated[Device, typer.Option(help="models.")] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="models, pipeline: a field."),
-    ] = None,
+    device: ProfiledDevice = "auto",
+    settings: ProfiledFields = None,
     out: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="models: where to. [default: out/profile-SUITE]"),
+        Path | None, typer.Option(file_okay=False, help="Where to. [default: out/profile-SUITE]")
     ] = None,
     cache: CacheRoot = bench.CACHE,
 ) -> None:
-    """Measure speed, each against its reference in the same run."""
-    import json
-
+    """Latency, samples a second, MFU and the roofline of a suite's architectures."""
     from files.writing import check_writable
+    from suites.profile import ProfileOptions, profile_figures, profile_suite
+    from suites.run import choose_device
+    from suites.suite import load_suite
+
+    _prepare_to_measure(json_file)
+    chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
+    folder = out or Path("out") / f"profile-{chosen.name}"
+    check_writable(folder, "give another folder with --out")
+    options = ProfileOptions(
+        out=folder,
+        cache_root=cache,
+        data_root=data_root,
+        device=choose_device(device),
+        batch_sizes=batch_sizes or [512],
+        precisions=precisions or ["fp32"],
+        compile=compiled,
+        cuda_graphs=cuda_graphs,
+        command=_command(),
+    )
+    figures = profile_figures(profile_suite(chosen, options, say), options.command)
+    _report_speeds(folder)
+    _say_figures(figures, json_file)
+
+
+@profile_app.command("pipeline")
+def profile_pipeline(
+    json_file: JsonFile = None,
+    scale: ProfiledSuite = "quick",
+    dataset: ProfiledDataset = None,
+    data_root: DataRoot = None,
+    settings: ProfiledFields = None,
+    cache: CacheRoot = bench.CACHE,
+) -> None:
+    """The whole training step beside plain PyTorch, and where its time goes; on the CPU."""
+    from suites.profile import profile_pipelines
+    from suites.suite import load_suite
+
+    _prepare_to_measure(json_file)
+    chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
+    _say_figures(profile_pipelines(chosen, data_root, cache, _command(), say), json_file)
+
+
+@profile_app.command("sparse")
+def profile_sparse(json_file: JsonFile = None) -> None:
+    """Experts that are not computed, beside computing all of them."""
+    _prepare_to_measure(json_file)
+    from harness.speed.sparse import profile_sparse
+
+    _say_figures(profile_sparse(), json_file)
+
+
+@profile_app.command("metrics")
+def profile_metrics(json_file: JsonFile = None) -> None:
+    """The metrics, beside a loop over users with scikit-learn."""
+    _prepare_to_measure(json_file)
+    from harness.speed.metrics import profile_metrics
+
+    _say_figures(profile_metrics(), json_file)
+
+
+@profile_app.command("data")
+def profile_data(json_file: JsonFile = None) -> None:
+    """How fast rows are generated and shards are read, on one core."""
+    _prepare_to_measure(json_file)
+    from harness.speed.data import profile_data
+
+    _say_figures(profile_data(), json_file)
+
+
+def _prepare_to_measure(json_file: Path | None) -> None:
+    """What every measurement does before it loads its libraries."""
     from harness.machine.quiet import quiet_libraries
 
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of measuring
     quiet_libraries()
-    if what in ("models", "pipeline"):
-        from suites.profile import ProfileOptions, profile_figures, profile_pipelines, profile_suite
-        from suites.run import choose_device
-        from suites.suite import load_suite
 
-        chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
-        folder = out or Path("out") / f"profile-{chosen.name}"
-        if what == "models":
-            check_writable(folder, "give another folder with --out")
-        options = ProfileOptions(
-            out=folder,
-            cache_root=cache,
-            data_root=data_root,
-            device=choose_device(device),
-            batch_sizes=batch_sizes or [512],
-            precisions=precisions or ["fp32"],
-            compile=compiled,
-            cuda_graphs=cuda_graphs,
-            command=_command(),
-        )
-        if what == "models":
-            figures = profile_figures(profile_suite(chosen, options, say), options.command)
-            _report_speeds(folder)
-        else:
-            figures = profile_pipelines(chosen, options, say)
-    elif what == "metrics":
-        from harness.speed.metrics import profile_metrics
 
-        figures = profile_metrics()
-    elif what == "sparse":
-        from harness.speed.sparse import profile_sparse
+def _say_figures(figures: list[dict], json_file: Path | None) -> None:
+    import json
 
-        figures = profile_sparse()
-    else:
-        from harness.speed.data import profile_data
-
-        figures = profile_data()
     for figure in figures:
         digits = 3 if abs(figure["value"]) < 10 else 1
         say(

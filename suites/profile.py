@@ -56,7 +56,7 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
         require_cuda_graphs(options.device)
     if "fp8" in options.precisions:
         require_fp8(options.device)
-    setting, matched = _matched(suite, options)
+    setting, matched = _matched(suite, options.data_root, options.cache_root, options.device)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
         rows = _with_fp8(matched, setting, say) if precision == "fp8" else matched
@@ -89,32 +89,34 @@ def _with_fp8(rows: list[MatchedRow], setting: Setting, say: Callable[[str], Non
 
 
 def profile_pipelines(
-    suite: Suite, options: ProfileOptions, say: Callable[[str], None]
+    suite: Suite, data_root: Path | None, cache_root: Path, command: str, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Figures of every row's whole training step beside plain PyTorch (`harness.speed.pipeline`).
+    """Figures of every row's whole training step, beside plain PyTorch (`harness.speed.pipeline`).
 
     The first row's have no prefix, the others' their row's name. On the CPU, at the suite's batch size.
     """
-    setting, rows = _matched(suite, options)
+    setting, rows = _matched(suite, data_root, cache_root, torch.device("cpu"))
     figures: list[dict[str, Any]] = []
     for row in rows:
         prefix = f"{row.name}." if figures else ""
         say(f"{row.name}: {'' if prefix else 'the figures without a prefix; '}measuring")
-        figures += profile_pipeline(setting.spec(row, seed=0), setting.prepared, prefix, options.command)
+        figures += profile_pipeline(setting.spec(row, seed=0), setting.prepared, prefix, command)
     return figures
 
 
-def _matched(suite: Suite, options: ProfileOptions) -> tuple[Setting, list[MatchedRow]]:
+def _matched(
+    suite: Suite, data_root: Path | None, cache_root: Path, device: torch.device
+) -> tuple[Setting, list[MatchedRow]]:
     if len(suite.datasets) > 1:
         raise InputError("profile measures on one dataset; name it with --dataset")
     dataset = suite.datasets[0]
-    prepared = prepare_dataset(dataset.name, dataset.options, options.data_root, options.cache_root)
-    setting = Setting(suite, dataset, prepared, World(0, 1, options.device))
+    prepared = prepare_dataset(dataset.name, dataset.options, data_root, cache_root)
+    setting = Setting(suite, dataset, prepared, World(0, 1, device))
     return setting, match_rows(suite, prepared)
 
 
 def profile_figures(records: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
-    """The dense part's MFU and samples a second as ``profile`` prints them, but for what was too unsteady.
+    """The dense part's MFU and samples a second as ``profile`` prints them; steady ones only.
 
     ``<row>.inference_mfu`` and ``<row>.train_mfu`` are of the first precision and batch; others have theirs
     in the name.
@@ -135,13 +137,13 @@ def profile_figures(records: list[dict[str, Any]], command: str) -> list[dict[st
 
 
 def _outcome(records: list[dict[str, Any]]) -> str:
-    said = []
+    outcomes = []
     for record in records:
         latency, mfu = record["latency_ms_p50"], record["mfu"]
         speed = "too unsteady to say" if latency is None else f"{latency:,.2f} ms"
         share = "" if mfu is None else f" {mfu:.0%}"
-        said.append(f"{record['part']} {record['mode']} {speed}{share}")
-    return ", ".join(said)
+        outcomes.append(f"{record['part']} {record['mode']} {speed}{share}")
+    return ", ".join(outcomes)
 
 
 def _write(suite: Suite, options: ProfileOptions, records: list[dict[str, Any]]) -> None:
