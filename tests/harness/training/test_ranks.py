@@ -116,7 +116,7 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
     monkeypatch.setattr(batches, "ShardReader", interleaved_while_training)
     one = carry_out(spec, prepared, tmp_path)
     folder = RunFolder(two_processes, spec.model_copy(update={"world_size": RANKS}).folder_name)
-    two = folder.record()
+    two = folder.record().as_json()
 
     assert two["training"]["train_samples"] == 2 * prepared.rows["train"] == one["training"]["train_samples"]
     np.testing.assert_allclose(

@@ -180,7 +180,7 @@ def finished(prepared, tmp_path_factory):
         spec, out = spec_with_experts(prepared), tmp_path_factory.mktemp("routing")
         carry_out(spec, prepared, out)
     folder = RunFolder(out, spec.folder_name)
-    return folder.record(), folder, built[0]
+    return folder.record().as_json(), folder, built[0]
 
 
 def test_the_record_holds_each_layer_s_and_token_s_active_share_and_the_coefficient_over_training(finished):
@@ -351,7 +351,7 @@ def two_ranks(prepared, tmp_path_factory):
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     seen = [torch.load(Path(f"{out}-{rank}.pt")) for rank in range(RANKS)]
-    return seen, RunFolder(out, two_rank_spec(prepared).folder_name).record()
+    return seen, RunFolder(out, two_rank_spec(prepared).folder_name).record().as_json()
 
 
 def mean_over_rows(two_ranks) -> torch.Tensor:
