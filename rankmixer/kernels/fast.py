@@ -1,27 +1,25 @@
-"""Which way a RankMixer runs: the one place that knows devices, and why.
+"""Which kernels a RankMixer block runs on: the one place that knows devices.
 
-`Block.plain` holds the equations and is what everything here is tested against, within float tolerance.
+`Block.plain` has the equations; everything here is tested against it, within float tolerance.
 
 CPU
     Mixing, residual and normalisation in one pass over memory (`baselines.kernels.cpu`), in inference and
-    training. What helps others as much is not here: `AddNorm` and `PerTokenFFN` of `baselines.layers` go
-    through the same kernels, `harness.model.row_blocks` takes a batch through them in blocks of rows,
-    `harness.training.memory` keeps freed memory. Ratios:
+    training. What helps other architectures too is elsewhere: `AddNorm` and `PerTokenFFN` of
+    `baselines.layers` use the same kernels, `harness.model.row_blocks` computes a batch in blocks of rows,
+    and `harness.training.memory` keeps freed memory. Ratios:
 
         python -m rankmixer.kernels.layouts cpu
 
-    No faster: GELU fused into oneDNN's product, `torch.compile`.
+    GELU fused into oneDNN's product and `torch.compile` are no faster.
 
 CPU without a compiler
     Inference works in place, and short slices are mixed as whole numbers (`_mixed`). Training is plain.
 
 CUDA
-    The plain way, until a GPU has run the other: with RANKMIXER_TRITON=1 in the environment Triton's kernels,
-    where Triton is there and shapes suit. There mixing, residual and normalisation are one kernel
-    (`rankmixer.kernels.triton_kernels`), and so is the first layer of the networks, bias and GELU included
-    (`rankmixer.kernels.fused_gemm`). Held to the plain equations in Triton's interpreter; not timed on a GPU
-    yet, nor is that layer against the library's product with bias and GELU in a kernel after it
-    (`python -m rankmixer.kernels.layouts cuda`).
+    Plain. With RANKMIXER_TRITON=1 in the environment, Triton's kernels where Triton is installed and shapes
+    suit: mixing, residual and normalisation are one kernel (`rankmixer.kernels.triton_kernels`), and so is
+    the first layer of the networks with its bias and GELU (`rankmixer.kernels.fused_gemm`).
+    `rankmixer.kernels` says what is not yet timed on a GPU.
 
 Traced code (`torch.compile`, the meta device of FLOP counts) is plain.
 """

@@ -4,22 +4,22 @@
     python -m rankmixer.kernels.layouts [cpu|cuda]
 
 prints the time of one block, forward and forward with backward, in each layout as a ratio to the
-einsum's, and the share of the GEMM peak that it reaches: of a square product timed in the same round. All
+einsum's, and the share of the GEMM peak that it reaches, from a square product timed in the same round. All
 layouts share one block's weights and must agree on its output. A time is the median over interleaved
-repeats, so that a busy machine disturbs all alike. On CUDA `torch.compile` and the Triton kernels are
-timed too.
+repeats, so that a busy machine disturbs all of them in the same way. On CUDA `torch.compile` and the Triton
+kernels are timed too.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.benchmark import Timer
 
 from rankmixer.mixing import mix_tokens
 from rankmixer.model import Block, RankMixer
@@ -78,7 +78,7 @@ LAYOUTS: dict[str, Callable[[Block, Tensor], Tensor]] = {
 
 
 def add_gpu_layouts() -> None:
-    """What is there on CUDA alone."""
+    """The layouts that only CUDA has."""
     from rankmixer.kernels.fused_gemm import block_of_fused_gemm
     from rankmixer.kernels.triton_kernels import block_of_kernels
 
@@ -89,31 +89,28 @@ def add_gpu_layouts() -> None:
 
 
 def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:
-    """Time of one pass; the device is synchronised before each reading of the clock."""
-    block.zero_grad()
-    _synchronize(x.device)
-    start = time.perf_counter()
-    with torch.set_grad_enabled(backward):
-        output = LAYOUTS[layout](block, x)
-    if backward:
-        output.backward(x.detach())
-    _synchronize(x.device)
-    return time.perf_counter() - start
+    """Time of one pass."""
+
+    def run() -> None:
+        block.zero_grad()
+        with torch.set_grad_enabled(backward):
+            output = LAYOUTS[layout](block, x)
+        if backward:
+            output.backward(x.detach())
+
+    return seconds_of(run)
 
 
 def gemm_seconds(device: torch.device) -> float:
     """Time of one square product, which is at the peak or near it."""
     left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE, device=device)
-    _synchronize(device)
-    start = time.perf_counter()
-    left @ right
-    _synchronize(device)
-    return time.perf_counter() - start
+    return seconds_of(lambda: left @ right)
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def seconds_of(call: Callable[[], object]) -> float:
+    """One call after two for warm-up, on PyTorch's clock, which waits for the device."""
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    return timer.timeit(1).median
 
 
 def main(device: str) -> None:
