@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from files.checksums import sealed, sha256_of
 from files.errors import InputError
 from harness.evaluation.comparisons import compare
 from harness.records import archive, kept_predictions
 from harness.records.archive import pack, packed_runs, unpack
-from harness.records.folder import RunFolder
 from harness.training.loop import Predictions
 from harness.training.run import write_predictions
 
@@ -33,18 +33,23 @@ def finish(out: Path, architecture: str, seed: int, *, with_scores: bool = True)
     scores = 1 / (1 + np.exp(-(np.nan_to_num(labels) + noise)))
     if architecture != "oracle":
         scores = scores.astype(np.float32)
-    folder = RunFolder(out, f"d-{architecture}-s{seed}")
+    folder = out / "runs" / f"d-{architecture}-s{seed}"
+    folder.mkdir(parents=True)
+    files = {}
     if with_scores:
-        write_predictions(folder.partial, predictions(labels, scores, users), ["finish", "skip"])
-    folder.finish(
+        write_predictions(folder, predictions(labels, scores, users), ["finish", "skip"])
+        files = {"predictions.parquet": sha256_of(folder / "predictions.parquet")}
+    record = sealed(
         {
             **{"kind": "reference" if architecture == "oracle" else "model", "status": "finished"},
             **{"suite": "s", "architecture": architecture, "variant": "", "dataset": "d", "seed": seed},
             **{"spec_hash": f"{seed:012x}", "spec": {"seed": seed}, "started_at": "2026-01-01"},
             "metrics": {"finish": {"auc": 0.1 + 0.2, "uauc": None}, "skip": {"auc": 1e-17}},
             "note": FORMULA,
+            "files": files,
         }
     )
+    (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def predictions(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> Predictions:
