@@ -1,31 +1,5 @@
 "use strict";
 
-// Tables: each heading sorts by the raw numbers; what is missing stays last, reference rows stay below.
-for (const table of document.querySelectorAll("table")) {
-  const rows = [...table.tBodies[0].rows];
-  const headings = [...table.tHead.rows[0].cells];
-  headings.forEach((heading, column) => {
-    const numeric = heading.classList.contains("number");
-    const cycle = numeric ? ["descending", "ascending", "none"] : ["ascending", "descending", "none"];
-    const key = (row) => {
-      const value = row.cells[column].dataset.value;
-      return value === "" ? null : numeric ? Number(value) : value;
-    };
-    const compare = (a, b) => (numeric ? a - b : a.localeCompare(b, undefined, { numeric: true }));
-    heading.querySelector("button").addEventListener("click", () => {
-      const order = cycle[(cycle.indexOf(heading.ariaSort) + 1) % 3] ;
-      const sign = order === "descending" ? -1 : 1;
-      const known = (row) => key(row) !== null && !Number.isNaN(key(row));
-      const sorted = order === "none" ? rows : [
-        ...rows.filter(known).sort((a, b) => sign * compare(key(a), key(b))),
-        ...rows.filter((row) => !known(row)),
-      ];
-      headings.forEach((other) => { other.ariaSort = other === heading ? order : "none"; });
-      table.tBodies[0].append(...sorted);
-    });
-  });
-}
-
 // Figures: a mark's title is shown beside it when it is pointed at, tapped or reached by keyboard.
 const tip = document.getElementById("tip");
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,9 +14,17 @@ from markupsafe import Markup
 HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Script:
+    """The text of a page's script; its digest lets this script run and no other."""
+
+    text: Markup
+    digest: str
+
+
 @cache
 def templates() -> Environment:
-    """The environment that escapes whatever a template is given."""
+    """The environment, which escapes everything that a template is given."""
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -23,12 +32,20 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Ours, and so not escaped; the digest lets this script run and no other.
-    environment.globals |= {
-        "script": Markup(script),
-        "script_digest": digest,
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+    # The library of tables is a hundred times longer than a run's page, whose one table has a row a task.
+    scripts = {
+        "sorted": _script("vendor/dataTables.min.js", "tables.js", "page.js"),
+        "plain": _script("page.js"),
     }
+    environment.globals |= {"scripts": scripts, "style": Markup(_text("style.css"))}
     return environment
+
+
+def _script(*names: str) -> Script:
+    text = "\n".join(map(_text, names))
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), digest)
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
