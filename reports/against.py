@@ -15,7 +15,7 @@ from reports.paper import Paper
 from reports.paper import Table as PaperTable
 from reports.sections import Section
 from reports.summary import METRICS
-from reports.tables import POINTS, rows_of_metric
+from reports.tables.quality import POINTS, rows_of_metric
 
 MOST_NAMES = 8  # an order of more models than this is counted, not told
 

@@ -15,13 +15,13 @@ from reports.beside import printed_table
 from reports.costs import cost_table
 from reports.figures.saving import Figures
 from reports.figures.sections import section_figures
-from reports.markup import Table
 from reports.ordering import ordering_tables, ordering_words
 from reports.paper import Paper, load_paper
 from reports.readings import reading_tables
 from reports.scaling_page import scaling_tables, scaling_words
 from reports.sections import Section, load_sections
-from reports.tables import quality_numbers, quality_tables
+from reports.tables.markup import Table
+from reports.tables.quality import quality_numbers, quality_tables
 from reports.tiers import by_user_activity, tier_tables
 from reports.tuning import tuning_tables
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from harness.evaluation.quality import difference
 from harness.records.contestant import Contestant
 from reports.cells import settings
-from reports.markup import Table
 from reports.sections import Section
-from reports.tables import NO_DIFFERENCE, difference_cell
+from reports.tables.markup import Table
+from reports.tables.quality import NO_DIFFERENCE, difference_cell
 
 METRICS = ("auc", "uauc")
 

@@ -9,9 +9,16 @@ from reports import summary
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
 from reports.figures.saving import markdown_drawing, write_drawing
 from reports.files import write_text
-from reports.markup import bullet_list, code_block, latex_document, markdown, markdown_table, write_table
 from reports.page.build import write_pages
 from reports.results import results_frame, write_results
+from reports.tables.markup import (
+    bullet_list,
+    code_block,
+    latex_document,
+    markdown,
+    markdown_table,
+    write_table,
+)
 
 
 def render(out: Path, stored: StoredRuns | None = None) -> Path:

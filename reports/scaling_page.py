@@ -11,11 +11,11 @@ from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
 from harness.records.contestant import label
 from reports.beside import paper_table
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
-from reports.markup import Table
 from reports.paper import Paper
 from reports.paper_scaling import paper_slopes
 from reports.sections import Section, slug
-from reports.tables import NO_DIFFERENCE
+from reports.tables.markup import Table
+from reports.tables.quality import NO_DIFFERENCE
 
 STEEPER = (
     " Steeper than the next row: the interval of that difference leaves out zero; not corrected for the "

@@ -10,8 +10,8 @@ import pandas as pd
 from harness.evaluation.quality import QUALITIES
 from harness.records.contestant import label
 from reports.cells import Shown, is_missing, p_value, signed
-from reports.markup import Table
 from reports.sections import Section, slug
+from reports.tables.markup import Table
 
 HOLM_MARK = "†"
 LEVEL = 0.05
@@ -36,7 +36,7 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
     """One table of a task: p-value, Holm's p-value and effect size by metric; none without p-values.
 
     Args:
-        numbers: :func:`reports.tables.quality_numbers` of the task.
+        numbers: :func:`reports.tables.quality.quality_numbers` of the task.
         csv: the same with one row a contestant, for the table's CSV.
     """
     models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"]]

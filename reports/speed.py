@@ -16,7 +16,10 @@ from reports.figures.models import contestants, rows_of
 from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
 from reports.figures.speed import latency_against_batch, roofline
 from reports.files import write_csv, write_text
-from reports.markup import (
+from reports.page.speed import SpeedContents, write_speed_page
+from reports.paper import load_paper
+from reports.speed_words import MODES, speed_words
+from reports.tables.markup import (
     Table,
     bullet_list,
     code_block,
@@ -25,9 +28,6 @@ from reports.markup import (
     markdown_table,
     write_table,
 )
-from reports.page.speed import SpeedContents, write_speed_page
-from reports.paper import load_paper
-from reports.speed_words import MODES, speed_words
 
 PROFILE_FILE = "profile.json"
 COLUMNS = [

@@ -9,8 +9,8 @@ import pandas as pd
 from harness.records.contestant import label
 from harness.records.suite import TunedContestant
 from reports.cells import fixed, grouped, settings, signed
-from reports.markup import Table
 from reports.sections import Section
+from reports.tables.markup import Table
 
 
 def tuning_tables(section: Section) -> list[Table]:

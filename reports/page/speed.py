@@ -8,11 +8,11 @@ from typing import Any
 
 from reports.figures.saving import Figures
 from reports.files import write_text
-from reports.markup import Table
 from reports.page.figures import figure_views
 from reports.page.run_pages import flattened
 from reports.page.tables import table_view
 from reports.page.templating import templates
+from reports.tables.markup import Table
 
 
 @dataclass(frozen=True)

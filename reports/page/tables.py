@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reports.cells import MISSING, Shown
-from reports.markup import NO_CONTESTANTS, Table
 from reports.page.intervals import Scale, draw, has_interval
+from reports.tables.markup import NO_CONTESTANTS, Table
 
 NOTHING = Markup("")
 PAPERS = "paper"  # how the titles of the paper's columns begin

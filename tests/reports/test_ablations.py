@@ -13,7 +13,7 @@ from reports.paper import load_paper
 from reports.render import render
 from reports.sections import load_sections
 from reports.summary import compared
-from reports.tables import quality_numbers, quality_tables
+from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import quick_records, record, write_out
 from tests.reports.routed import rankmixer, routing, write_figure3
 

@@ -10,7 +10,7 @@ from reports.comparisons import load_comparisons
 from reports.paper import load_paper
 from reports.render import render
 from reports.sections import load_sections
-from reports.tables import quality_tables
+from reports.tables.quality import quality_tables
 from tests.reports.made_up import comparison_rows, quick_records, write_out
 
 ADDED = ("p_value", "p_holm", "effect_size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -12,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.cells import MISSING, params, percent, short, short_tick, signed
-from reports.markup import Table, code_block, latex, latex_document, markdown, markdown_table, write_table
+from reports.tables.markup import (
+    Table,
+    code_block,
+    latex,
+    latex_document,
+    latex_table,
+    markdown,
+    markdown_table,
+    write_table,
+)
 
 
 def a_table(*names: str) -> Table:
@@ -72,6 +82,23 @@ def test_escaped_latex_is_ascii_with_balanced_braces(text):
     assert shown.isascii()
     bare = re.sub(r"\\[{}]", "", shown)
     assert bare.count("{") == bare.count("}")
+
+
+def test_a_latex_table_has_its_rows_between_rules_and_references_apart():
+    table = Table("t", "a & b", pd.DataFrame(), ["model", "x_1", "x_1"], [["dlrm_mlp", "1", "2"]])
+    body = latex_table(table).split(r"\begin{tabular}{lrr}")[1].split(r"\end{tabular}")[0].split("\n")
+    assert body[1:-1] == [
+        r"\toprule",
+        r"model & x\_1 & x\_1 \\",
+        r"\midrule",
+        r"dlrm\_mlp & 1 & 2 \\",
+        r"\bottomrule",
+    ]
+    apart = latex_table(dataclasses.replace(table, references=[["oracle", "$3", ""]], notes=["50%"]))
+    assert r"\caption{a \& b}" in apart
+    assert r"{\emph{no contestants, for reference:}} &  &  \\" + "\n" + r"oracle & \$3 &  \\" in apart
+    assert r"\footnotesize 50\%\end{minipage}" in apart
+    assert "minipage" not in latex_table(table)
 
 
 def test_latex_compiles_with_every_printable_character(tmp_path):

@@ -1,4 +1,8 @@
-"""A table as CSV, Markdown and LaTeX; whatever users call their things, it stays text."""
+"""A table as CSV, Markdown and LaTeX, with every name that users chose escaped.
+
+pandas' Styler writes the LaTeX. Markdown is written here: pandas would need tabulate for it, and neither has
+reference rows that stand apart.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 
@@ -124,49 +129,39 @@ def _latex_character(character: str) -> str:
 
 def latex_table(table: Table) -> str:
     """A ``table`` float for ``\\input``; needs the packages booktabs and graphicx."""
-    width = len(table.header)
-    body = [_latex_row(table.header), r"\midrule", *map(_latex_row, table.rows)]
+    rows = [list(map(latex, row)) for row in [*table.rows, *table.references]]
+    frame = pd.DataFrame(rows, columns=list(map(latex, table.header)))
     if table.references:
-        apart = rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(NO_CONTESTANTS)}}}}} \\"
-        body += [r"\midrule", apart, *map(_latex_row, table.references)]
-    notes = r" \\ ".join(latex(note) for note in table.notes)
-    return "\n".join(
-        [
-            r"\begin{table}[htbp]",
-            r"\centering",
-            rf"\caption{{{latex(table.caption)}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
-            r"\toprule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            *(
-                [rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"]
-                if notes
-                else []
-            ),
-            r"\end{table}",
-            "",
-        ]
-    )
+        words = rf"\midrule\makebox[0pt][l]{{\emph{{{latex(NO_CONTESTANTS)}}}}}"
+        apart = pd.DataFrame([[words, *[""] * (len(table.header) - 1)]], columns=frame.columns)
+        frame = pd.concat([frame[: len(table.rows)], apart, frame[len(table.rows) :]], ignore_index=True)
+    columns = "l" + "r" * (len(table.header) - 1)
+    tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
+    notes = _NOTES.substitute(notes=r" \\ ".join(map(latex, table.notes))) if table.notes else ""
+    return _FLOAT.substitute(caption=latex(table.caption), tabular=tabular.rstrip(), notes=notes)
 
 
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join(map(latex, cells)) + r" \\"
+_FLOAT = Template(r"""\begin{table}[htbp]
+\centering
+\caption{$caption}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+$tabular}
+$notes\end{table}
+""")
+_NOTES = Template(r"""\par\smallskip\begin{minipage}{\linewidth}\footnotesize $notes\end{minipage}
+""")
 
 
 def latex_document(tables: list[Table]) -> str:
     """A document that shows all ``tables`` from the ``.tex`` files beside it."""
-    return "\n".join(
-        [
-            r"\documentclass[10pt]{article}",
-            r"\usepackage[T1]{fontenc}",
-            r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
-            r"\usepackage{booktabs,graphicx}",
-            r"\begin{document}",
-            *(rf"\input{{{table.name}.tex}}" for table in tables),
-            r"\end{document}",
-            "",
-        ]
-    )
+    return _DOCUMENT.substitute(inputs="\n".join(rf"\input{{{table.name}.tex}}" for table in tables))
+
+
+_DOCUMENT = Template(r"""\documentclass[10pt]{article}
+\usepackage[T1]{fontenc}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage{booktabs,graphicx}
+\begin{document}
+$inputs
+\end{document}
+""")

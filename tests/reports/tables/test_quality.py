@@ -18,7 +18,7 @@ from reports.costs import cost_table
 from reports.paper import load_paper
 from reports.sections import load_sections
 from reports.summary import found
-from reports.tables import quality_numbers, quality_tables
+from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
 
 

@@ -15,11 +15,11 @@ from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import Contestant, label
 from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
 from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
-from reports.markup import Table
 from reports.paper import Paper
 from reports.paper import Table as PaperTable
 from reports.sections import Section, slug
 from reports.significance import HOLM_MARK, HOLM_NOTE, has_p_values, holds_after_holm, significance_table
+from reports.tables.markup import Table
 
 PROBABILITY_METRICS = {
     "logloss": "log loss",
