@@ -1,4 +1,4 @@
-"""Text files of a report, whole or not at all, so that two renders of one folder do not mix."""
+"""Writes the text files of a report so that a reader never finds one half-written."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["replacing", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8; the old file stays until the new one is complete."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as CSV without its index; text that a spreadsheet would run has a ``'`` before it."""
+    """Write a frame as CSV without its index, with a ``'`` before text that a spreadsheet would run."""
     write_text(path, csv_text(frame))

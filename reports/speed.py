@@ -57,7 +57,7 @@ def load_profile(out: Path) -> Profile:
 
 
 def speed_frame(profile: Profile) -> pd.DataFrame:
-    """One row a model, part, mode, batch and precision: the columns of ``profile.csv``."""
+    """One row for each model, part, mode, batch and precision: the columns of ``profile.csv``."""
     rows = [
         record | {"dense_params": (record.get("cost") or {}).get("dense_params")}
         for record in profile.records
@@ -66,7 +66,7 @@ def speed_frame(profile: Profile) -> pd.DataFrame:
 
 
 def operator_frame(profile: Profile) -> pd.DataFrame:
-    """One row a measurement and operator: where the time goes."""
+    """One row for each measurement and operator: where the time goes."""
     names = ["architecture", "variant", "part", "mode", "batch_size", "precision"]
     rows = [
         {name: record[name] for name in names} | operator
@@ -122,8 +122,8 @@ def _figures(frame: pd.DataFrame) -> Figures:
     for precision, rows in steady.groupby("precision", sort=False):
         if len(set(rows["batch_size"])) > 1:
             caption = f"Time of a batch against its size, {precision!s}, dense part"
-            of_dense = rows[rows["part"] == "dense"]
-            figures[f"latency-{precision!s}"] = Drawing(latency_against_batch(of_dense), caption, of_dense)
+            rows = rows[rows["part"] == "dense"]
+            figures[f"latency-{precision!s}"] = Drawing(latency_against_batch(rows), caption, rows)
     return figures
 
 

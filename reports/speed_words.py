@@ -1,4 +1,4 @@
-"""What measured speeds say in words, all of it written from the data."""
+"""Sentences about measured speeds, written from the data alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def speed_words(frame: pd.DataFrame) -> list[str]:
         _measured(dense),
         *(_fastest(rows, *map(str, key)) for key, rows in conditions),  # type: ignore[call-arg]
         "Medians of one machine at one time: no interval is given, and two rows closer than their spreads "
-        "(profile.csv) are not told apart. Speed is that of these sizes, not of the paper's.",
+        "(profile.csv) cannot be ordered. The speeds are those of these sizes, not of the paper's.",
     ]
 
 
@@ -32,7 +32,7 @@ def _measured(dense: pd.DataFrame) -> str:
     datasets, devices = (", ".join(dict.fromkeys(dense[column])) for column in ("dataset", "device"))
     return (
         f"Measured on {devices} with batches of {datasets}: the dense part (tokens, architecture, towers), "
-        f"of which all below is said, and the whole with its look-ups. Models: {names}."
+        f"which the next lines are about, and the whole with its look-ups. Models: {names}."
     )
 
 
@@ -43,15 +43,15 @@ def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
     left_out = f" Too unsteady to say: {', '.join(unsteady)}." if unsteady else ""
     if steady.empty:
         return f"{where}:{left_out}"
-    said = [f"{grouped(row['samples_per_second'])} samples/s ({_name(row)})" for row in _ends(steady)]
+    speeds = [f"{grouped(row['samples_per_second'])} samples/s ({_name(row)})" for row in _ends(steady)]
     shares = steady[steady["mfu"].notna()].sort_values("mfu", ascending=False)
     mfu = " to ".join(f"{percent(row['mfu'], 0)} ({_name(row)})" for row in _ends(shares))
-    of_peak = (
+    share_of_peak = (
         f"; MFU {mfu} of the {short(rows['peak_flops'].median())}FLOP/s of a large matrix product"
         if mfu
         else ""
     )
-    return f"{where}: {' to '.join(said)}{of_peak}.{left_out}"
+    return f"{where}: {' to '.join(speeds)}{share_of_peak}.{left_out}"
 
 
 def _ends(rows: pd.DataFrame) -> list[dict]:

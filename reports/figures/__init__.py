@@ -1,6 +1,7 @@
 """Figures with seaborn and matplotlib: each function takes a DataFrame and returns a matplotlib figure.
 
 The frames are rows of ``comparisons.csv``, ``tiers.csv``, ``results.csv`` and ``profile.csv`` of one dataset,
-and the curves of :mod:`reports.frames`. Models are drawn in the order in which a frame first names them; with
-``looks`` (:func:`reports.figures.models.looks_for`) they have the same colours in several figures.
+and the curves of :mod:`reports.frames`. Models are drawn in the order in which a frame first names them, and
+this order decides their colours and markers. ``looks`` (:func:`reports.figures.models.looks_for`) gives them
+the same ones in several figures.
 """

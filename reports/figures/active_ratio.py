@@ -42,7 +42,6 @@ def quality_against_active_ratio(
             without a variant, which is the dense base, which is also where the series ``dense`` begins.
         paper: the paper's curves: ``name``, ``series``, ``ratio`` and ``auc``
             (:func:`reports.beside.active_ratio_curves`).
-        looks: of the models, by default in the order of the rows.
     """
     looks = looks_for(contestants(results), looks)
     base, rows = _base_and_series(results)

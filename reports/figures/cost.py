@@ -29,7 +29,6 @@ def quality_against_cost(results: pd.DataFrame, looks: Looks | None = None) -> F
 
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
-        looks: of the models, by default in the order of the rows.
     """
     results = results.assign(flops=results["active_flops_per_sample"].fillna(results["flops_per_sample"]))
     models = with_labels(results[results["flops"].notna()])

@@ -21,7 +21,6 @@ def loss_curves(losses: pd.DataFrame, looks: Looks | None = None) -> Figure:
 
     Args:
         losses: architecture, variant, seed, samples, value (:func:`reports.frames.loss_frame`).
-        looks: of the models, by default in the order of the rows.
     """
     looks, height = looks_for(contestants(losses), looks), max(3.4, legend_height(losses))
     figure, [[axes]] = canvas(1, 1, 7.0, height)
@@ -43,7 +42,6 @@ def validation_curves(validation: pd.DataFrame, looks: Looks | None = None) -> F
     Args:
         validation: architecture, variant, seed, samples, task, metric, value
             (:func:`reports.frames.validation_frame`).
-        looks: of the models, by default in the order of the rows.
     """
     looks = looks_for(contestants(validation), looks)
     height = max(2.9, legend_height(validation) / validation["task"].nunique())

@@ -12,12 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from reports.cells import grouped, interval
-from reports.comparisons import not_filled
 from reports.figures.hover import hover
 from reports.figures.models import Look, Looks, contestants, drawn_name, looks_for
 from reports.figures.panels import POINTS, facets, legend_beside, legend_handles
@@ -34,7 +32,6 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
     Args:
         comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
             ``paper_gain`` (points x 100) adds the paper's marks.
-        looks: of the models, by default in the order of the rows.
     """
     models = contestants(comparisons)
     looks = looks_for(models, looks)
@@ -51,7 +48,7 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
     figure.supxlabel(
         f"difference to {bases}, AUC points x 100, with 95% interval ({numbers})", fontsize="medium"
     )
-    figure.legend(handles=_forest_legend(comparisons), loc="outside upper center", ncols=3)
+    figure.legend(handles=_legend(comparisons), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -64,7 +61,6 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
 
     Args:
         comparisons: as in :func:`forest`, variants of the base alone.
-        looks: of the variants, by default in the order of the rows.
     """
     models = contestants(comparisons)
     looks = looks_for(models, looks)
@@ -78,9 +74,9 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
         _named_rows(axes, names)
         axes.margins(x=0.08)
     base = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
-    words = f"difference to the whole model ({base}), AUC points x 100; each change is made alone"
+    words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
     figure.supxlabel(words, fontsize="medium")
-    figure.legend(handles=_ablation_legend(comparisons), loc="outside upper center", ncols=3)
+    figure.legend(handles=_legend(comparisons, "s", ""), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -90,7 +86,6 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
 
     Args:
         tiers: rows of ``tiers.csv`` for one dataset, models only.
-        looks: of the models, by default in the order of the rows.
     """
     within = tiers[tiers["tier"].isin(TIERS) & tiers["diff"].notna()]
     models = contestants(within)
@@ -110,8 +105,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
         axes.set_ylabel("lift, AUC points x 100")
     bases = ", ".join(dict.fromkeys(within["base"].astype(str)))
     figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)", fontsize="medium")
-    hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="white", label=not_filled(within))
-    legend_beside(figure, [*legend_handles(models, looks, "-"), hollow])
+    legend_beside(figure, [*legend_handles(models, looks, "-"), *_legend(within)])
     return figure
 
 
@@ -167,41 +161,25 @@ def _named_rows(axes: Axes, names: list[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-# --- Legends ----------------------------------------------------------------------------------------------
-
-
 def _span(values: pd.Series) -> str:
     low, high = grouped(values.min()), grouped(values.max())
     return low if low == high else f"{low} to {high}"
 
 
-def _forest_legend(comparisons: pd.DataFrame) -> list[Line2D]:
-    verdicts = comparisons["resolved"]
-    white: dict[str, Any] = {"markerfacecolor": "white"}
+def _legend(rows: pd.DataFrame, marker: str = "o", line: str = "-") -> list[Line2D]:
+    """What filled, hollow and dotted marks mean, of those that are drawn, and the paper's mark."""
+    style: dict[str, Any] = {"color": INK, "marker": marker, "linewidth": 2}
     kinds = [
-        ((verdicts == "yes").any(), "resolved", {}),
-        ((verdicts == "no").any(), "no difference seen", white),
-        ((verdicts == WITHHELD).any(), WITHHELD, white),
-        (comparisons["low"].isna().any(), "interval over users alone, nothing claimed", white | {"ls": ":"}),
+        ((rows["resolved"] == "yes").any(), "resolved", INK, line),
+        ((rows["resolved"] == "no").any(), "no difference seen", "white", line),
+        ((rows["resolved"] == WITHHELD).any(), WITHHELD, "white", line),
+        (rows["low"].isna().any(), "interval over users alone, nothing claimed", "white", ":"),
     ]
     handles = [
-        Line2D([], [], color=INK, marker="o", linewidth=2, label=name, **style)
-        for is_drawn, name, style in kinds
+        Line2D([], [], **style, markerfacecolor=fill, ls=dashes, label=words)  # type: ignore[arg-type]
+        for is_drawn, words, fill, dashes in kinds
         if is_drawn
     ]
-    return handles + _paper_legend(comparisons, "the paper's gain (its own data and base)")
-
-
-def _ablation_legend(comparisons: pd.DataFrame) -> list[Line2D | Patch]:
-    is_resolved = comparisons["resolved"] == "yes"
-    kinds = [(is_resolved.any(), "resolved", INK), (not is_resolved.all(), not_filled(comparisons), "white")]
-    handles: list[Line2D | Patch] = [
-        Patch(facecolor=fill, edgecolor=INK, label=name) for is_drawn, name, fill in kinds if is_drawn
-    ]
-    handles.append(Line2D([], [], color=INK, marker="|", linewidth=1.2, label="95% interval"))
-    return handles + _paper_legend(comparisons, "the paper's change (its own data)")
-
-
-def _paper_legend(comparisons: pd.DataFrame, words: str) -> list[Line2D]:
-    is_drawn = "paper_gain" in comparisons and comparisons["paper_gain"].notna().any()
-    return [Line2D([], [], **PAPER_MARK, label=words)] if is_drawn else []
+    if "paper_gain" in rows and rows["paper_gain"].notna().any():
+        handles.append(Line2D([], [], **PAPER_MARK, label="the paper's difference (its own data and base)"))
+    return handles

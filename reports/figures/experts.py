@@ -35,7 +35,6 @@ def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> F
 
     Args:
         routing: rows of :func:`reports.frames.routing_frame` of one model.
-        looks: of the model.
     """
     [model] = contestants(routing)
     color = looks_for([model], looks)[model].color
@@ -43,10 +42,10 @@ def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> F
     columns = min(PANELS_PER_ROW, len(tokens))
     rows_per_layer = math.ceil(len(tokens) / columns)
     figure, panels = canvas(len(layers) * rows_per_layer, columns, 1.32, 1.12, sharex=True, sharey=True)
-    for layer, of_layer in zip(layers, np.array_split(np.array(panels), len(layers)), strict=True):
-        for axes in of_layer.flat[len(tokens) :]:
+    for layer, layer_panels in zip(layers, np.array_split(np.array(panels), len(layers)), strict=True):
+        for axes in layer_panels.flat[len(tokens) :]:
             axes.set_visible(False)
-        for token, axes in zip(tokens, of_layer.flat, strict=False):
+        for token, axes in zip(tokens, layer_panels.flat, strict=False):
             rows = routing[(routing["layer"] == layer) & (routing["token"] == token)]
             _active_panel(axes, rows, f"layer {layer}, token {token}", color)
     figure.supxlabel("training samples seen", fontsize="medium")
@@ -123,7 +122,6 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None) -> Figur
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
-        looks: of the models, by default in the order of the rows.
     """
     models = contestants(experts)
     looks = looks_for(models, looks)

@@ -34,7 +34,6 @@ def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, looks: Looks |
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
         fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
-        looks: of the models, by default in the order of the rows.
     """
     models = contestants(means)
     looks = looks_for(models, looks)
@@ -60,7 +59,6 @@ def size_front(means: pd.DataFrame, looks: Looks | None = None) -> Figure:
 
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
-        looks: of the models, by default in the order of the rows.
     """
     models = contestants(means)
     looks = looks_for(models, looks)
@@ -88,7 +86,6 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | Non
     Args:
         points: :func:`reports.paper_scaling.paper_points`.
         slopes: :func:`reports.paper_scaling.paper_slopes`.
-        looks: of the models, by default in the order of the rows.
     """
     points, slopes = with_labels(points.assign(variant="")), slopes.assign(variant="")
     models = contestants(points)

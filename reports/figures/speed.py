@@ -29,7 +29,6 @@ def roofline(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision and batch; rows without
             ``flops_per_second`` are left out.
-        looks: of the models, by default in the order of the rows.
     """
     rows = with_labels(rows[rows["flops_per_second"].notna()])
     models = contestants(rows)
@@ -69,7 +68,6 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Fig
 
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision.
-        looks: of the models, by default in the order of the rows.
     """
     rows = with_labels(rows)
     models = contestants(rows)

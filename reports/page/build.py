@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from reports.contents import NOT_THE_PAPERS_DATA, Contents
 from reports.files import write_text
 from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
-from reports.page.tables import Cell, Column, TableView, cell_view, table_view
+from reports.page.tables import TableView, page_table, table_view
 from reports.page.templating import templates
 from reports.summary import DEFINITIONS, METRICS
 
@@ -54,30 +55,24 @@ def index_page(contents: Contents, figures: Path) -> str:
 
 
 def runs_table(records: list[Record]) -> TableView:
-    """One row a run, linked to its page: status, mean test metrics of each task, seconds, when it began."""
+    """One row for each run, linked to its page: status, test metrics of each task, seconds, when it began."""
     tasks = list(dict.fromkeys(task for record in records for task in record.metrics))
-    titles = ["run", "status", "dataset", "seed"]
-    titles += [f"{task}: {metric.upper()}" for task in tasks for metric in METRICS]
-    titles += ["training s", "began"]
-    text = {"run", "status", "dataset", "began"}
-    return TableView(
-        anchor="runs",
-        caption=f"All {len(records)} runs, each with its own page",
-        columns=[Column(title, title not in text) for title in titles],
-        rows=[_run_row(record, tasks) for record in records],
-        references=[],
-        notes=[],
-    )
+    header = ["run", "status", "dataset", "seed"]
+    header += [f"{task}: {metric.upper()}" for task in tasks for metric in METRICS]
+    header += ["training s", "began"]
+    rows = [_run_row(record, tasks) for record in records]
+    view = page_table("runs", f"All {len(records)} runs, each with its own page", header, rows)
+    links = [f"runs/{quote(page_name(record))}" for record in records]
+    linked = [[replace(row[0], href=link), *row[1:]] for row, link in zip(view.rows, links, strict=True)]
+    return replace(view, rows=linked)
 
 
-def _run_row(record: Record, tasks: list[str]) -> list[Cell]:
-    name = record.contestant.label
-    link = Cell(name, name, href=f"runs/{quote(page_name(record))}")
+def _run_row(record: Record, tasks: list[str]) -> list[str]:
     measured = [
         fixed(getattr(record.metrics[task], metric) if task in record.metrics else None, 4)
         for task in tasks
         for metric in METRICS
     ]
-    seconds = record.training.train_seconds if record.training else None
-    rest = [record.status, record.dataset, grouped(record.seed), *measured, fixed(seconds, 1)]
-    return [link, *map(cell_view, [*rest, record.started_at])]
+    seconds = fixed(record.training.train_seconds if record.training else None, 1)
+    named = [record.contestant.label, record.status, record.dataset, grouped(record.seed)]
+    return [*named, *measured, seconds, record.started_at]

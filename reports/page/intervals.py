@@ -1,4 +1,4 @@
-"""A difference and its interval as a drawing beside its number, all of one column on one scale."""
+"""A small drawing of a difference and its interval, which stands before the number in a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Scale:
 
     @classmethod
     def of(cls, cells: Iterable[object]) -> Scale | None:
-        """The scale that holds every interval among ``cells``; None where there is none to draw."""
+        """The scale that holds every interval among ``cells``; None if no cell has one."""
         ends = [end for cell in cells if has_interval(cell) for end in (cell.low, cell.high)]  # type: ignore
         return cls(min(0.0, *ends), max(0.0, *ends)) if ends and max(map(abs, ends)) > 0 else None
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures: a mark's title is shown beside it when it is pointed at, tapped or reached by keyboard.
+// Figures: a mark's title is shown next to it when a reader points at it, taps it or reaches it by keyboard.
 const tip = document.getElementById("tip");
 
 function show(mark) {
@@ -42,7 +42,7 @@ for (const svg of document.querySelectorAll("svg")) {
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 addEventListener("scroll", () => { tip.hidden = true; }, { capture: true, passive: true });
 
-// The bar at the top marks the section that is read, and scrolls within itself to show it.
+// The bar at the top marks the section that the reader is in, and scrolls sideways to show it.
 const bar = document.querySelector(".jump");
 const places = [...bar.querySelectorAll("a[href^='#']")]
   .map((link) => [link, document.getElementById(decodeURIComponent(link.hash.slice(1)))]);

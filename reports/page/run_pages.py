@@ -12,7 +12,7 @@ from harness.records.record import Record
 from reports.cells import Shown, fixed, grouped, params, percent, short
 from reports.figures.style import COLORS
 from reports.page.curves import line_chart
-from reports.page.tables import Column, TableView, cell_view
+from reports.page.tables import TableView, page_table
 from reports.summary import METRICS
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
@@ -63,20 +63,13 @@ def page_name(record: Record) -> str:
 def _metrics(record: Record) -> TableView | None:
     if not record.metrics:
         return None
-    titles = ["task", *(name.replace("_", " ") for name in (*_QUALITIES, *_COUNTS))]
-    rows = [
-        [task, *(fixed(getattr(m, name), 4) for name in _QUALITIES)]
-        + [grouped(getattr(m, name)) for name in _COUNTS]
-        for task, m in record.metrics.items()
-    ]
-    return TableView(
-        anchor="metrics",
-        caption="Test split",
-        columns=[Column(title, title != "task") for title in titles],
-        rows=[[cell_view(cell) for cell in row] for row in rows],
-        references=[],
-        notes=["Users and rows: those that bear on UAUC; one-class users have no AUC of their own."],
-    )
+    header = ["task", *(name.replace("_", " ") for name in (*_QUALITIES, *_COUNTS))]
+    rows = []
+    for task, measured in record.metrics.items():
+        qualities = [fixed(getattr(measured, name), 4) for name in _QUALITIES]
+        rows.append([task, *qualities, *(grouped(getattr(measured, name)) for name in _COUNTS)])
+    note = "Users and rows: those that count for UAUC; one-class users have no AUC of their own."
+    return page_table("metrics", "Test split", header, rows, [note])
 
 
 def _charts(record: Record) -> list[tuple[str, Markup]]:

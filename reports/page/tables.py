@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pandas as pd
 from markupsafe import Markup
 
 from reports.cells import MISSING, Shown
@@ -74,6 +75,14 @@ def table_view(table: Table) -> TableView:
         notes=table.notes,
         stem=table.name,
     )
+
+
+def page_table(
+    anchor: str, caption: str, header: list[str], rows: list[list[str]], notes: list[str] | None = None
+) -> TableView:
+    """The view of a table that the page alone has: no file of it is written."""
+    view = table_view(Table(anchor, caption, pd.DataFrame(), header, rows, notes=notes or []))
+    return replace(view, anchor=anchor, stem="")
 
 
 def _is_numeric(cells: list[str]) -> bool:

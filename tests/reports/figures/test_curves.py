@@ -29,7 +29,7 @@ def test_loss_curve_is_the_running_mean_over_a_twentieth_of_the_points(records):
     frame = loss_frame(records)
     line = lines_of(loss_curves(frame).axes[0], frame)["dcn", ""]
     rows = frame[frame["architecture"] == "dcn"]
-    of_seeds = [rows.loc[rows["seed"] == seed, "value"].to_numpy() for seed in (0, 1)]
-    mean = np.mean(of_seeds, axis=0)
+    by_seed = [rows.loc[rows["seed"] == seed, "value"].to_numpy() for seed in (0, 1)]
+    mean = np.mean(by_seed, axis=0)
     assert len(mean) == 40
     assert line.get_ydata()[-1] == pytest.approx((mean[-1] + mean[-2]) / 2)

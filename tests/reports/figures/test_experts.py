@@ -26,12 +26,12 @@ def records(tmp_path_factory):
 
 def test_one_panel_a_token_and_layer_shows_every_seed_and_their_mean(records):
     frame = routing_frame(records)
-    mine = frame[frame["variant"] == "dtsi-relu-1/8"]
-    shown = [axes for axes in active_over_training(mine).axes if axes.get_visible()]
+    frame = frame[frame["variant"] == "dtsi-relu-1/8"]
+    shown = [axes for axes in active_over_training(frame).axes if axes.get_visible()]
     places = [(layer, token) for layer in (1, 2) for token in (1, 2, 3)]
     assert [axes.get_title("left") for axes in shown] == [f"layer {la}, token {t}" for la, t in places]
     for axes, (layer, token) in zip(shown, places, strict=True):
-        rows = mine[(mine["layer"] == layer) & (mine["token"] == token)]
+        rows = frame[(frame["layer"] == layer) & (frame["token"] == token)]
         mean = rows.groupby("samples")["active"].mean()
         [mean_line] = [line for line in axes.lines if line.get_linewidth() == 1.6]
         np.testing.assert_allclose(mean_line.get_ydata(), mean)
@@ -69,8 +69,8 @@ def test_cells_of_the_map_are_means_over_experts_and_seeds():
 
 def test_the_histogram_counts_the_dead_apart_from_the_living(records):
     frame = active_experts_frame(records)
-    mine = frame[frame["variant"] == "smoe-1/2"]
-    [axes] = [a for a in expert_histogram(mine).axes if a.get_visible()]
+    rows = frame[frame["variant"] == "smoe-1/2"]
+    [axes] = [a for a in expert_histogram(rows).axes if a.get_visible()]
     # 2 layers x 3 tokens x 8 experts x 3 seeds = 144, of which one a layer and seed is dead
     assert [text.get_text() for text in axes.texts] == ["dead: 6 of 144"]
     heights = [bar.get_height() for bar in axes.patches]

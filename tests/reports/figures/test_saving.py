@@ -15,8 +15,8 @@ from reports.figures.saving import save_figure
 
 def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
     figure, [[axes]] = canvas(1, 1, 3, 2)
-    said = ["a <b> & \"c\" 'd'", "only 'one'", "two\nlines"]
-    for x, text in enumerate(said):
+    texts = ["a <b> & \"c\" 'd'", "only 'one'", "two\nlines"]
+    for x, text in enumerate(texts):
         (point,) = axes.plot([x], [x], "o")
         hover(point, text)
     save_figure(figure, tmp_path / "figure")
@@ -25,7 +25,7 @@ def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
     titles = [
         group.findtext(f"{svg}title") for group in tree.iter(f"{svg}g") if group.get("class") == "value"
     ]
-    assert titles == [" ".join(text.split()) for text in said]
+    assert titles == [" ".join(text.split()) for text in texts]
 
 
 def test_the_same_rows_give_the_same_files_and_leave_nothing_in_pyplot(quick_out, tmp_path):
