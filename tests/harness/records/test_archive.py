@@ -17,7 +17,7 @@ from files.errors import InputError
 from harness.evaluation.comparisons import compare
 from harness.records import archive, kept_predictions
 from harness.records.archive import pack, packed_runs, unpack
-from harness.training.loop import Predictions
+from harness.training.prediction import Predictions
 from harness.training.run import write_predictions
 
 ROWS, USERS = 600, 60
