@@ -7,6 +7,7 @@
     fused_gemm       the networks' first layer, with bias and GELU in the product
     fp8              inference in 8-bit floating point
 
-NOT YET TIMED ON A GPU: `triton_kernels`, `fused_gemm` and `fp8`. They are tested on the CPU (the Triton kernels
-in its interpreter) and run only where they are asked for: RANKMIXER_TRITON=1, `profile models --precision fp8`.
+NOT YET TIMED ON A GPU: `triton_kernels`, `fused_gemm` and `fp8`. They are tested on the CPU (the Triton
+kernels in its interpreter) and run only where they are asked for: RANKMIXER_TRITON=1, and
+`profile models --precision fp8`.
 """
