@@ -37,8 +37,7 @@ def draw(kept: Path, drawn: Path, code: str) -> Path:
     """Draw the report of one kept folder into ``drawn`` unless it is up to date; the path of its page.
 
     Raises:
-        InputError: the kept records are damaged.
-        RecordError: the kept profile is damaged.
+        InputError: the kept records or the kept profile are damaged.
     """
     page = drawn / ("profile.md" if (kept / PROFILE).is_file() else "report.md")
     state = code + digest(list(kept.iterdir()))

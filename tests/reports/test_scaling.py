@@ -125,7 +125,7 @@ def test_slopes_that_were_put_in_come_out_over_flops_and_over_parameters(tmp_pat
         rows = of(fits, axis=axis).set_index("architecture")
         for architecture, slope in SLOPES.items():
             assert rows.loc[architecture, "slope"] == pytest.approx(100 * slope / power, rel=1e-5)
-            assert rows.loc[architecture, "off_line"] == pytest.approx(0, abs=1e-9)
+            assert rows.loc[architecture, "off_line"] == pytest.approx(0, abs=1e-5)
         assert rows.index.tolist() == ["rankmixer", "wukong", "dlrm_mlp"]
     assert set(fits["sizes"]) == {5}
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from files.errors import InputError
-from harness.model.architectures import architecture_class
+from harness.model.architectures import ARCHITECTURES, architecture_class
 from harness.records.spec import RunSpec
 from suites.suite import Suite, load_suite, shipped_suites
 
@@ -43,6 +43,16 @@ def refusal(name_or_path: str | Path, overrides: list[str] | None = None) -> str
 # -------------------------------------------------------------------------------------------- what loads
 
 
+def rows_of(content: dict) -> list[dict]:
+    """The rows of a suite's YAML as mappings."""
+    rows = content["architectures"]
+    if rows == "all":
+        rows = list(ARCHITECTURES)
+    elif isinstance(rows, dict):
+        rows = [{"architecture": name} | fields for name in ARCHITECTURES for fields in rows["all"]]
+    return [{"architecture": row} if isinstance(row, str) else row for row in rows]
+
+
 @pytest.mark.parametrize("name", shipped_suites())
 def test_a_shipped_suite_loads_under_the_name_of_its_file(name):
     assert load_suite(name, []).name == name
@@ -55,13 +65,13 @@ def test_a_shipped_suite_says_all_that_it_says_in_its_own_yaml(name):
     for field in content.keys() - {"architectures", "training", "datasets", "budget", "base"}:
         assert suite[field] == content[field]
     assert suite.get("base") == content["base"]
-    rows = [{"architecture": row} if isinstance(row, str) else row for row in content["architectures"]]
     sizes = len(content.get("sizes", [0]))
-    said = [row for row in rows for _ in range(1 if "budget" in row else sizes)]
-    for row, loaded in zip(said, suite["architectures"], strict=True):
-        said_here = {name: value for name, value in row.items() if value is not None}
-        assert said_here.items() <= loaded.items()
-        assert all(loaded.get(name) is None for name in row.keys() - said_here.keys())
+    stated = [row for row in rows_of(content) for _ in range(1 if "budget" in row else sizes)]
+    for row, loaded in zip(stated, suite["architectures"], strict=True):
+        given = {name: value for name, value in row.items() if value is not None and name != "ratio"}
+        assert given.items() <= loaded.items()
+        assert loaded.get("ratio") == (str(row["ratio"]) if "ratio" in row else loaded.get("ratio"))
+        assert all(loaded.get(name) is None for name in row.keys() - given.keys() - {"ratio"})
     assert content["training"].items() <= suite["training"].items()
     assert content.get("budget", {}).items() <= suite.get("budget", {}).items()
 
@@ -85,6 +95,47 @@ def test_names_alone_and_whole_rows_say_the_same(tmp_path):
         written(tmp_path, architectures=rows, datasets=[{"name": "shortvideo", "options": {}}]), []
     )
     assert short == whole
+
+
+def test_all_stands_for_every_architecture_of_the_table_and_may_come_with_variants(tmp_path):
+    suite = load_suite(written(tmp_path, architectures="all"), [])
+    assert [row.architecture for row in suite.architectures] == list(ARCHITECTURES)
+    with_defaults = {"all": [{}, {"variant": "defaults", "tuned_as": None}]}
+    suite = load_suite(written(tmp_path, architectures=with_defaults), [])
+    names = [(row.architecture, row.variant, row.tuned_as) for row in suite.architectures]
+    assert names[:2] == [("dlrm_mlp", "", ""), ("dlrm_mlp", "defaults", None)]
+    assert len(names) == 2 * len(ARCHITECTURES)
+    for rows in ("every", {"all": "x"}, {"some": [{}]}):
+        assert "architectures" in refusal(written(tmp_path, architectures=rows))
+
+
+@pytest.mark.parametrize(
+    ("row", "variant", "series", "ratio"),
+    [
+        ({"series": "smoe", "ratio": "1/4"}, "smoe-1/4", "smoe", "1/4"),
+        ({"series": "smoe", "ratio": 1}, "smoe-1", "smoe", "1"),
+        ({"variant": "smoe-1/8"}, "smoe-1/8", "smoe", "1/8"),
+        ({"variant": "quarter", "series": "smoe", "ratio": 0.25}, "quarter", "smoe", "1/4"),
+        ({"variant": "smoe-1/4", "series": "smoe-1/4"}, "smoe-1/4", "smoe-1/4", "None"),
+        ({"variant": "chunks-8"}, "chunks-8", "chunks-8", "None"),
+    ],
+)
+def test_series_and_ratio_are_fields_of_a_row_or_what_its_name_states(tmp_path, row, variant, series, ratio):
+    rows = ["dlrm_mlp", {"architecture": "rankmixer"} | row]
+    contestant = load_suite(written(tmp_path, architectures=rows), []).architectures[1].contestant
+    found = (contestant.variant, contestant.series, str(contestant.ratio), contestant.size)
+    assert found == (variant, series, ratio, "")
+
+
+@pytest.mark.parametrize("ratio", ["1/0", "5/4", 0, -0.5, "half", True, "1e-999999999"])
+def test_a_ratio_that_is_no_share_is_refused_by_name(tmp_path, ratio):
+    rows = ["dlrm_mlp", {"architecture": "rankmixer", "series": "smoe", "ratio": ratio}]
+    assert "ratio" in refusal(written(tmp_path, architectures=rows))
+
+
+def test_an_analysis_that_there_is_not_is_refused(tmp_path):
+    assert load_suite(written(tmp_path, analyses=["tiers", "scaling"]), []).analyses == ["tiers", "scaling"]
+    assert "analyses" in refusal(written(tmp_path, analyses=["tears"]))
 
 
 def test_a_variant_may_share_an_architecture_with_its_base(tmp_path):
@@ -251,6 +302,7 @@ def test_the_longest_names_make_folders_that_a_file_system_takes(tmp_path):
         "architecture": "dlrm_mlp",
         "variant": suite.architectures[1].variant,
         "seed": 999,
+        "budget": None,
     }
     name = RunSpec.model_construct(**parts).folder_name
     (tmp_path / f".{name}.lock").touch()
