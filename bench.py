@@ -74,7 +74,7 @@ class Results:
     def figures(self) -> dict[str, Figure]:
         """Every figure of the report, by the name of its file."""
         from reports.figures.sections import section_figures
-        from reports.paper import load_paper
+        from reports.paper.printed import load_paper
 
         paper = load_paper()
         return {

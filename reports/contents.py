@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from harness.records.record import Record
 from harness.records.store import StoredRuns
 from reports import summary
-from reports.against import against_the_paper
-from reports.beside import printed_table
-from reports.costs import cost_table
 from reports.figures.saving import Figures
 from reports.figures.sections import section_figures
-from reports.ordering import ordering_tables, ordering_words
-from reports.paper import Paper, load_paper
-from reports.readings import reading_tables
-from reports.scaling_page import scaling_tables, scaling_words
+from reports.paper.against import against_the_paper
+from reports.paper.beside import printed_table
+from reports.paper.printed import Paper, load_paper
 from reports.sections import Section, load_sections
+from reports.tables.costs import cost_table
 from reports.tables.markup import Table
+from reports.tables.ordering import ordering_tables, ordering_words
 from reports.tables.quality import quality_numbers, quality_tables
-from reports.tiers import by_user_activity, tier_tables
-from reports.tuning import tuning_tables
+from reports.tables.readings import reading_tables
+from reports.tables.scaling import scaling_tables, scaling_words
+from reports.tables.tiers import by_user_activity, tier_tables
+from reports.tables.tuning import tuning_tables
 
 
 @dataclass(frozen=True)

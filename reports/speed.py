@@ -9,12 +9,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from harness.records.record import read_json
-from reports.beside import printed_table
 from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
 from reports.figures.speed import latency_against_batch, roofline
 from reports.files import write_csv, write_text
 from reports.page.speed import SpeedContents, write_speed_page
-from reports.paper import load_paper
+from reports.paper.beside import printed_table
+from reports.paper.printed import load_paper
 from reports.speed_words import speed_words
 from reports.tables.markup import (
     bullet_list,

@@ -8,8 +8,8 @@ from harness.records.contestant import Contestant, label
 from harness.records.record import Record
 from reports.cells import fixed, grouped, interval, is_missing, percent, short
 from reports.sections import Section
-from reports.significance import HOLM_MARK, holds_after_holm, holm_sentence
 from reports.tables.quality import NO_DIFFERENCE, in_points, rows_of_metric, verdict
+from reports.tables.significance import HOLM_MARK, holds_after_holm, holm_sentence
 
 METRICS = ("auc", "uauc")
 FEW_SEEDS = 5

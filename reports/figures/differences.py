@@ -20,7 +20,7 @@ from reports.figures.hover import hover
 from reports.figures.models import Look, Looks, contestants, drawn_name, looks_for
 from reports.figures.panels import POINTS, facets, legend_beside, legend_handles
 from reports.figures.style import INK, PAPER_COLOR, styled
-from reports.tiers import TIERS
+from reports.tables.tiers import TIERS
 
 PAPER_MARK: dict[str, Any] = {"color": PAPER_COLOR, "marker": "|", "ms": 10, "mew": 2, "ls": ""}
 

@@ -84,8 +84,8 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | Non
     """The paper's digitised Figure 2, with the same lines: gains over its DLRM-MLP, on its own data.
 
     Args:
-        points: :func:`reports.paper_scaling.paper_points`.
-        slopes: :func:`reports.paper_scaling.paper_slopes`.
+        points: :func:`reports.paper.scaling.paper_points`.
+        slopes: :func:`reports.paper.scaling.paper_slopes`.
     """
     points, slopes = with_labels(points.assign(variant="")), slopes.assign(variant="")
     models = contestants(points)

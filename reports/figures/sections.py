@@ -6,7 +6,6 @@ import pandas as pd
 
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
-from reports.beside import active_ratio_curves, paper_row, paper_table
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
 from reports.figures.cost import quality_against_cost
 from reports.figures.curves import loss_curves, validation_curves
@@ -17,11 +16,12 @@ from reports.figures.panels import METRICS
 from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
-from reports.paper import Paper
-from reports.paper_scaling import paper_points, paper_slopes
+from reports.paper.beside import active_ratio_curves, paper_row, paper_table
+from reports.paper.printed import Paper
+from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
-from reports.scaling_page import runs_by_size
 from reports.sections import Section, slug
+from reports.tables.scaling import runs_by_size
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 

@@ -13,13 +13,19 @@ import pandas as pd
 from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import Contestant, label
-from reports.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
 from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
-from reports.paper import Paper
-from reports.paper import Table as PaperTable
+from reports.paper.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
+from reports.paper.printed import Paper
+from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
-from reports.significance import HOLM_MARK, HOLM_NOTE, has_p_values, holds_after_holm, significance_table
 from reports.tables.markup import Table
+from reports.tables.significance import (
+    HOLM_MARK,
+    HOLM_NOTE,
+    has_p_values,
+    holds_after_holm,
+    significance_table,
+)
 
 PROBABILITY_METRICS = {
     "logloss": "log loss",
@@ -41,7 +47,8 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     """:func:`harness.evaluation.quality.quality` of a section, with the paper's numbers beside it.
 
     Further columns: paper_row, the paper's row of this name; paper, its printed value (points x 100, or the
-    AUC in its base row); sign, whether the difference goes the paper's way (:func:`reports.beside.sign`).
+    AUC in its base row); sign, whether the difference goes the paper's way
+    (:func:`reports.paper.beside.sign`).
     """
     printed = paper_table(section, paper)
     numbers = quality(

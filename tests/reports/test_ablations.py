@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from harness.records.store import read_runs
-from reports.against import against_the_paper
-from reports.beside import sign
-from reports.costs import cost_numbers, cost_table
-from reports.paper import load_paper
+from reports.paper.against import against_the_paper
+from reports.paper.beside import sign
+from reports.paper.printed import load_paper
 from reports.render import render
 from reports.sections import load_sections
 from reports.summary import compared
+from reports.tables.costs import cost_numbers, cost_table
 from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import quick_records, record, write_out
 from tests.reports.routed import rankmixer, routing, write_figure3

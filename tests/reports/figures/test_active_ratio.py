@@ -10,10 +10,10 @@ from scipy import stats
 
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
-from reports.beside import active_ratio_curves
 from reports.figures.active_ratio import quality_against_active_ratio
 from reports.figures.models import contestants, looks_for
-from reports.paper import load_paper
+from reports.paper.beside import active_ratio_curves
+from reports.paper.printed import load_paper
 from reports.results import results_frame
 from tests.reports.figures.read_back import lines_by_label, lines_of
 from tests.reports.made_up import write_out

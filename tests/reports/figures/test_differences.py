@@ -9,7 +9,7 @@ import pytest
 from reports.comparisons import load_comparisons
 from reports.figures.differences import ablation_waterfall, forest
 from reports.figures.sections import section_figures, takes_one_model_apart
-from reports.paper import load_paper
+from reports.paper.printed import load_paper
 from tests.reports.figures.read_back import lines_by_label
 from tests.reports.made_up import ARCHITECTURES, quick_records, write_out
 from tests.reports.routed import write_figure3

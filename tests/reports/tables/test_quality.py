@@ -14,10 +14,10 @@ from scipy import stats
 from harness.evaluation.intervals import mean_interval
 from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
-from reports.costs import cost_table
-from reports.paper import load_paper
+from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.summary import found
+from reports.tables.costs import cost_table
 from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
 

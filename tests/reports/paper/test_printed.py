@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reports.beside import active_ratio_curves
-from reports.paper import load_paper
+from reports.paper.beside import active_ratio_curves
+from reports.paper.printed import load_paper
 
 
 @pytest.mark.parametrize(

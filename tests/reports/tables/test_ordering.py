@@ -12,10 +12,10 @@ from scipy import stats
 
 from harness.evaluation.ordering import agreement, kendall_tau_b, ordered_pairs
 from harness.records.store import read_runs
-from reports.ordering import compared_with_paper, ordering_tables, ordering_words
-from reports.paper import load_paper
+from reports.paper.printed import load_paper
 from reports.render import render
 from reports.sections import load_sections
+from reports.tables.ordering import compared_with_paper, ordering_tables, ordering_words
 from tests.reports.made_up import record, write_out
 
 PAPER = {

@@ -8,11 +8,11 @@ from itertools import combinations
 import pandas as pd
 
 from harness.records.contestant import label
-from reports.beside import DIFFERS, SIGNS, paper_row, paper_table
 from reports.cells import fixed, is_missing, signed
 from reports.frames import active_experts_frame
-from reports.paper import Paper
-from reports.paper import Table as PaperTable
+from reports.paper.beside import DIFFERS, SIGNS, paper_row, paper_table
+from reports.paper.printed import Paper
+from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.summary import METRICS
 from reports.tables.quality import POINTS, rows_of_metric

@@ -16,11 +16,11 @@ from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.models import contestants, looks_for
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
-from reports.paper import load_paper
-from reports.paper_scaling import paper_points, paper_slopes
+from reports.paper.printed import load_paper
+from reports.paper.scaling import paper_points, paper_slopes
 from reports.render import render
-from reports.scaling_page import runs_by_size, scaling_tables, scaling_words
 from reports.sections import load_sections
+from reports.tables.scaling import runs_by_size, scaling_tables, scaling_words
 from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
 
 SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)

@@ -128,6 +128,6 @@ class Paper(_Strict):
 
 @cache
 def load_paper() -> Paper:
-    """The paper's numbers from ``reports/paper.yaml``."""
+    """The paper's numbers from ``reports/paper/paper.yaml``."""
     text = (Path(__file__).parent / "paper.yaml").read_text(encoding="utf-8")
     return Paper.model_validate(yaml.safe_load(text))

@@ -6,9 +6,9 @@ import pandas as pd
 
 from harness.records.contestant import Contestant, parts_of_name
 from reports.cells import fixed, is_missing, params, short, signed
-from reports.paper import Paper
-from reports.paper import Row as PaperRow
-from reports.paper import Table as PaperTable
+from reports.paper.printed import Paper
+from reports.paper.printed import Row as PaperRow
+from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.tables.markup import Table
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
 from harness.records.contestant import label
-from reports.beside import paper_table
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
-from reports.paper import Paper
-from reports.paper_scaling import paper_slopes
+from reports.paper.beside import paper_table
+from reports.paper.printed import Paper
+from reports.paper.scaling import paper_slopes
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 from reports.tables.quality import NO_DIFFERENCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.scaling import AXES, MIN_SIZES, line
-from reports.paper import Paper
+from reports.paper.printed import Paper
 
 PAPER_AXES = {"flops_per_sample": "flops_per_batch_512", "dense_params": "dense_params"}
 

@@ -14,10 +14,10 @@ from harness.evaluation.tiers import METRIC_COLUMNS
 from harness.records.store import read_runs
 from reports.comparisons import load_tiers
 from reports.figures.differences import lift_by_tier
-from reports.paper import load_paper
+from reports.paper.printed import load_paper
 from reports.render import render
 from reports.sections import load_sections
-from reports.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
+from reports.tables.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
 from tests.reports.made_up import record, reference, write_out
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.evaluation.ordering import GROUP, agreement, models_in_both, ordered_pairs
 from harness.records.contestant import Contestant, is_plain
 from reports.cells import Shown, grouped, interval, is_missing
-from reports.paper import Paper
+from reports.paper.printed import Paper
 from reports.sections import Section
 from reports.tables.markup import Table
 

@@ -7,7 +7,7 @@ import re
 
 from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
-from reports.paper import load_paper
+from reports.paper.printed import load_paper
 from reports.render import render
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables

@@ -14,16 +14,16 @@ from harness.evaluation.comparisons import TEST_COLUMNS
 from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
 from harness.records.contestant import Contestant, label
-from reports.beside import SIGNS, paper_table, sign
 from reports.cells import fixed, grouped, interval, is_missing, signed
 from reports.figures.models import contestants, rows_of
-from reports.paper import Paper
-from reports.paper import Table as PaperTable
+from reports.paper.beside import SIGNS, paper_table, sign
+from reports.paper.printed import Paper
+from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
-from reports.significance import HOLM_MARK, has_p_values
 from reports.summary import METRICS
 from reports.tables.markup import Table
 from reports.tables.quality import POINTS, difference_cell, in_points, rows_of_metric
+from reports.tables.significance import HOLM_MARK, has_p_values
 
 FIRST_LESS_LAST = "low - high"
 ONLINE = "online, another quantity: only the order of tiers can be compared"

@@ -13,10 +13,10 @@ import pandas as pd
 
 from harness.records.contestant import Contestant, label
 from harness.records.record import Record
-from reports.beside import paper_note, paper_row, paper_table
 from reports.cells import MISSING, Shown, fixed, grouped, is_missing, params, percent, short, signed
-from reports.paper import Paper
-from reports.paper import Table as PaperTable
+from reports.paper.beside import paper_note, paper_row, paper_table
+from reports.paper.printed import Paper
+from reports.paper.printed import Table as PaperTable
 from reports.results import COSTS
 from reports.sections import Section
 from reports.tables.markup import Table

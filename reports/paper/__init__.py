@@ -1,0 +1,1 @@
+"""The RankMixer paper's published numbers, and ours beside them."""
