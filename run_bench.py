@@ -227,7 +227,7 @@ def cost(
 
 def _published_costs() -> dict[str, tuple[float, float]]:
     """Dense parameters and FLOPs per batch of 512 of the paper's Table 1, by the names of rows here."""
-    from reports.paper import load_paper
+    from reports.paper.printed import load_paper
 
     return {
         name: (row.numbers["dense_params"], row.numbers["flops_per_batch_512"])

@@ -1,1 +1,1 @@
-"""Tables: their rows as people read them (``quality``, ``speed``), and their files (``markup``)."""
+"""Tables: their rows as people read them, one subject a file, and how they are written (``markup``)."""
