@@ -203,7 +203,7 @@ class Plan:
     def jobs(self) -> list[Job]:
         """All jobs in their order: the references, then seed after seed of all rows."""
         by_seed = zip(*(row.jobs for row in self.rows), strict=True)
-        return [*self.references, *(job for of_seed in by_seed for job in of_seed)]
+        return [*self.references, *(job for jobs in by_seed for job in jobs)]
 
     @property
     def runs(self) -> int:

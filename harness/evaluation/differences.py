@@ -91,13 +91,13 @@ class SeedSpread:
     sd: float
     df: int
 
-    def of_mean(self, seeds: int) -> float:
+    def sd_of_mean(self, seeds: int) -> float:
         """Of the mean difference over ``seeds``; NaN with one seed, or without a degree of freedom."""
         return self.sd / math.sqrt(seeds) if seeds > 1 and self.df > 0 else math.nan
 
     def half_width(self, seeds: int) -> float:
         """Half the t interval of the mean difference; NaN where its standard deviation is."""
-        return float(stats.t.ppf((1 + LEVEL) / 2, max(self.df, 1))) * self.of_mean(seeds)
+        return float(stats.t.ppf((1 + LEVEL) / 2, max(self.df, 1))) * self.sd_of_mean(seeds)
 
 
 def pooled_seed_spread(runs: list[Record], values: NDArray[np.float64]) -> SeedSpread:
@@ -134,7 +134,8 @@ def _compared(
     diff = measured.difference(metric, ours, bases)
     users_low, users_high = measured.interval(metric, ours, bases, LEVEL)
     half = pooled.half_width(len(pairs))
-    joint = JointDraws(measured.drawn_differences(metric, ours, bases), pooled.of_mean(len(pairs)), pooled.df)
+    drawn = measured.drawn_differences(metric, ours, bases)
+    joint = JointDraws(drawn, pooled.sd_of_mean(len(pairs)), pooled.df)
     low, high = joint.interval(LEVEL)
     return {
         "seeds": 1 if is_reference else len(pairs),

@@ -33,21 +33,21 @@ class JointDraws:
     """A mean difference over draws of users and seeds.
 
     Args
-        of_users: (R,) the difference on each draw of users, without undefined ones. Empty: not known.
-        of_seeds: standard deviation of the mean difference over seeds. NaN: not known.
+        user_draws: (R,) the difference on each draw of users, without undefined ones. Empty: not known.
+        seed_sd: standard deviation of the mean difference over seeds. NaN: not known.
         df: degrees of freedom that it rests on.
     """
 
-    of_users: NDArray[np.float64]
-    of_seeds: float
+    user_draws: NDArray[np.float64]
+    seed_sd: float
     df: int
 
     def share_below(self, value: float) -> float:
         """Share of the joint draws below ``value``; one that is the value itself counts half."""
-        distance = value - self.of_users
-        if self.of_seeds == 0:
+        distance = value - self.user_draws
+        if self.seed_sd == 0:
             return float(np.mean((distance > 0) + 0.5 * (distance == 0)))
-        return float(np.mean(stdtr(self.df, distance / self.of_seeds)))
+        return float(np.mean(stdtr(self.df, distance / self.seed_sd)))
 
     def interval(self, level: float) -> tuple[float, float]:
         """The middle ``level`` of the joint draws; (NaN, NaN) where a part is not known."""
@@ -64,17 +64,17 @@ class JointDraws:
         if not self._is_known():
             return math.nan
         below = self.share_below(0.0)
-        return min(1.0, max(2 * min(below, 1 - below), 1 / (len(self.of_users) + 1)))
+        return min(1.0, max(2 * min(below, 1 - below), 1 / (len(self.user_draws) + 1)))
 
     def _is_known(self) -> bool:
-        return len(self.of_users) > 0 and self.df >= 1 and not math.isnan(self.of_seeds)
+        return len(self.user_draws) > 0 and self.df >= 1 and not math.isnan(self.seed_sd)
 
     def _quantile(self, share: float) -> float:
-        if self.of_seeds == 0:
-            return float(np.quantile(self.of_users, share))
-        reach = self.of_seeds * float(stdtrit(self.df, share))
+        if self.seed_sd == 0:
+            return float(np.quantile(self.user_draws, share))
+        reach = self.seed_sd * float(stdtrit(self.df, share))
         # Of every single t distribution the quantile is its draw + reach, so that of their mean lies between.
-        low, high = float(self.of_users.min()) + reach, float(self.of_users.max()) + reach
+        low, high = float(self.user_draws.min()) + reach, float(self.user_draws.max()) + reach
         # To rounding, it may be an end itself: where the draws of users hardly differ, or there are few.
         if self.share_below(low) >= share:
             return low

@@ -27,7 +27,7 @@ class Predicted(NamedTuple):
     labels: NDArray
     scores: list[NDArray]
 
-    def of_tier(self, tier: int) -> Predicted:
+    def within_tier(self, tier: int) -> Predicted:
         """The rows of one user-activity tier."""
         rows = self.tiers == tier
         return Predicted(

@@ -93,7 +93,7 @@ def _measured(runs: ComparableRuns, task: str, replicates: int) -> Iterator[tupl
     predicted = runs.predicted[task]
     within = {
         # Each tier has draws of its own; with one seed the same places among its users would be drawn.
-        name: measure(runs.runs, task, replicates, predicted.of_tier(tier), seed=tier)
+        name: measure(runs.runs, task, replicates, predicted.within_tier(tier), seed=tier)
         for tier, name in enumerate(TIERS)
     }
     yield from within.items()
@@ -114,7 +114,7 @@ def metric_rows(runs: ComparableRuns, task: str) -> Rows:
     """The rows of ``tier_metrics.csv`` of one dataset and task."""
     rows = []
     for tier, name in enumerate(TIERS):
-        predicted = runs.predicted[task].of_tier(tier)
+        predicted = runs.predicted[task].within_tier(tier)
         for run, scores in zip(runs.runs, predicted.scores, strict=True):
             measured = binary_metrics(predicted.labels, scores, predicted.users)
             rows.append(

@@ -127,7 +127,7 @@ def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_fami
         shifts = of_models * generator.normal(size=models)  # what these users do to each model
         drawn = values.mean(axis=1) + shifts + of_models * generator.normal(size=(draws, models))
         differences = (drawn[:, 1:] - drawn[:, :1]).T
-        p = np.array([JointDraws(d, pooled.of_mean(seeds), pooled.df).p_value() for d in differences])
+        p = np.array([JointDraws(d, pooled.sd_of_mean(seeds), pooled.df).p_value() for d in differences])
         single.append(np.mean(p < 0.05))
         family.append((holm(p) < 0.05).any())
     assert 0.035 < np.mean(single) < 0.06
