@@ -11,14 +11,8 @@ from files.errors import InputError
 from files.plain_text import csv_value, visible
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
-from harness.evaluation.verdict import WITHHELD
 
 TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
-
-
-def not_filled(comparisons: pd.DataFrame) -> str:
-    """What a mark that is not filled says in figures: not resolved, or that nothing is to be said."""
-    return WITHHELD if (comparisons["resolved"] == WITHHELD).any() else "not resolved"
 
 
 def load_comparisons(out: Path) -> pd.DataFrame:
