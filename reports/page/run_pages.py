@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from reports.page.tables import TableView, page_table
 from reports.summary import METRICS
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
+Fields = dict[str, tuple[str, Callable[[Any], Shown]]]  # title: attribute, how its value is printed
 _COUNTS = ("users", "rows", "one_class_users", "one_class_rows")
 
 
@@ -92,8 +94,8 @@ def _last_validation(record: Record) -> list[tuple[str, str]]:
     last = record.validation[-1]
     pairs = [("after samples", str(grouped(last.samples)))]
     for task, measured in last.metrics.items():
-        cells = [(f"{task}: {name.upper()}", fixed(getattr(measured, name), 4)) for name in METRICS]
-        pairs += _known(cells)
+        fields = {f"{task}: {name.upper()}": (name, lambda value: fixed(value, 4)) for name in METRICS}
+        pairs += _known(fields, measured)
     return pairs
 
 
@@ -127,36 +129,37 @@ def flattened(values: dict[str, Any], before: str = "") -> list[tuple[str, str]]
     return pairs
 
 
+_COST: Fields = {
+    "dense parameters": ("dense_params", params),
+    "sparse parameters": ("sparse_params", params),
+    "forward FLOPs per sample": ("flops_per_sample", short),
+    "active forward FLOPs per sample": ("active_flops_per_sample", short),
+    "training FLOPs per sample": ("train_flops_per_sample", short),
+}
+_TRAINING: Fields = {
+    "samples": ("train_samples", grouped),
+    "seconds": ("train_seconds", lambda seconds: fixed(seconds, 1)),
+    "training samples/s": ("train_samples_per_second", short),
+    "evaluation samples/s": ("eval_samples_per_second", short),
+    "training MFU": ("mfu_train", percent),
+    "peak, FLOP/s": ("peak_flops", short),
+}
+
+
 def _cost(record: Record) -> list[tuple[str, str]]:
-    if record.cost is None:
-        return []
-    cost, budget = record.cost, record.budget
-    shown: list[tuple[str, Shown]] = [
-        ("dense parameters", params(cost.dense_params)),
-        ("sparse parameters", params(cost.sparse_params)),
-        ("forward FLOPs per sample", short(cost.flops_per_sample)),
-        ("active forward FLOPs per sample", short(cost.active_flops_per_sample)),
-        ("training FLOPs per sample", short(cost.train_flops_per_sample)),
-        ("budget miss", percent(budget.miss if budget else None, 1, sign=True)),
-    ]
-    return _known(shown)
+    miss = percent(record.budget.miss if record.budget else None, 1, sign=True)
+    return _known(_COST, record.cost) + ([("budget miss", str(miss))] if miss.value is not None else [])
 
 
 def _training(record: Record) -> list[tuple[str, str]]:
     training = record.training
     if training is None:
         return []
-    shown = [
-        ("samples", grouped(training.train_samples)),
-        ("seconds", fixed(training.train_seconds, 1)),
-        ("training samples/s", short(training.train_samples_per_second)),
-        ("evaluation samples/s", short(training.eval_samples_per_second)),
-        ("training MFU", percent(training.mfu_train)),
-        ("peak, FLOP/s", short(training.peak_flops)),
-    ]
     named = {"peak from": training.peak_source, "device": training.device, "precision": training.precision}
-    return _known(shown) + flattened(named)
+    return _known(_TRAINING, training) + flattened(named)
 
 
-def _known(shown: list[tuple[str, Shown]]) -> list[tuple[str, str]]:
-    return [(name, str(cell)) for name, cell in shown if cell.value is not None]
+def _known(fields: Fields, measured: object) -> list[tuple[str, str]]:
+    """The names and printed values of those fields that were measured."""
+    shown = [(title, printed(getattr(measured, name, None))) for title, (name, printed) in fields.items()]
+    return [(title, str(cell)) for title, cell in shown if cell.value is not None]
