@@ -140,7 +140,7 @@ def test_packed_text_is_read_in_all_its_parts_and_refused_where_it_is_cut(refusa
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(LINES.encode()), "t.csv: is packed by gzip; rename it to end in .gz"),
+        (gzip.compress(LINES.encode(), mtime=0), "t.csv: is packed by gzip; rename it to end in .gz"),
         (b"PK\x03\x04...", "t.csv: is a zip archive or a spreadsheet"),
         (b"PAR1...", "t.csv: is a parquet file; rename it to .parquet"),
         (LINES.encode("utf-16"), 't.csv: is UTF-16 text; save it as UTF-8, or say csv: {encoding: "utf-16"}'),
