@@ -44,7 +44,7 @@ def with_truth(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 
 def reference(name: str, prepared: PreparedDataset, out: Path, tasks: list[str]) -> dict:
     spec = small_spec(prepared).model_copy(update={"architecture": name, "tasks": tasks})
-    return run_reference(name, spec, prepared, RunFolder(out, spec.folder_name))
+    return run_reference(name, spec, prepared, RunFolder(out, spec.folder_name)).as_json()
 
 
 def test_the_oracle_scores_with_the_true_probabilities(with_truth, out):
