@@ -87,7 +87,7 @@ READERS = {"tensorboard": tensorboard_points, "mlflow": mlflow_points}
 def expected(record: dict) -> Points:
     """What the record holds, as points; speeds are measured, so only their place can be told."""
     points: Points = defaultdict(list)
-    points["train/loss"] = list(record["curve"])
+    points["train/loss"] = [tuple(point) for point in record["curve"]]
     for each in record["validation"]:
         for task, metrics in each["metrics"].items():
             for name in METRICS:
