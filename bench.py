@@ -260,7 +260,7 @@ def tune(
 
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import Options, choose_device
-    from suites.tune import tune_suite
+    from suites.tuning.tune import tune_suite
 
     options = Options(
         out=Path("out"),
@@ -364,7 +364,7 @@ def _texts(settings: Settings) -> list[str]:
 
 def _as_typed(function: str, suite: str, given: Mapping[str, Any]) -> str:
     """The call as the report repeats it; passwords in URLs are hidden."""
-    from suites.masking import masked
+    from suites.tuning.masking import masked
 
     more = [f"{name}={value!r}" for name, value in given.items() if value not in (None, ())]
     return masked(f"{function}({', '.join([repr(suite), *more])})")

@@ -550,7 +550,7 @@ def _command() -> str:
     """What was typed, as the report repeats it; passwords in URLs are hidden."""
     import shlex
 
-    from suites.masking import masked_argument
+    from suites.tuning.masking import masked_argument
 
     typed = [masked_argument(argument) for argument in sys.argv[1:] if argument != "--debug"]
     return shlex.join(["python", "run_bench.py", *typed])
@@ -583,7 +583,7 @@ def _run_command(debug: bool) -> None:
         if debug:
             import traceback
 
-            from suites.masking import masked
+            from suites.tuning.masking import masked
 
             print(masked(traceback.format_exc()), end="", file=sys.stderr)
             sys.exit(1)
@@ -615,7 +615,7 @@ def _explain(error: Exception) -> int:
         code = 2
     else:
         message = f"{type(error).__name__}: {error} (--debug shows where)"
-    from suites.masking import masked
+    from suites.tuning.masking import masked
 
     say("error: " + masked(" ".join(message.split())), error=True)
     return code

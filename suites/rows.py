@@ -12,7 +12,7 @@ from harness.model.tokens import Inputs, check_tokens_hold_embeddings, natural_n
 from harness.records.cost import Cost
 from harness.records.spec import Budget, Training
 from suites.suite import Suite, SuiteRow
-from suites.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
+from suites.tuning.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
 
 DEFAULT_CHUNKS = 16
 

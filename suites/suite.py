@@ -12,7 +12,7 @@ from harness.model.architectures import ARCHITECTURES, architecture_class, archi
 from harness.records.contestant import Contestant, Ratio, size_name
 from harness.records.spec import ROW_FIELDS, Strict, TokenizerName, Training
 from harness.records.suite import Analysis
-from suites.search import DEFAULT_SEARCH, Search, check_search
+from suites.tuning.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
 MOST_SEEDS = 1000

@@ -28,7 +28,7 @@ from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
 from harness.records.spec import Training
 from suites import suite
-from suites.search import DEFAULT_SEARCH
+from suites.tuning.search import DEFAULT_SEARCH
 from tests.harness.schemas import TABLE_SIZES, small_schema
 from tests.threads import threads_at_work
 

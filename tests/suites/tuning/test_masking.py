@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL, make_url
 
-from suites.masking import masked, masked_argument, masked_url
+from suites.tuning.masking import masked, masked_argument, masked_url
 
 LETTERS = st.text(
     st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=20

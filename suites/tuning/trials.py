@@ -16,9 +16,9 @@ from harness.training.step import DivergenceError
 from harness.training.tuning import mean_score, train_and_validate
 from suites.plan import Caller
 from suites.rows import MatchedRow, matcher
-from suites.search import structural_choices
 from suites.setting import Setting
 from suites.suite import SuiteRow
+from suites.tuning.search import structural_choices
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.records.spec import Training
 from harness.training.progress import Silent
-from suites.trials import Judge, Outcome, Trial, score_in_worker
+from suites.tuning.trials import Judge, Outcome, Trial, score_in_worker
 
 SETTING = SimpleNamespace(prepared=SimpleNamespace(schema=SimpleNamespace(name="small")))
 SCORES = [0.6, 0.7, 0.5, 0.4]

@@ -7,7 +7,7 @@ import yaml
 
 from files.errors import InputError
 from suites.suite import Suite
-from suites.tuned import identity_of, read_tuned
+from suites.tuning.tuned import identity_of, read_tuned
 from tests.harness.schemas import small_schema
 from tests.suites.shapes import shape_of
 

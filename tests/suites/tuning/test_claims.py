@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim, point_of
+from suites.tuning.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim, point_of
 
 X = FloatDistribution(0.0, 1.0)
 

@@ -14,8 +14,8 @@ from optuna.exceptions import StorageInternalError
 
 from datasets.prepare.folder import is_full_disk
 from files.errors import InputError
-from suites import storage as module
-from suites.storage import database_problem, heartbeat, open_storage
+from suites.tuning import storage as module
+from suites.tuning.storage import database_problem, heartbeat, open_storage
 
 
 def refused(url: str) -> str:

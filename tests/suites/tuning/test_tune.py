@@ -17,9 +17,9 @@ import yaml
 from optuna.trial import TrialState
 
 from harness.records.spec import Training
-from suites.search import DEFAULT_SEARCH, Range
-from suites.storage import open_storage
-from suites.studies import RowStudy, _validated_more_often
+from suites.tuning.search import DEFAULT_SEARCH, Range
+from suites.tuning.storage import open_storage
+from suites.tuning.studies import RowStudy, _validated_more_often
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 3
@@ -29,8 +29,8 @@ DATABASE = "sqlite:///tune.db"
 WORKER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import suites.storage, suites.studies as studies
-suites.storage.HEARTBEAT_SECONDS, suites.storage.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
+import suites.tuning.storage as storage, suites.tuning.studies as studies
+storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
 {{extra}}
 import run_bench
 sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
@@ -300,7 +300,7 @@ def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, mon
     study.ask()  # and no heartbeat
     of_row = RowStudy(None, None, None, None, study, None, None)
     assert not of_row.has_room(wanted=1, patient=False)  # another process may be about to begin it
-    monkeypatch.setattr("suites.storage.GRACE_SECONDS", 0)
+    monkeypatch.setattr("suites.tuning.storage.GRACE_SECONDS", 0)
     assert of_row.has_room(wanted=1, patient=False)
 
 

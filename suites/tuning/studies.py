@@ -1,7 +1,7 @@
 """The study of one row on one dataset: trials that settle its training and its structure.
 
-Trials live in a database that several processes may share: `suites.claims` says which process makes which.
-A trial whose process was killed is known by its missing heartbeat and made again with the same parameters.
+Trials live in a database that several processes may share; `suites.tuning.claims` says which process makes
+which. A trial whose process died is detected by its missing heartbeat and made again with the same parameters.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from harness.data import InputError
 from harness.records.spec import Training
 from harness.training.progress import Watcher
 from harness.workers.isolation import BrokenCallError
-from suites import storage as database
-from suites.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.plan import Caller
-from suites.search import Range
 from suites.setting import Setting
 from suites.suite import SuiteRow
-from suites.trials import RowFacts, Trial, match_row, row_facts, score_in_worker
-from suites.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
+from suites.tuning import storage as database
+from suites.tuning.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
+from suites.tuning.search import Range
+from suites.tuning.trials import RowFacts, Trial, match_row, row_facts, score_in_worker
+from suites.tuning.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
 
 SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
 VALIDATIONS = 3  # an epoch; after each but the last a trial may be given up

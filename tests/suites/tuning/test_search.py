@@ -11,8 +11,8 @@ from torch import nn
 
 from baselines.contract import tunable
 from harness.records.spec import Training
-from suites.search import DEFAULT_SEARCH, Range, structural_choices
 from suites.suite import Suite, load_suite, shipped_suites
+from suites.tuning.search import DEFAULT_SEARCH, Range, structural_choices
 
 
 class Own(nn.Module):

@@ -17,15 +17,15 @@ from harness.data import InputError, is_full_disk, leak_warnings, prepare_datase
 from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
-from suites.masking import masked_url
 from suites.plan import Caller, find_own_architectures
 from suites.run import Options
-from suites.search import check_has_defaults
 from suites.setting import Setting
-from suites.storage import DatabaseErrors, database_problem, open_storage
-from suites.studies import SEED, RowStudy
 from suites.suite import Dataset, Suite, check_own_names
-from suites.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
+from suites.tuning.masking import masked_url
+from suites.tuning.search import check_has_defaults
+from suites.tuning.storage import DatabaseErrors, database_problem, open_storage
+from suites.tuning.studies import SEED, RowStudy
+from suites.tuning.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
 def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watcher: Watcher) -> list[Path]:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from harness.data import InputError
-from suites.masking import masked, masked_url
+from suites.tuning.masking import masked, masked_url
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 WAIT_SECONDS = 60  # for another process's write to an SQLite file

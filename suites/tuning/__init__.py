@@ -1,0 +1,1 @@
+"""Searching each row's training and structure, shared by several processes."""
