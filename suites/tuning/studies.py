@@ -1,7 +1,7 @@
 """The study of one row on one dataset: trials that settle its training and its structure.
 
 Trials live in a database that several processes may share; `suites.tuning.claims` says which process makes
-which. A trial whose process died is detected by its missing heartbeat and made again with the same parameters.
+which. A trial whose process died is detected by its missing heartbeat and repeated with the same parameters.
 """
 
 from __future__ import annotations
