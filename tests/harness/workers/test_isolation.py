@@ -132,7 +132,7 @@ def test_a_run_in_a_worker_has_the_numbers_of_one_here_to_the_last_bit(prepared,
     )
     job = Job(spec, cost, prepared, tmp_path / "there", 1e9)
     listening = Listening()
-    there = in_worker(carry_out, job, None, ONE_PROCESS, watcher=listening)
+    there = in_worker(carry_out, job, None, ONE_PROCESS, watcher=listening).as_json()
     measured = {"started_at", "finished_at", "training"}
     assert {k: v for k, v in there.items() if k not in measured} == {
         k: v for k, v in here.items() if k not in measured
