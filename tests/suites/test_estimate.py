@@ -15,6 +15,7 @@ import suites.run
 from harness.machine.facts import Machine
 from harness.machine.peaks import Peak
 from harness.records.cost import Cost
+from harness.records.record import Record
 from harness.records.spec import Training
 from harness.training.progress import Silent
 from suites.estimate import Workload, announcement
@@ -109,7 +110,7 @@ def carried_out(monkeypatch, tmp_path):
                 key: getattr(job.spec, key) for key in ("suite", "architecture", "variant", "dataset", "seed")
             }
             found = {"kind": "model", "status": "finished", "metrics": {}, "training": None, "started_at": ""}
-            record = named | found | {"spec": {}, "spec_hash": job.spec.hash}
+            record = Record.model_validate(named | found | {"spec": {}, "spec_hash": job.spec.hash})
             job.folder.finish(record)
             return record
 
