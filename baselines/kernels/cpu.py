@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from baselines.kernels.library import DTYPES, compiled_functions
+from baselines.kernels.compiled import DTYPES, compiled_functions
 from baselines.kernels.operators import OPERATORS
 
 

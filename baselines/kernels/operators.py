@@ -7,7 +7,7 @@ Autograd, `torch.compile`, `torch.export`, the meta device and the FLOP counter 
 operators for training: ``<name>_kept`` also returns what the backward pass needs, and ``<name>_backward``
 returns the gradients. There are no second derivatives.
 
-The autograd kernels are written here. Those that `torch.library.register_autograd` makes take longer for each
+The autograd kernels are written here. Those that `register_autograd` of PyTorch makes take longer for each
 call, and a small RankMixer makes a dozen calls a step.
 
 Shapes
@@ -19,17 +19,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
-from baselines.kernels.library import call
+from baselines.kernels.compiled import call
 
 # As many tokens' networks at once as have these FLOPs: fewer, and calls cost more than the cache saves.
 FLOPS_A_CALL = {torch.float32: 16e6, torch.bfloat16: 128e6}
 NOTHING, GIVEN, BIASED, MIXING = range(4)  # what is added before the normalisation: `Step` of cpu.cpp
 
-LIBRARY = torch.library.Library("rankmixer_bench", "DEF")
+LIBRARY = library.Library("rankmixer_bench", "DEF")
 OPERATORS = torch.ops.rankmixer_bench
 
 _FFN = "(Tensor s, Tensor up, Tensor up_bias, Tensor down, Tensor? down_bias)"
@@ -51,12 +51,12 @@ LIBRARY.define(
 # ------------------------------------------------------------------------------ a network for every token
 
 
-@torch.library.impl(LIBRARY, "per_token_ffn", "CPU")
+@library.impl(LIBRARY, "per_token_ffn", "CPU")
 def _ffn(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None) -> Tensor:
     return _networks(s, up, up_bias, down, down_bias, None, None)
 
 
-@torch.library.impl(LIBRARY, "per_token_ffn_kept", "CPU")
+@library.impl(LIBRARY, "per_token_ffn_kept", "CPU")
 def _ffn_kept(
     s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,7 +113,7 @@ def _at_once(s: Tensor, up: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(up), step)]
 
 
-@torch.library.impl(LIBRARY, "per_token_ffn_backward", "CPU")
+@library.impl(LIBRARY, "per_token_ffn_backward", "CPU")
 def _ffn_backward(
     gradient: Tensor, s: Tensor, up: Tensor, down: Tensor, hidden: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -152,7 +152,7 @@ class _PerTokenFFN(torch.autograd.Function):
         return *gradients, gradient.sum(0).unsqueeze(1) if ctx.has_bias else None
 
 
-@torch.library.impl(LIBRARY, "per_token_ffn", "Autograd")
+@library.impl(LIBRARY, "per_token_ffn", "Autograd")
 def _ffn_autograd(*arguments: Tensor | None) -> Tensor:
     if torch.is_grad_enabled():
         return _PerTokenFFN.apply(*arguments)
@@ -163,7 +163,7 @@ def _ffn_autograd(*arguments: Tensor | None) -> Tensor:
 # ------------------------------------------------------------------------------ the normalisation of a sum
 
 
-@torch.library.impl(LIBRARY, "sum_norm", "CPU")
+@library.impl(LIBRARY, "sum_norm", "CPU")
 def _sum_norm(
     x: Tensor,
     step: Tensor | None,
@@ -176,7 +176,7 @@ def _sum_norm(
     return _norm(x, step, step_bias, weight, bias, eps, mixes, None, None)
 
 
-@torch.library.impl(LIBRARY, "sum_norm_kept", "CPU")
+@library.impl(LIBRARY, "sum_norm_kept", "CPU")
 def _sum_norm_kept(
     x: Tensor,
     step: Tensor | None,
@@ -243,7 +243,7 @@ def _strides(step: Tensor | None) -> tuple[int, int]:
     return (step.stride(0), 0) if step.dim() == 2 else (step.stride(-3), step.stride(-2))
 
 
-@torch.library.impl(LIBRARY, "sum_norm_backward", "CPU")
+@library.impl(LIBRARY, "sum_norm_backward", "CPU")
 def _sum_norm_backward(
     gradient: Tensor, total: Tensor, moments: Tensor, weight: Tensor, mixes: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -301,7 +301,7 @@ class _SumNorm(torch.autograd.Function):
         return x, step, step_bias, weight, bias, None, None
 
 
-@torch.library.impl(LIBRARY, "sum_norm", "Autograd")
+@library.impl(LIBRARY, "sum_norm", "Autograd")
 def _sum_norm_autograd(*arguments: Any) -> Tensor:
     if torch.is_grad_enabled():
         return _SumNorm.apply(*arguments)
@@ -312,12 +312,12 @@ def _sum_norm_autograd(*arguments: Any) -> Tensor:
 # ---------------------------------------------------------------------- shapes without numbers, and FLOPs
 
 
-@torch.library.register_fake("rankmixer_bench::per_token_ffn", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::per_token_ffn", lib=LIBRARY)
 def _ffn_like(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None) -> Tensor:
     return _tokens_first_like(s, down).transpose(0, 1)
 
 
-@torch.library.register_fake("rankmixer_bench::per_token_ffn_kept", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::per_token_ffn_kept", lib=LIBRARY)
 def _ffn_kept_like(
     s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -325,24 +325,24 @@ def _ffn_kept_like(
     return _tokens_first_like(s, down).transpose(0, 1), hidden, torch.empty_like(hidden)
 
 
-@torch.library.register_fake("rankmixer_bench::per_token_ffn_backward", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::per_token_ffn_backward", lib=LIBRARY)
 def _ffn_backward_like(
     gradient: Tensor, s: Tensor, up: Tensor, down: Tensor, hidden: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _ffn_gradients_like(s, up, down)
 
 
-@torch.library.register_fake("rankmixer_bench::sum_norm", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::sum_norm", lib=LIBRARY)
 def _sum_norm_like(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("rankmixer_bench::sum_norm_kept", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::sum_norm_kept", lib=LIBRARY)
 def _sum_norm_kept_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x, memory_format=torch.contiguous_format), *_kept_like(x)
 
 
-@torch.library.register_fake("rankmixer_bench::sum_norm_backward", lib=LIBRARY)
+@library.register_fake("rankmixer_bench::sum_norm_backward", lib=LIBRARY)
 def _sum_norm_backward_like(
     gradient: Tensor, total: Tensor, moments: Tensor, weight: Tensor, mixes: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from baselines.kernels.library import compiled_functions
+from baselines.kernels.compiled import compiled_functions
 from rankmixer import __version__
 
 PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polars", "pyarrow")

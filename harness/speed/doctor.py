@@ -60,7 +60,7 @@ def _torch(lines: list[str], mends: list[str]) -> None:
     except (importlib.metadata.PackageNotFoundError, ImportError, OSError) as error:
         mends.append(f"{flavour} that loads with torch {torch.__version__} ({error}); make clean setup")
     lines.append(f"bf16 on CPU   {'native' if _cpu_has_bf16() else 'emulated (slow)'}")
-    from baselines.kernels.library import compiled_functions
+    from baselines.kernels.compiled import compiled_functions
 
     kernels = "compiled" if compiled_functions() else "none: PyTorch's operators instead; g++ compiles them"
     lines.append(f"CPU kernels   {kernels}")

@@ -18,8 +18,8 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.kernels import compiled as cpu_library
 from baselines.kernels import cpu as cpu_kernels
-from baselines.kernels import library as cpu_library
 from baselines.kernels import operators
 from baselines.layers import AddNorm, PerTokenFFN, ffn_add_norm
 from rankmixer.mixing import mix_tokens

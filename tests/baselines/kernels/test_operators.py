@@ -7,15 +7,15 @@ import re
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.kernels import compiled
 from baselines.kernels import cpu as cpu_kernels
-from baselines.kernels import library
 from baselines.kernels.operators import OPERATORS
 
 pytestmark = pytest.mark.skipif(
-    library.compiled_functions() is None, reason="NO COMPILER (g++): kernels untested"
+    compiled.compiled_functions() is None, reason="NO COMPILER (g++): kernels untested"
 )
 B, T, D, M = 6, 4, 8, 20
 
@@ -54,7 +54,7 @@ def operator(name: str):
 @EACH
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_schema_shapes_and_autograd_are_registered_as_pytorch_checks_them(name, requires_grad):
-    torch.library.opcheck(operator(name), arguments(name, requires_grad=requires_grad))
+    library.opcheck(operator(name), arguments(name, requires_grad=requires_grad))
 
 
 @EACH
@@ -121,16 +121,16 @@ def test_second_derivatives_are_refused(name):
 
 
 def test_names_and_types_of_arguments_are_those_of_the_cpp_file():
-    source = library.SOURCE.read_text(encoding="utf-8").replace("\\\n", " ")
+    source = compiled.SOURCE.read_text(encoding="utf-8").replace("\\\n", " ")
     declared = dict(re.findall(r'extern "C" void (\w+)_##name\((.*?)\)', source, re.DOTALL))
-    assert declared.keys() == library.ARGUMENTS.keys()
+    assert declared.keys() == compiled.ARGUMENTS.keys()
     types = {"Size": ctypes.c_int64, "int": ctypes.c_int, "float": ctypes.c_float}
     for function, text in declared.items():
         found = {}
         for argument in text.split(","):
             kind, name = argument.split()[-2:]
             found[name] = ctypes.c_void_p if kind.endswith("*") else types[kind]
-        assert list(found.items()) == list(library.ARGUMENTS[function].items())
+        assert list(found.items()) == list(compiled.ARGUMENTS[function].items())
     steps = re.search(r"enum Step \{ (.*) \}", source)
     assert steps is not None
     assert steps[1].split(", ") == ["nothing", "given", "biased", "mixing"]
