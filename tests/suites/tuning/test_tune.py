@@ -105,6 +105,15 @@ def worker(folder: Path, extra: str = "") -> subprocess.Popen:
     )
 
 
+def wait_until_stuck(process: subprocess.Popen, folder: Path) -> None:
+    """Until a worker with `STUCK` stands still; fails if it ends before."""
+    deadline = time.monotonic() + 300
+    while not (folder / "reached").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
 def settings(folder: Path) -> dict:
     return yaml.safe_load((folder / "tuned/tiny-mine.yaml").read_text())
 
@@ -246,11 +255,7 @@ def test_an_edited_architecture_is_tuned_anew_and_the_others_are_not(own, bench)
 def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     folder = two_rows(own_folder(tmp_path))
     first = worker(folder, extra=STUCK.format(trial=1))
-    deadline = time.monotonic() + 300
-    while not (folder / "reached").exists():
-        assert time.monotonic() < deadline
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.1)
+    wait_until_stuck(first, folder)
     first.send_signal(signal.SIGKILL)
     first.wait()
     outcome = ended(worker(folder))
@@ -272,11 +277,7 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
 def test_a_tuning_that_was_killed_finds_what_one_that_was_not_finds(tuned, tmp_path):
     folder = two_rows(own_folder(tmp_path))
     first = worker(folder, extra=STUCK.format(trial=2))
-    deadline = time.monotonic() + 300
-    while not (folder / "reached").exists():
-        assert time.monotonic() < deadline
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.1)
+    wait_until_stuck(first, folder)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert ended(worker(folder)).code == 0
@@ -408,11 +409,7 @@ def test_a_row_that_breaks_where_it_is_built_does_not_keep_the_others_from_being
 def test_ctrl_c_keeps_what_ended_says_so_and_the_trial_is_made_again_at_once(tmp_path):
     folder = two_rows(own_folder(tmp_path))
     first = worker(folder, extra=STUCK.format(trial=2))
-    deadline = time.monotonic() + 300
-    while not (folder / "reached").exists():
-        assert time.monotonic() < deadline
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.1)
+    wait_until_stuck(first, folder)
     first.send_signal(signal.SIGINT)
     outcome = ended(first)
     assert outcome.code == 130
