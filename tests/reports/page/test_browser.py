@@ -114,6 +114,14 @@ def heading(page, title: str):
     return page.locator(f"{QUALITY} thead th").filter(has_text=re.compile(f"^{re.escape(title)}"))
 
 
+def wait_for_order(heading, direction: str | None) -> None:
+    """The table is sorted a moment after the click, so what is seen must be waited for."""
+    if direction is None:
+        sync_api.expect(heading).not_to_have_attribute("aria-sort", re.compile("."), timeout=30_000)
+    else:
+        sync_api.expect(heading).to_have_attribute("aria-sort", direction, timeout=30_000)
+
+
 def means(out: Path, metric: str) -> pd.Series:
     results = pd.read_csv(out / "results.csv", keep_default_na=False, na_values=[""])
     chosen = results[(results["dataset"] == "shortvideo") & (results["task"] == "finish")]
@@ -127,13 +135,13 @@ def test_a_heading_sorts_by_the_raw_number_both_ways_and_back(out, open_page):
     expected = [key[0] for key in means(out, "auc").sort_values().index]
     auc = heading(page, "AUC").first
     auc.click()
-    assert auc.get_attribute("aria-sort") == "descending"
+    wait_for_order(auc, "descending")
     assert [name.split(" ")[0] for name in names(page)] == expected[::-1]
     auc.click()
-    assert auc.get_attribute("aria-sort") == "ascending"
+    wait_for_order(auc, "ascending")
     assert [name.split(" ")[0] for name in names(page)] == expected
     auc.click()
-    assert auc.get_attribute("aria-sort") is None
+    wait_for_order(auc, None)
     assert names(page) == before
 
 
@@ -146,8 +154,9 @@ def test_sorting_works_by_keyboard_on_every_heading_and_leaves_references_below(
     for button in buttons:
         button.focus()
         page.keyboard.press("Enter")
-        sort = button.evaluate("button => button.closest('th').ariaSort")
-        assert sort in ("ascending", "descending")
+        is_number = button.evaluate("button => button.closest('th').classList.contains('number')")
+        sort = "descending" if is_number else "ascending"
+        wait_for_order(button.locator("xpath=ancestor::th"), sort)
         assert page.locator(f"{QUALITY} thead th[aria-sort]").count() == 1
         values = page.locator(f"{QUALITY} tbody >> nth=0").evaluate(
             "(body, i) => [...body.rows].map(row => row.cells[i].dataset.order)",
@@ -155,7 +164,7 @@ def test_sorting_works_by_keyboard_on_every_heading_and_leaves_references_below(
         )
         known = [value for value in values if value]
         assert values == known + [""] * (len(values) - len(known)), "missing values are last"
-        if button.evaluate("button => button.closest('th').classList.contains('number')"):
+        if is_number:
             assert [float(v) for v in known] == sorted(map(float, known), reverse=sort == "descending")
         assert names(page, body=1) == references
 
@@ -164,7 +173,9 @@ def test_numbers_sort_as_numbers_where_their_text_would_not(out, open_page):
     """FLOPs a sample are printed with prefixes: 998 k is less than 1.02 M."""
     page = open_page(index(out)).page
     headings = page.locator("#table-cost-shortvideo thead th")
-    headings.filter(has_text=re.compile("^FLOPs/sample")).click()
+    flops_heading = headings.filter(has_text=re.compile("^FLOPs/sample"))
+    flops_heading.click()
+    wait_for_order(flops_heading, "descending")
     shown = page.locator("#table-cost-shortvideo tbody tr > :first-child").all_inner_texts()
     flops = pd.read_csv(out / "tables" / "cost-shortvideo.csv").set_index("architecture")
     flops = flops["flops_per_sample"][lambda column: ~column.index.duplicated()]
@@ -178,11 +189,12 @@ def test_rows_are_filtered_by_what_is_typed_in_long_tables_alone(out, open_page)
     runs = page.locator("#runs")
     number = runs.locator("tbody tr").count()
     runs.locator("input[type=search]").fill("dcn")
+    sync_api.expect(runs.locator("tbody tr")).not_to_have_count(number, timeout=30_000)
     shown = runs.locator("tbody tr").all_inner_texts()
     assert 0 < len(shown) < number
     assert all("dcn" in row for row in shown)
     runs.locator("input[type=search]").fill("")
-    assert runs.locator("tbody tr").count() == number
+    sync_api.expect(runs.locator("tbody tr")).to_have_count(number, timeout=30_000)
     assert page.locator("#table-paper-table1 input").count() == 1
     assert page.locator("#table-cost-shortvideo input").count() == 0
 
@@ -192,7 +204,7 @@ def test_missing_numbers_stay_last_in_both_directions(out, open_page):
     heading = page.locator("#runs thead th").filter(has_text="training s")
     for direction in ("descending", "ascending"):
         heading.click()
-        assert heading.get_attribute("aria-sort") == direction
+        wait_for_order(heading, direction)
         values = page.locator("#runs tbody").first.evaluate(
             "(body, i) => [...body.rows].map(row => row.cells[i].dataset.order)",
             heading.evaluate("heading => heading.cellIndex"),
@@ -336,7 +348,9 @@ def test_the_page_of_speeds_stands_alone_and_its_links_lead_somewhere(speeds, op
 def test_speeds_are_sorted_by_number_and_their_marks_say_them(speeds, open_page):
     page = open_page(index(speeds)).page
     table = page.locator("#table-speed-inference-fp32-512")
-    table.locator("thead th").filter(has_text=re.compile("^p50")).click()
+    median = table.locator("thead th").filter(has_text=re.compile("^p50"))
+    median.click()
+    wait_for_order(median, "descending")
     shown = table.locator("tbody tr > :first-child").all_inner_texts()
     assert [name.split(" ")[0] for name in shown] == ["rankmixer", "dlrm_mlp"]
     marks = page.locator("#figure-roofline-fp32-512 .value").evaluate_all(
