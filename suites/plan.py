@@ -17,10 +17,10 @@ from harness.machine.facts import Machine, machine_of
 from harness.model.architectures import architecture_class
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec
-from harness.training.jobs import Job
+from harness.runs.jobs import Job
+from harness.runs.row_check import check_row
 from harness.training.progress import Watcher
 from harness.training.ranks import World
-from harness.training.row_check import check_row
 from harness.workers.isolation import BrokenCallError, in_worker, start_server
 from harness.workers.worker import Limits
 from suites.rows import MatchedRow, matcher

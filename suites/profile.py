@@ -14,13 +14,13 @@ from files.writing import write_atomically
 from harness.data import InputError, prepare_dataset
 from harness.machine.environment import environment
 from harness.machine.peaks import DTYPES
+from harness.runs.run import now
 from harness.speed.cuda_graphs import require_cuda_graphs
 from harness.speed.figures import figure
 from harness.speed.fp8 import fp8_obstacle, require_fp8
 from harness.speed.models import Machine, profile_model
 from harness.speed.pipeline import profile_pipeline
 from harness.training.ranks import World
-from harness.training.run import now
 from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
 from suites.suite import Suite

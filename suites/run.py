@@ -18,10 +18,10 @@ from harness.records.cost import Cost
 from harness.records.record import Record, TaskMetrics
 from harness.records.spec import RunSpec
 from harness.records.suite import SUITE_FILE, SuiteRecord
-from harness.training.jobs import Job, carry_out
+from harness.runs.jobs import Job, carry_out
+from harness.runs.references import available_references
 from harness.training.progress import Silent, Watcher
 from harness.training.ranks import start_world
-from harness.training.references import available_references
 from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement

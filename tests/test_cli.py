@@ -74,7 +74,7 @@ import torch
 from torch import nn
 from baselines.dlrm_mlp import DLRMMLP
 from baselines.layers import Knob, Knobs
-from harness.training.row_check import SEED as TRIED_OUT
+from harness.runs.row_check import SEED as TRIED_OUT
 
 def meet(place):
     if "MEETING" not in os.environ:

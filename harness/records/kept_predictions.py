@@ -101,7 +101,7 @@ def _of_run(kept: pa.Table, run: str) -> pa.Table:
 
 
 def _as_written(table: pa.Table) -> bytes:
-    """The bytes that a run writes of its predictions (`harness.training.run.write_predictions`)."""
+    """The bytes that a run writes of its predictions (`harness.runs.run.write_predictions`)."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()

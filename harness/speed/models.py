@@ -39,11 +39,11 @@ from harness.model.assembly import DenseSide, Prediction, RankingModel
 from harness.model.embeddings import LookedUp
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec
+from harness.runs.run import build_model, inputs_of
 from harness.speed.cuda_graphs import captured
 from harness.speed.operators import operators, peak_memory
 from harness.speed.roofline import ADAM_BYTES, count_operators, distinct_bytes, unfused_seconds
 from harness.training.ranks import World
-from harness.training.run import build_model, inputs_of
 from harness.training.step import dense_optimizer, prediction_loss, train_step
 from rankmixer.kernels.fp8 import use_fp8
 

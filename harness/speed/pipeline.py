@@ -26,10 +26,10 @@ from datasets.reader import ShardReader
 from harness.machine.quiet import quiet_libraries
 from harness.machine.timing import Stopwatch, seconds_of
 from harness.records.spec import RunSpec
+from harness.runs.run import build_model
 from harness.speed.figures import figure
 from harness.speed.plain_torch import PlainTraining
 from harness.training.ranks import World
-from harness.training.run import build_model
 from harness.training.step import count_defined, dense_optimizer, prediction_loss, train_step
 
 STAGES = ("read", "look_up", "forward", "backward", "update")

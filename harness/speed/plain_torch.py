@@ -20,7 +20,7 @@ from files.errors import InputError
 from harness.model.assembly import DenseSide
 from harness.model.embeddings import LookedUp, masked_mean, module_key
 from harness.records.spec import RunSpec
-from harness.training.run import inputs_of
+from harness.runs.run import inputs_of
 from harness.training.step import count_defined, prediction_loss
 
 

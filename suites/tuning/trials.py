@@ -11,9 +11,9 @@ from typing import Any
 from harness.data import InputError
 from harness.model.architectures import source_hash
 from harness.records.spec import RunSpec, Training
+from harness.runs.trial import mean_score, train_and_validate
 from harness.training.progress import Silent, Watcher
 from harness.training.step import DivergenceError
-from harness.training.tuning import mean_score, train_and_validate
 from suites.plan import Caller
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from harness.training.jobs import Job
+from harness.runs.jobs import Job
 from suites.plan import _problem_of_name
-from tests.harness.runs import small_spec
 from tests.harness.schemas import small_schema
+from tests.harness.small_runs import small_spec
 from tests.suites.shapes import shape_of
 from tests.test_cli import SUITE, bench, check_refusal, own, records_of  # noqa: F401 - fixtures
 

@@ -16,10 +16,10 @@ from datasets.source import Source
 from harness.model.cost import CostCounter
 from harness.model.embeddings import Embeddings, initial_rows, module_key, name_of_module_key
 from harness.records.folder import RunFolder
+from harness.runs.run import inputs_of, run_model
 from harness.training.progress import Silent
 from harness.training.ranks import initialise_tables, table_weights
-from harness.training.run import inputs_of, run_model
-from tests.harness.runs import ONE_PROCESS, small_spec
+from tests.harness.small_runs import ONE_PROCESS, small_spec
 
 MEMBERS = {*dir(nn.Module()), *dir(nn.ModuleDict()), *dir(nn.ParameterDict()), *dir({}), *dir(object())}
 NAMES = sorted(

@@ -17,8 +17,8 @@ from files.errors import InputError
 from harness.evaluation.comparisons import compare
 from harness.records import archive, kept_predictions
 from harness.records.archive import pack, packed_runs, unpack
+from harness.runs.run import write_predictions
 from harness.training.prediction import Predictions
-from harness.training.run import write_predictions
 
 ROWS, USERS = 600, 60
 FORMULA = "=2+2\u2028\u00e9"  # what a spreadsheet or an encoding would spoil

@@ -9,7 +9,7 @@ import pytest
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.spec import Budget, RunSpec
-from tests.harness.runs import small_spec
+from tests.harness.small_runs import small_spec
 
 OLD = {
     **{"kind": "model", "status": "finished", "suite": "s", "architecture": "rankmixer", "dataset": "d"},

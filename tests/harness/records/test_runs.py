@@ -20,7 +20,7 @@ from harness.records.archive import unpack
 from harness.records.folder import RunFolder
 from harness.records.record import Record
 from harness.records.spec import Training
-from tests.harness.runs import small_spec
+from tests.harness.small_runs import small_spec
 
 
 def test_the_hash_depends_on_every_field_and_not_on_their_order(prepared):

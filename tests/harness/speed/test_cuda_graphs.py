@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_leaves
 from baselines.kernels import cpu as cpu_kernels
 from files.errors import InputError
 from harness.machine.peaks import Gemm
+from harness.runs.run import build_model
 from harness.speed import models as profile_models
 from harness.speed.cuda_graphs import WARM_UP_CALLS, captured, require_cuda_graphs
 from harness.speed.models import Machine, _call, profile_model, read_batches
 from harness.training.ranks import World
-from harness.training.run import build_model
-from tests.harness.runs import small_spec
+from tests.harness.small_runs import small_spec
 from tests.harness.speed.test_models import cost_of
 
 HAS_GPU = torch.cuda.is_available()

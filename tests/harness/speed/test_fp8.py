@@ -7,7 +7,7 @@ import torch
 
 from files.errors import InputError
 from harness.speed.fp8 import fp8_obstacle, require_fp8
-from tests.harness.runs import small_spec
+from tests.harness.small_runs import small_spec
 
 CUDA = torch.device("cuda")
 

@@ -10,6 +10,7 @@ from files.errors import InputError
 from harness.machine.peaks import Gemm
 from harness.machine.rounds import CALLS_FOR_P99, Timing
 from harness.model.cost import CostCounter
+from harness.runs.run import build_model, inputs_of
 from harness.speed.models import (
     Machine,
     _call,
@@ -17,9 +18,8 @@ from harness.speed.models import (
     read_batches,
     speeds,
 )
-from harness.training.run import build_model, inputs_of
 from rankmixer.kernels.fp8 import use_fp8
-from tests.harness.runs import ONE_PROCESS, small_spec
+from tests.harness.small_runs import ONE_PROCESS, small_spec
 
 CPU = torch.device("cpu")
 BATCH = 64

@@ -9,10 +9,10 @@ import torch
 
 from datasets.reader import ShardReader
 from files.errors import InputError
+from harness.runs.run import build_model
 from harness.speed.pipeline import STAGES, profile_pipeline
 from harness.speed.plain_torch import PlainTraining, by_feature
-from harness.training.run import build_model
-from tests.harness.runs import ONE_PROCESS, small_spec
+from tests.harness.small_runs import ONE_PROCESS, small_spec
 
 
 def test_plain_pytorch_predicts_the_same_from_the_same_weights(prepared):

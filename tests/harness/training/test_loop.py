@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from harness.records.folder import RunFolder
 from harness.records.spec import Training
-from harness.training import run as execute
+from harness.runs import run as execute
+from harness.runs.run import build_model
 from harness.training.batches import RankBatches
 from harness.training.loop import validation_points
 from harness.training.prediction import in_file_order, metrics_by_task, predict
-from harness.training.run import build_model
 from harness.training.step import dense_optimizer, set_learning_rate, task_loss, train_step
-from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
+from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 
 class Exploding(nn.Module):

@@ -19,7 +19,7 @@ from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.training import batches
-from tests.harness.runs import carry_out, small_spec
+from tests.harness.small_runs import carry_out, small_spec
 
 RANKS = 2
 WORKER = """
@@ -29,7 +29,7 @@ import torch
 from datasets.prepared import open_prepared
 from harness.training.loop import Trainer
 from harness.training.ranks import start_world
-from tests.harness.runs import carry_out, small_spec
+from tests.harness.small_runs import carry_out, small_spec
 
 look, die_at = Trainer._look, int(sys.argv[3])
 def mortal_look(self, losses, samples, seconds):

@@ -17,20 +17,20 @@ import torch
 
 from files.errors import InputError
 from harness.records.folder import RunFolder
+from harness.runs.run import build_model
 from harness.training import checkpoint
 from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
-from harness.training.run import build_model
 from harness.training.step import dense_optimizer
-from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
+from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 SCRIPT = """
     import sys, time
     from pathlib import Path
     from datasets.prepared import open_prepared
     from harness.training.loop import Trainer
-    from tests.harness.runs import carry_out, small_spec
+    from tests.harness.small_runs import carry_out, small_spec
 
     look = Trainer._look
     def stuck_look(self, losses, samples, seconds):

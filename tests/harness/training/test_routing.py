@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-import harness.training.run
+import harness.runs.run
 from datasets.reader import ShardReader
 from harness.model.assembly import Prediction
 from harness.model.cost import CostCounter
@@ -26,7 +26,7 @@ from harness.records.spec import Training
 from harness.training.loop import STEPS_PER_LOOK, Trainer, routing_point
 from harness.training.step import prediction_loss, train_step
 from rankmixer.sparse_moe import SparseMoE
-from tests.harness.runs import carry_out, small_spec
+from tests.harness.small_runs import carry_out, small_spec
 
 L, T, D, M, E = 2, 3, 12, 16, 4
 TOKEN_DIM, TOWER, TASKS = 16, 16, 2  # of small_spec
@@ -174,9 +174,9 @@ def test_the_cost_of_experts_is_its_closed_form(prepared, training, views, route
 def finished(prepared, tmp_path_factory):
     """The record of a run, read back from disk, its folder, and the model that it trained."""
     built = []
-    build = harness.training.run.build_model
+    build = harness.runs.run.build_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.training.run, "build_model", lambda *a: built.append(build(*a)) or built[-1])
+        patch.setattr(harness.runs.run, "build_model", lambda *a: built.append(build(*a)) or built[-1])
         spec, out = spec_with_experts(prepared), tmp_path_factory.mktemp("routing")
         carry_out(spec, prepared, out)
     folder = RunFolder(out, spec.folder_name)
@@ -297,7 +297,7 @@ from datasets.prepared import open_prepared
 from harness.training import step
 from harness.training.ranks import start_world
 from rankmixer.model import RankMixer
-from tests.harness.runs import carry_out
+from tests.harness.small_runs import carry_out
 from tests.harness.training.test_routing import two_rank_spec
 
 local, handed, coefficients, shares = [], [], [], []

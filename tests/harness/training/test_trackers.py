@@ -18,7 +18,7 @@ from files.errors import InputError
 from harness.records.folder import RunFolder
 from harness.training import trackers as watching
 from harness.training.trackers import METRICS, Several, watchers
-from tests.harness.runs import carry_out, small_spec
+from tests.harness.small_runs import carry_out, small_spec
 from tests.test_cli import bench, own  # noqa: F401 - fixtures
 
 Points = dict[str, list[tuple[int, float]]]
@@ -28,7 +28,7 @@ KILLED = """
     from pathlib import Path
     import harness.training.loop, harness.training.trackers
     from datasets.prepared import open_prepared
-    from tests.harness.runs import carry_out, small_spec
+    from tests.harness.small_runs import carry_out, small_spec
 
     from harness.training.loop import Trainer
     look, save = Trainer._look, harness.training.loop.checkpoint.save

@@ -16,15 +16,15 @@ import torch
 
 from files.errors import InputError
 from harness.model.cost import CostCounter
-from harness.training.jobs import Job, carry_out
+from harness.runs.jobs import Job, carry_out
+from harness.runs.run import inputs_of
 from harness.training.progress import Silent
-from harness.training.run import inputs_of
 from harness.workers import isolation
 from harness.workers.isolation import BrokenCallError, in_worker
 from harness.workers.worker import Limits
 from tests.harness import calls
-from tests.harness.runs import ONE_PROCESS, small_spec
-from tests.harness.runs import carry_out as carry_out_here
+from tests.harness.small_runs import ONE_PROCESS, small_spec
+from tests.harness.small_runs import carry_out as carry_out_here
 from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,10 +16,10 @@ from datasets.schema import SingleFeatureBaseline, Task
 from datasets.source import Source
 from files.errors import InputError
 from harness.records.folder import RunFolder
-from harness.training.references import PRIOR_ROWS, available_references, binned_rates, run_reference
+from harness.runs.references import PRIOR_ROWS, available_references, binned_rates, run_reference
 from tests.harness.conftest import small_table
-from tests.harness.runs import small_spec
 from tests.harness.schemas import small_schema
+from tests.harness.small_runs import small_spec
 
 
 @pytest.fixture(scope="module")

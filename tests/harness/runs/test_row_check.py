@@ -11,10 +11,10 @@ from datasets.schema import Feature
 from datasets.source import Source
 from harness.model.architectures import ARCHITECTURES
 from harness.records.cost import Cost
-from harness.training.row_check import MOST_CATEGORIES, ROWS, _with_small_tables, check_row, made_up_batch
+from harness.runs.row_check import MOST_CATEGORIES, ROWS, _with_small_tables, check_row, made_up_batch
 from tests.harness.conftest import small_table
-from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
 from tests.harness.schemas import small_schema
+from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 SMALL = Cost(1, 1, 1, 1, 1)
 

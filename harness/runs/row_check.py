@@ -12,9 +12,9 @@ from datasets.prepared import PreparedDataset
 from datasets.schema import FIRST_INDEX
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec
+from harness.runs.run import build_model
 from harness.training.memory import require_room
 from harness.training.ranks import World
-from harness.training.run import build_model
 from harness.training.step import autocast, dense_optimizer, train_step
 
 ROWS = 8

@@ -10,11 +10,11 @@ import numpy as np
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
 from harness.records.spec import RunSpec
+from harness.runs.run import build_model
 from harness.training.batches import RankBatches
 from harness.training.loop import Trainer
 from harness.training.progress import Watcher
 from harness.training.ranks import World
-from harness.training.run import build_model
 
 
 def train_and_validate(

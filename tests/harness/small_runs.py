@@ -12,9 +12,9 @@ from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
 from harness.records.folder import RunFolder
 from harness.records.spec import RunSpec, Training
+from harness.runs.run import run_model
 from harness.training.progress import Silent, Watcher
 from harness.training.ranks import World
-from harness.training.run import run_model
 
 ONE_PROCESS = World(0, 1, torch.device("cpu"))
 

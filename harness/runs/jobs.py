@@ -11,10 +11,10 @@ from harness.records.cost import Cost
 from harness.records.folder import RunFolder
 from harness.records.record import Record
 from harness.records.spec import RunSpec
+from harness.runs.references import run_reference
+from harness.runs.run import run_model
 from harness.training.progress import Watcher
 from harness.training.ranks import World
-from harness.training.references import run_reference
-from harness.training.run import run_model
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pytest
 
 import harness.training.batches
 from files.errors import InputError
+from harness.runs.trial import mean_score, train_and_validate
 from harness.training.progress import Silent
 from harness.training.step import DivergenceError
-from harness.training.tuning import mean_score, train_and_validate
-from tests.harness.runs import ONE_PROCESS, carry_out, small_spec
+from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 
 class Recorder(Silent):

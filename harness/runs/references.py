@@ -16,8 +16,8 @@ from harness.model.architectures import ARCHITECTURES
 from harness.records.folder import RunFolder
 from harness.records.record import Record
 from harness.records.spec import RunSpec
+from harness.runs.run import build_record, now, write_predictions
 from harness.training.prediction import Predictions, metrics_by_task
-from harness.training.run import build_record, now, write_predictions
 
 BINS = 200
 PRIOR_ROWS = 20.0
