@@ -166,7 +166,7 @@ def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, 
 
 
 def folder_of(suite: Suite) -> Path:
-    """Where a suite's records and report go if nothing else is said."""
+    """Where a suite's records and report go unless another folder is given."""
     return Path("out") / suite.name
 
 

@@ -1,4 +1,4 @@
-"""How long a suite may take, said before it starts.
+"""How long a suite may take: an estimate printed before it starts.
 
     seconds of a run = FLOPs / (peak * EFFICIENCY) + rows * features * SECONDS_PER_FEATURE + SECONDS_PER_RUN
 

@@ -252,8 +252,8 @@ def load_suite(
 
     ``overrides`` are ``key.subkey=value`` with values in YAML; ``replaced`` sets whole top-level
     fields. Raises InputError naming the file or flag, the field and the mend, also for an architecture
-    that cannot be found, so that this is said before data are prepared. Without ``import_architectures``, a
-    user's own module is left for later, and nothing in it is executed.
+    that cannot be found, so that the user learns it before data are prepared. Without
+    ``import_architectures``, a user's own module is not imported yet, so nothing in it is executed.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)

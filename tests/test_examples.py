@@ -128,9 +128,9 @@ def test_test_rows_and_users_are_those_counted_in_the_csv(journey, rows):
         for row in tested:
             if row[column]:
                 labels[row["user"]].add(row[column])
-        of_task = results[results["task"] == task]
-        assert set(of_task["rows"]) == {sum(row[column] != "" for row in tested)}
-        assert set(of_task["users"]) == {sum(seen == {"0", "1"} for seen in labels.values())}
+        task_results = results[results["task"] == task]
+        assert set(task_results["rows"]) == {sum(row[column] != "" for row in tested)}
+        assert set(task_results["users"]) == {sum(seen == {"0", "1"} for seen in labels.values())}
 
 
 def test_what_a_row_says_of_the_past_is_what_earlier_rows_show(rows):

@@ -14,7 +14,7 @@ def quiet_libraries() -> None:
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")
     warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
-    warnings.filterwarnings("ignore", message="Please use DTensor")  # said of TorchRec's own state
+    warnings.filterwarnings("ignore", message="Please use DTensor")  # TorchRec keeps the older class
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"  # our own, in one line
     for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)

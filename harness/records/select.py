@@ -83,7 +83,7 @@ def _models_that_count(records: list[Record], suite: SuiteRecord) -> set[Contest
 
 
 def suite_from_records(name: str, records: list[Record], base: str = "") -> SuiteRecord:
-    """What can be said of a suite whose description is not in the folder."""
+    """A suite whose description is not in the folder, as far as its records show it."""
     contestants = _distinct([record for record in records if record.suite == name], "model")
     base = base or (contestants[0].architecture if contestants else "")
     return SuiteRecord(

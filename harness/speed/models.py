@@ -223,7 +223,7 @@ def _leaves(looked_up: LookedUp) -> LookedUp:
     )
 
 
-# --------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------- the records
 
 
 def _identity(spec: RunSpec, batch_size: int, part: Part, mode: Mode, gemm: Gemm) -> dict[str, Any]:

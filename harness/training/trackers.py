@@ -91,7 +91,7 @@ class TensorBoard(Silent):
         self._write(samples, {"train/loss": loss, "train/samples_per_second": samples_per_second})
 
     def validated(self, samples: int, metrics: dict[str, dict]) -> None:
-        self._write(samples, of_tasks("valid", metrics))
+        self._write(samples, flat_metrics("valid", metrics))
 
     def finish(self) -> None:
         self._writer.flush()
@@ -145,7 +145,7 @@ class MLflow(Silent):
         self._add(samples, {"train/loss": loss, "train/samples_per_second": samples_per_second})
 
     def validated(self, samples: int, metrics: dict[str, dict]) -> None:
-        self._add(samples, of_tasks("valid", metrics))
+        self._add(samples, flat_metrics("valid", metrics))
 
     def finish(self) -> None:
         self._try(self._send)
@@ -206,13 +206,13 @@ class MLflow(Silent):
             warnings.warn(f"MLflow: {_first_line(error)}; runs go on, but nothing more is sent", stacklevel=2)
 
 
-def of_tasks(split: str, metrics: dict[str, dict]) -> dict[str, float]:
+def flat_metrics(split: str, metrics: dict[str, dict]) -> dict[str, float]:
     """Metrics by task -> ``<split>/<task>/<metric>``, without those that the rows do not define."""
     return {
-        f"{split}/{task}/{name}": of_task[name]
-        for task, of_task in metrics.items()
+        f"{split}/{task}/{name}": task_metrics[name]
+        for task, task_metrics in metrics.items()
         for name in METRICS
-        if of_task[name] is not None
+        if task_metrics[name] is not None
     }
 
 
@@ -222,7 +222,7 @@ def at_the_end(record: Record) -> dict[str, float]:
     speeds = {f"speed/{name}": getattr(record.training, name, None) for name in SPEEDS}
     metrics = {task: measured.model_dump() for task, measured in record.metrics.items()}
     measured_speeds = {name: value for name, value in speeds.items() if value is not None}
-    return of_tasks("test", metrics) | costs | measured_speeds
+    return flat_metrics("test", metrics) | costs | measured_speeds
 
 
 def samples_of(record: Record) -> int:

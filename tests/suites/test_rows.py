@@ -33,7 +33,7 @@ def suite(*rows: dict, **fields: object) -> Suite:
 
 
 @pytest.mark.parametrize(
-    ("of_suite", "of_row", "tokenizer", "num_tokens", "token_dim"),
+    ("in_suite", "in_row", "tokenizer", "num_tokens", "token_dim"),
     [
         ({}, {}, "chunks", 16, 8),
         ({"tokens": 3}, {}, "chunks", 3, 16),
@@ -51,14 +51,14 @@ def suite(*rows: dict, **fields: object) -> Suite:
         ({"tokenizer": "fields"}, {"tokenizer": "chunks", "tokens": 3}, "chunks", 3, 16),
     ],
 )
-def test_a_row_gets_its_own_tokens_or_else_the_suites(of_suite, of_row, tokenizer, num_tokens, token_dim):
-    asked = suite({"architecture": "dlrm_mlp", **of_row}, **of_suite)
+def test_a_row_gets_its_own_tokens_or_else_the_suites(in_suite, in_row, tokenizer, num_tokens, token_dim):
+    asked = suite({"architecture": "dlrm_mlp", **in_row}, **in_suite)
     inputs = row_inputs(asked, SMALL, asked.architectures[0])
     assert (inputs.tokenizer, inputs.num_tokens, inputs.token_dim) == (tokenizer, num_tokens, token_dim)
 
 
 @pytest.mark.parametrize(
-    ("of_suite", "of_row", "message"),
+    ("in_suite", "in_row", "message"),
     [
         (
             {},
@@ -70,9 +70,10 @@ def test_a_row_gets_its_own_tokens_or_else_the_suites(of_suite, of_row, tokenize
         ({"token_dim": 8}, {"tokens": 3}, "dlrm_mlp-v: tokens: .* set token_dim to at least 16"),
     ],
 )
-def test_tokens_that_a_dataset_cannot_have_are_refused_with_the_rows_name(of_suite, of_row, message):
+def test_tokens_that_a_dataset_cannot_have_are_refused_with_the_rows_name(in_suite, in_row, message):
     asked = suite(
-        {"architecture": "dlrm_mlp", "variant": "v", "config": {"hidden_dim": 4}, **of_row}, **of_suite
+        {"architecture": "dlrm_mlp", "variant": "v", "config": {"hidden_dim": 4}, **in_row},
+        **in_suite,
     )
     with pytest.raises(InputError, match=message):
         match_rows(asked, SMALL)
@@ -109,9 +110,11 @@ def test_the_row_of_tokens_with_the_most_tokens_still_meets_the_suites_budget():
 
 @pytest.mark.parametrize("kind", ["flops_per_sample", "dense_params"])
 def test_a_row_is_matched_to_its_own_budget_or_else_to_the_suites(kind):
-    of_suite, of_row = {"flops_per_sample": 40_000}, {kind: 20_000}
+    in_suite, in_row = {"flops_per_sample": 40_000}, {kind: 20_000}
     asked = suite(
-        "dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "own", "budget": of_row}, budget=of_suite
+        "dlrm_mlp",
+        {"architecture": "dlrm_mlp", "variant": "own", "budget": in_row},
+        budget=in_suite,
     )
     plain, own = match_rows(asked, SMALL)
     assert plain.cost.flops_per_sample == pytest.approx(40_000, rel=0.03)
@@ -139,15 +142,15 @@ TABLE_1 = {  # dense parameters in millions, FLOPs per batch of 512 in units of 
 
 
 @pytest.fixture(scope="module")
-def of_the_paper() -> tuple[dict[str, MatchedRow], int]:
+def papers_table() -> tuple[dict[str, MatchedRow], int]:
     """The rows of ``paper`` by name, and by how many kilobytes the process grew while they were counted."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = match_rows(load_suite("paper", []), SHAPES["shortvideo"])
     return {row.name: row for row in rows}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
-def test_every_row_of_the_papers_table_1_has_its_parameters_and_none_is_allocated(of_the_paper):
-    rows, grown = of_the_paper
+def test_every_row_of_the_papers_table_1_has_its_parameters_and_none_is_allocated(papers_table):
+    rows, grown = papers_table
     assert rows.keys() == TABLE_1.keys()
     for name, (millions, _) in TABLE_1.items():
         assert rows[name].cost.dense_params == pytest.approx(millions * 1e6, rel=0.02), name
@@ -155,8 +158,8 @@ def test_every_row_of_the_papers_table_1_has_its_parameters_and_none_is_allocate
         assert grown < 200_000  # of the 6 million that the weights would take
 
 
-def test_rankmixer_has_the_papers_tokens_width_and_layers(of_the_paper):
-    rows, _ = of_the_paper
+def test_rankmixer_has_the_papers_tokens_width_and_layers(papers_table):
+    rows, _ = papers_table
     small, large = rows["rankmixer-100m"], rows["rankmixer-1b"]
     assert [(r.inputs.num_tokens, r.config["model_dim"], r.config["num_layers"]) for r in (small, large)] == [
         (16, 768, 2),  # section 4.3
@@ -164,8 +167,8 @@ def test_rankmixer_has_the_papers_tokens_width_and_layers(of_the_paper):
     ]
 
 
-def test_rows_of_the_papers_size_stand_beside_its_own_columns(monkeypatch, of_the_paper):
-    rows, _ = of_the_paper
+def test_rows_of_the_papers_size_stand_beside_its_own_columns(monkeypatch, papers_table):
+    rows, _ = papers_table
     monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SHAPES["shortvideo"])
     monkeypatch.setattr(suites.costs, "match_rows", lambda *_: list(rows.values()))
     published = {name: (millions * 1e6, giga * 1e9) for name, (millions, giga) in TABLE_1.items()}

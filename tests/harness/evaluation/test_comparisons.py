@@ -138,9 +138,9 @@ def test_a_difference_is_the_mean_over_seeds_and_its_parts_are_what_scipy_says(m
         assert (got.users_low, got.users_high) == pytest.approx(drawn.interval(metric, [3, 4, 5], [0, 1, 2]))
         # Together: each draw of users, and about it what a t distribution of the seeds draws.
         generator = np.random.default_rng(0)
-        of_users = generator.choice(drawn.drawn_differences(metric, [3, 4, 5], [0, 1, 2]), 400_000)
-        of_seeds = np.std(np.subtract(ours, theirs), ddof=1) / np.sqrt(3) * generator.standard_t(2, 400_000)
-        low, high = np.quantile(of_users + of_seeds, [0.025, 0.975])
+        user_draws = generator.choice(drawn.drawn_differences(metric, [3, 4, 5], [0, 1, 2]), 400_000)
+        seed_draws = np.std(np.subtract(ours, theirs), ddof=1) / np.sqrt(3) * generator.standard_t(2, 400_000)
+        low, high = np.quantile(user_draws + seed_draws, [0.025, 0.975])
         assert (got.low, got.high) == pytest.approx((low, high), abs=0.02 * (high - low))
         assert (got.seeds, got.suite, got.dataset, got.task, got.base) == (
             3,

@@ -46,12 +46,12 @@ def test_it_is_what_draws_of_both_one_by_one_come_to():
     st.one_of(st.just(0.0), st.floats(1e-7, 1e-2)),
     st.integers(1, 60),
 )
-def test_the_p_value_is_below_a_level_exactly_where_that_interval_leaves_out_zero(users, of_seeds, df):
-    joint = JointDraws(np.array(users), of_seeds, df)
+def test_the_p_value_is_below_a_level_exactly_where_that_interval_leaves_out_zero(users, seeds_sd, df):
+    joint = JointDraws(np.array(users), seeds_sd, df)
     level = 0.9  # at which even one draw of users may be told from zero
     low, high = joint.interval(level)
     assert low <= high
-    if min(abs(low), abs(high)) > 1e-9 and of_seeds > 0 and len(users) > 10:
+    if min(abs(low), abs(high)) > 1e-9 and seeds_sd > 0 and len(users) > 10:
         assert (joint.p_value() < 1 - level) == (low > 0 or high < 0)
 
 
@@ -60,20 +60,20 @@ def test_the_p_value_is_below_a_level_exactly_where_that_interval_leaves_out_zer
     st.sampled_from([1e-18, 1e-9, 1e-3, 0.05]),
     st.integers(1, 20),
 )
-def test_draws_of_users_that_differ_by_rounding_alone_leave_the_seeds_interval(users, of_seeds, df):
-    expected = of_seeds * stats.t.ppf([0.025, 0.975], df)
-    joint = JointDraws(np.array(users), of_seeds, df)
+def test_draws_of_users_that_differ_by_rounding_alone_leave_the_seeds_interval(users, seeds_sd, df):
+    expected = seeds_sd * stats.t.ppf([0.025, 0.975], df)
+    joint = JointDraws(np.array(users), seeds_sd, df)
     assert joint.interval(0.95) == pytest.approx(expected, rel=1e-9, abs=2e-12)
 
 
 @given(st.floats(1e-6, 1e-2), st.integers(1, 60))
-def test_both_parts_are_wider_than_either(of_seeds, df):
+def test_both_parts_are_wider_than_either(seeds_sd, df):
     def width(joint):
         low, high = joint.interval(0.95)
         return high - low
 
-    both = width(JointDraws(USERS, of_seeds, df))
-    assert both > width(JointDraws(USERS[:1], of_seeds, df))
+    both = width(JointDraws(USERS, seeds_sd, df))
+    assert both > width(JointDraws(USERS[:1], seeds_sd, df))
     assert both > width(JointDraws(USERS, 0.0, df)) * 0.999
 
 
@@ -123,9 +123,9 @@ def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_fami
     for _ in range(folders):
         values = spread * generator.normal(size=(models, seeds)) + 0.002 * generator.normal(size=seeds)
         pooled = pooled_seed_spread(runs, values.ravel())
-        of_models = users_se / math.sqrt(2)
-        shifts = of_models * generator.normal(size=models)  # what these users do to each model
-        drawn = values.mean(axis=1) + shifts + of_models * generator.normal(size=(draws, models))
+        model_sd = users_se / math.sqrt(2)
+        shifts = model_sd * generator.normal(size=models)  # what these users do to each model
+        drawn = values.mean(axis=1) + shifts + model_sd * generator.normal(size=(draws, models))
         differences = (drawn[:, 1:] - drawn[:, :1]).T
         p = np.array([JointDraws(d, pooled.sd_of_mean(seeds), pooled.df).p_value() for d in differences])
         single.append(np.mean(p < 0.05))

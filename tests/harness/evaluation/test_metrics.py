@@ -34,9 +34,9 @@ def sklearn_by_user(labels, scores, users):
     """{user: (AUC, rows)} of users with both classes, one user after another."""
     found = {}
     for user in sorted(set(users.tolist())):
-        mine = users == user
-        if len(set(labels[mine].tolist())) == 2:
-            found[user] = (roc_auc_score(labels[mine], scores[mine]), int(mine.sum()))
+        own_rows = users == user
+        if len(set(labels[own_rows].tolist())) == 2:
+            found[user] = (roc_auc_score(labels[own_rows], scores[own_rows]), int(own_rows.sum()))
     return found
 
 

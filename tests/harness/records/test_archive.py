@@ -300,9 +300,9 @@ def test_the_command_packs_and_unpacks_and_says_what_is_wrong_in_a_sentence(
     assert called("unpack", tmp_path / "kept", tmp_path / "again") == 0
     assert (tmp_path / "again/runs/d-mine-s0/record.json").is_file()
     assert called("unpack", tmp_path / "kept", tmp_path / "again") == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
 
 
 def test_records_are_packed_without_torch():

@@ -153,26 +153,26 @@ def timing_of(seconds, gemm=1e9, calls=CALLS_FOR_P99):
 
 
 def test_steady_rounds_are_reported():
-    said = speeds(timing_of([0.1, 0.1, 0.1, 0.11]), 5 * 10**7, 32, 0.25, datasheet_flops=1e10)
-    assert said["samples_per_second"] == pytest.approx(320)
-    assert said["mfu"] == pytest.approx(0.5)
-    assert said["mfu_datasheet"] == pytest.approx(0.05)
-    assert said["latency_ms_p50"] == pytest.approx(100)
-    assert said["latency_ms_p99"] == pytest.approx(110)
+    measured = speeds(timing_of([0.1, 0.1, 0.1, 0.11]), 5 * 10**7, 32, 0.25, datasheet_flops=1e10)
+    assert measured["samples_per_second"] == pytest.approx(320)
+    assert measured["mfu"] == pytest.approx(0.5)
+    assert measured["mfu_datasheet"] == pytest.approx(0.05)
+    assert measured["latency_ms_p50"] == pytest.approx(100)
+    assert measured["latency_ms_p99"] == pytest.approx(110)
 
 
 def test_what_varies_too_much_is_not_reported_and_its_spread_is():
-    said = speeds(timing_of([0.1, 0.1, 0.3, 0.3]), 10**7, 32, 0.25, datasheet_flops=1e9)
+    measured = speeds(timing_of([0.1, 0.1, 0.3, 0.3]), 10**7, 32, 0.25, datasheet_flops=1e9)
     for name in ("samples_per_second", "latency_ms_p50", "latency_ms_p99", "mfu", "mfu_datasheet"):
-        assert said[name] is None, name
-    assert said["spread"] == pytest.approx(1.0)
+        assert measured[name] is None, name
+    assert measured["spread"] == pytest.approx(1.0)
 
 
 def test_a_share_of_the_peak_may_be_steady_where_the_machine_is_not():
     timing = Timing([0.1, 0.2, 0.4, 0.8], [0.1, 0.2, 0.4, 0.8], [8e9, 4e9, 2e9, 1e9])
-    said = speeds(timing, 4 * 10**8, 32, 0.25, None)
-    assert said["latency_ms_p50"] is None
-    assert said["mfu"] == pytest.approx(0.5)
+    measured = speeds(timing, 4 * 10**8, 32, 0.25, None)
+    assert measured["latency_ms_p50"] is None
+    assert measured["mfu"] == pytest.approx(0.5)
 
 
 def test_a_batch_larger_than_the_training_split_is_refused_with_the_mend(prepared):

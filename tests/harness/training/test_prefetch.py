@@ -140,9 +140,9 @@ def test_a_gpus_batches_are_copied_pinned_beside_the_step_and_waited_for_before_
     assert [any(batch is other for other in batches) for batch in got] == [True] * len(batches)
     assert all(a is b for a, b in zip(got, batches, strict=True))
     assert source.is_closed
-    of_a_batch = ["pinned", "copied"]
+    copying = ["pinned", "copied"]
     use = ["waited", "kept", "step"]
-    assert gpu.log == of_a_batch * 2 + [*use, *of_a_batch] * (len(batches) - 2) + use * 2
+    assert gpu.log == copying * 2 + [*use, *copying] * (len(batches) - 2) + use * 2
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)

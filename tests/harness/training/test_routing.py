@@ -45,15 +45,15 @@ def spec_with_experts(prepared, moe: dict | None = None, **training):
 
 def cross_entropy(logits: list[list[float]], labels: list[list[float]]) -> float:
     """Mean over tasks of the mean over rows where the task is defined."""
-    of_tasks = []
+    task_losses = []
     for task in range(len(labels[0])):
         known = [b for b in range(len(labels)) if not math.isnan(labels[b][task])]
         total = 0.0
         for b in known:
             p = 1 / (1 + math.exp(-logits[b][task]))
             total -= labels[b][task] * math.log(p) + (1 - labels[b][task]) * math.log(1 - p)
-        of_tasks.append(total / len(known))
-    return sum(of_tasks) / len(of_tasks)
+        task_losses.append(total / len(known))
+    return sum(task_losses) / len(task_losses)
 
 
 def test_the_loss_is_the_weighted_mean_of_the_losses_of_all_views():
@@ -129,8 +129,8 @@ def test_a_point_of_the_record_averages_its_steps_and_experts_and_keeps_layers_a
     ]
     np.testing.assert_allclose(point["active"], expected, atol=1e-5)
     assert point["penalty_coefficient"] == 2.0
-    for of_step in steps:
-        del of_step["penalty_coefficient"]
+    for step_losses in steps:
+        del step_losses["penalty_coefficient"]
     assert routing_point(steps)["penalty_coefficient"] is None
 
 
@@ -213,7 +213,7 @@ def test_the_record_s_shares_of_test_rows_are_counted_row_by_row(finished, prepa
         ).batches():  # not the run's batches
             model(batch)
     rows = prepared.rows["test"]
-    expected = np.stack([torch.cat(of_layer).sum(0).numpy() / rows for of_layer in opened])
+    expected = np.stack([torch.cat(layer).sum(0).numpy() / rows for layer in opened])
     test = record["routing"]["test"]
     assert np.array(test["active_experts"]).shape == (L, T, E)
     np.testing.assert_allclose(test["active_experts"], expected, atol=2e-5 + 1 / rows)

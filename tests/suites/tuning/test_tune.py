@@ -168,8 +168,8 @@ def test_the_file_has_the_best_trial_of_each_row_and_what_the_defaults_reached(t
         best = max(values, key=values.get)
         assert (row["best"], row["default"]) == (values[best], values[0])
         assert row["trained"] == TRIALS
-        of_training = {key: v for key, v in found[name][best].params.items() if "config." not in key}
-        assert row["training"] == of_training
+        training_settings = {key: v for key, v in found[name][best].params.items() if "config." not in key}
+        assert row["training"] == training_settings
         chosen = {
             key.removeprefix("config."): v for key, v in found[name][best].params.items() if "config." in key
         }
@@ -299,10 +299,10 @@ def test_a_trial_is_as_patient_in_samples_as_the_suite(per_epoch, patience, expe
 def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, monkeypatch):
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/tune.db"))
     study.ask()  # and no heartbeat
-    of_row = RowStudy(None, None, None, None, study, None, None)
-    assert not of_row.has_room(wanted=1, patient=False)  # another process may be about to begin it
+    row_study = RowStudy(None, None, None, None, study, None, None)
+    assert not row_study.has_room(wanted=1, patient=False)  # another process may be about to begin it
     monkeypatch.setattr("suites.tuning.storage.GRACE_SECONDS", 0)
-    assert of_row.has_room(wanted=1, patient=False)
+    assert row_study.has_room(wanted=1, patient=False)
 
 
 def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
