@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -302,143 +302,149 @@ def test_a_batch_without_rows_has_none():
     assert y.shape == x.grad.shape == (0, 3, 9)
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and every command that was run to compile into it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    built, run = [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda command, **kw: built.append(command) or run(command, **kw))
-    return tmp_path / "rankmixer-bench", built
-
-
 load = cpu_library.compiled_functions.__wrapped__
 
 
-def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(cache, monkeypatch, capfd):
-    folder, built = cache
+@pytest.fixture(scope="module")
+def library():
+    """What g++ makes, compiled once for all the tests of how it is stored."""
+    made = cpu_library._compile("g++")
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "rankmixer-bench"
+
+
+@pytest.fixture
+def compilations(library, monkeypatch):
+    """Every use of the compiler, which only returns ``library``."""
+    found = []
+    monkeypatch.setattr(cpu_library, "_compile", lambda compiler: found.append(compiler) or library)
+    return found
+
+
+def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(
+    cache, compilations, monkeypatch, capfd
+):
     assert load() is not None
     assert load() is not None
-    assert len(built) == 1
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    assert len(compilations) == 1
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
     assert capfd.readouterr().err == ""
     monkeypatch.setattr(cpu_library.shutil, "which", lambda _: None)
     assert load() is None
     assert "no g++" in capfd.readouterr().err
 
 
-def flip_a_bit(kept):
-    content = bytearray(kept.read_bytes())
+def flip_a_bit(stored):
+    content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1
-    kept.write_bytes(content)
+    stored.write_bytes(content)
 
 
-def give_away(kept):
-    """As if another user had planted it: with the right name, but its mode or its owner tell."""
+def give_to_another_user(stored):
+    """As if another user had put it there: the name is right, but the owner or the mode is not."""
     if os.geteuid() == 0:
-        os.chown(kept, 65534, 65534)
+        os.chown(stored, 65534, 65534)
     else:
-        kept.chmod(0o666)
+        stored.chmod(0o666)
 
 
-def by_a_link(kept):
-    kept.rename(kept.parents[1] / "elsewhere.so")
-    kept.symlink_to(kept.parents[1] / "elsewhere.so")
+def replace_by_a_link(stored):
+    stored.rename(stored.parents[1] / "elsewhere.so")
+    stored.symlink_to(stored.parents[1] / "elsewhere.so")
 
 
 DAMAGES = {
-    "truncated": lambda kept: kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2]),
+    "truncated": lambda stored: stored.write_bytes(stored.read_bytes()[: stored.stat().st_size // 2]),
     "a bit": flip_a_bit,
-    "of another system": lambda kept: kept.write_bytes(b"of another system"),
-    "of another user": give_away,
-    "others may write to it": lambda kept: kept.chmod(0o622),
-    "a link": by_a_link,
+    "of another system": lambda stored: stored.write_bytes(b"of another system"),
+    "of another user": give_to_another_user,
+    "others may write to it": lambda stored: stored.chmod(0o622),
+    "a link": replace_by_a_link,
 }
 
 
-@pytest.fixture(scope="module")
-def library():
-    made = cpu_library._compile("g++")
-    assert made is not None
-    return made
-
-
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_kept_library_that_is_damaged_or_foreign_is_not_loaded_but_made_again(
-    damage, cache, library, monkeypatch
+def test_a_stored_library_that_is_damaged_or_foreign_is_not_loaded_but_compiled_again(
+    damage, cache, compilations, library
 ):
-    folder, _ = cache
-    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
     assert load() is not None
-    [kept] = folder.iterdir()
-    damage(kept)
-    loaded = []
-    monkeypatch.setattr(cpu_library, "_compile", lambda _: loaded.append(1) or library)
+    [stored] = cache.iterdir()
+    damage(stored)
     assert load() is not None
-    assert loaded == [1]
-    assert [path.name for path in folder.iterdir()] == [kept.name]
-    assert kept.read_bytes() == library
-    assert not kept.is_symlink()
+    assert len(compilations) == 2
+    assert [path.name for path in cache.iterdir()] == [stored.name]
+    assert stored.read_bytes() == library
+    assert not stored.is_symlink()
 
 
-def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, library, monkeypatch):
-    folder, _ = cache
-    folder.mkdir()
-    folder.chmod(0o777)
-    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, compilations):
+    cache.mkdir()
+    cache.chmod(0o777)
     assert load() is not None
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert cache.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("trouble", ["another user's", "a file", "a link"])
-def test_a_folder_that_is_not_ours_is_not_used_and_that_is_said(trouble, cache, library, monkeypatch, capfd):
-    folder, _ = cache
-    elsewhere = folder.with_name("elsewhere")
+def test_a_folder_that_is_not_ours_is_not_used_and_a_note_says_so(
+    trouble, cache, compilations, monkeypatch, capfd
+):
+    elsewhere = cache.with_name("elsewhere")
     if trouble == "another user's":
-        folder.mkdir()
+        cache.mkdir()
         if os.geteuid() == 0:
-            os.chown(folder, 65534, 65534)
+            os.chown(cache, 65534, 65534)
         else:
             monkeypatch.setattr(cpu_library.os, "geteuid", lambda: 12345)
     elif trouble == "a file":
-        folder.write_text("")
+        cache.write_text("")
     else:
         elsewhere.mkdir()
-        folder.symlink_to(elsewhere)
-    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
+        cache.symlink_to(elsewhere)
     assert load() is not None
     assert not list(elsewhere.glob("*"))
-    assert trouble == "a file" or not list(folder.iterdir())
-    [said] = capfd.readouterr().err.splitlines()
-    assert f"{folder} cannot be used (" in said
-    assert "XDG_CACHE_HOME" in said
+    assert trouble == "a file" or not list(cache.iterdir())
+    [note] = capfd.readouterr().err.splitlines()
+    assert f"{cache} cannot be used (" in note
+    assert "XDG_CACHE_HOME" in note
 
 
 def test_source_that_cannot_be_compiled_leaves_nothing_and_nothing_suits(cache, tmp_path, monkeypatch, capfd):
-    folder, _ = cache
     broken = tmp_path / "broken.cpp"
     broken.write_text("int main( {")
     monkeypatch.setattr(cpu_library, "SOURCE", broken)
     assert load() is None
-    assert not list(folder.iterdir())
+    assert not list(cache.iterdir())
     assert "cannot compile" in capfd.readouterr().err
 
 
-def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, library, monkeypatch, capfd):
+def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, compilations, monkeypatch, capfd):
     def full_disk(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    folder, _ = cache
-    monkeypatch.setattr(cpu_library, "_compile", lambda _: library)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full_disk)
         assert load() is not None
     assert "cannot be kept" in capfd.readouterr().err
-    assert not list(folder.glob("*.so"))
+    assert not list(cache.glob("*.so"))
 
 
-def test_processes_that_want_it_at_once_compile_it_once_and_load_it_whole(cache):
-    folder, _ = cache
+def test_one_of_eight_processes_compiles_and_all_load_the_whole_library(
+    cache, library, tmp_path, monkeypatch
+):
+    def slow_compiler(compiler: str) -> bytes:
+        (tmp_path / f"compiled-by-{os.getpid()}").touch()
+        time.sleep(0.2)  # the others are waiting by now
+        return library
+
+    monkeypatch.setattr(cpu_library, "_compile", slow_compiler)
     children = []
     for _ in range(8):
         child = os.fork()
@@ -446,4 +452,5 @@ def test_processes_that_want_it_at_once_compile_it_once_and_load_it_whole(cache)
             os._exit(0 if load() is not None else 1)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
-    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    assert len(list(tmp_path.glob("compiled-by-*"))) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
