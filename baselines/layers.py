@@ -10,6 +10,8 @@ Shapes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -75,10 +77,22 @@ class PerTokenLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        # One batched GEMM with the bias in it, on a tokens-first view: the fastest of the layouts
-        # measured in rankmixer/README.md. The result keeps that layout in memory, so a following
-        # per-token layer reads it contiguously.
-        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
+        return per_token_linear(x, self.weight, self.bias)
+
+
+def per_token_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The equation of `PerTokenLinear`, with weights that the caller holds.
+
+    It is one batched GEMM that adds the bias, on a view with tokens first: the fastest of the layouts
+    measured in rankmixer/README.md. The result keeps tokens first in memory, so that a following
+    per-token layer reads it contiguously.
+
+    Shapes
+        x (B, T, in), weight (T, in, out), bias (T, 1, out) -> (B, T, out).
+    """
+    tokens = x.transpose(0, 1)
+    product = torch.bmm(tokens, weight) if bias is None else torch.baddbmm(bias, tokens, weight)
+    return product.transpose(0, 1)
 
 
 class PerTokenFFN(nn.Module):
@@ -259,8 +273,26 @@ class CrossLayer(nn.Module):
         return x0 * self.map(x) + x
 
 
-class CrossNetwork(nn.Module):
-    """A stack of cross layers.
+class CrossStack(nn.Module):
+    """Cross layers one after another, each of which also reads the input of the first one.
+
+    Shapes
+        (B, F) -> (B, F).
+    """
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x0: Tensor) -> Tensor:
+        x = x0
+        for layer in self.layers:
+            x = layer(x0, x)
+        return x
+
+
+class CrossNetwork(CrossStack):
+    """A stack of `CrossLayer`.
 
     Shapes
         (B, F) -> (B, F).
@@ -274,14 +306,7 @@ class CrossNetwork(nn.Module):
     """
 
     def __init__(self, dim: int, rank: int | None, num_layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(CrossLayer(dim, rank) for _ in range(num_layers))
-
-    def forward(self, x0: Tensor) -> Tensor:
-        x = x0
-        for layer in self.layers:
-            x = layer(x0, x)
-        return x
+        super().__init__(CrossLayer(dim, rank) for _ in range(num_layers))
 
 
 class LinearCompression(nn.Linear):

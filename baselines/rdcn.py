@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
-from baselines.layers import MLP, CrossNetwork
+from baselines.layers import MLP, CrossNetwork, CrossStack
 
 ABOUT = About(
     name="RDCN",
@@ -78,8 +78,8 @@ class AttentionCrossLayer(nn.Module):
         return x0 * self.up(z.flatten(start_dim=1)) + x
 
 
-class AttentionCrossNetwork(nn.Module):
-    """A stack of attention cross layers.
+class AttentionCrossNetwork(CrossStack):
+    """A stack of `AttentionCrossLayer`.
 
     Shapes
         (B, F) -> (B, F).
@@ -93,14 +93,7 @@ class AttentionCrossNetwork(nn.Module):
     """
 
     def __init__(self, dim: int, rank: int, num_layers: int, sub_token_dim: int = 1) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(AttentionCrossLayer(dim, rank, sub_token_dim) for _ in range(num_layers))
-
-    def forward(self, x0: Tensor) -> Tensor:
-        x = x0
-        for layer in self.layers:
-            x = layer(x0, x)
-        return x
+        super().__init__(AttentionCrossLayer(dim, rank, sub_token_dim) for _ in range(num_layers))
 
 
 class RDCN(nn.Module):

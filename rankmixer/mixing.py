@@ -53,6 +53,15 @@ def revert_tokens(x: Tensor, num_heads: int | None = None) -> Tensor:
     return x.reshape(B, H, T, D // H).transpose(1, 2).reshape(x.shape)
 
 
+def require_heads_divide(model_dim: int, num_tokens: int, num_heads: int | None) -> None:
+    """Raise ValueError unless the mixing can cut a token of ``model_dim`` numbers into equal slices.
+
+    ``num_heads`` None means as many heads as tokens.
+    """
+    heads = "tokens, its mixing's heads" if num_heads is None else "heads (num_heads)"
+    require_divisible("model_dim", model_dim, num_heads or num_tokens, heads)
+
+
 class MultiHeadMixing(nn.Module):
     """`mix_tokens` as a layer.
 
@@ -64,8 +73,7 @@ class MultiHeadMixing(nn.Module):
 
     def __init__(self, num_tokens: int, model_dim: int, num_heads: int | None = None) -> None:
         super().__init__()
-        heads = "tokens, its mixing's heads" if num_heads is None else "heads (num_heads)"
-        require_divisible("model_dim", model_dim, num_heads or num_tokens, heads)
+        require_heads_divide(model_dim, num_tokens, num_heads)
         self.num_heads = num_heads
 
     def forward(self, x: Tensor) -> Tensor:

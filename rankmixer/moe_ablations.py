@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baselines.layers import per_token_linear
 from rankmixer.routers import top_k_gates
 from rankmixer.sparse_moe import Routing, SparseMoE, gated
 
@@ -81,8 +82,8 @@ class Distillation(SparseMoE):
         hidden = self.hidden(s)
         v = self.down(gated(hidden, self.train_gates(s)))
         weight, bias = self.down.weight.detach(), self.down.bias.detach()
-        alone = torch.baddbmm(bias, gated(hidden.detach(), gates).transpose(0, 1), weight).transpose(0, 1)
-        distance = (alone - v.detach()).square().sum((1, 2)).mean()
+        student = per_token_linear(gated(hidden.detach(), gates), weight, bias)
+        distance = (student - v.detach()).square().sum((1, 2)).mean()
         return v, routing._replace(penalties=routing.penalties | {"distillation": distance})
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.contract import require_positive
+from baselines.layers import per_token_linear
 from rankmixer.kernels.grouped import grouped_swiglu
 from rankmixer.routers import Router, top_k_gates
 
@@ -60,19 +61,22 @@ class PerTokenSwiGLU(nn.Module):
 
     def hidden(self, s: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, M)."""
-        gate = functional.silu(_per_token(s, self.gate_weight, self.gate_bias))
-        return gate * _per_token(s, self.up_weight, self.up_bias)
+        return _hidden(s, self.gate_weight, self.up_weight, self.gate_bias, self.up_bias)
 
     def down(self, hidden: Tensor) -> Tensor:
         """(B, T, M) -> (B, T, W)."""
-        return _per_token(hidden, self.down_weight, self.down_bias)
+        return per_token_linear(hidden, self.down_weight, self.down_bias)
 
 
-def _per_token(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(B, T, a) times (T, a, b) -> (B, T, b), tokens first in memory, as `PerTokenLinear` leaves them."""
-    tokens = x.transpose(0, 1)
-    product = torch.bmm(tokens, weight) if bias is None else torch.baddbmm(bias, tokens, weight)
-    return product.transpose(0, 1)
+def _hidden(
+    s: Tensor,
+    gate_weight: Tensor,
+    up_weight: Tensor,
+    gate_bias: Tensor | None = None,
+    up_bias: Tensor | None = None,
+) -> Tensor:
+    gate = functional.silu(per_token_linear(s, gate_weight, gate_bias))
+    return gate * per_token_linear(s, up_weight, up_bias)
 
 
 class SparseSwiGLU(nn.Module):
@@ -134,9 +138,8 @@ class SparseSwiGLU(nn.Module):
         """The shared expert for all rows, every other one for the rows that open it."""
         experts = self.experts
         width = experts.gate_weight.shape[2] // self.num_experts
-        hidden = functional.silu(_per_token(s, experts.gate_weight[:, :, :width]))
-        hidden = hidden * _per_token(s, experts.up_weight[:, :, :width])
-        shared = _per_token(hidden, experts.down_weight[:, :width])
+        hidden = _hidden(s, experts.gate_weight[:, :, :width], experts.up_weight[:, :, :width])
+        shared = per_token_linear(hidden, experts.down_weight[:, :width])
         routed = (
             experts.gate_weight[:, :, width:],
             experts.up_weight[:, :, width:],

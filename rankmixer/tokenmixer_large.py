@@ -21,9 +21,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.contract import About, Knob, Knobs, Output, View, require_divisible, require_positive, tunable
+from baselines.contract import About, Knob, Knobs, Output, View, require_positive, tunable
 from baselines.layers import PerTokenLinear
-from rankmixer.mixing import mix_tokens, revert_tokens
+from rankmixer.mixing import mix_tokens, require_heads_divide, revert_tokens
 from rankmixer.routers import usage
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
 
@@ -224,8 +224,7 @@ class TokenMixerLarge(nn.Module):
 
 def _check(config: TokenMixerLarge.Config, num_tokens: int) -> None:
     """Raise ValueError where widths do not divide or switches exclude each other."""
-    heads = "tokens, its mixing's heads" if config.num_heads is None else "heads (num_heads)"
-    require_divisible("model_dim", config.model_dim, config.num_heads or num_tokens, heads)
+    require_heads_divide(config.model_dim, num_tokens, config.num_heads)
     if config.down_scale < 0:
         raise ValueError(f"down_scale is {config.down_scale}; set it to 0 or more")
     if config.auxiliary_loss < 0:

@@ -253,10 +253,10 @@ _mix_add_norm.register_autograd(_norm_gradients, setup_context=_keep_for_norm)
 
 
 @triton.jit
-def _bias_gelu_kernel(
-    product, bias, y, batch, M,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
+def _biased_tile(
+    product, bias, batch, M, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr
 ):  # fmt: skip
+    """The tile of product + bias of one program, its offsets in memory, and a mask of the valid ones."""
     t = tl.program_id(2)
     row, column = (
         tl.program_id(0) * ROWS + tl.arange(0, ROWS),
@@ -266,6 +266,15 @@ def _bias_gelu_kernel(
     place = (t.to(tl.int64) * batch + row)[:, None] * M + column[None, :]
     a = tl.load(product + place, inside, 0.0).to(ACC)
     a += tl.load(bias + t * M + column, column < M, 0.0).to(ACC)[None, :]
+    return a, place, inside
+
+
+@triton.jit
+def _bias_gelu_kernel(
+    product, bias, y, batch, M,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    a, place, inside = _biased_tile(product, bias, batch, M, ROWS, COLUMNS, ACC)
     tl.store(y + place, a * 0.5 * (1 + tl.erf(a * 0.7071067811865476)), inside)
 
 
@@ -274,20 +283,13 @@ def _bias_gelu_backward_kernel(
     gradient, product, bias, product_gradient, bias_parts, batch, M,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    t = tl.program_id(2)
-    row, column = (
-        tl.program_id(0) * ROWS + tl.arange(0, ROWS),
-        tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS),
-    )
-    inside = (row < batch)[:, None] & (column < M)[None, :]
-    place = (t.to(tl.int64) * batch + row)[:, None] * M + column[None, :]
-    a = tl.load(product + place, inside, 0.0).to(ACC)
-    a += tl.load(bias + t * M + column, column < M, 0.0).to(ACC)[None, :]
+    a, place, inside = _biased_tile(product, bias, batch, M, ROWS, COLUMNS, ACC)
     slope = 0.5 * (1 + tl.erf(a * 0.7071067811865476)) + a * 0.3989422804014327 * tl.exp(-0.5 * a * a)
     result = tl.load(gradient + place, inside, 0.0).to(ACC) * slope
     tl.store(product_gradient + place, result, inside)
-    parts = tl.num_programs(0)
-    tl.store(bias_parts + (t * parts + tl.program_id(0)) * M + column, tl.sum(result, 0), column < M)
+    part = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    tl.store(bias_parts + part * M + column, tl.sum(result, 0), column < M)
 
 
 def _tiles(product: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]:
