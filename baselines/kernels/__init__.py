@@ -1,1 +1,1 @@
-"""The CPU's C++ kernels and how they are built."""
+"""C++ kernels for the CPU, and how they are compiled."""

@@ -1,9 +1,9 @@
-"""`cpu.cpp`, compiled by g++ when it is first needed, in seconds, and kept for the next process.
+"""Compiles `cpu.cpp` with g++ when it is first needed, which takes seconds, and stores the library for later.
 
-A kept library is code that will run, so it is loaded only from a folder and a file that belong to this user
-or to root, that nobody else may write to, and if its bytes have the sha256 in its name. It is opened once,
-checked and loaded by that descriptor, so that nothing can take its place in between. In every other case it
-is compiled anew.
+A stored library is code that will run. It is loaded only if its file and folder belong to this user or to
+root, if nobody else may write to them, and if its bytes have the sha256 that is in its name. It is opened
+once, then checked and loaded by that file descriptor, so nothing can replace it in between. In every other
+case it is compiled again.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 import torch
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
-# As fast-math, but for what would alter the numbers of other code (denormals) or hide one that is not finite.
-# Without peeling, a row's sums do not depend on where in memory it lies: the same numbers in every run.
+# Like -ffast-math, except that numbers of other code do not change (denormals), and NaN and infinity stay.
+# Without peeling, the sums of a row do not depend on its address, so every run gives the same numbers.
 FLAGS = (
     *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC", "-fopenmp"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
     *("-freciprocal-math", "--param=vect-max-peeling-for-alignment=0"),
 )
-DTYPES = {torch.float32: "float", torch.bfloat16: "bfloat16"}  # every function is there for both, named so
+DTYPES = {torch.float32: "float", torch.bfloat16: "bfloat16"}  # suffixes: every function exists for both
 Pointer, Size, Int, Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 ARGUMENTS: dict[str, dict[str, Any]] = {  # names and types as cpu.cpp declares them
     "gelu": {
@@ -68,20 +68,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {  # names and types as cpu.cpp declares 
 }
 
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing|tmp[a-z0-9_]{8}")  # the latter of earlier versions
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing|tmp[a-z0-9_]{8}")  # the second is from earlier versions
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
 
 
 @lru_cache(maxsize=1)
 def compiled_functions() -> ctypes.CDLL | None:
-    """The compiled functions; None, with a note on stderr, where they cannot be compiled here."""
+    """The compiled functions; None, with a note on stderr, if they cannot be compiled on this machine."""
     compiler = shutil.which("g++")
     if compiler is None:
-        _note("there is no g++, and PyTorch's operators, which are slower, do their work; install g++")
+        _note("there is no g++, so PyTorch's slower operators are used instead; install g++")
         return None
-    loaded = _kept_or_made(compiler)
+    loaded = _load_or_compile(compiler)
     if loaded is None:
-        _note(f"{compiler} cannot compile them, and PyTorch's operators, which are slower, do their work")
+        _note(f"{compiler} cannot compile them, so PyTorch's slower operators are used instead")
         return None
     for function, arguments in ARGUMENTS.items():
         for suffix in DTYPES.values():
@@ -93,8 +93,8 @@ def compiled_functions() -> ctypes.CDLL | None:
 def call(function: str, dtype: torch.dtype, **arguments: Any) -> None:
     """Call a compiled function with its arguments by name, on PyTorch's threads.
 
-    Tensors are passed as their addresses, and None as the address zero. Raises KeyError for a name that is
-    missing, and RuntimeError where nothing could be compiled.
+    A tensor is passed as its address, and None as the address zero. Raises KeyError if an argument is
+    missing, and RuntimeError if nothing could be compiled.
     """
     arguments["threads"] = torch.get_num_threads()
     values = [_address(arguments[name]) for name in ARGUMENTS[function]]
@@ -117,19 +117,19 @@ def _note(text: str) -> None:
     print(f"CPU kernels: {text}", file=sys.stderr)
 
 
-def _kept_or_made(compiler: str) -> ctypes.CDLL | None:
+def _load_or_compile(compiler: str) -> ctypes.CDLL | None:
     path, key = _cache_folder(), _key()
     try:
         folder = _open_folder(path)
     except OSError as error:
         _note(
-            f"{path} cannot be used ({error.strerror}), so every process compiles its own; "
-            "remove it, or give a folder of your own with XDG_CACHE_HOME"
+            f"{path} cannot be used ({error.strerror}), so every process compiles them again; "
+            "remove it, or set XDG_CACHE_HOME to a folder of your own"
         )
-        made = _compile(compiler)
-        return None if made is None else _from_memory(made)
+        library = _compile(compiler)
+        return None if library is None else _from_memory(library)
     try:
-        return _load_kept(folder, key) or _make_and_keep(compiler, folder, key, path)
+        return _load_stored(folder, key) or _compile_and_store(compiler, folder, key, path)
     finally:
         os.close(folder)
 
@@ -139,7 +139,7 @@ def _cache_folder() -> Path:
 
 
 def _key() -> str:
-    """Stands for this source and processor: another may lack this one's instructions."""
+    """Identifies this source, these flags and this processor: another one may lack some instructions."""
     processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_processor_flags()}"
     content = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, processor])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -153,11 +153,11 @@ def _processor_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
-# ------------------------------------------------------------------------------------------- keeping
+# ------------------------------------------------------------------------------------------- storing
 
 
 def _open_folder(path: Path) -> int:
-    """A descriptor of the folder of kept libraries, made if it is absent; OSError where it is not safe."""
+    """A descriptor of the folder of stored libraries, created if absent. Raises OSError if it is not safe."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -166,7 +166,7 @@ def _open_folder(path: Path) -> int:
         if os.fstat(folder).st_uid == os.geteuid():
             os.fchmod(folder, 0o700)
         if not _is_safe(folder):
-            raise PermissionError(1, "it is another user's, or others may write to it")
+            raise PermissionError(1, "it belongs to another user, or others may write to it")
     except OSError:
         os.close(folder)
         raise
@@ -179,8 +179,8 @@ def _is_safe(handle: int) -> bool:
     return found.st_uid in (os.geteuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _load_kept(folder: int, key: str) -> ctypes.CDLL | None:
-    """A library of the folder that is whole and safe; None if there is none that this system can load."""
+def _load_stored(folder: int, key: str) -> ctypes.CDLL | None:
+    """Load a library of the folder that is complete and safe; None if this system can load none."""
     for name in sorted(os.listdir(folder)):
         match = re.fullmatch(rf"kernels-{key}-([0-9a-f]{{64}})\.so", name)
         if match is None:
@@ -203,32 +203,32 @@ def _sha256(handle: int) -> str:
 
 
 def _load(handle: int) -> ctypes.CDLL | None:
-    """The library of a descriptor, which stays open: the loader knows libraries by its number."""
+    """Load the library of a descriptor, which stays open: the loader identifies the library by its number."""
     try:
         return ctypes.CDLL(f"/proc/self/fd/{handle}")
     except OSError:
         return None
 
 
-def _make_and_keep(compiler: str, folder: int, key: str, path: Path) -> ctypes.CDLL | None:
-    """Compile once, whoever else wants it too; where it cannot be kept, for this process alone."""
-    with contextlib.suppress(OSError):  # without locks each compiles its own, and whole files take turns
+def _compile_and_store(compiler: str, folder: int, key: str, path: Path) -> ctypes.CDLL | None:
+    """Compile once, however many processes wait for it. If it cannot be stored, only this process has it."""
+    with contextlib.suppress(OSError):  # without locks every process compiles its own
         fcntl.flock(folder, fcntl.LOCK_EX)
-    kept = _load_kept(folder, key)
-    if kept is not None:
-        return kept
-    made = _compile(compiler)
-    if made is None:
+    stored = _load_stored(folder, key)
+    if stored is not None:
+        return stored
+    library = _compile(compiler)
+    if library is None:
         return None
     try:
-        _keep(folder, key, made)
+        _store(folder, key, library)
     except OSError as error:
-        _note(f"cannot be kept in {path} ({error.strerror}), so every process compiles its own")
-    return _from_memory(made)
+        _note(f"they cannot be stored in {path} ({error.strerror}), so every process compiles them again")
+    return _from_memory(library)
 
 
-def _keep(folder: int, key: str, library: bytes) -> None:
-    """Write the library whole, and remove what is of no use any more: damaged ones and half-written files."""
+def _store(folder: int, key: str, library: bytes) -> None:
+    """Store the complete library, and remove damaged libraries and old half-written files."""
     for name in os.listdir(folder):
         if name.startswith(f"kernels-{key}-") or (_TEMPORARY.fullmatch(name) and _is_old(folder, name)):
             _remove(folder, name)
@@ -258,20 +258,20 @@ def _is_old(folder: int, name: str) -> bool:
 
 
 def _compile(compiler: str) -> bytes | None:
-    """The library, made in a temporary folder that only this user can enter; None where that fails."""
+    """Compile the library in a temporary folder that only this user can enter; None if that fails."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "kernels.so"
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+            output = Path(folder) / "kernels.so"
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(output)]
             if subprocess.run(command, capture_output=True, check=False).returncode != 0:
                 return None
-            return made.read_bytes()
+            return output.read_bytes()
     except OSError:
         return None
 
 
 def _from_memory(library: bytes) -> ctypes.CDLL | None:
-    """Load a library that lies in no folder."""
+    """Load a library that is not stored in a folder."""
     handle = os.memfd_create("kernels")
     with open(handle, "wb", closefd=False) as file:
         file.write(library)

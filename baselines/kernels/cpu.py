@@ -1,20 +1,22 @@
-"""The work between matrix products on a CPU, each in one pass over memory: `cpu.cpp`.
+"""Faster operations between matrix products on a CPU, each in one pass over memory: `cpu.cpp`.
 
-PyTorch runs sum, normalisation, bias and GELU one after another, and in a small model its normalisation of a
-short row takes longer than the row's products. Here each is one function with its gradient:
+PyTorch computes sum, normalisation, bias and GELU one after another, and in a small model its normalisation
+of a short row takes longer than the matrix products of that row. Here each of these is one function with its
+gradient:
 
     add_norm(x, step, norm)     LN(x + step), or LN(x) without a step
     mix_add_norm(x, norm)       LN(x + Mix(x)), RankMixer's mixing
-    per_token_ffn(s, ...)       GELU(s W + b) W' + b', of its own for every token
+    per_token_ffn(s, ...)       GELU(s W + b) W' + b', with separate weights for every token
     ffn_add_norm(s, ..., norm)  LN(s + per_token_ffn(s))
 
-They are registered as operators of PyTorch (`baselines.kernels.operators`). `suits` says for which tensors
-the layers use them. The layers (`baselines.layers.AddNorm`, `PerTokenFFN`, `rankmixer.kernels.fast`) have the
-same equations in PyTorch for all other tensors, and tests compare the two. g++ compiles the file in seconds
-when it is first needed, and it is kept; without a compiler nothing suits. PyTorch's threads divide the rows.
+They are registered as PyTorch operators (`baselines.kernels.operators`). `suits` decides for which tensors
+the layers use them. For all other tensors the layers (`baselines.layers.AddNorm`, `PerTokenFFN`,
+`rankmixer.kernels.fast`) have the same equations in PyTorch, and tests compare the two. g++ compiles the
+file in seconds when it is first needed, and the result is stored; without a compiler `suits` is always
+False. The rows are divided among PyTorch's threads.
 
-`torch.compile` fuses the layers' plain equations by itself, and the meta device counts their products, so
-`suits` is False there. Who wants the operators in a compiled graph calls the functions below.
+`suits` is also False under `torch.compile`, which fuses the plain equations itself, and on the meta device,
+which counts their products. To use the operators in a compiled graph, call the functions below.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from baselines.kernels.operators import OPERATORS
 
 
 def suits(x: Tensor, step: Tensor | None = None) -> bool:
-    """Whether ``x``, and ``step`` beside it, can go through the functions below."""
+    """Whether the functions below accept ``x``, and ``step`` if it is given."""
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -42,7 +44,7 @@ def suits(x: Tensor, step: Tensor | None = None) -> bool:
 def per_token_ffn(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
     """GELU(s_t up_t + up_bias_t) down_t + down_bias_t for every token t, with the exact GELU.
 
-    Under autocast the products are in its dtype, as PyTorch's are.
+    Under autocast the matrix products are computed in its dtype, like those of PyTorch.
 
     Shapes
         s (B, T, D); up (T, D, M), up_bias (T, 1, M), down (T, M, D), down_bias (T, 1, D) -> (B, T, D).
@@ -58,10 +60,10 @@ def per_token_ffn(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bia
 def ffn_add_norm(
     s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, norm: nn.LayerNorm
 ) -> Tensor:
-    """LN(s + FFN(s)), the last bias added where the sum is: not under autocast.
+    """LN(s + FFN(s)), where the sum also adds the last bias of the FFN. Not for use under autocast.
 
     Shapes
-        as `per_token_ffn`.
+        Those of `per_token_ffn`.
     """
     v = OPERATORS.per_token_ffn(s, up, up_bias, down, None)
     return OPERATORS.sum_norm(s, v, down_bias, norm.weight, norm.bias, norm.eps, False)

@@ -1,14 +1,14 @@
-"""The CPU's kernels as operators of PyTorch: ``torch.ops.rankmixer_bench``.
+"""The CPU kernels as PyTorch operators: ``torch.ops.rankmixer_bench``.
 
     per_token_ffn(s, up, up_bias, down, down_bias)            `cpu.per_token_ffn`
-    sum_norm(x, step, step_bias, weight, bias, eps, mixes)    `cpu.add_norm`, `cpu.mix_add_norm`
+    sum_normalise(x, step, step_bias, weight, bias, eps, mixes)    `cpu.add_norm`, `cpu.mix_add_norm`
 
-Autograd, `torch.compile`, `torch.export`, the meta device and the FLOP counter know them. Each has two more
-operators for training: ``<name>_kept`` also returns what the backward pass needs, and ``<name>_backward``
-returns the gradients. There are no second derivatives.
+Autograd, `torch.compile`, `torch.export`, the meta device and the FLOP counter support them. Each has two
+more operators for training: ``<name>_saved`` also returns what the backward pass needs, and
+``<name>_backward`` returns the gradients. There are no second derivatives.
 
-The autograd kernels are written here. Those that `register_autograd` of PyTorch makes take longer for each
-call, and a small RankMixer makes a dozen calls a step.
+The autograd kernels are written here because those that PyTorch's `register_autograd` generates take longer
+for each call, and a training step of a small RankMixer makes a dozen calls.
 
 Shapes
     B batch, T tokens, D model width, M hidden width.
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from baselines.kernels.compiled import call
 
-# As many tokens' networks at once as have these FLOPs: fewer, and calls cost more than the cache saves.
+# FLOPs of the networks that are computed together. With fewer, the calls cost more time than the cache saves.
 FLOPS_A_CALL = {torch.float32: 16e6, torch.bfloat16: 128e6}
 NOTHING, GIVEN, BIASED, MIXING = range(4)  # what is added before the normalisation: `Step` of cpu.cpp
 
@@ -34,38 +34,38 @@ OPERATORS = torch.ops.rankmixer_bench
 
 _FFN = "(Tensor s, Tensor up, Tensor up_bias, Tensor down, Tensor? down_bias)"
 LIBRARY.define(f"per_token_ffn{_FFN} -> Tensor")
-LIBRARY.define(f"per_token_ffn_kept{_FFN} -> (Tensor v, Tensor hidden, Tensor slope)")
+LIBRARY.define(f"per_token_ffn_saved{_FFN} -> (Tensor v, Tensor hidden, Tensor slope)")
 LIBRARY.define(
     "per_token_ffn_backward(Tensor gradient, Tensor s, Tensor up, Tensor down, Tensor hidden, Tensor slope)"
     " -> (Tensor s, Tensor up, Tensor up_bias, Tensor down)"
 )
 _NORM = "(Tensor x, Tensor? step, Tensor? step_bias, Tensor weight, Tensor bias, float eps, bool mixes)"
 LIBRARY.define(f"sum_norm{_NORM} -> Tensor")
-LIBRARY.define(f"sum_norm_kept{_NORM} -> (Tensor y, Tensor total, Tensor moments)")
+LIBRARY.define(f"sum_norm_saved{_NORM} -> (Tensor y, Tensor total, Tensor moments)")
 LIBRARY.define(
     "sum_norm_backward(Tensor gradient, Tensor total, Tensor moments, Tensor weight, bool mixes)"
     " -> (Tensor x, Tensor weight, Tensor bias)"
 )
 
 
-# ------------------------------------------------------------------------------ a network for every token
+# --------------------------------------------------------------- the feed-forward network of every token
 
 
 @library.impl(LIBRARY, "per_token_ffn", "CPU")
 def _ffn(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None) -> Tensor:
-    return _networks(s, up, up_bias, down, down_bias, None, None)
+    return _compute_networks(s, up, up_bias, down, down_bias, None, None)
 
 
-@library.impl(LIBRARY, "per_token_ffn_kept", "CPU")
-def _ffn_kept(
+@library.impl(LIBRARY, "per_token_ffn_saved", "CPU")
+def _ffn_saved(
     s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = s.new_empty(len(up), len(s), up.shape[2])
     slope = torch.empty_like(hidden)
-    return _networks(s, up, up_bias, down, down_bias, hidden, slope), hidden, slope
+    return _compute_networks(s, up, up_bias, down, down_bias, hidden, slope), hidden, slope
 
 
-def _networks(
+def _compute_networks(
     s: Tensor,
     up: Tensor,
     up_bias: Tensor,
@@ -74,13 +74,13 @@ def _networks(
     hidden: Tensor | None,
     slope: Tensor | None,
 ) -> Tensor:
-    """The networks of a few tokens at a time, so that their hidden numbers are read from the cache.
+    """Compute the networks of a few tokens at a time, so that their hidden numbers stay in the cache.
 
-    ``hidden`` and ``slope`` (T, B, M), if given, are filled with what the backward pass needs.
+    ``hidden`` and ``slope`` (T, B, M), if given, receive what the backward pass needs.
     """
     x, v = s.transpose(0, 1), _tokens_first_like(s, down)
     up_bias = up_bias.float()
-    for at in _at_once(s, up):
+    for at in _token_ranges(s, up):
         h = torch.bmm(x[at], up[at], out=None if hidden is None else hidden[at])
         tokens, rows, width = h.shape
         call(
@@ -104,8 +104,8 @@ def _tokens_first_like(s: Tensor, down: Tensor) -> Tensor:
     return s.new_empty(len(down), len(s), down.shape[2])
 
 
-def _at_once(s: Tensor, up: Tensor) -> list[slice]:
-    """Ranges of tokens whose networks are computed together: all of them where threads share the work."""
+def _token_ranges(s: Tensor, up: Tensor) -> list[slice]:
+    """Ranges of tokens whose networks are computed together: a single range if there are several threads."""
     if torch.get_num_threads() > 1:
         return [slice(None)]
     flops = max(1, 4 * len(s) * up.shape[1] * up.shape[2])
@@ -120,7 +120,7 @@ def _ffn_backward(
     x, v_gradient = s.transpose(0, 1), gradient.transpose(0, 1)
     s_gradient, up_gradient, up_bias_gradient, down_gradient = _ffn_gradients_like(s, up, down)
     x_gradient = s_gradient.transpose(0, 1)
-    for at in _at_once(s, up):
+    for at in _token_ranges(s, up):
         torch.bmm(hidden[at].transpose(1, 2), v_gradient[at], out=down_gradient[at])
         hidden_gradient = torch.bmm(v_gradient[at], down[at].transpose(1, 2)).mul_(slope[at])
         torch.sum(hidden_gradient, 1, keepdim=True, out=up_bias_gradient[at])
@@ -140,7 +140,7 @@ class _PerTokenFFN(torch.autograd.Function):
         ctx: Any, s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
     ) -> Tensor:
         with torch._C._AutoDispatchBelowAutograd():
-            v, hidden, slope = OPERATORS.per_token_ffn_kept(s, up, up_bias, down, down_bias)
+            v, hidden, slope = OPERATORS.per_token_ffn_saved(s, up, up_bias, down, down_bias)
         ctx.save_for_backward(s, up, down, hidden, slope)
         ctx.has_bias = down_bias is not None
         return v
@@ -160,7 +160,7 @@ def _ffn_autograd(*arguments: Tensor | None) -> Tensor:
         return OPERATORS.per_token_ffn(*arguments)
 
 
-# ------------------------------------------------------------------------------ the normalisation of a sum
+# ------------------------------------------------------------------------------ normalisation of a sum
 
 
 @library.impl(LIBRARY, "sum_norm", "CPU")
@@ -173,11 +173,11 @@ def _sum_norm(
     eps: float,
     mixes: bool,
 ) -> Tensor:
-    return _norm(x, step, step_bias, weight, bias, eps, mixes, None, None)
+    return _normalise(x, step, step_bias, weight, bias, eps, mixes, None, None)
 
 
-@library.impl(LIBRARY, "sum_norm_kept", "CPU")
-def _sum_norm_kept(
+@library.impl(LIBRARY, "sum_norm_saved", "CPU")
+def _sum_norm_saved(
     x: Tensor,
     step: Tensor | None,
     step_bias: Tensor | None,
@@ -186,17 +186,17 @@ def _sum_norm_kept(
     eps: float,
     mixes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    total, moments = _kept_like(x)
-    return _norm(x, step, step_bias, weight, bias, eps, mixes, total, moments), total, moments
+    total, moments = _empty_sum_and_moments(x)
+    return _normalise(x, step, step_bias, weight, bias, eps, mixes, total, moments), total, moments
 
 
-def _kept_like(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum, and mean and 1 / standard deviation of each of its rows."""
+def _empty_sum_and_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty tensors for the sum, and for the mean and 1 / standard deviation of each of its rows."""
     moments = x.new_empty(*x.shape[:-1], 2, dtype=torch.float32)
     return torch.empty_like(x, memory_format=torch.contiguous_format), moments
 
 
-def _norm(
+def _normalise(
     x: Tensor,
     step: Tensor | None,
     step_bias: Tensor | None,
@@ -207,7 +207,7 @@ def _norm(
     total: Tensor | None,
     moments: Tensor | None,
 ) -> Tensor:
-    """The normalised rows. ``total`` and ``moments``, if given, are filled for the backward pass."""
+    """The normalised rows. ``total`` and ``moments``, if given, receive what the backward pass needs."""
     x = x.contiguous()
     width, tokens = x.shape[-1], x.shape[-2] if x.dim() > 2 else 1
     if step is not None and (step.dim() > 3 or step.stride(-1) != 1):
@@ -237,7 +237,7 @@ def _norm(
 
 
 def _strides(step: Tensor | None) -> tuple[int, int]:
-    """Strides of batch and tokens of a step (D,), (B, D), (B, T, D), or contiguous (..., T, D)."""
+    """Strides over batch and tokens of a step (D,), (B, D), (B, T, D), or contiguous (..., T, D)."""
     if step is None or step.dim() == 1:
         return 0, 0
     return (step.stride(0), 0) if step.dim() == 2 else (step.stride(-3), step.stride(-2))
@@ -247,9 +247,9 @@ def _strides(step: Tensor | None) -> tuple[int, int]:
 def _sum_norm_backward(
     gradient: Tensor, total: Tensor, moments: Tensor, weight: Tensor, mixes: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the sum (with ``mixes`` of what was mixed), of weight and of bias."""
+    """Gradients of the sum (of its input x if ``mixes``), of weight and of bias."""
     sum_gradient, width = torch.empty_like(total), total.shape[-1]
-    of_threads = torch.zeros(torch.get_num_threads(), 2, width)  # each thread's part
+    thread_sums = torch.zeros(torch.get_num_threads(), 2, width)
     call(
         "norm_gradient",
         total.dtype,
@@ -260,14 +260,14 @@ def _sum_norm_backward(
         rows=total.numel() // width,
         width=width,
         dx=sum_gradient,
-        dparameters=of_threads,
+        dparameters=thread_sums,
     )
-    weight_gradient, bias_gradient = of_threads.sum(0)
-    x_gradient = _with_its_mixing(sum_gradient) if mixes else sum_gradient
+    weight_gradient, bias_gradient = thread_sums.sum(0)
+    x_gradient = _plus_its_mixing(sum_gradient) if mixes else sum_gradient
     return x_gradient, weight_gradient.to(weight.dtype), bias_gradient.to(weight.dtype)
 
 
-def _with_its_mixing(x: Tensor) -> Tensor:
+def _plus_its_mixing(x: Tensor) -> Tensor:
     batch, tokens, width = x.shape
     y = torch.empty_like(x)
     call("mixed", x.dtype, x=x, batch=batch, tokens=tokens, width=width, y=y)
@@ -287,8 +287,8 @@ class _SumNorm(torch.autograd.Function):
         mixes: bool,
     ) -> Tensor:
         with torch._C._AutoDispatchBelowAutograd():
-            y, *kept = OPERATORS.sum_norm_kept(x, step, step_bias, weight, bias, eps, mixes)
-        ctx.save_for_backward(*kept, weight)
+            y, *saved = OPERATORS.sum_norm_saved(x, step, step_bias, weight, bias, eps, mixes)
+        ctx.save_for_backward(*saved, weight)
         ctx.mixes, ctx.has_step, ctx.has_step_bias = mixes, step is not None, step_bias is not None
         return y
 
@@ -309,7 +309,7 @@ def _sum_norm_autograd(*arguments: Any) -> Tensor:
         return OPERATORS.sum_norm(*arguments)
 
 
-# ---------------------------------------------------------------------- shapes without numbers, and FLOPs
+# ------------------------------------------------------------- shapes for the meta device, and FLOP counts
 
 
 @library.register_fake("rankmixer_bench::per_token_ffn", lib=LIBRARY)
@@ -317,8 +317,8 @@ def _ffn_like(s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: T
     return _tokens_first_like(s, down).transpose(0, 1)
 
 
-@library.register_fake("rankmixer_bench::per_token_ffn_kept", lib=LIBRARY)
-def _ffn_kept_like(
+@library.register_fake("rankmixer_bench::per_token_ffn_saved", lib=LIBRARY)
+def _ffn_saved_like(
     s: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = s.new_empty(len(up), len(s), up.shape[2])
@@ -337,9 +337,9 @@ def _sum_norm_like(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@library.register_fake("rankmixer_bench::sum_norm_kept", lib=LIBRARY)
-def _sum_norm_kept_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), *_kept_like(x)
+@library.register_fake("rankmixer_bench::sum_norm_saved", lib=LIBRARY)
+def _sum_norm_saved_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x, memory_format=torch.contiguous_format), *_empty_sum_and_moments(x)
 
 
 @library.register_fake("rankmixer_bench::sum_norm_backward", lib=LIBRARY)
@@ -349,7 +349,7 @@ def _sum_norm_backward_like(
     return torch.empty_like(total), torch.empty_like(weight), torch.empty_like(weight)
 
 
-@register_flop_formula([OPERATORS.per_token_ffn, OPERATORS.per_token_ffn_kept])
+@register_flop_formula([OPERATORS.per_token_ffn, OPERATORS.per_token_ffn_saved])
 def _ffn_flops(s: Any, up: Any, up_bias: Any, down: Any, *_: Any, **__: Any) -> int:
     (batch, _, _), (tokens, width, hidden), out = s, up, down[2]
     return 2 * batch * tokens * hidden * (width + out)

@@ -1,27 +1,28 @@
-"""Which kernels a RankMixer block runs on: the one place that knows devices.
+"""Chooses the kernels of a RankMixer block: the one place where the device matters.
 
-`Block.plain` has the equations; everything here is tested against it, within float tolerance.
+`Block.plain` holds the equations. Everything here is tested against it, within float tolerance.
 
 CPU
-    Mixing, residual and normalisation in one pass over memory (`baselines.kernels.cpu`), in inference and
-    training. What helps other architectures too is elsewhere: `AddNorm` and `PerTokenFFN` of
+    Mixing, residual and normalisation take one pass over memory (`baselines.kernels.cpu`), in inference and
+    in training. Speed-ups that other architectures share are elsewhere: `AddNorm` and `PerTokenFFN` of
     `baselines.layers` use the same kernels, `harness.model.row_blocks` computes a batch in blocks of rows,
-    and `harness.training.memory` keeps freed memory. Ratios:
+    and `harness.training.memory` reuses freed memory. To measure the speed of each way:
 
         python -m rankmixer.kernels.layouts cpu
 
-    GELU fused into oneDNN's product and `torch.compile` are no faster.
+    GELU fused into oneDNN's product, and `torch.compile`, are no faster.
 
 CPU without a compiler
-    Inference works in place, and short slices are mixed as whole numbers (`_mixed`). Training is plain.
+    Inference works in place, and short slices are copied in units of several numbers (`_mixed`). Training
+    uses the plain equations.
 
 CUDA
-    Plain. With RANKMIXER_TRITON=1 in the environment, Triton's kernels where Triton is installed and shapes
-    suit: mixing, residual and normalisation are one kernel (`rankmixer.kernels.triton_kernels`), and so is
-    the first layer of the networks with its bias and GELU (`rankmixer.kernels.fused_gemm`).
-    `rankmixer.kernels` says what is not yet timed on a GPU.
+    The plain equations. With RANKMIXER_TRITON=1 in the environment, Triton's kernels, if Triton is installed
+    and they accept the shapes: one kernel for mixing, residual and normalisation
+    (`rankmixer.kernels.triton_kernels`), and one for the first layer of the networks with its bias and GELU
+    (`rankmixer.kernels.fused_gemm`). `rankmixer.kernels` lists what is not yet timed on a GPU.
 
-Traced code (`torch.compile`, the meta device of FLOP counts) is plain.
+Traced code (`torch.compile`, and the meta device when FLOPs are counted) uses the plain equations.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ WANTS_TRITON = os.environ.get("RANKMIXER_TRITON") == "1" and find_spec("triton")
 
 
 def faster_block(x: Tensor) -> Callable[[Any, Tensor], Tensor] | None:
-    """What is faster than `Block.plain` for (B, T, D) tokens, as a function of block and tokens; or None."""
+    """A function of block and tokens (B, T, D) that is faster than `Block.plain` here, or None."""
     if cpu_kernels.suits(x):
         return block_of_cpu_kernels
     if _is_cpu_inference(x):
         return block_in_place
     if x.is_cuda and WANTS_TRITON and not torch.compiler.is_compiling():
         from rankmixer.kernels.fused_gemm import block_of_fused_gemm
-        from rankmixer.kernels.triton_kernels import suits
+        from rankmixer.kernels.triton_kernels import accepts
 
-        return block_of_fused_gemm if suits(x) else None
+        return block_of_fused_gemm if accepts(x) else None
     return None
 
 
@@ -70,7 +71,7 @@ def block_of_cpu_kernels(block: Any, x: Tensor) -> Tensor:
 
 
 def block_in_place(block: Any, x: Tensor) -> Tensor:
-    """The paper's block without gradients, in as few buffers as it needs.
+    """The paper's block without gradients, in as few buffers as possible.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -83,11 +84,12 @@ def block_in_place(block: Any, x: Tensor) -> Tensor:
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """`rankmixer.mixing.mix_tokens` in memory of its own, by what copies slices of that length fastest.
+    """`rankmixer.mixing.mix_tokens` into new memory, by the fastest copy for slices of this length.
 
-    A strided copy pays for each slice, not for its bytes, unless a slice is one number of the copy's dtype:
-    one of 16 bytes is a complex number's. An index pays for each number, so it takes numbers of 4 bytes;
-    it is ahead up to a dozen of them.
+    The time of a strided copy grows with the number of slices, not with their bytes, unless a slice is a
+    single number of the copied dtype; a slice of 16 bytes is copied as one complex number. The time of
+    indexing grows with the count of numbers, so it moves numbers of 4 bytes; it is faster for slices of up
+    to a dozen of them.
     """
     B, T, D = x.shape
     slice_bytes = D // T * x.element_size()

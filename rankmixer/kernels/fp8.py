@@ -2,12 +2,13 @@ r"""Inference of the per-token feed-forward networks in 8-bit floating point (e4
 
 .. math:: y_t = \big(Q(x_t)\, Q(W_t)\big) \odot a_t c_t + b_t
 
-Weights have a scale c for each output of each token, found once; activations a scale a for each row of each
-token, found as they come. A scale maps the largest magnitude to 448, the largest number of e4m3. Products are
-summed in the GPU's own accumulator (`use_fast_accum`), scaled and rounded to bf16; all else stays as it was.
+Weights have a scale c for each output of each token, computed once. Activations have a scale a for each row
+of each token, computed in every call. A scale maps the largest magnitude to 448, the largest number of e4m3.
+Products are summed in the GPU's own accumulator (`use_fast_accum`), scaled, and rounded to bf16. Everything
+else is computed as before.
 
-One `torch._scaled_mm` a token. The two passes of quantising are operators of their own unless `torch.compile`
-fuses them. `PerTokenLinearFp8.plain` is the readable reference.
+There is one `torch._scaled_mm` for each token. Quantising takes two separate passes over memory unless
+`torch.compile` fuses them. `PerTokenLinearFp8.plain` is the readable reference.
 
 Shapes
     B batch, T tokens, D model width, M hidden width.
@@ -22,13 +23,13 @@ from torch.nn import functional
 from baselines.layers import PerTokenFFN, PerTokenLinear
 
 E4M3 = torch.float8_e4m3fn
-LARGEST = 448.0  # of e4m3; what is not far beyond is rounded to it
-SMALLEST_MAXIMUM = 1e-12  # a row of smaller numbers is taken for zeros
-MULTIPLE = 16  # of both widths of a product on the GPU
+LARGEST = 448.0  # the largest number of e4m3, to which slightly larger ones are rounded
+SMALLEST_MAXIMUM = 1e-12  # a row whose numbers are all smaller counts as zeros
+MULTIPLE = 16  # both widths of a product on the GPU must be multiples of this
 
 
 def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers in e4m3 and a scale for each row of the last dimension: x is near the product of the two.
+    """Numbers in e4m3, and a scale for each row: their product is close to x.
 
     Shapes
         (..., N) -> (..., N) e4m3 and (..., 1) float32, both contiguous.
@@ -38,7 +39,7 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PerTokenLinearFp8(nn.Module):
-    """A `PerTokenLinear` whose products are of 8-bit numbers; without gradients.
+    """A `PerTokenLinear` that multiplies 8-bit numbers; it has no gradients.
 
     Shapes
         (B, T, in) -> (B, T, out) bf16; weight (T, out, in) e4m3, scale (T, 1, out), bias (T, out) bf16.
@@ -72,14 +73,14 @@ class PerTokenLinearFp8(nn.Module):
         return torch.stack(products).transpose(0, 1)
 
     def plain(self, x: Tensor) -> Tensor:
-        """The same from numbers that are quantised, scaled back and multiplied in float32."""
+        """The same result with quantised numbers that are scaled back and multiplied in float32."""
         rows, scales = quantised(x.transpose(0, 1))
         weight = self.weight.float().transpose(1, 2) * self.scale
         return torch.baddbmm(self.bias.float().unsqueeze(1), rows.float() * scales, weight).transpose(0, 1)
 
 
 class PerTokenFFNFp8(nn.Module):
-    """A `PerTokenFFN` with both products in 8 bits.
+    """A `PerTokenFFN` with both products in 8 bits; it has no gradients.
 
     Shapes
         (B, T, D) -> (B, T, D) bf16.
@@ -94,20 +95,20 @@ class PerTokenFFNFp8(nn.Module):
 
 
 def obstacle(model: nn.Module) -> str | None:
-    """What keeps a model's inference from fp8; None where nothing does."""
+    """Why the model cannot run inference in fp8, as the end of a sentence about it; None if it can."""
     ffns = [module for module in model.modules() if isinstance(module, PerTokenFFN)]
     if not ffns:
-        return "has none of RankMixer's per-token feed-forward networks, which alone are computed in fp8"
+        return "has none of RankMixer's per-token feed-forward networks, the only part that runs in fp8"
     _, model_dim, ffn_dim = ffns[0].up.weight.shape
     if model_dim % MULTIPLE or ffn_dim % MULTIPLE:
-        return f"has widths {model_dim} and {ffn_dim}, of which fp8 needs multiples of {MULTIPLE}"
+        return f"has widths {model_dim} and {ffn_dim}, but fp8 needs multiples of {MULTIPLE}"
     return None
 
 
 def use_fp8(model: nn.Module) -> None:
-    """Put `PerTokenFFNFp8` in the place of every per-token network, for inference, after any other cast.
+    """Replace every per-token network by a `PerTokenFFNFp8`, for inference; call it after any other cast.
 
-    Raises ValueError where there is an `obstacle`.
+    Raises ValueError if the model cannot run in fp8 (`obstacle`).
     """
     reason = obstacle(model)
     if reason is not None:

@@ -1,17 +1,17 @@
-r"""A Triton kernel of the first layer of the per-token networks: a batched GEMM that ends in bias and GELU.
+r"""A Triton kernel for the first layer of the per-token networks: a batched GEMM that ends in bias and GELU.
 
     linear_gelu(x, weight, bias)     GELU(x W + b) for every token
 
-The product of a tile is summed in registers, the bias is added and GELU taken there, and the hidden
-activation is written once: the library's product and `kernels.bias_gelu` after it write it twice and read it
-once more. Where gradients are wanted the product is kept as well, and the backward pass is that of
-`kernels.bias_gelu` with the library's two products. The second layer has no GELU: the library adds its bias.
+The product of a tile is summed in registers, and bias and GELU are applied there, so the hidden activation is
+written to memory once. PyTorch's product followed by `triton_kernels.bias_gelu` writes it twice and reads it
+once. For gradients the product is stored as well; the backward pass is that of `triton_kernels.bias_gelu` and
+two products of PyTorch. The second layer has no GELU, so PyTorch's product adds its bias.
 
-Sums are float32 (float64 of float64), without TF32. Imported only where Triton is there;
-`rankmixer.kernels.fast` says when.
+Sums are in float32 (for float64 inputs in float64), without TF32. The file is imported only if Triton is
+installed; `rankmixer.kernels.fast` decides when.
 
 Shapes
-    B batch, T tokens, K width that is summed over, M hidden width.
+    B batch, T tokens, K input width, over which a product sums, M hidden width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from rankmixer.kernels.triton_kernels import _bias_gelu_backward, mix_add_norm_of
 
-GROUP = 8  # tiles of rows that are worked on together, so that they share columns of weights in the cache
+GROUP = 8  # tiles of rows that are computed together, so that they find the same weights in the cache
 
 
 def block_of_fused_gemm(block: Any, x: Tensor) -> Tensor:
@@ -39,17 +39,17 @@ def block_of_fused_gemm(block: Any, x: Tensor) -> Tensor:
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """GELU(x W + b), exact, for every token; under autocast in its dtype, as the library's products are.
+    """GELU(x W + b), exact, for every token; under autocast in its dtype, as PyTorch's products are.
 
     Shapes
-        x (T, B, K) of any strides, weight (T, K, M), bias (T, 1, M). Returns (T, B, M), contiguous.
+        x (T, B, K) with any strides, weight (T, K, M), bias (T, 1, M). Returns (T, B, M), contiguous.
     """
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
-    return _linear_gelu(x, weight, bias, keeps)[0]
+    stores_product = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
+    return _linear_gelu(x, weight, bias, stores_product)[0]
 
 
 @triton.jit
@@ -58,9 +58,12 @@ def _linear_gelu_kernel(
     token_stride, row_stride, depth_stride, weight_token_stride, weight_row_stride, weight_column_stride,
     batch, M, K,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr, ACC: tl.constexpr,
-    KEEPS: tl.constexpr,
+    STORES_PRODUCT: tl.constexpr,
 ):  # fmt: skip
-    """One tile (ROWS, COLUMNS) of one token. Tiles are numbered so that GROUP of rows share their columns."""
+    """One tile (ROWS, COLUMNS) of one token.
+
+    Tiles are numbered so that GROUP tiles of rows read the same columns of weights one after another.
+    """
     t = tl.program_id(1).to(tl.int64)
     across = GROUP * tl.cdiv(M, COLUMNS)
     first = tl.program_id(0) // across * GROUP
@@ -81,24 +84,24 @@ def _linear_gelu_kernel(
         right += DEPTH * weight_row_stride
     inside = (row < batch)[:, None] & (column < M)[None, :]
     place = (t * batch + row)[:, None] * M + column[None, :]
-    if KEEPS:
+    if STORES_PRODUCT:
         tl.store(product + place, sums, inside)
     sums += tl.load(bias + t * M + column, column < M, 0.0).to(ACC)[None, :]
     tl.store(y + place, sums * 0.5 * (1 + tl.erf(sums * 0.7071067811865476)), inside)
 
 
 def _tile(x: Tensor) -> dict[str, Any]:
-    """Sizes by dtype: what 16-bit tensor cores like; smaller where a multiply-add takes more registers."""
+    """Sizes by dtype: large for 16-bit tensor cores, smaller where a number takes more registers."""
     if x.element_size() == 2:
         return {"ROWS": 128, "COLUMNS": 128, "DEPTH": 64, "ACC": tl.float32, "num_warps": 8, "num_stages": 3}
-    acc = tl.float64 if x.dtype == torch.float64 else tl.float32
-    return {"ROWS": 64, "COLUMNS": 64, "DEPTH": 16, "ACC": acc, "num_warps": 4, "num_stages": 2}
+    accumulator = tl.float64 if x.dtype == torch.float64 else tl.float32
+    return {"ROWS": 64, "COLUMNS": 64, "DEPTH": 16, "ACC": accumulator, "num_warps": 4, "num_stages": 2}
 
 
 @library.custom_op("rankmixer::linear_gelu", mutates_args=())
-def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, keeps: bool) -> tuple[Tensor, Tensor]:
-    """The result, and the product without the bias: empty unless ``keeps``."""
-    y, product = _linear_gelu_like(x, weight, bias, keeps)
+def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, stores_product: bool) -> tuple[Tensor, Tensor]:
+    """The result, and the product without the bias, which is empty unless ``stores_product``."""
+    y, product = _empty_outputs(x, weight, bias, stores_product)
     T, B, M = y.shape
     if y.numel():
         sizes = _tile(x)
@@ -106,15 +109,15 @@ def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, keeps: bool) -> tuple[
         strides = *x.stride(), *weight.stride()
         _linear_gelu_kernel[(tiles, T)](
             x, weight, bias.contiguous(), y, product, *strides, B, M, x.shape[2],
-            GROUP=GROUP, KEEPS=keeps, **sizes,
+            GROUP=GROUP, STORES_PRODUCT=stores_product, **sizes,
         )  # fmt: skip
     return y, product
 
 
 @_linear_gelu.register_fake
-def _linear_gelu_like(x: Tensor, weight: Tensor, bias: Tensor, keeps: bool) -> tuple[Tensor, Tensor]:
+def _empty_outputs(x: Tensor, weight: Tensor, bias: Tensor, stores_product: bool) -> tuple[Tensor, Tensor]:
     y = x.new_empty(x.shape[0], x.shape[1], weight.shape[2])
-    return y, torch.empty_like(y) if keeps else x.new_empty(0)
+    return y, torch.empty_like(y) if stores_product else x.new_empty(0)
 
 
 @register_flop_formula(torch.ops.rankmixer.linear_gelu)
@@ -123,7 +126,9 @@ def _flops(x_shape: Any, weight_shape: Any, *_: Any, **__: Any) -> int:
     return 2 * T * B * K * weight_shape[2]
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: tuple[Tensor, Tensor]) -> None:
+def _save_inputs(
+    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: tuple[Tensor, Tensor]
+) -> None:
     x, weight, bias, _ = inputs
     _, product = output
     ctx.mark_non_differentiable(product)
@@ -132,9 +137,10 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: tuple[T
 
 def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias, product = ctx.saved_tensors
-    of_product, of_bias = _bias_gelu_backward(gradient, product, bias)
-    of_x = torch.bmm(of_product, weight.transpose(1, 2))
-    return of_x, torch.bmm(x.transpose(1, 2), of_product), of_bias, None
+    product_gradient, bias_gradient = _bias_gelu_backward(gradient, product, bias)
+    x_gradient = torch.bmm(product_gradient, weight.transpose(1, 2))
+    weight_gradient = torch.bmm(x.transpose(1, 2), product_gradient)
+    return x_gradient, weight_gradient, bias_gradient, None
 
 
-_linear_gelu.register_autograd(_gradients, setup_context=_keep)
+_linear_gelu.register_autograd(_gradients, setup_context=_save_inputs)

@@ -1,21 +1,22 @@
-"""Really sparse evaluation of per-token experts: what no gate opens is not computed.
+"""Sparse evaluation of per-token experts: an expert is computed only for the rows that its gate opens.
 
-Two calls, for evaluation only (their result has no gradient). Both take gates (B, T, E), zero for an inactive
-expert, and return (B, T, D):
+Two functions, for evaluation only (their result has no gradient). Both take gates (B, T, E), zero for an
+inactive expert, and return (B, T, D):
 
     grouped_ffn(s, gates, up, down, gate_on="output")               a per-token FFN sliced into E experts
     grouped_swiglu(s, gates, gate_weight, up_weight, down_weight)   SwiGLU experts, no biases
 
-Another kind of expert is a function from a group of rows to their hidden values, handed to `grouped_experts`.
+To compute another kind of expert, pass `grouped_experts` a function from a group of rows to their hidden
+values.
 
-A group is the rows of one expert of one token. On a CPU a token's groups are gathered together, as many as
-are no more rows than the batch has, multiplied one by one where they lie, and added back together: few calls,
-whose buffers stay in the cache. Groups are too small to share a matrix product among cores; tokens are shared
-among threads instead. On a GPU, where launches count, all groups are one batched product, padded to the
-largest group.
+A group is the rows of one expert of one token. On a CPU, several groups of a token are copied into one
+buffer, which has at most as many rows as the batch; each group is multiplied in place, and all are added to
+the result at once. This needs few calls, and the buffer stays in the cache. A group is too small to divide
+its matrix product among cores, so tokens are divided among threads instead. On a GPU, where every launch
+costs time, all groups are one batched product, padded to the largest group.
 
 Shapes
-    B batch, T tokens, D token width, E experts a token, M hidden width of a token's experts together.
+    B batch, T tokens, D token width, E experts of each token, M hidden width of these experts together.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ def grouped_ffn(
     down: PerTokenLinear,
     gate_on: Literal["output", "input"] = "output",
 ) -> Tensor:
-    r"""A per-token FFN whose hidden width is sliced into E experts, of which the gates choose.
+    r"""A per-token FFN whose hidden width is cut into E experts, each multiplied by its gate.
 
     .. math:: v_t = b^{down}_t + \sum_{e: g_{te} \neq 0}
         g_{te} \, \mathrm{GELU}(s_t W^{up}_{te} + b^{up}_{te}) W^{down}_{te}
 
     With ``gate_on="input"`` the gate multiplies :math:`s_t W^{up}_{te}` instead.
 
-    Raises ValueError where the gates do not fit ``s``, or E does not divide M.
+    Raises ValueError if the gates do not fit ``s``, or E does not divide M.
 
     Shapes
         s (B, T, D), gates (B, T, E); up has weight (T, D, M), down (T, M, D). Returns (B, T, D).
@@ -70,7 +71,7 @@ def grouped_ffn(
 def grouped_swiglu(
     s: Tensor, gates: Tensor, gate_weight: Tensor, up_weight: Tensor, down_weight: Tensor
 ) -> Tensor:
-    r"""SwiGLU experts without biases, each token's hidden width sliced into E of them.
+    r"""SwiGLU experts without biases: the hidden width of each token is cut into E of them.
 
     .. math:: v_t = \sum_{e: g_{te} \neq 0} g_{te} \,
         (\mathrm{SiLU}(s_t W^{gate}_{te}) \odot s_t W^{up}_{te}) W^{down}_{te}
@@ -93,18 +94,19 @@ def grouped_swiglu(
 def grouped_experts(
     hidden: Hidden, s: Tensor, gates: Tensor, *weights: Tensor, down: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Sum over a token's active experts of ``hidden(x, gate, *weights) @ down``, and ``bias``, never gated.
+    """Sum over the active experts of each token of ``hidden(x, gate, *weights) @ down``, plus ``bias``.
 
-    ``hidden`` applies the gate. It sees rows of one token, or such groups stacked in front: x (..., n, D),
-    gate (..., n, 1), weights (..., a, b); it returns (..., n, m), and zeros where the gate is zero.
+    ``hidden`` applies the gate; no gate applies to ``bias``. ``hidden`` receives one group, or several
+    stacked along leading dimensions: x (..., n, D), gate (..., n, 1), weights (..., a, b). It returns
+    (..., n, m), with zeros where the gate is zero.
 
     Everything is computed in the dtype of ``s``, or that of autocast.
 
-    Raises ValueError where the gates do not fit ``s``.
+    Raises ValueError if the gates do not fit ``s``.
 
     Shapes
         s (B, T, D), gates (B, T, E), each weight (T, E, a, b), down (T, E, m, D), bias (T, 1, D).
-        Returns (B, T, D), tokens first in memory, as `PerTokenLinear` leaves them.
+        Returns (B, T, D), with tokens first in memory as in the result of `PerTokenLinear`.
     """
     if gates.dim() != 3 or gates.shape[:2] != s.shape[:2]:
         raise ValueError(
@@ -126,18 +128,18 @@ def _is_launch_bound(device: torch.device) -> bool:
 
 
 def _group_by_group(hidden: Hidden, base: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> Tensor:
-    """Base (T, 1, D or 1) and the experts of (T, B, D) tokens, on as many threads as torch has."""
+    """``base`` (T, 1, D or 1) plus the experts of (T, B, D) tokens, on as many threads as PyTorch uses."""
     result = s.new_empty(s.shape)
     inference = torch.is_inference_mode_enabled()
 
     def run_token(token: int) -> None:
-        # Grad and inference mode belong to a thread, so they are set again in each.
+        # Each thread has its own grad mode and inference mode, so both are set again here.
         with torch.inference_mode(inference), torch.no_grad():
             result[token] = base[token]
             _add_token(hidden, result[token], s[token], gates[token], [weight[token] for weight in weights])
 
     threads = torch.get_num_threads()
-    # A dispatch mode, such as the FLOP counter, sees only its own thread.
+    # A dispatch mode, such as the FLOP counter, sees only the thread in which it was entered.
     if min(threads, len(s)) == 1 or torch._C._len_torch_dispatch_stack() > 0:
         for token in range(len(s)):
             run_token(token)
@@ -146,17 +148,17 @@ def _group_by_group(hidden: Hidden, base: Tensor, s: Tensor, gates: Tensor, weig
         with ThreadPoolExecutor(min(threads, len(s)), initializer=_use_one_core) as pool:
             list(pool.map(run_token, range(len(s))))
     finally:
-        torch.set_num_threads(threads)  # a worker's setting is also the default of threads to come
+        torch.set_num_threads(threads)  # a worker's setting is also the default of later threads
     return result
 
 
 def _use_one_core() -> None:
-    torch.get_num_threads()  # the first call in a thread resets its number
+    torch.get_num_threads()  # the first call in a thread resets its number of threads
     torch.set_num_threads(1)
 
 
 def _add_token(hidden: Hidden, result: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> None:
-    """Add one token's experts: result and s (B, D), gates (E, B), each weight (E, a, b), down the last."""
+    """Add the experts of one token: result and s (B, D), gates (E, B), weights (E, a, b) with down last."""
     experts, rows = gates.nonzero(as_tuple=True)  # sorted by expert
     sizes = torch.bincount(experts, minlength=len(gates)).tolist()
     active_gates = gates[experts, rows].unsqueeze(1).split(sizes)
@@ -167,13 +169,14 @@ def _add_token(hidden: Hidden, result: Tensor, s: Tensor, gates: Tensor, weights
         for expert, group in enumerate(x.split(sizes[first:last]), first):
             if len(group):
                 *own, down = (weight[expert] for weight in weights)
-                torch.mm(hidden(group, active_gates[expert], *own), down, out=group)  # its rows are done with
+                # The group's input rows are no longer needed, so the output replaces them.
+                torch.mm(hidden(group, active_gates[expert], *own), down, out=group)
         result.index_add_(0, rows[start:stop], x)
         start = stop
 
 
 def _stretches(sizes: list[int], most: int) -> Iterator[tuple[int, int]]:
-    """Successive ranges [first, last) of groups, at most ``most`` rows together; no group has more."""
+    """Consecutive ranges [first, last) of groups with at most ``most`` rows in total. No group exceeds it."""
     first = total = 0
     for group, size in enumerate(sizes):
         if total + size > most:
@@ -184,7 +187,7 @@ def _stretches(sizes: list[int], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _in_one_batch(hidden: Hidden, base: Tensor, s: Tensor, gates: Tensor, weights: list[Tensor]) -> Tensor:
-    """The same as one batch of groups, each filled up to the largest with rows whose gate is zero."""
+    """The same result from one batch of groups, each padded to the largest with rows whose gate is zero."""
     num_tokens, batch, _ = s.shape
     result = s.new_empty(s.shape).copy_(base)
     active = gates != 0
@@ -203,7 +206,7 @@ def _in_one_batch(hidden: Hidden, base: Tensor, s: Tensor, gates: Tensor, weight
 
 def _ffn_gated_at_output(x: Tensor, gate: Tensor, up: Tensor, bias: Tensor) -> Tensor:
     affine = torch.addmm if x.dim() == 2 else torch.baddbmm
-    return functional.gelu(affine(bias, x, up)).mul_(gate)  # gated where the rows are narrow
+    return functional.gelu(affine(bias, x, up)).mul_(gate)  # the hidden rows are narrower than the output
 
 
 def _ffn_gated_at_input(x: Tensor, gate: Tensor, up: Tensor, bias: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""Which way runs a RankMixer block fastest: the measurement behind `PerTokenLinear` and
+"""Times a RankMixer block in every memory layout: the reason for those of `PerTokenLinear` and
 `rankmixer.kernels.fast`.
 
     python -m rankmixer.kernels.layouts [cpu|cuda]
 
-prints the time of one block, forward and forward with backward, in each layout as a ratio to the
-einsum's, and the share of the GEMM peak that it reaches, from a square product timed in the same round. All
-layouts share one block's weights and must agree on its output. A time is the median over interleaved
-repeats, so that a busy machine disturbs all of them in the same way. On CUDA `torch.compile` and the Triton
-kernels are timed too.
+prints the time of one block in each layout, forward alone and forward with backward: as a ratio to the time
+of the einsum, and as a share of the GEMM peak, which is measured by a square product in the same round. All
+layouts use the weights of one block and must agree on its output. A time is the median over repeats. The
+repeats of all layouts are interleaved, so that other load on the machine affects all of them alike.
+On CUDA, `torch.compile` and the Triton kernels are timed too.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def einsum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def bmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (T, B, in) -> (T, B, out), the bias added afterwards."""
+    """x (T, B, in) -> (T, B, out); the bias is added afterwards."""
     return torch.bmm(x, weight) + bias
 
 
 def baddbmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (T, B, in) -> (T, B, out), the bias inside the product."""
+    """x (T, B, in) -> (T, B, out); the product adds the bias."""
     return torch.baddbmm(bias, x, weight)
 
 
 def loop(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (T, B, in) -> (T, B, out), one product a token."""
+    """x (T, B, in) -> (T, B, out), one product for each token."""
     slices = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
     return torch.stack([torch.addmm(b, token, w) for token, w, b in slices])
 
@@ -58,7 +58,7 @@ def mix_tokens_first(x: Tensor) -> Tensor:
 
 
 def run_block(block: Block, x: Tensor, mix: Callable[[Tensor], Tensor], linear: PerTokenMap) -> Tensor:
-    """A block's equations with another mixing and per-token map; x and result in the layout of both."""
+    """The equations of a block with another mixing and per-token map. x and the result have their layout."""
     assert block.mixing_norm is not None, "this times the paper's block"
     up, down = block.ffn.up, block.ffn.down
     s = block.mixing_norm(mix(x) + x)
@@ -78,13 +78,13 @@ LAYOUTS: dict[str, Callable[[Block, Tensor], Tensor]] = {
 
 
 def add_gpu_layouts() -> None:
-    """The layouts that only CUDA has."""
+    """Add what is available only on CUDA."""
     from rankmixer.kernels.fused_gemm import block_of_fused_gemm
     from rankmixer.kernels.triton_kernels import block_of_kernels
 
     compiled = torch.compile(lambda block, x: block.plain(x)[0])
     LAYOUTS["plain, torch.compile"] = compiled
-    LAYOUTS["Triton, the library's products"] = block_of_kernels
+    LAYOUTS["Triton, PyTorch's products"] = block_of_kernels
     LAYOUTS["Triton, bias and GELU in the product"] = block_of_fused_gemm
 
 
@@ -102,13 +102,13 @@ def seconds(layout: str, block: Block, x: Tensor, backward: bool) -> float:
 
 
 def gemm_seconds(device: torch.device) -> float:
-    """Time of one square product, which is at the peak or near it."""
+    """Time of one square product, which runs close to the peak."""
     left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE, device=device)
     return seconds_of(lambda: left @ right)
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """One call after two for warm-up, on PyTorch's clock, which waits for the device."""
+    """Time of one call after two for warm-up, by PyTorch's timer, which waits for the device."""
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     return timer.timeit(1).median
 

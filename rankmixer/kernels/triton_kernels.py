@@ -1,18 +1,19 @@
-r"""Triton kernels of the paper's block: mixing, residual and normalisation in one, bias and GELU in one.
+r"""Triton kernels for the paper's block: one for mixing, sum and normalisation, one for bias and GELU.
 
     mix_add_norm(x, weight, bias, eps, dtype)    LN(Mix(x) + x), H = T
-    bias_gelu(product, bias)                     GELU(product + bias) of a batched product
+    bias_gelu(product, bias)                     GELU(product + bias), for a batched product
 
-Both are operators that autograd, `torch.compile` and the meta device know. Imported only where Triton is
-there; `rankmixer.kernels.fast` says when. All is computed in float32 and rounded at the end; float64 stays
-float64.
+Both are registered as operators, so autograd, `torch.compile` and the meta device support them. The file is
+imported only if Triton is installed; `rankmixer.kernels.fast` decides when. Numbers are computed in float32
+and rounded at the end, except float64, which stays float64.
 
-Passes over (B, T, D) in memory, counted by hand: forward 2, where a kernel an operation makes 7 (mixing 2,
-sum 3, normalisation 2); backward 5 instead of 10. Sums over rows, for the gradients of weights and biases,
-are added in a fixed order: a repeated step gives the same bits.
+Passes over a (B, T, D) tensor in memory, counted by hand: 2 in the forward pass, where one kernel for each
+operation makes 7 (mixing 2, sum 3, normalisation 2), and 5 in the backward pass instead of 10. Gradients of
+weights and biases are sums over rows. They are added in a fixed order, so a repeated step gives the same
+bits.
 
 Shapes
-    B batch, T tokens, D model width, W = D/T width of a slice, M hidden width of a token.
+    B batch, T tokens, D model width, W = D/T width of a slice, M hidden width of each token.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ import triton
 import triton.language as tl
 from torch import Tensor, library, nn
 
-LARGEST_TILE = 16384  # numbers a program holds of one tensor
-TILE = 2048  # numbers that a program should have at least, to be worth a launch
-MOST_PARTS = 1024  # programs among which rows are shared where something is summed over them
+LARGEST_TILE = 16384  # most numbers of one tensor that a program holds
+TILE = 2048  # fewest numbers that make the launch of a program worth its time
+MOST_PARTS = 1024  # most programs among which the rows of a sum are divided
 
 
-def suits(x: Tensor) -> bool:
-    """Whether the kernels take (B, T, D) tokens: floating, unit stride, and a row fits a program."""
+def accepts(x: Tensor) -> bool:
+    """Whether the kernels accept (B, T, D) tokens: floating, last stride 1, and a row fits a program."""
     return x.is_floating_point() and x.stride(2) == 1 and triton.next_power_of_2(x.shape[2]) <= LARGEST_TILE
 
 
 def block_of_kernels(block: Any, x: Tensor) -> Tensor:
-    """The paper's block (B, T, D) -> (B, T, D); what is multiplied goes to the library's batched GEMM."""
+    """The paper's block (B, T, D) -> (B, T, D), with matrix products by PyTorch's batched GEMM."""
     up, down = block.ffn.up, block.ffn.down
     s = mix_add_norm_of(x, block.mixing_norm)
     hidden = bias_gelu(torch.bmm(s.transpose(0, 1), up.weight), up.bias)
@@ -76,7 +77,10 @@ def bias_gelu(product: Tensor, bias: Tensor) -> Tensor:
 
 @triton.jit
 def _sums(x, batch_stride, token_stride, row, rows, column, T, D: tl.constexpr, W: tl.constexpr):
-    """x + Mix(x) of rows (b, h), which are numbered b*T + h: a column is number i of the slice of token t."""
+    """Both terms of x + Mix(x), and a mask of the valid numbers.
+
+    Row b*T + h is token h of sample b. Column t*W + i is number i of slice t.
+    """
     b, h = (row // T).to(tl.int64), row % T
     inside = (row < rows)[:, None] & (column < D)[None, :]
     own = x + (b * batch_stride + h * token_stride)[:, None] + column[None, :]
@@ -111,7 +115,7 @@ def _row_sums_kernel(
     T: tl.constexpr, D: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """Of each row the means over columns of g and of g * normalised, with g = gradient * weight."""
+    """For each row the means over columns of g and of g * normalised, where g = gradient * weight."""
     row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     own, mixed, inside = _sums(x, batch_stride, token_stride, row, rows, column, T, D, W)
     middle, scale = tl.load(mean + row, row < rows, 0.0), tl.load(rstd + row, row < rows, 0.0)
@@ -129,10 +133,10 @@ def _backward_kernel(
     T: tl.constexpr, D: tl.constexpr, W: tl.constexpr, TOKENS: tl.constexpr, SLICE: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """Slice t of all tokens h of ``part`` rows, for every t: number i of slice t of token h.
+    """Gradients for ``part`` rows: slice t of all tokens h at once, for one t after another.
 
-    Mixing swaps it with number i of slice h of token t, so both have the same sum z, and the gradient of x
-    is that of z here and there.
+    Mixing exchanges number i of slice t of token h with number i of slice h of token t, its partner. Both
+    therefore have the same sum z, and the gradient of x is the gradient of z here plus that at the partner.
     """
     h, i = tl.arange(0, TOKENS)[:, None], tl.arange(0, SLICE)[None, :]
     inside = (h < T) & (i < W)
@@ -141,8 +145,8 @@ def _backward_kernel(
         column, partner = t * W + i, h * W + i
         w = tl.load(weight + column, i < W, 0.0).to(ACC)
         partner_w = tl.load(weight + partner, inside, 0.0).to(ACC)
-        of_weight = tl.zeros((TOKENS, SLICE), ACC)
-        of_bias = tl.zeros((TOKENS, SLICE), ACC)
+        weight_sum = tl.zeros((TOKENS, SLICE), ACC)
+        bias_sum = tl.zeros((TOKENS, SLICE), ACC)
         first = tl.program_id(0).to(tl.int64) * part
         for b in range(first, tl.minimum(first + part, batch)):
             start = x + b * batch_stride
@@ -153,8 +157,8 @@ def _backward_kernel(
             scale = tl.load(rstd + here, token < T, 0.0)[:, None]
             normal = (z - middle) * scale
             g = tl.load(gradient + b * T * D + h * D + column, inside, 0.0).to(ACC)
-            of_weight += tl.where(inside, g * normal, 0.0)
-            of_bias += g
+            weight_sum += tl.where(inside, g * normal, 0.0)
+            bias_sum += g
             sums = tl.load(plain_mean + here, token < T, 0.0)[:, None]
             sums += normal * tl.load(normal_mean + here, token < T, 0.0)[:, None]
             result = scale * (g * w - sums)
@@ -165,8 +169,8 @@ def _backward_kernel(
             result += scale_there * (g * partner_w - sums)
             tl.store(x_gradient + b * T * D + h * D + column, result, inside)
         place = tl.program_id(0) * D + t * W + tl.arange(0, SLICE)
-        tl.store(weight_parts + place, tl.sum(of_weight, 0), tl.arange(0, SLICE) < W)
-        tl.store(bias_parts + place, tl.sum(of_bias, 0), tl.arange(0, SLICE) < W)
+        tl.store(weight_parts + place, tl.sum(weight_sum, 0), tl.arange(0, SLICE) < W)
+        tl.store(bias_parts + place, tl.sum(bias_sum, 0), tl.arange(0, SLICE) < W)
 
 
 def _accumulator(x: Tensor) -> tuple[torch.dtype, Any]:
@@ -174,7 +178,7 @@ def _accumulator(x: Tensor) -> tuple[torch.dtype, Any]:
 
 
 def _row_tiles(x: Tensor) -> tuple[tuple[int], dict[str, Any]]:
-    """Grid and sizes of a kernel whose programs take whole rows of D numbers."""
+    """Grid and sizes for a kernel whose programs process whole rows of D numbers."""
     B, T, D = x.shape
     columns = triton.next_power_of_2(D)
     rows = max(1, TILE // columns)
@@ -187,7 +191,7 @@ def _row_tiles(x: Tensor) -> tuple[tuple[int], dict[str, Any]]:
 def _mix_add_norm(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, mean, rstd = _mix_add_norm_like(x, weight, bias, eps, dtype)
+    y, mean, rstd = _empty_outputs(x, weight, bias, eps, dtype)
     if x.numel():
         x = x if x.stride(2) == 1 else x.contiguous()
         grid, sizes = _row_tiles(x)
@@ -197,7 +201,7 @@ def _mix_add_norm(
 
 
 @_mix_add_norm.register_fake
-def _mix_add_norm_like(
+def _empty_outputs(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
@@ -218,11 +222,11 @@ def _mix_add_norm_backward(
     if x.numel():
         plain_mean, normal_mean = torch.empty_like(mean), torch.empty_like(mean)
         grid, sizes = _row_tiles(x)
-        of_rows = gradient, weight, mean, rstd, plain_mean, normal_mean
-        _row_sums_kernel[grid](x, *of_rows, x.stride(0), x.stride(1), B * T, **sizes)
+        row_inputs = gradient, weight, mean, rstd, plain_mean, normal_mean
+        _row_sums_kernel[grid](x, *row_inputs, x.stride(0), x.stride(1), B * T, **sizes)
         tokens, width = triton.next_power_of_2(T), triton.next_power_of_2(D // T)
         _backward_kernel[(triton.cdiv(B, part),)](
-            x, *of_rows, x_gradient, weight_parts, bias_parts, x.stride(0), x.stride(1), B, part,
+            x, *row_inputs, x_gradient, weight_parts, bias_parts, x.stride(0), x.stride(1), B, part,
             T=T, D=D, W=D // T, TOKENS=tokens, SLICE=width, ACC=_accumulator(x)[1],
             num_warps=min(8, max(1, tokens * width // 128)),
         )  # fmt: skip
@@ -235,7 +239,7 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -
     return like, torch.empty_like(weight), torch.empty_like(weight)
 
 
-def _keep_for_norm(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _save_for_norm(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, weight, *_ = inputs
     _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
@@ -246,7 +250,7 @@ def _norm_gradients(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | No
     return *_mix_add_norm_backward(gradient, *ctx.saved_tensors), None, None
 
 
-_mix_add_norm.register_autograd(_norm_gradients, setup_context=_keep_for_norm)
+_mix_add_norm.register_autograd(_norm_gradients, setup_context=_save_for_norm)
 
 
 # ------------------------------------------------------------------------------------- bias and GELU
@@ -334,7 +338,7 @@ def _(gradient: Tensor, product: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(product, memory_format=like), torch.empty_like(bias, memory_format=like)
 
 
-def _keep_for_gelu(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+def _save_for_gelu(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
@@ -342,4 +346,4 @@ def _gelu_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return _bias_gelu_backward(gradient, *ctx.saved_tensors)
 
 
-_bias_gelu.register_autograd(_gelu_gradients, setup_context=_keep_for_gelu)
+_bias_gelu.register_autograd(_gelu_gradients, setup_context=_save_for_gelu)

@@ -185,7 +185,7 @@ def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
     step = (x * torch.rand(width)).bfloat16()
     x[0, :3], step[0, :3] = torch.tensor([1.0, 1 + 2**-7, -1.0]), torch.tensor([2**-8, 2**-8, -(2**-8)])
     norm = AddNorm(width)
-    _, total, _ = operators.OPERATORS.sum_norm_kept(x, step, None, norm.weight, norm.bias, 1e-5, False)
+    _, total, _ = operators.OPERATORS.sum_norm_saved(x, step, None, norm.weight, norm.bias, 1e-5, False)
     assert torch.equal(total, (x.float() + step.float()).bfloat16())
     assert total[0, :3].tolist() == [1.0, 1 + 2**-6, -1.0]
 
@@ -432,7 +432,7 @@ def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, compila
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full_disk)
         assert load() is not None
-    assert "cannot be kept" in capfd.readouterr().err
+    assert "cannot be stored" in capfd.readouterr().err
     assert not list(cache.glob("*.so"))
 
 

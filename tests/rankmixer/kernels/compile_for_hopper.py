@@ -63,7 +63,7 @@ def gemm_kernel() -> dict[str, Any]:
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
     constants = sizes | {
         "GROUP": fused_gemm.GROUP,
-        "KEEPS": True,
+        "STORES_PRODUCT": True,
         "depth_stride": 1,
         "weight_column_stride": 1,
     }

@@ -166,7 +166,7 @@ def test_the_meta_device_and_the_compiler_take_it():
     [
         (nn.Linear(16, 16), "none of RankMixer's per-token feed-forward networks"),
         (ranker(feed_forward="shared"), "none of RankMixer's per-token feed-forward networks"),
-        (ranker(ffn_dim=100), "widths 64 and 100, of which fp8 needs multiples of 16"),
+        (ranker(ffn_dim=100), "widths 64 and 100, but fp8 needs multiples of 16"),
     ],
     ids=["linear", "shared", "width"],
 )

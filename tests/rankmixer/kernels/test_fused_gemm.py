@@ -72,7 +72,7 @@ def test_product_bias_and_gelu_equal_the_plain_equations_forward_and_backward(
     check(linear_gelu, plain, inputs, gradient, TOLERANCE[dtype])
 
 
-def test_more_tiles_of_rows_than_a_group_are_each_made_once(monkeypatch):
+def test_every_tile_is_computed_once_when_rows_fill_several_groups(monkeypatch):
     monkeypatch.setattr(fused_gemm, "GROUP", 2)  # 5 tiles of rows in groups of 2, 2 and 1, 3 of columns
     inputs = random_inputs(1, 4 * 64 + 3, 4, 2 * 64 + 1)
     check(linear_gelu, plain, inputs, numbers(1, 259, 129, seed=3).detach(), 1e-13)
@@ -89,7 +89,7 @@ def test_gradients_equal_finite_differences():
     assert torch.autograd.gradcheck(linear_gelu, random_inputs(2, 1, 2, 2))
 
 
-def test_the_product_is_kept_for_gradients_alone():
+def test_the_product_is_stored_only_for_gradients():
     x, weight, bias = random_inputs(2, 3, 4, 5)
     with torch.no_grad():
         y, product = fused_gemm._linear_gelu(x, weight, bias, False)
@@ -115,12 +115,12 @@ def test_no_rows_give_no_rows_and_no_depth_gives_the_bias(shape):
         torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize("keeps", [True, False])
-def test_the_operator_keeps_the_rules_that_compilation_relies_on(keeps):
+@pytest.mark.parametrize("stores_product", [True, False])
+def test_pytorch_finds_no_fault_with_the_operator(stores_product):
     inputs = random_inputs(2, 3, 4, 5)
-    if not keeps:
+    if not stores_product:
         inputs = [x.detach() for x in inputs]
-    library.opcheck(fused_gemm._linear_gelu, (*inputs, keeps))
+    library.opcheck(fused_gemm._linear_gelu, (*inputs, stores_product))
 
 
 def test_under_autocast_products_are_bfloat16_and_gradients_those_of_the_weights_dtype():

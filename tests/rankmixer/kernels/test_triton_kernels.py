@@ -61,7 +61,7 @@ def test_bias_and_gelu_equal_the_plain_equations_forward_and_backward(num_tokens
     check(kernels.bias_gelu, plain, inputs, gradient, TOLERANCE[dtype])
 
 
-def test_rows_shared_among_programs_add_up_to_the_gradients_of_weights(monkeypatch):
+def test_gradients_of_weights_are_sums_over_all_programs(monkeypatch):
     monkeypatch.setattr(kernels, "MOST_PARTS", 3)  # 7 rows: parts of 3, 3 and 1
     inputs = [numbers(*shape) for shape in ((7, 4, 8), (8,), (8,))]
     check(fused_norm, plain_norm, inputs, numbers(7, 4, 8, seed=1).detach(), 1e-14)
@@ -102,7 +102,7 @@ def test_a_width_that_tokens_do_not_divide_is_refused():
         fused_norm(numbers(2, 3, 8), numbers(8), numbers(8))
 
 
-def test_operators_keep_the_rules_that_compilation_relies_on():
+def test_pytorch_finds_no_fault_with_the_operators():
     x, weight, bias = numbers(2, 3, 6), numbers(6, seed=1), numbers(6, seed=2)
     library.opcheck(kernels._mix_add_norm, (x, weight, bias, EPS, torch.float64))
     library.opcheck(kernels._bias_gelu, (numbers(2, 3, 5), numbers(2, 1, 5, seed=1)))
