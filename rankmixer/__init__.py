@@ -1,13 +1,13 @@
-"""RankMixer, the architecture this benchmark is named after, its variants and its descendants.
+"""RankMixer, after which this benchmark is named, its variants, and its successor TokenMixer-Large.
 
-`rankmixer.model` holds Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), every variant a switch of
-one configuration: the mixings of `rankmixer.mixing`, the networks of `rankmixer.feed_forward`, the
-experts of `rankmixer.sparse_moe` with their routers, their controller and their sparse evaluation.
-`rankmixer.tokenmixer_large` holds its descendant. Both meet the contract of `baselines.contract.Backbone`
-and share that file's layers, and no other of `baselines`.
+`rankmixer.model` is the model of Zhu et al. 2025 (https://arxiv.org/abs/2507.15551). Every variant is a
+switch of its configuration: the mixings in `rankmixer.mixing`, the networks in `rankmixer.feed_forward`, and
+the experts in `rankmixer.sparse_moe` with their routers, controller and sparse evaluation.
+`rankmixer.tokenmixer_large` is the successor. Both meet the contract `baselines.contract.Backbone` and use
+the shared layers of `baselines.layers`, but no other architecture of `baselines`.
 
-The classes can be imported from here: ``from rankmixer import RankMixer``. A class is imported when it is
-first asked for.
+The classes can be imported from here: ``from rankmixer import RankMixer``. A class is loaded when it is first
+used.
 """
 
 from importlib import import_module as _import_module

@@ -1,12 +1,12 @@
-"""The coefficients that hold the share of active experts: one closes gates, the other opens them.
+"""Two coefficients that keep the share of active experts at its target: one closes gates, one opens them.
 
-Wang et al., "ReMoE", ICLR 2025 (https://arxiv.org/abs/2412.14711), equations 7 and 8. Theirs looks at
-the active share of the step that was. The share follows the coefficient late, since gates close by many
-small steps, so over a few hundred steps their rule swings around the target; looking ahead along the
-share's recent trend damps that. And theirs has no way up: a gate that a ReLU closed has no gradient, so
-that a share which has sunk below the target stays there. The opening coefficient, which multiplies how far
-the logits of closed gates lie below zero, rises while the closing one falls. With a lead of zero, and the
-opening coefficient unused, it is theirs.
+Based on Wang et al., "ReMoE", ICLR 2025 (https://arxiv.org/abs/2412.14711), equations 7 and 8, with two
+changes. Their rule compares the target with the active share of the last step. The share follows the
+coefficient with a delay, since gates close by many small steps, so over a few hundred steps their rule
+oscillates around the target. Extrapolating the recent trend of the share damps this. Their rule also cannot
+open gates: a gate that a ReLU has closed has no gradient, so a share that has fallen below the target stays
+there. The opening coefficient multiplies how far the logits of closed gates lie below zero, and rises while
+the closing coefficient falls. With a lead of zero and without the opening coefficient, the rule is theirs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 Scope = Literal["global", "per_layer", "fixed"]
-TREND_DECAY = 0.9  # the trend is the share less its moving average, which lags by about ten steps
+TREND_DECAY = 0.9  # of the moving average, which lags by about ten steps; the trend is the share minus it
 
 
 class PenaltyCoefficient(nn.Module):
-    r"""One pair of coefficients for all layers, or one each, held in buffers so that checkpoints keep them.
+    r"""A pair of coefficients for all layers, or a pair for each, in buffers so that checkpoints save them.
 
     .. math::
         \lambda \leftarrow \mathrm{clamp}\big(\lambda\,\alpha^{\mathrm{sign}(a - a^*)}\big), \qquad
@@ -29,7 +29,7 @@ class PenaltyCoefficient(nn.Module):
         a = S + \mathrm{lead}\,(S - \bar S)
 
     with S the active share, :math:`\bar S` its moving average and :math:`a^*` the target. The clamp
-    keeps the coefficients from winding up where the target is out of reach.
+    keeps the coefficients from growing without limit if the target cannot be reached.
 
     Shapes
         ``value``, ``opening``: (L,), the closing coefficient :math:`\lambda` and the opening one
@@ -58,7 +58,7 @@ class PenaltyCoefficient(nn.Module):
 
     @torch.no_grad()
     def update(self, active_experts: Tensor) -> None:
-        """After a step whose experts were active for these shares (L, T, E) of the whole batch."""
+        """Adjust both after a step. ``active_experts`` (L, T, E): each expert's share of active rows."""
         if self.scope == "fixed":
             return
         share = active_experts.mean((1, 2))

@@ -1,7 +1,7 @@
-"""What the paper sets against `baselines.layers.PerTokenFFN`: networks shared, and on all tokens at once.
+"""Alternatives to `baselines.layers.PerTokenFFN` in the paper: one shared network, or all tokens as input.
 
 Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), equations 6 to 9, table 2 ("shared FFN") and table 3
-("All-Concat-MLP", "All-Share"). All have two layers with an exact GELU between.
+("All-Concat-MLP", "All-Share"). Each has two layers with an exact GELU in between.
 
 Shapes
     B batch, T tokens, D model width, M = k * D hidden width of a token.
@@ -22,7 +22,7 @@ class SharedFFN(nn.Module):
         (B, T, D) -> (B, T, D).
 
     Cost
-        2*D*M + M + D parameters, 4*T*D*M FLOPs a sample: the FLOPs of `PerTokenFFN`, a T-th of its weights.
+        2*D*M + M + D parameters, 4*T*D*M FLOPs a sample: the FLOPs of `PerTokenFFN`, 1/T of its weights.
     """
 
     def __init__(self, num_tokens: int, model_dim: int, ffn_dim: int) -> None:
@@ -35,10 +35,10 @@ class SharedFFN(nn.Module):
 
 
 class AllConcatMLP(nn.Module):
-    """One MLP on the concatenation of all tokens, T*D -> M -> T*D, cut into tokens again.
+    """One MLP on the concatenation of all tokens, T*D -> M -> T*D, whose output is cut into tokens.
 
-    Stands in for mixing and `PerTokenFFN` together, at the same weights and FLOPs, as the paper's table 3
-    prints it.
+    It replaces mixing and `PerTokenFFN` together, with the same number of weights and FLOPs, as in the
+    paper's table 3.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -59,8 +59,8 @@ class AllConcatMLP(nn.Module):
 class AllShare(nn.Module):
     """T networks, each of which reads the concatenation of all tokens: T*D -> h -> D.
 
-    Stands in for mixing and `PerTokenFFN` together. h = 2*M / (T + 1), rounded, makes their weights and
-    FLOPs those of `PerTokenFFN`, as the paper's table 3 prints it.
+    They replace mixing and `PerTokenFFN` together. With h = 2*M / (T + 1), rounded, they have as many
+    weights and FLOPs as `PerTokenFFN`, as in the paper's table 3.
 
     Shapes
         (B, T, D) -> (B, T, D).

@@ -1,7 +1,7 @@
-"""How tokens of a RankMixer block hear of each other: multi-head mixing, and what the paper sets against it.
+"""How the tokens of a RankMixer block exchange information: multi-head mixing, and self-attention instead.
 
-Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), equations 3 to 5; table 3 compares ways of routing
-tokens to feed-forward networks, of which self-attention takes the place of the mixing.
+Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), equations 3 to 5. Table 3 of the paper compares ways of
+routing tokens to feed-forward networks; in one of them self-attention replaces the mixing.
 
 Shapes
     B batch, T tokens, D model width, H heads.
@@ -22,9 +22,9 @@ def mix_tokens(x: Tensor, num_heads: int | None = None) -> Tensor:
 
     with :math:`x_t^{(h)}` the h-th of the H slices of token t (equations 3 to 5). It is a permutation
     of the T*D numbers without parameters; with H = T, which ``None`` means and the paper uses, it is
-    its own inverse. With H != T the H heads, T*D/H wide, are cut again into T tokens of width D, so
-    that the residual can be added: where H divides T a token then holds slices of H input tokens alone,
-    where T divides H it holds H/T slices of each.
+    its own inverse. With H != T the H heads, each T*D/H wide, are cut again into T tokens of width D, so
+    that the residual can be added. If H divides T, a token then holds slices of only H input tokens; if T
+    divides H, it holds H/T slices of each input token.
 
     Shapes
         (B, T, D) -> (B, T, D); H divides D.
@@ -65,7 +65,7 @@ def require_heads_divide(model_dim: int, num_tokens: int, num_heads: int | None)
 class MultiHeadMixing(nn.Module):
     """`mix_tokens` as a layer.
 
-    Raises ValueError where the number of heads does not divide ``model_dim``.
+    Raises ValueError if the number of heads does not divide ``model_dim``.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -81,7 +81,7 @@ class MultiHeadMixing(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with an output projection, all maps shared by the tokens.
+    """Multi-head self-attention with an output projection. All tokens share the weights.
 
     Shapes
         (B, T, D) -> (B, T, D).

@@ -1,16 +1,15 @@
-"""RankMixer: token mixing without weights, and a feed-forward network for every token.
+"""RankMixer: token mixing without weights, and a separate feed-forward network for every token.
 
 Zhu et al., "RankMixer: Scaling Up Ranking Models in Industrial Recommenders", CIKM 2025,
 https://arxiv.org/abs/2507.15551, section 3, equations 1 to 12.
 
-What is here: the model from the tokens to the mean over tokens, and every variant that the paper takes
-it apart with, each a switch of `RankMixer.Config`. What is not: the cutting of embeddings into tokens,
-which is the same for all architectures and done before them. What the paper leaves open, and the
-choices made: README.md.
+What is here: the model from the tokens to the mean over tokens, and every ablation of the paper as a switch
+of `RankMixer.Config`. What is not: the division of embeddings into tokens, which is the same for all
+architectures and done before them. README.md lists what the paper leaves open and the choices made here.
 
 Shapes
     B batch, T tokens, d token width, D model width, H heads of the mixing,
-    M = k * D hidden width of the feed-forward networks, E experts a token, L layers.
+    M = k * D hidden width of the feed-forward networks, E experts of each token, L layers.
 """
 
 from __future__ import annotations
@@ -43,22 +42,22 @@ FLAT: dict[str, type[nn.Module]] = {"all_concat_mlp": AllConcatMLP, "all_share":
 
 
 class Block(nn.Module):
-    r"""Mix the tokens, then transform each: two residual steps, each normalised after.
+    r"""Mix the tokens, then transform each: two residual steps, each followed by a normalisation.
 
     .. math:: s = \mathrm{LN}(\mathrm{Mix}(x) + x), \qquad y = \mathrm{LN}(\mathrm{PFFN}(s) + s)
 
-    (equation 1). The first sum adds slices of different tokens; that is the paper's. ``norm`` "pre"
-    normalises what goes into each step instead of what comes out. A network on all tokens at once
-    ("all_concat_mlp", "all_share") is one step that replaces both.
+    (equation 1). The first sum adds slices of different tokens, as in the paper. ``norm`` "pre" normalises
+    the input of each step instead of its output. A network on all tokens at once ("all_concat_mlp",
+    "all_share") is a single step that replaces both.
 
     Shapes
-        (B, T, D) -> (B, T, D), and the `Routing` of its experts if it has any.
+        (B, T, D) -> (B, T, D), and the `Routing` of its experts, or None.
 
     Cost
-        2*T*D*M + T*(M + D) + 4*D parameters, 4*T*D*M FLOPs a sample; the mixing has none.
+        2*T*D*M + T*(M + D) + 4*D parameters, 4*T*D*M FLOPs a sample; the mixing has none of either.
     """
 
-    ffn: Any  # one of five layers, of which one returns a `Routing` too
+    ffn: Any  # one of five layers; `SparseMoE` returns a `Routing` as well
 
     def __init__(self, num_tokens: int, config: RankMixer.Config) -> None:
         super().__init__()
@@ -75,8 +74,8 @@ class Block(nn.Module):
         self.ffn_norm = _norm(config)
 
     @property
-    def is_papers(self) -> bool:
-        """Whether no switch is turned, so that `rankmixer.kernels.fast` has the same equations."""
+    def is_unmodified(self) -> bool:
+        """Whether this is the paper's block, for which `rankmixer.kernels.fast` has faster code."""
         return (
             isinstance(self.mixing, MultiHeadMixing)
             and self.mixing.num_heads is None
@@ -87,11 +86,11 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Routing | None]:
-        faster = faster_block(x) if self.is_papers else None
+        faster = faster_block(x) if self.is_unmodified else None
         return self.plain(x) if faster is None else (faster(self, x), None)
 
     def plain(self, x: Tensor) -> tuple[Tensor, Routing | None]:
-        """The equations as they stand, for every switch, device and dtype: what fast paths are held to."""
+        """The plain equations for every switch, device and dtype, to which faster code is compared."""
         if self.mixing is not None and self.mixing_norm is not None:
             x = self._join(x, self.mixing(self._enter(x, self.mixing_norm)), self.mixing_norm)
         transformed = self.ffn(self._enter(x, self.ffn_norm))
@@ -121,17 +120,17 @@ def _norm(config: RankMixer.Config) -> nn.Module:
 class RankMixer(nn.Module):
     """Per-token projection, RankMixer blocks, mean over tokens.
 
-    Raises ValueError where the number of tokens (or heads) does not divide ``model_dim``, or where
-    switches exclude each other.
+    Raises ValueError if the number of tokens (or heads) does not divide ``model_dim``, or if two switches
+    exclude each other.
 
     Shapes
         tokens: (B, T, d). Returns (B, D); with experts an `Output`, whose view "training_router" is the
-        batch as the training router routes it.
+        representation with the training router's gates.
 
     Cost
         T*(d*D + D) + L*(2*T*D*M + T*(M + D) + 4*D) parameters,
         2*T*d*D + 4*L*T*D*M FLOPs a sample. Normalisations, GELU, sums and the mixing are not counted.
-        Other mixings, networks and experts: their own docstrings.
+        For other mixings, networks and experts see their own docstrings.
 
     Example
         >>> import torch
@@ -145,11 +144,11 @@ class RankMixer(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by the number of tokens;
-        ``ffn_dim`` is k * ``model_dim`` in the paper's terms and finishes the match.
+        ``ffn_dim`` is k * ``model_dim`` in the paper's terms and makes the match exact.
 
-        All else is the paper's model unless it is switched: ``mixing``, ``feed_forward``, ``residual``
-        and ``norm`` are what its tables 2 and 3 take away or replace; ``num_heads`` is H, T where it is
-        None; ``moe`` cuts the per-token networks into experts.
+        The defaults give the paper's model. ``mixing``, ``feed_forward``, ``residual`` and ``norm`` remove
+        or replace a part, as the paper's tables 2 and 3 do; ``num_heads`` is H, by default T; ``moe`` cuts
+        the per-token networks into experts.
         """
 
         model_dim: int
@@ -208,7 +207,7 @@ class RankMixer(nn.Module):
         return Output(branches[0], views, self._penalties(routings), self._statistics(routings))
 
     def _penalties(self, routings: list[Routing]) -> dict[str, Tensor]:
-        """Means over layers; those of ReLU gates times their coefficients (sparsity: equation 11)."""
+        """Means over layers. Those of ReLU gates are multiplied by their coefficients (equation 11)."""
         names = routings[0].penalties
         penalties = {name: torch.stack([r.penalties[name] for r in routings]).mean() for name in names}
         if self.moe is not None and self.moe.routing == "relu":
@@ -228,7 +227,7 @@ class RankMixer(nn.Module):
         return statistics
 
     def update(self, statistics: dict[str, Tensor]) -> None:
-        """Hold the active ratio: after each step, with the statistics of the whole batch over all ranks."""
+        """Adjust the coefficients after each step, given the statistics of the whole batch over all ranks."""
         if self.moe is not None and self.moe.routing == "relu":
             self.coefficient.update(statistics["active_experts"])
 
@@ -242,11 +241,14 @@ class RankMixer(nn.Module):
 
 
 def _check(config: RankMixer.Config) -> None:
-    """Raise ValueError where switches exclude each other."""
+    """Raise ValueError if two switches exclude each other."""
     if config.mixing in FLAT and config.feed_forward != "per_token":
-        raise ValueError(f"feed_forward {config.feed_forward!r} has no place beside mixing {config.mixing!r}")
+        raise ValueError(
+            f"feed_forward {config.feed_forward!r} cannot be combined with mixing {config.mixing!r}, which "
+            "replaces it; leave feed_forward out"
+        )
     if config.moe is not None and (config.mixing in FLAT or config.feed_forward != "per_token"):
         raise ValueError(
-            "moe cuts per-token networks into experts; leave mixing at a token mixing and feed_forward "
-            "at 'per_token', or leave moe out"
+            "moe cuts per-token networks into experts; set mixing to a token mixing and feed_forward "
+            "to 'per_token', or leave moe out"
         )

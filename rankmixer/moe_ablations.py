@@ -1,10 +1,10 @@
-"""Other readings of RankMixer's Sparse-MoE than the paper's: each class changes one thing of `SparseMoE`.
+"""Ablations of RankMixer's Sparse-MoE: each class changes one thing of `SparseMoE`.
 
-The suite `dtsi` compares them. `sparse_moe` builds the layer that a config asks for, from all the classes
-whose ``reading`` it has.
+The suite `dtsi` compares them with the paper's layer. `sparse_moe` builds the layer for a config: it combines
+all classes whose ``reading`` matches the config.
 
 Shapes
-    B batch, T tokens, D model width, M hidden width of a token's experts together, E experts a token.
+    B batch, T tokens, D model width, E experts of each token, M hidden width of these experts together.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from rankmixer.sparse_moe import Routing, SparseMoE, gated
 
 
 def sparse_moe(num_tokens: int, model_dim: int, ffn_dim: int, config: SparseMoE.Config) -> SparseMoE:
-    """The layer of a config: `SparseMoE`, or one with the ablations that the config asks for.
+    """The layer for a config: `SparseMoE`, or a class with the ablations that the config asks for.
 
-    Raises ValueError where the config is no mixture of experts, or its switches exclude each other.
+    Raises ValueError if a value is out of range or two switches exclude each other.
     """
     _check(config)
-    asked = tuple(ablation for ablation in ABLATIONS if _asks_for(config, ablation))
-    return _combined(asked)(num_tokens, model_dim, ffn_dim, config)
+    asked = tuple(ablation for ablation in ABLATIONS if _matches(config, ablation))
+    return _combine(asked)(num_tokens, model_dim, ffn_dim, config)
 
 
-def _asks_for(config: SparseMoE.Config, ablation: type[SparseMoE]) -> bool:
+def _matches(config: SparseMoE.Config, ablation: type[SparseMoE]) -> bool:
     [(name, value)] = ablation.reading.items()
-    found = getattr(config, name)
-    return found is not None if value is ... else found == value
+    chosen = getattr(config, name)
+    return chosen is not None if value is ... else chosen == value
 
 
 @cache
-def _combined(ablations: tuple[type[SparseMoE], ...]) -> type[SparseMoE]:
+def _combine(ablations: tuple[type[SparseMoE], ...]) -> type[SparseMoE]:
     if len(ablations) > 1:
         return type("And".join(ablation.__name__ for ablation in ablations), ablations, {})
     return ablations[0] if ablations else SparseMoE
 
 
-# ------------------------------------------------------------------------ what the task loss trains
+# --------------------------------------------------------------------- which routers the task loss trains
 
 
 class SingleRouter(SparseMoE):
-    """One router, which is sparse in training too. ``s`` has B rows."""
+    """A single router, which is sparse in training too. ``s`` has B rows."""
 
     reading = {"training": "plain"}  # noqa: RUF012 - never changed
     has_training_router = False
@@ -59,7 +59,7 @@ class SingleRouter(SparseMoE):
 
 
 class SplitRows(SparseMoE):
-    """Even rows go to the inference router, odd rows to the training router. ``s`` has B rows."""
+    """The inference router gates even rows, the training router odd rows. ``s`` has B rows."""
 
     reading = {"training": "split"}  # noqa: RUF012
 
@@ -70,9 +70,10 @@ class SplitRows(SparseMoE):
 
 
 class Distillation(SparseMoE):
-    """The task loss trains the training router; the inference router learns to give the same output.
+    """The task loss trains the training router, and the inference router learns to give the same output.
 
-    A penalty is the distance of its output, for which the experts get no gradient. ``s`` has B rows.
+    The distance between the two outputs is a penalty, from which the experts get no gradient. ``s`` has B
+    rows.
     """
 
     reading = {"training": "distill"}  # noqa: RUF012
@@ -88,7 +89,7 @@ class Distillation(SparseMoE):
 
 
 class AddedGates(SparseMoE):
-    """The gates of both routers are added. ``s`` has B rows."""
+    """The gates of both routers are added in training. ``s`` has B rows."""
 
     reading = {"training": "additive"}  # noqa: RUF012
 
@@ -98,7 +99,7 @@ class AddedGates(SparseMoE):
 
 
 class PenaltyOnly(SparseMoE):
-    """The inference router is trained by its penalty alone. ``s`` has B rows."""
+    """Only its penalty trains the inference router. ``s`` has B rows."""
 
     reading = {"training": "l1_only"}  # noqa: RUF012
 
@@ -107,7 +108,7 @@ class PenaltyOnly(SparseMoE):
         return self.dense(s, self.train_gates(s)), routing
 
 
-# --------------------------------------------------------------------------- what makes gates of logits
+# -------------------------------------------------------------------------- how logits become gates
 
 
 class TopKGates(SparseMoE):
@@ -123,7 +124,7 @@ class TopKGates(SparseMoE):
 
 
 class SoftmaxTrainingGates(SparseMoE):
-    """The training router's gates are a softmax times E, so that even gates are 1."""
+    """The training router's gates are a softmax times E, so that equal gates are 1."""
 
     reading = {"train_gate": "softmax"}  # noqa: RUF012
 
@@ -132,7 +133,7 @@ class SoftmaxTrainingGates(SparseMoE):
 
 
 class Capacity(SparseMoE):
-    """Evaluation keeps a row's largest gates only."""
+    """Evaluation uses only the largest gates of a row."""
 
     reading = {"capacity": ...}  # noqa: RUF012
 
@@ -149,7 +150,7 @@ class Capacity(SparseMoE):
 
 
 class GatesOnInput(SparseMoE):
-    """A gate multiplies what goes into its expert, and a closed expert gives nothing."""
+    """A gate multiplies the input of its expert, and a closed expert returns zeros."""
 
     reading = {"gate_on": "input"}  # noqa: RUF012
 
@@ -173,7 +174,7 @@ ABLATIONS: tuple[type[SparseMoE], ...] = (
 
 
 def _check(config: SparseMoE.Config) -> None:
-    """Raise ValueError where switches exclude each other."""
+    """Raise ValueError if two switches exclude each other."""
     active = config.active_ratio * config.num_experts
     if config.routing == "top_k" and (round(active) < 1 or not math.isclose(active, round(active))):
         raise ValueError(

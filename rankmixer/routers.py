@@ -1,7 +1,7 @@
 """Routers of per-token experts: from tokens to gates, and the losses that keep experts in use.
 
-An expert is reachable from its own token alone, so usage is counted over the batch for every token by
-itself; a balance over all tokens' experts together would mean nothing.
+Only its own token can use an expert, so usage is counted over the batch for every token separately. A
+balance over the experts of all tokens together would be meaningless.
 
 Sources: ReLU gates, Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), equation 10; top-k softmax gates
 and the load-balanced penalty, Wang et al., "ReMoE", ICLR 2025 (https://arxiv.org/abs/2412.14711),
@@ -22,20 +22,20 @@ from torch import Tensor, nn
 
 from baselines.layers import PerTokenLinear
 
-IDLE = 0.1  # of the share that an expert has where all are used alike
+IDLE = 0.1  # an expert is idle below this fraction of the usage that it has when all are used equally
 TopKOrder = Literal["softmax_first", "top_k_first"]
 
 
 class Router(nn.Module):
-    """A linear map from each token to a logit an expert, of its own for every token or shared by all.
+    """A linear map from each token to one logit for each expert, separate for every token or shared by all.
 
-    ``bias`` is where all biases start: at 0 a ReLU opens about half the gates, at 1 nearly all.
+    ``bias`` is the initial value of all biases: at 0 a ReLU opens about half the gates, at 1 nearly all.
 
     Shapes
         (B, T, D) -> (B, T, E).
 
     Cost
-        T*(D*E + E) parameters (a T-th where shared), 2*T*D*E FLOPs a sample.
+        T*(D*E + E) parameters (1/T of that if shared), 2*T*D*E FLOPs a sample.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Router(nn.Module):
 def top_k_gates(logits: Tensor, k: int, order: TopKOrder, scale: float) -> Tensor:
     """The k largest gates of each token, times ``scale``; zeros elsewhere.
 
-    "softmax_first" keeps the softmax's values, which then sum to less than 1; "top_k_first" takes the
-    softmax of the kept logits, which sum to 1. At k = E they coincide. Exactly k gates stay, ties too.
+    "softmax_first" takes the softmax of all logits, so the k gates sum to less than 1. "top_k_first" takes
+    the softmax of the k largest logits, so the gates sum to 1. With k = E both are the same. Exactly k gates
+    are open, even with ties.
 
     Shapes
         (B, T, E) -> (B, T, E).
@@ -71,15 +72,16 @@ def top_k_gates(logits: Tensor, k: int, order: TopKOrder, scale: float) -> Tenso
 def usage(gates: Tensor) -> Tensor:
     """Share of the batch for which each expert is active, without gradient: (B, T, E) -> (T, E).
 
-    In single precision at least, since bfloat16 cannot tell shares that lie a half of a percent apart.
+    In float32 or better, since bfloat16 cannot distinguish shares that differ by half a percent.
     """
     return (gates.detach() > 0).to(torch.promote_types(gates.dtype, torch.float32)).mean(0)
 
 
 def balance_loss(gates: Tensor, probabilities: Tensor, k: float) -> Tensor:
-    """Switch's loss, E * sum over experts of f * P, averaged over tokens; 1 where all are used alike.
+    """Switch's loss, E * sum over experts of f * P, averaged over tokens; 1 if all are used equally.
 
-    f is an expert's share of what is dispatched, P its mean probability; the gradient is P's alone.
+    f is the share of the dispatched rows that an expert receives, P its mean probability. Only P has a
+    gradient.
 
     Shapes
         gates, probabilities: (B, T, E). Returns a scalar.
@@ -91,7 +93,7 @@ def balance_loss(gates: Tensor, probabilities: Tensor, k: float) -> Tensor:
 def mutual_information_loss(probabilities: Tensor) -> Tensor:
     """Minus the mutual information of rows and experts, averaged over tokens.
 
-    Least where every row is sure of its expert and all experts are used alike.
+    It is smallest if every row chooses its expert with certainty and all experts are used equally.
 
     Shapes
         (B, T, E) -> a scalar, in nats.
@@ -104,10 +106,10 @@ def _entropy(probabilities: Tensor) -> Tensor:
 
 
 def closure_penalty(logits: Tensor) -> Tensor:
-    """How far the logits of a row's closed gates lie below zero, summed and averaged over the batch.
+    """How far the logits of closed gates lie below zero, summed over a row and averaged over the batch.
 
-    The mirror image of `sparsity_penalty`. Its gradient reaches the gates whose ReLU has none, and is zero
-    for open ones: it pulls each up until it opens and no further.
+    The mirror image of `sparsity_penalty`. It has a gradient for closed gates, for which ReLU has none, and
+    none for open ones: it raises a logit until its gate opens, and no further.
 
     Shapes
         (B, T, E) -> a scalar.
@@ -116,9 +118,11 @@ def closure_penalty(logits: Tensor) -> Tensor:
 
 
 def revival_penalty(logits: Tensor, ratio: float) -> Tensor:
-    """`closure_penalty` of idle experts alone: none from a tenth of ``ratio`` on, whole where nothing opens.
+    """`closure_penalty` of idle experts only.
 
-    An expert that is as good as closed has little gradient but this one, while the others have the budget.
+    It is zero for an expert that is active in a tenth of ``ratio`` or more of the rows, and full for one that
+    never opens. An expert that is almost always closed gets hardly any other gradient, while the others use
+    up the budget.
 
     Shapes
         (B, T, E) -> a scalar.
@@ -130,7 +134,8 @@ def revival_penalty(logits: Tensor, ratio: float) -> Tensor:
 def sparsity_penalty(gates: Tensor, balanced: bool, k: float) -> Tensor:
     """Sum of a row's gates over tokens and experts, averaged over the batch.
 
-    Balanced, each gate counts times E/k of its expert's usage, so that busy experts are held back most.
+    If ``balanced``, each gate is multiplied by E/k times the usage of its expert, so that the busiest experts
+    are penalised most.
 
     Shapes
         (B, T, E) -> a scalar.

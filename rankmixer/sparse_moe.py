@@ -1,14 +1,14 @@
-"""RankMixer's Sparse-MoE: every token's feed-forward network cut into experts that a router opens.
+"""RankMixer's Sparse-MoE: the feed-forward network of every token is cut into experts with a router.
 
-Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), section 3.4, equations 10 and 11. The paper leaves
-much of it open; README.md says what, and how it is read here. In short: the experts are slices of the
-dense network, which has all its parameters at any active ratio. Two routers are trained. The training
-router has no penalty and opens what it wants; the inference router pays for what it opens. Each is half of
-the task loss. Evaluation computes only what the inference router opens. Other readings, which the suite
-`dtsi` compares with this one, are in `rankmixer.moe_ablations`.
+Zhu et al. 2025 (https://arxiv.org/abs/2507.15551), section 3.4, equations 10 and 11. The paper leaves many
+details open; README.md lists them and the choices made here. In short: the experts are slices of the dense
+network, so the number of parameters is the same at any active ratio. Two routers are trained, and each
+contributes half of the task loss. The training router has no penalty; the inference router has a penalty on
+the gates that it opens. Evaluation computes only the experts that the inference router opens. Ablations,
+which the suite `dtsi` compares with this layer, are in `rankmixer.moe_ablations`.
 
 Shapes
-    B batch, T tokens, D model width, M hidden width of a token's experts together, E experts a token.
+    B batch, T tokens, D model width, E experts of each token, M hidden width of these experts together.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from rankmixer.routers import (
 
 
 class Routing(NamedTuple):
-    """What a layer's routers did with a batch: the inference router's gates (B, T, E), and its penalties.
+    """The gates (B, T, E) that the inference router of a layer chose for a batch, and its penalty terms.
 
-    All but ``penalties`` are still to be multiplied by the coefficients that hold the active ratio.
+    ``sparsity``, ``closure`` and ``revival`` still have to be multiplied by the coefficients that hold the
+    active ratio; ``penalties`` are final.
     """
 
     gates: Tensor
@@ -49,40 +50,40 @@ class Routing(NamedTuple):
 
 
 class SparseMoE(nn.Module):
-    r"""E experts a token, gated by its router.
+    r"""E experts for each token, gated by a router.
 
     .. math:: v_t = \sum_{e=1}^{E} G_{te}\, e_{te}(s_t) + b_t, \qquad G_t = \mathrm{ReLU}(h(s_t))
 
     (equation 10) with :math:`e_{te}` the e-th slice of the hidden width of a `PerTokenFFN`, whose output
-    bias :math:`b_t` is not gated: with all gates at 1 it is that network exactly. Weights start as that
-    network's do.
+    bias :math:`b_t` is not gated. With all gates at 1 it is exactly that network. Weights are initialised
+    like those of that network.
 
-    In training ``s`` holds every row twice: first the B rows that the inference router routes, then the
-    same B rows for the training router.
+    In training ``s`` holds every row twice: first the B rows for the inference router, then the same B rows
+    for the training router.
 
-    This class is the paper's reading. ``reading`` holds the values of the switches that it implements; a
-    config with others raises ValueError, since it belongs to a class of `rankmixer.moe_ablations`.
+    This class follows the paper. ``reading`` holds the values of the switches that it implements. A config
+    with other values raises ValueError, since it needs a class of `rankmixer.moe_ablations`.
 
     Shapes
-        s: (B, T, D), in training (2B, T, D). Returns v of the same shape, and a `Routing` of the first B
+        s: (B, T, D), in training (2B, T, D). Returns v of the same shape, and the `Routing` of the first B
         rows.
 
     Cost
-        2*T*D*M + T*(M + D) parameters, and T*(D + 1)*E for each router (one, or two where two train);
-        4*T*D*M + 2*T*D*E FLOPs a sample, of which 4*T*D*M times the active ratio are computed.
+        2*T*D*M + T*(M + D) parameters, and T*(D + 1)*E for each of the one or two routers;
+        4*T*D*M + 2*T*D*E FLOPs a sample. Evaluation computes only 4*T*D*M times the active ratio of the
+        first term.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``active_ratio`` is the target k/E. The README's table says what each switch means.
+        """``active_ratio`` is the target k/E. A table in README.md explains each switch.
 
-        ``training``: "two_branch" (dense training, sparse inference), "plain" (the same sparse router
-        in training), or another reading to compare with: "split", "distill",
-        "additive", "l1_only". ``train_gate``: what the training router does with its logits.
-        ``gate_scale`` multiplies softmax gates: by E, so that even gates are 1; by E/k; or not at all.
-        ``capacity`` keeps only a row's largest gates in evaluation: that many times ``active_ratio``
-        * E of them, rounded up. ``ffn_dim`` is the width of all experts together ("fixed_total") or of
-        the active ones ("fixed_active").
+        ``training``: "two_branch" (dense training, sparse inference), "plain" (the same sparse router in
+        training), or another ablation: "split", "distill", "additive", "l1_only". ``train_gate``: the
+        function that turns the training router's logits into gates. ``gate_scale`` multiplies softmax gates
+        by E, so that equal gates are 1, by E/k, or by 1. ``capacity`` limits evaluation to the largest gates
+        of a row: ``capacity`` * ``active_ratio`` * E of them, rounded up. ``budget``: ``ffn_dim`` is the
+        width of all experts together ("fixed_total") or of the active ones ("fixed_active").
         """
 
         num_experts: int = 8
@@ -124,7 +125,7 @@ class SparseMoE(nn.Module):
         if hidden_dim % config.num_experts:
             raise ValueError(
                 f"ffn_dim {ffn_dim} gives {hidden_dim} hidden units, which {config.num_experts} experts "
-                "(moe.num_experts) do not share evenly; set ffn_dim to a multiple of it in the row's config"
+                "(moe.num_experts) cannot divide evenly; set ffn_dim to a multiple of it in the row's config"
             )
         self.config = config
         self.expert_flops = 4 * num_tokens * model_dim * hidden_dim
@@ -138,7 +139,7 @@ class SparseMoE(nn.Module):
         self.training_router = router() if self.has_training_router else None
 
     def _require_own_reading(self, config: Config) -> None:
-        """Raise ValueError where ``config`` asks for what another class is."""
+        """Raise ValueError if ``config`` asks for something that another class implements."""
         implemented = ChainMap(*(vars(cls).get("reading", {}) for cls in type(self).__mro__))
         for name, value in implemented.items():
             if value is not ... and getattr(config, name) != value:
@@ -155,19 +156,19 @@ class SparseMoE(nn.Module):
         return self._evaluate(s, gates), self.routing(gates, logits)
 
     def train_forward(self, s: Tensor) -> tuple[Tensor, Routing]:
-        """Training: the first half of the rows by one router, the second half by the other."""
+        """Training: the inference router gates the first half of the rows, the training router the second."""
         own, other = s.chunk(2)
         gates, routing = self.route(own)
         return self.dense(s, torch.cat([gates, self.train_gates(other)])), routing
 
     def route(self, s: Tensor) -> tuple[Tensor, Routing]:
-        """The inference router's gates in training, and what they cost."""
+        """The inference router's gates in training, and their penalty terms."""
         logits = self.inference_router(s)
         gates = self.inference_gates(logits)
         return gates, self.routing(gates, logits)
 
     def train_gates(self, s: Tensor) -> Tensor:
-        """The training router's gates."""
+        """The training router's gates for rows ``s``."""
         assert self.training_router is not None
         return self.training_gates(self.training_router(s))
 
@@ -180,11 +181,11 @@ class SparseMoE(nn.Module):
         return functional.relu(logits)
 
     def evaluation_gates(self, logits: Tensor) -> Tensor:
-        """Logits (B, T, E) of the inference router -> the gates that evaluation opens."""
+        """Logits (B, T, E) of the inference router -> the gates used in evaluation."""
         return self.inference_gates(logits)
 
     def routing(self, gates: Tensor, logits: Tensor) -> Routing:
-        """The gates, and in training what they cost."""
+        """The gates, and in training their penalty terms."""
         if not self.training:
             none = gates.new_zeros(())
             return Routing(gates, none, none, none, {})
@@ -201,29 +202,29 @@ class SparseMoE(nn.Module):
         return Routing(gates, sparsity, closure_penalty(logits), revival, penalties)
 
     def _evaluate(self, s: Tensor, gates: Tensor) -> Tensor:
-        """Only the experts that are open; all of them where gradients or a trace are wanted."""
-        traced = gates.is_meta or torch.compiler.is_compiling()  # neither knows how many gates are open
+        """Compute only the active experts, or all of them if the code is traced or gradients are needed."""
+        traced = gates.is_meta or torch.compiler.is_compiling()  # the number of open gates is not known then
         if traced or torch.is_grad_enabled():
             return self.dense(s, gates)
         return grouped_ffn(s, gates, self.up, self.down, self.config.gate_on)
 
     def dense(self, s: Tensor, gates: Tensor) -> Tensor:
-        """All experts, each times its gate: the reference of the sparse evaluation, and its training."""
+        """All experts, each times its gate: for training, and as the reference for sparse evaluation."""
         return self.down(gated(self.hidden(s), gates))
 
     def hidden(self, s: Tensor) -> Tensor:
-        """The experts' hidden numbers before their gates: (B, T, D) -> (B, T, M)."""
+        """The experts' hidden numbers, not yet gated: (B, T, D) -> (B, T, M)."""
         return functional.gelu(self.up(s))
 
 
 def gated(hidden: Tensor, gates: Tensor) -> Tensor:
-    """Each expert's slice of the hidden width times its gate: (B, T, M) and (B, T, E) -> (B, T, M)."""
+    """Multiply each expert's slice of the hidden width by its gate: (B, T, M), (B, T, E) -> (B, T, M)."""
     slices = hidden.unflatten(-1, (gates.shape[-1], -1))
     return (slices * gates.unsqueeze(-1)).flatten(-2)
 
 
 def _check(config: SparseMoE.Config) -> None:
-    """Raise ValueError where ``config`` is no mixture."""
+    """Raise ValueError if a value of ``config`` is out of range."""
     if config.num_experts < 1:
         raise ValueError(f"moe.num_experts is {config.num_experts}; set it to 1 or more")
     if not 0 < config.active_ratio <= 1:

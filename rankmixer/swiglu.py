@@ -1,9 +1,10 @@
-r"""Per-token SwiGLU networks, dense and cut into experts: what TokenMixer-Large computes between its norms.
+r"""Per-token SwiGLU networks, dense or cut into experts: the feed-forward networks of TokenMixer-Large.
 
-TokenMixer-Large (https://arxiv.org/abs/2602.06563). README.md says how its open points are read.
+TokenMixer-Large (https://arxiv.org/abs/2602.06563). README.md lists what the paper leaves open and the
+choices made here.
 
 Shapes
-    B batch, T tokens, W their width, M hidden width of a token, E experts a token, k active ones.
+    B batch, T tokens, W width of a token, M hidden width, E experts of each token, of which k are active.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from rankmixer.routers import Router, top_k_gates
 
 
 class PerTokenSwiGLU(nn.Module):
-    r"""A gated network with weights of its own for every token.
+    r"""A gated network with separate weights for every token.
 
     .. math:: v_t = (\mathrm{SiLU}(s_t W^{gate}_t) \odot s_t W^{up}_t) W^{down}_t
 
-    with biases where ``bias`` says so. All start as `PerTokenLinear` does, by the fan-in of one token's
-    slice, but for the last layer, which starts at ``down_scale`` times that.
+    with biases if ``bias``. Weights are initialised as in `PerTokenLinear`, by the fan-in of one token's
+    slice; those of the last layer are then multiplied by ``down_scale``.
 
     Shapes
         (B, T, W) -> (B, T, W); gate_weight and up_weight (T, W, M), down_weight (T, M, W).
@@ -80,31 +81,30 @@ def _hidden(
 
 
 class SparseSwiGLU(nn.Module):
-    r"""`PerTokenSwiGLU` cut along its hidden width into E experts, of which a token uses k.
+    r"""`PerTokenSwiGLU` cut along its hidden width into E experts, of which each token uses k.
 
     .. math:: v_t = e_{t0}(s_t) + \alpha \sum_{e=1}^{E-1} G_{te}\, e_{te}(s_t)
 
-    Expert 0 is shared by all rows and always on. Of the others a router opens the k - 1 with the largest
-    logits; their gates G are the softmax of these logits, so that they sum to 1, and the other gates are
-    0. Training and evaluation use the same gates: training computes every expert and multiplies most of
-    them by zero, evaluation computes what is open.
+    Expert 0 is shared: it is active for all rows. A router opens k - 1 of the other experts, those with the
+    largest logits. Their gates G are the softmax of these logits, so they sum to 1; all other gates are 0.
+    Training and evaluation use the same gates. Training computes every expert and multiplies most of them
+    by zero; evaluation computes only the active experts.
 
-    Raises ValueError where the experts do not share the hidden width evenly, or k is no whole number
-    above 1.
+    Raises ValueError if the hidden width is not a multiple of E, or k is not a whole number above 1.
 
     Shapes
-        (B, T, W) -> (B, T, W), and the gates (B, T, E), of which the shared expert's is 1.
+        (B, T, W) -> (B, T, W), and the gates (B, T, E), where that of the shared expert is 1.
 
     Cost
-        3*T*W*M + T*(W + 1)*(E - 1) parameters, 6*T*W*M + 2*T*W*(E - 1) FLOPs a sample, of which
-        6*T*W*M * k/E + 2*T*W*(E - 1) are computed in evaluation.
+        3*T*W*M + T*(W + 1)*(E - 1) parameters, 6*T*W*M + 2*T*W*(E - 1) FLOPs a sample. Evaluation computes
+        only 6*T*W*M * k/E + 2*T*W*(E - 1) of them.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``active_ratio`` is k/E, with the shared expert in both; ``gate_scale`` is alpha, E/k if None.
+        """``active_ratio`` is k/E; both include the shared expert. ``gate_scale`` is alpha, by default E/k.
 
-        With k = 2 one expert is routed, its gate is always alpha, and the router learns nothing.
+        With k = 2 only one expert is routed. Its gate is always alpha, so the router learns nothing.
         """
 
         num_experts: int = 8
@@ -126,7 +126,7 @@ class SparseSwiGLU(nn.Module):
     def forward(self, s: Tensor) -> tuple[Tensor, Tensor]:
         routed = top_k_gates(self.router(s), self.num_routed, "top_k_first", self.gate_scale)
         gates = torch.cat([torch.ones_like(routed[..., :1]), routed], dim=-1)
-        traced = gates.is_meta or torch.compiler.is_compiling()  # neither knows which gates are open
+        traced = gates.is_meta or torch.compiler.is_compiling()  # which gates are open is not known then
         is_dense = self.training or traced or torch.is_grad_enabled()
         return (self._dense if is_dense else self._sparse)(s, gates), gates
 
@@ -135,7 +135,7 @@ class SparseSwiGLU(nn.Module):
         return self.experts.down((slices * gates.unsqueeze(-1)).flatten(-2))
 
     def _sparse(self, s: Tensor, gates: Tensor) -> Tensor:
-        """The shared expert for all rows, every other one for the rows that open it."""
+        """The shared expert for all rows, every other expert only for the rows that use it."""
         experts = self.experts
         width = experts.gate_weight.shape[2] // self.num_experts
         hidden = _hidden(s, experts.gate_weight[:, :, :width], experts.up_weight[:, :, :width])
@@ -149,7 +149,7 @@ class SparseSwiGLU(nn.Module):
 
 
 def _check(config: SparseSwiGLU.Config, hidden_dim: int) -> None:
-    """Raise ValueError where ``config`` is no mixture of experts of this hidden width."""
+    """Raise ValueError if a value is out of range or does not fit the hidden width."""
     require_positive(config)
     if not 0 < config.active_ratio <= 1:
         raise ValueError(f"moe.active_ratio is {config.active_ratio}; set it above 0 and at most 1")
@@ -157,12 +157,12 @@ def _check(config: SparseSwiGLU.Config, hidden_dim: int) -> None:
     if round(active) < 2 or not math.isclose(active, round(active)):
         raise ValueError(
             f"moe.active_ratio {config.active_ratio} of {config.num_experts} experts is {active:g} a token, "
-            "but the shared expert and the routed ones are a whole number, 2 or more; change one of them"
+            "but it must be a whole number of 2 or more, the shared expert included; change one of them"
         )
     if config.gate_scale is not None and config.gate_scale <= 0:
         raise ValueError(f"moe.gate_scale is {config.gate_scale}; set it above 0 or leave it out")
     if hidden_dim % config.num_experts:
         raise ValueError(
-            f"ffn_dim {hidden_dim} is not shared evenly by {config.num_experts} experts (moe.num_experts); "
-            "set ffn_dim to a multiple of it"
+            f"ffn_dim {hidden_dim} cannot be divided evenly among {config.num_experts} experts "
+            "(moe.num_experts); set ffn_dim to a multiple of it"
         )

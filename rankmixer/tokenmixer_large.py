@@ -1,16 +1,16 @@
-r"""TokenMixer-Large: RankMixer's mixing, reverted before the residual, with per-token SwiGLU on both sides.
+r"""TokenMixer-Large: mixing that is undone before the residual, with a per-token SwiGLU before and after.
 
 "TokenMixer-Large: Scaling Up Large Ranking Models in Industrial Recommenders", ByteDance, 2026,
-https://arxiv.org/abs/2602.06563. Written from accounts of the paper; README.md says what is open in
-them, and how it is read here.
+https://arxiv.org/abs/2602.06563. Written from descriptions of the paper, not from its text; README.md lists
+what they leave open and the choices made here.
 
 What is here: the model from the tokens to the mean over tokens, with its global token, residuals between
-blocks, auxiliary loss and sparse per-token experts. What is not: the cutting of embeddings into tokens,
-which is the same for all architectures, and what the paper does for speed.
+blocks, auxiliary loss and sparse per-token experts. What is not: the division of embeddings into tokens,
+which is the same for all architectures, and the paper's optimisations for speed.
 
 Shapes
     B batch, T tokens, d token width, D model width, H heads of the mixing, M = n * D hidden width of a
-    token, E experts a token, k active ones, L blocks.
+    token, E experts of each token, of which k are active, L blocks.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ EPS = 1e-6  # of RMSNorm, the same at every precision
 
 
 class GlobalProjection(nn.Module):
-    r"""T - 1 tokens projected by weights of their own, and a global token that reads all T.
+    r"""T - 1 tokens, each projected with separate weights, and a global token that reads all T.
 
     .. math:: x_t = u_t W_t + b_t \quad (t < T), \qquad x_T = [u_1, \ldots, u_T] W_G + b_G
 
-    The global token takes the place of the last one's own projection, of which it is capable:
-    W_G may be zero but for the rows of the last token.
+    The global token replaces the projection of the last token, and can represent it: W_G may be zero except
+    in the rows of the last token.
 
     Shapes
         (B, T, d) -> (B, T, D).
@@ -63,27 +63,27 @@ class GlobalProjection(nn.Module):
 
 
 class Block(nn.Module):
-    r"""Transform the mixed tokens, put their slices back, then transform the tokens: two pre-norm steps.
+    r"""Mix the tokens, transform them and undo the mixing; then transform the tokens: two pre-norm steps.
 
     .. math::
         z = x + \mathrm{Revert}(\mathrm{pSwiGLU}_{mix}(\mathrm{Mix}(\mathrm{RMSNorm}(x)))), \qquad
         y = z + \mathrm{pSwiGLU}_{token}(\mathrm{RMSNorm}(z))
 
-    Mix turns T tokens of width D into H of width T*D/H; Revert is its inverse, so both sums add slices
-    of one token. With the last layer of either network at zero the block is the identity.
+    Mix turns T tokens of width D into H tokens of width T*D/H, and Revert is its inverse, so both sums add
+    slices of the same token. If the last layers of both networks are zero, the block is the identity.
 
-    With ``residuals="mixed"``, another reading of the paper, the mixed tokens have a residual of their own:
+    With ``residuals="mixed"``, another interpretation of the paper, the mixed tokens have their own residual:
 
     .. math::
         h = \mathrm{Mix}(x), \qquad h' = h + \mathrm{pSwiGLU}_{mix}(\mathrm{RMSNorm}(h)), \qquad
         y = x + \mathrm{pSwiGLU}_{token}(\mathrm{RMSNorm}(\mathrm{Revert}(h')))
 
     Shapes
-        (B, T, D) -> (B, T, D), and the gates (B, T, E) of both networks if they have experts.
+        (B, T, D) -> (B, T, D), and a list of the gates (B, T, E) of both networks, empty without experts.
 
     Cost
-        3*T*D*M*(T/H + 1) + 2*D parameters and 6*T*D*M*(T/H + 1) FLOPs a sample, where H divides T*M: at
-        H = T these are 6*n*T*D**2 and 12*n*T*D**2. With mixed residuals one of the D is T*D/H.
+        3*T*D*M*(T/H + 1) + 2*D parameters and 6*T*D*M*(T/H + 1) FLOPs a sample, if H divides T*M. With
+        H = T the two products are 6*n*T*D**2 and 12*n*T*D**2. With mixed residuals one D of 2*D is T*D/H.
     """
 
     def __init__(self, num_tokens: int, config: TokenMixerLarge.Config) -> None:
@@ -122,7 +122,7 @@ def _network(num_tokens: int, dim: int, hidden_dim: int, config: TokenMixerLarge
 
 
 def _transform(network: nn.Module, s: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """What a network makes of ``s``, and its gates in a list, which is empty for a dense one."""
+    """The output of a network for ``s``, and a list of its gates, empty for a dense network."""
     result = network(s)
     return (result[0], [result[1]]) if isinstance(result, tuple) else (result, [])
 
@@ -130,22 +130,22 @@ def _transform(network: nn.Module, s: Tensor) -> tuple[Tensor, list[Tensor]]:
 class TokenMixerLarge(nn.Module):
     """Projection with a global token, TokenMixer-Large blocks, RMSNorm, mean over tokens.
 
-    With ``auxiliary_loss`` training returns the tokens of the middle block too, normalised and averaged
-    as the last ones are, as the view "lower_layer", which goes through the same towers. With experts the
-    statistic ``active_experts`` is (2*L, T, E): a block's mixing stage, then its token stage; expert 0
-    is the shared one.
+    With ``auxiliary_loss``, training also returns the view "lower_layer", which goes through the same towers:
+    the tokens after the middle block, normalised and averaged like the final ones. With experts, the
+    statistic ``active_experts`` is (2*L, T, E): for each block its mixing stage, then its token stage.
+    Expert 0 is the shared one.
 
-    Raises ValueError where the number of tokens (or heads) does not divide ``model_dim``, or where
-    switches exclude each other.
+    Raises ValueError if the number of tokens (or heads) does not divide ``model_dim``, or if two switches
+    exclude each other.
 
     Shapes
         tokens: (B, T, d). Returns (B, D); an `Output` with experts, and in training with ``auxiliary_loss``.
 
     Cost
         (2*T - 1)*d*D + T*D + L*(6*T*D*M + 2*D) + D parameters,
-        2*(2*T - 1)*d*D + 12*L*T*D*M FLOPs a sample, at H = T. Without the global token T*d*D and
-        2*T*d*D in the place of the first terms. Normalisations, SiLU, products, sums and the mixing are not
-        counted. Experts: `SparseSwiGLU`.
+        2*(2*T - 1)*d*D + 12*L*T*D*M FLOPs a sample, if H = T. Without the global token the first terms are
+        T*d*D and 2*T*d*D. Normalisations, SiLU, elementwise products, sums and the mixing are not counted.
+        For experts see `SparseSwiGLU`.
 
     Example
         >>> config = TokenMixerLarge.Config(model_dim=8, ffn_dim=16)
@@ -158,14 +158,14 @@ class TokenMixerLarge(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by the number of tokens;
-        ``ffn_dim`` is n * ``model_dim`` in the paper's terms and finishes the match.
+        ``ffn_dim`` is n * ``model_dim`` in the paper's terms and makes the match exact.
 
-        ``num_heads`` is H, T where it is None, and divides ``model_dim``. The last layer of every
-        SwiGLU starts at ``down_scale`` times the usual. After every ``inter_residual_every`` blocks, but not
-        after the last of all, their first one's input is added to what comes out; None: never.
-        ``auxiliary_loss`` is the weight of the task loss of the middle block, 0: none. ``residuals`` are
-        those of `Block`'s two readings. ``moe`` cuts every
-        SwiGLU into experts; it needs H = T and no bias.
+        ``num_heads`` is H, by default T, and divides ``model_dim``. The last layer of every SwiGLU starts at
+        ``down_scale`` times the usual weights. After every ``inter_residual_every`` blocks, except after the
+        last block of the model, the input of the first of these blocks is added to the output; None: never.
+        ``auxiliary_loss`` is the weight of the task loss of the middle block; 0: none. ``residuals`` chooses
+        between the two variants of `Block`. ``moe`` cuts every SwiGLU into experts; it needs H = T and no
+        bias.
         """
 
         model_dim: int
@@ -199,8 +199,8 @@ class TokenMixerLarge(nn.Module):
         x = start = self.projection(tokens)
         views, gates = {}, []
         for number, block in enumerate(self.blocks, start=1):
-            x, of_block = block(x)
-            gates += of_block
+            x, block_gates = block(x)
+            gates += block_gates
             if number % self.inter_residual_every == 0 and number < len(self.blocks):
                 x = start = x + start
             if number == len(self.blocks) // 2 and self.auxiliary_loss and self.training:
@@ -223,18 +223,18 @@ class TokenMixerLarge(nn.Module):
 
 
 def _check(config: TokenMixerLarge.Config, num_tokens: int) -> None:
-    """Raise ValueError where widths do not divide or switches exclude each other."""
+    """Raise ValueError if widths do not divide or two switches exclude each other."""
     require_heads_divide(config.model_dim, num_tokens, config.num_heads)
     if config.down_scale < 0:
         raise ValueError(f"down_scale is {config.down_scale}; set it to 0 or more")
     if config.auxiliary_loss < 0:
         raise ValueError(f"auxiliary_loss is {config.auxiliary_loss}; set it to 0 or more")
     if config.auxiliary_loss and config.num_layers < 2:
-        raise ValueError("auxiliary_loss reads a lower block than the last; set num_layers to 2 or more")
+        raise ValueError("auxiliary_loss reads a block before the last; set num_layers to 2 or more")
     if config.moe is not None and config.bias:
         raise ValueError("moe has experts without biases; set bias to false, or leave moe out")
     if config.moe is not None and config.num_heads not in (None, num_tokens):
         raise ValueError(
-            f"moe counts experts by token, alike in both stages of a block, and num_heads {config.num_heads} "
-            f"gives the first stage other tokens; set num_heads to {num_tokens} or leave it out"
+            f"moe needs the same tokens in both stages of a block, but num_heads {config.num_heads} gives "
+            f"the first stage other tokens; set num_heads to {num_tokens} or leave it out"
         )

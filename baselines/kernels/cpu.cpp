@@ -1,8 +1,9 @@
-// What lies between matrix products on a CPU, in one pass over memory each: compiled and called by cpu.py.
+// The operations between matrix products on a CPU, each in one pass over memory. compiled.py compiles this file, and
+// operators.py calls it.
 //
-// Numbers are float or bfloat16; all arithmetic, weights and biases are float. Rows are (B, T) of D numbers.
-// Rows are shared out to PyTorch's threads, always the same ones to each. Loops over a row are left to the compiler
-// to vectorise: a sum may be taken in another order than written.
+// Numbers are float or bfloat16; all arithmetic, weights and biases are float. There are B * T rows of D numbers.
+// Rows are divided among PyTorch's threads, always in the same way. The compiler vectorises loops over a row, so a sum
+// may be computed in another order than written.
 
 #include <omp.h>
 
@@ -19,7 +20,7 @@ namespace {
 
 using Size = std::int64_t;
 
-// Whether threads gain more than they cost to wake: PyTorch's own bound.
+// Whether there is enough work to divide among threads: PyTorch's own bound.
 inline bool shared(Size numbers, int threads) { return threads > 1 && numbers >= 32768; }
 
 struct Bfloat16 {
@@ -41,7 +42,7 @@ inline void store(const float* from, float* to, Size width) {
 
 inline void store(const float* __restrict from, Bfloat16* __restrict to, Size width) {  // ties to even
   Size j = 0;
-#ifdef __AVX512BF16__  // one instruction for what is five below; compilers do not find it
+#ifdef __AVX512BF16__  // one instruction instead of the five below; compilers do not find it
   for (; j + 16 <= width; j += 16) {
     const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + j));
     std::memcpy(to + j, &rounded, sizeof rounded);
@@ -54,11 +55,11 @@ inline void store(const float* __restrict from, Bfloat16* __restrict to, Size wi
   }
 }
 
-// Where a row of results is put together before it is stored: where it belongs, if that holds floats.
+// Where a row of results is computed before it is stored: directly at its destination if that holds floats.
 inline float* place(float* to, float*) { return to; }
 inline float* place(Bfloat16*, float* buffer) { return buffer; }
 
-// A row of floats within lines of the cache: else every vector would straddle two.
+// A row of floats aligned to the lines of the cache: otherwise every vector would cross from one line to the next.
 struct Row {
   explicit Row(Size width) : numbers(new (std::align_val_t{64}) float[width]) {}
   ~Row() { operator delete[](numbers, std::align_val_t{64}); }
@@ -66,7 +67,7 @@ struct Row {
   float* const numbers;
 };
 
-// erf within 2e-7: a quotient of polynomials of an odd number between -4 and 4, beyond which it is one.
+// erf within 2e-7: an odd quotient of polynomials on [-4, 4], outside of which erf is 1 or -1.
 inline float error_function(float x) {
   x = x > 4.0f ? 4.0f : x;
   x = x < -4.0f ? -4.0f : x;
@@ -86,10 +87,10 @@ inline float error_function(float x) {
   return x * p / q;
 }
 
-// exp of x <= 0 as 2^n times exp of what is left, which is within half an octave of 1. Zero below -87.
+// exp(x) for x <= 0, as 2^n times exp(r) with |r| at most log(2) / 2. About zero below -87.
 inline float exponential(float x) {
   x = x < -87.0f ? -87.0f : x;
-  const std::int32_t n = static_cast<std::int32_t>(x * 1.44269504f - 0.5f);  // towards zero, so to the nearest
+  const std::int32_t n = static_cast<std::int32_t>(x * 1.44269504f - 0.5f);  // truncates, and so rounds to nearest
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -142,8 +143,8 @@ struct Moments {
   float mean, rstd;
 };
 
-// Puts a row's numbers together, and takes their moments in the same pass: about the first number c, because
-// (mean - c)^2 is at most D times the variance, so that what cancels costs at most D roundings.
+// Computes a row's numbers and their moments in the same pass. The moments are taken about the first number c: since
+// (mean - c)^2 is at most D times the variance, cancellation costs at most D roundings.
 template <typename Number>
 inline Moments read_row(Number number, float* row, Size width, float eps) {
   const float first = number(0);
@@ -160,15 +161,15 @@ inline Moments read_row(Number number, float* row, Size width, float eps) {
 }
 
 template <typename T>
-inline void write_row(const float* row, Moments of, const float* weight, const float* bias, Size width, T* y,
+inline void write_row(const float* row, Moments moments, const float* weight, const float* bias, Size width, T* y,
                       float* buffer) {
   float* value = place(y, buffer);
 #pragma GCC ivdep
-  for (Size j = 0; j < width; j++) value[j] = (row[j] - of.mean) * of.rstd * weight[j] + bias[j];
+  for (Size j = 0; j < width; j++) value[j] = (row[j] - moments.mean) * moments.rstd * weight[j] + bias[j];
   store(value, y, width);
 }
 
-// Token h's own slices of `slice` numbers, and those that the mixing gives it: the h-th of every token.
+// Token h plus the token that the mixing makes of the h-th slices, of `slice` numbers each, of all tokens.
 template <Size fixed, typename T>
 inline void add_mixed(const T* __restrict tokens, Size h, Size count, Size slice, float* __restrict row) {
   const Size width = fixed ? fixed : slice;
@@ -181,7 +182,7 @@ inline void add_mixed(const T* __restrict tokens, Size h, Size count, Size slice
 
 template <typename T>
 inline void add_mixed_tokens(const T* tokens, Size h, Size count, Size slice, float* row) {
-  switch (slice) {  // short loops of a length that the compiler knows are three times as fast
+  switch (slice) {  // short loops are three times as fast if the compiler knows their length
     case 2: return add_mixed<2>(tokens, h, count, slice, row);
     case 4: return add_mixed<4>(tokens, h, count, slice, row);
     case 8: return add_mixed<8>(tokens, h, count, slice, row);
@@ -194,48 +195,48 @@ enum Step { nothing, given, biased, mixing };
 
 struct Rows {
   Size batch, tokens, width;
-  Size step_batch, step_token;  // strides of the step, whose numbers of one row lie side by side
+  Size step_batch, step_token;  // strides of the step, whose rows are contiguous
 };
 
 template <typename T>
 void norm(const T* __restrict x, const T* __restrict step, const float* __restrict step_bias, Step kind,
-          const float* __restrict weight, const float* __restrict bias, float eps, Rows of, T* __restrict y,
+          const float* __restrict weight, const float* __restrict bias, float eps, Rows rows, T* __restrict y,
           T* __restrict sum, Moments* __restrict saved, int threads) {
-#pragma omp parallel num_threads(threads) if (shared(of.batch * of.tokens * of.width, threads))
+#pragma omp parallel num_threads(threads) if (shared(rows.batch * rows.tokens * rows.width, threads))
   {
-    const Row buffer(of.width);
+    const Row buffer(rows.width);
 #pragma omp for collapse(2) schedule(static)
-    for (Size i = 0; i < of.batch; i++)
-    for (Size h = 0; h < of.tokens; h++) {
-      const Size at = i * of.tokens + h, start = at * of.width;
+    for (Size i = 0; i < rows.batch; i++)
+    for (Size h = 0; h < rows.tokens; h++) {
+      const Size at = i * rows.tokens + h, start = at * rows.width;
       const T* own = x + start;
       float* row = saved ? place(sum + start, buffer.numbers) : buffer.numbers;
       Moments m;
       if (kind == mixing) {
-        add_mixed_tokens(x + i * of.tokens * of.width, h, of.tokens, of.width / of.tokens, row);
-        m = read_row([row](Size j) { return row[j]; }, row, of.width, eps);
+        add_mixed_tokens(x + i * rows.tokens * rows.width, h, rows.tokens, rows.width / rows.tokens, row);
+        m = read_row([row](Size j) { return row[j]; }, row, rows.width, eps);
       } else if (kind == biased) {
-        const T* other = step + i * of.step_batch + h * of.step_token;
-        const float* more = step_bias + h * of.width;
+        const T* other = step + i * rows.step_batch + h * rows.step_token;
+        const float* more = step_bias + h * rows.width;
         const auto number = [own, other, more](Size j) { return load(own[j]) + load(other[j]) + more[j]; };
-        m = read_row(number, row, of.width, eps);
+        m = read_row(number, row, rows.width, eps);
       } else if (kind == given) {
-        const T* other = step + i * of.step_batch + h * of.step_token;
-        m = read_row([own, other](Size j) { return load(own[j]) + load(other[j]); }, row, of.width, eps);
+        const T* other = step + i * rows.step_batch + h * rows.step_token;
+        m = read_row([own, other](Size j) { return load(own[j]) + load(other[j]); }, row, rows.width, eps);
       } else {
-        m = read_row([own](Size j) { return load(own[j]); }, row, of.width, eps);
+        m = read_row([own](Size j) { return load(own[j]); }, row, rows.width, eps);
       }
       if (saved) {
         saved[at] = m;
-        store(row, sum + start, of.width);
+        store(row, sum + start, rows.width);
       }
-      write_row(row, m, weight, bias, of.width, y + start, buffer.numbers);
+      write_row(row, m, weight, bias, rows.width, y + start, buffer.numbers);
     }
   }
 }
 
-// With g = weight * dy and n the normalised row: rstd * (g - mean(g) - n * mean(g * n)). The gradients of weight
-// and bias are left as (threads, 2, D), each thread's part.
+// With g = weight * dy and n the normalised row: rstd * (g - mean(g) - n * mean(g * n)). The gradients of weight and
+// bias are returned as (threads, 2, D), the sums of each thread.
 template <typename T>
 void norm_gradient(const T* __restrict dy, const T* __restrict sum, const Moments* __restrict saved,
                    const float* __restrict weight, Size rows, Size width, T* __restrict dx,
@@ -270,7 +271,7 @@ void norm_gradient(const T* __restrict dy, const T* __restrict sum, const Moment
   }
 }
 
-// x + Mix(x): the gradient of itself, because the mixing that gives a slice of each token to each is symmetric.
+// x + Mix(x). It is also its own gradient, because with as many heads as tokens the mixing is symmetric.
 template <typename T>
 void mixed(const T* __restrict x, Size batch, Size tokens, Size width, T* __restrict y, int threads) {
 #pragma omp parallel num_threads(threads) if (shared(batch * tokens * width, threads))

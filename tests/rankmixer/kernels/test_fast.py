@@ -101,7 +101,7 @@ def test_variants_keep_their_own_equations(switch):
     with torch.no_grad():
         x = model.projection(tokens)
         for block in model.blocks:
-            assert not block.is_papers
+            assert not block.is_unmodified
             x, _ = block.plain(x)
         torch.testing.assert_close(model(tokens), model.final_norm(x).mean(dim=1))
 
