@@ -1,15 +1,15 @@
 """Published feature-interaction architectures, one file each.
 
-Every architecture is an `nn.Module` that takes the benchmark's tokens (B, T, d), the same for
-all, and returns a representation (B, output_dim); what the contract asks of it is written in
-`baselines.contract.Backbone`. An architecture's projection to its own width is its own, and so is
-that projection's cost. It knows nothing of features, tasks, losses or training.
+Every architecture is an `nn.Module` that takes the benchmark's tokens (B, T, d), which are the same for all,
+and returns a representation (B, output_dim). `baselines.contract.Backbone` is the contract. A projection of
+the tokens to another width is part of the architecture and of its cost. An architecture knows nothing about
+features, tasks, losses or training.
 
-Every file states the paper, what of it is here and what is not, the shapes, and the cost as a
-formula that the tests compare with counted parameters and FLOPs.
+Every file names the paper, says what is implemented and what is not, and gives the shapes and the cost as a
+formula, which the tests compare with counted parameters and FLOPs.
 
-The classes can be imported from here: ``from baselines import DCNv2``. A class is imported when it is
-first asked for, from the file that has its name in lower case.
+The classes can be imported from here: ``from baselines import DCNv2``. A class is loaded when it is first
+used, from the file that has its name in lower case.
 """
 
 from importlib import import_module as _import_module

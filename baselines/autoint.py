@@ -4,11 +4,11 @@ Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
 CIKM 2019, https://arxiv.org/abs/1810.11921, section 4.4, equations 5 to 8.
 
 What is here: the interacting layers without biases, their residual projections, and the flattened
-read-out. Departures from the paper's equations, both taken from the authors' own code: scores are
-divided by sqrt(D/H), because here the width is what scales the model and raw inner products grow
-with it; and a layer ends in layer normalisation, without which three layers shrink small embeddings
-until a single pass over a log no longer trains the model. A token holds several features. What is
-not: AutoInt+ (an MLP beside it) and the authors' code's ReLU on queries, keys and values.
+output. Departures from the paper's equations, both as in the authors' code: scores are divided by
+sqrt(D/H), because the width scales the model here and raw inner products grow with it; and each layer
+ends in layer normalisation, without which three layers shrink small embeddings so much that a single
+pass over a log no longer trains the model. A token holds several features. What is not: AutoInt+ (with a
+parallel MLP) and the ReLU on queries, keys and values in the authors' code.
 
 Shapes
     B batch, T tokens, d token width, D model width, E width of the last layer, H heads, L layers.
@@ -36,12 +36,12 @@ NUM_HEADS = 2
 
 
 class InteractingLayer(nn.Module):
-    r"""Every token gathers from all tokens, plus a projection of itself.
+    r"""Every token attends to all tokens, and a projection of the token itself is added.
 
     .. math:: e_m^{\mathrm{Res}} = \mathrm{ReLU}(\tilde e_m + W_{\mathrm{Res}} e_m)
 
-    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7), followed
-    by layer normalisation if ``layer_norm``. Permuting the tokens permutes the output.
+    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7). If
+    ``layer_norm``, layer normalisation follows. Permuting the tokens permutes the output.
 
     Shapes
         (B, T, in_dim) -> (B, T, D) with D = out_dim.
@@ -95,7 +95,7 @@ class AutoInt(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim``, the width of all layers but the last, scales the model to a budget;
-        ``last_dim``, customarily the same, finishes the match. ``num_heads`` divides both.
+        ``last_dim``, customarily the same, makes the match exact. ``num_heads`` divides both.
         ``layer_norm`` off gives the paper's equation 8 alone."""
 
         model_dim: int

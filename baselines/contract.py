@@ -1,12 +1,12 @@
-"""What an architecture is: the members it must have, and those that it may offer.
+"""The contract of an architecture: the members that it must have, and those that it may have.
 
-An architecture is an `nn.Module` that meets `Backbone`. Three optional protocols tell the harness what else
-it offers: `RowBlocks` (a batch may be computed in blocks of rows), `Experts` (it is sparse), and
-`StatisticsUpdate` (it adjusts itself after each step). No class inherits from a protocol: having its members
-is enough.
+An architecture is an `nn.Module` with the members of `Backbone`. Three optional protocols tell the harness
+what else it can do: `RowBlocks` (a batch may be computed in blocks of rows), `Experts` (it is sparse), and
+`StatisticsUpdate` (it adjusts itself after each step). No class needs to inherit from a protocol; it only
+needs the members.
 
 Shapes
-    B batch, T tokens, d width of a token, L layers, E experts of a token.
+    B batch, T tokens, d width of a token, L layers, E experts of each token.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # so that looking an architecture up by its name does not wai
 
 @dataclass(frozen=True)
 class Knob:
-    """An integer field of a Config that scales the cost: minimum, minimum + step, and so on.
+    """An integer field of a Config that scales the cost. Its values are minimum, minimum + step, and so on.
 
-    FLOPs grow strictly with it while all other fields stay the same.
+    While all other fields stay the same, FLOPs grow strictly with it.
     """
 
     field: str
@@ -34,8 +34,8 @@ class Knob:
 class Knobs:
     """The fields by which an architecture meets a budget.
 
-    ``coarse`` is the width that scales the model. Where its steps are too long to come near every
-    budget, ``fine`` finishes the match. Of the pairs that meet a budget, the harness takes the one whose
+    ``coarse`` is the width that scales the model. If its steps are too large to come close to every
+    budget, ``fine`` makes the match exact. Of the pairs that meet a budget, the harness takes the one whose
     fine / coarse is closest to ``fine_per_coarse``, the customary ratio.
     """
 
@@ -45,17 +45,18 @@ class Knobs:
 
 
 def tunable(default: Any, *others: Any) -> Any:
-    """A field of a Config that tuning may set to one of ``others`` instead of its default.
+    """A field of a Config whose default tuning may replace by one of ``others``.
 
-    It is for the shape of an architecture, such as its depth. Widths, which a budget sets, are knobs.
+    Use it for the shape of an architecture, such as its depth. Widths are knobs instead, since a budget sets
+    them.
     """
     return field(default=default, metadata={"choices": (default, *others)})
 
 
 class About(NamedTuple):
-    """What the table in baselines/README.md says of a shipped architecture: ``ABOUT`` in its file.
+    """The row of a shipped architecture in the table of baselines/README.md: ``ABOUT`` in its file.
 
-    ``papers``: a link for each label. ``flops``: FLOPs a sample, in the letters of that README.
+    ``papers``: a link for each label. ``flops``: FLOPs for each sample, in the letters of that README.
     """
 
     name: str
@@ -65,14 +66,14 @@ class About(NamedTuple):
 
 
 class View(NamedTuple):
-    """Another representation (B, output_dim) of a training batch; its task loss counts ``weight`` times."""
+    """Another representation (B, output_dim) of a training batch; ``weight`` is that of its task loss."""
 
     weight: float
     representation: Tensor
 
 
 class Output(NamedTuple):
-    """What a backbone returns if it returns more than a representation (B, output_dim).
+    """The result of a backbone that returns more than a representation (B, output_dim).
 
     ``views`` are further representations of the same rows, returned in training only: they pass
     through the same towers, and the loss is the weighted mean of all task losses, where the
@@ -88,7 +89,7 @@ class Output(NamedTuple):
     statistics: dict[str, Tensor] = {}  # noqa: RUF012
 
 
-# ------------------------------------------------------------------------------------ what it must have
+# ------------------------------------------------------------------------------------- required members
 
 
 @runtime_checkable
@@ -100,7 +101,7 @@ class Configurable(Protocol):
 
 @runtime_checkable
 class Scalable(Protocol):
-    """A class that can be matched to a budget. Only a suite with a budget needs it."""
+    """A class that can be matched to a budget, which only a suite with a budget needs."""
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs: ...
@@ -114,10 +115,10 @@ class Represents(Protocol):
 
 
 class Backbone(Configurable, Scalable, Represents, Protocol):
-    """What every architecture is: an `nn.Module` with these members.
+    """Every architecture is an `nn.Module` with these members.
 
-    The docstring of ``Config`` names the fields that scale the model, which are those of ``knobs``. A
-    Config that cannot be built raises ValueError with one sentence that names the field and the mend.
+    The docstring of ``Config`` names the fields that scale the model, which are those of ``knobs``. If a
+    Config cannot be built, ValueError is raised with one sentence that names the field and how to correct it.
 
     Shapes
         tokens: (B, T, d). Returns (B, output_dim), or an `Output` that holds it.
@@ -128,14 +129,14 @@ class Backbone(Configurable, Scalable, Represents, Protocol):
     def __call__(self, tokens: Tensor) -> Tensor | Output: ...
 
 
-# ------------------------------------------------------------------------------------- what it may offer
+# -------------------------------------------------------------------------------------- optional members
 
 
 @runtime_checkable
 class RowBlocks(Protocol):
     """A backbone whose large batches may be computed in blocks of ``rows_at_once`` rows.
 
-    No row's result may depend on another row (`harness.model.row_blocks`).
+    The result of a row must not depend on any other row (`harness.model.row_blocks`).
     """
 
     rows_at_once: int
@@ -157,15 +158,15 @@ class Experts(Protocol):
 class StatisticsUpdate(Protocol):
     """A backbone that adjusts itself after every optimizer step.
 
-    ``update`` receives the `Output.statistics` of the whole batch over all ranks. What the backbone keeps
-    between steps lies in buffers, so that checkpoints hold it.
+    ``update`` receives the `Output.statistics` of the whole batch over all ranks. State between steps must be
+    in buffers, so that checkpoints save it.
     """
 
     def update(self, statistics: dict[str, Tensor]) -> None: ...
 
 
 def missing_member(backbone: Any) -> str | None:
-    """The member of `Experts` that a backbone lacks when it has the other; None if it has both or none."""
+    """The member of `Experts` that is missing while the other one is there; None if it has both or none."""
     missing = [name for name in ("expert_flops", "active_ratio") if not hasattr(backbone, name)]
     return missing[0] if len(missing) == 1 else None
 

@@ -1,11 +1,11 @@
-"""DCN (version 1): vector-weighted feature crosses beside an MLP.
+"""DCN (version 1): feature crosses weighted by vectors, in parallel with an MLP.
 
 Wang et al., "Deep & Cross Network for Ad Click Predictions", ADKDD 2017,
 https://arxiv.org/abs/1708.05123, sections 2.2 to 2.4.
 
-What is here: the cross network with one weight vector a layer, and the deep network beside it.
-Departures: its input is the flattened tokens. What is not: batch normalisation of the deep part,
-and the matrix-weighted layer of DCN V2.
+What is here: the cross network with one weight vector for each layer, and the parallel deep network.
+Departures: the input is the flattened tokens. What is not: batch normalisation of the deep network,
+and the cross layer with a matrix of DCN V2.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L deep layers,
@@ -35,8 +35,8 @@ class CrossLayer(nn.Module):
 
     .. math:: x_{l+1} = x_0 (x_l^\top w_l) + b_l + x_l
 
-    (equation 3). The bias stands outside the product. With every b = 0 a stack of these layers
-    returns a scalar multiple of ``x0``, and with w = b = 0 a layer is the identity.
+    (equation 3). The bias is outside the product. If every b is 0, a stack of these layers returns a
+    scalar multiple of ``x0``; if w = b = 0, a layer is the identity.
 
     Shapes
         x0, x: (B, F). Returns (B, F).
@@ -61,7 +61,7 @@ class CrossLayer(nn.Module):
 
 
 class DCN(nn.Module):
-    """Cross network and MLP side by side on the flattened tokens.
+    """Cross network and MLP in parallel on the flattened tokens.
 
     Shapes
         tokens: (B, T, d). Returns (B, F + M): cross, deep.

@@ -1,13 +1,13 @@
-"""DCN V2: matrix-weighted feature crosses beside an MLP.
+"""DCN V2: feature crosses weighted by matrices, in parallel with an MLP.
 
 Wang et al., "DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to
 Rank Systems", WWW 2021, https://arxiv.org/abs/2008.13535, equations 1 to 4.
 
-What is here: the cross layer with a full matrix (equation 1), with a product of two thin ones
-(equation 2) and with a gated mixture of such products (equations 3 and 4), the deep network beside
-the cross network or on top of it. The paper leaves open the mixture's inner activation and whether
-layers share gates: here tanh, and softmax gates whose weights all layers share. Departures: its
-input is the flattened tokens. What is not: an activation after a cross layer, and a multiple of the
+What is here: the cross layer with a full matrix (equation 1), with a product of two thin matrices
+(equation 2) and with a gated mixture of such products (equations 3 and 4); the deep network, in parallel
+with the cross network or on top of it. The paper does not specify the activation inside the mixture, nor
+whether layers share gates: here it is tanh, and all layers share the weights of softmax gates. Departures:
+the input is the flattened tokens. What is not: an activation after a cross layer, and a multiple of the
 identity added to its matrix.
 
 Shapes
@@ -34,14 +34,14 @@ ABOUT = About(
 
 
 class MixtureCrossLayer(nn.Module):
-    r"""A cross layer whose matrix is a mixture of low-rank experts, weighed anew for each sample.
+    r"""A cross layer whose matrix is a mixture of low-rank experts, with other weights for each sample.
 
     .. math:: x_{l+1} = \sum_{i=1}^K G_i(x_l)\, E_i(x_l) + x_l, \qquad
         E_i(x_l) = x_0 \odot \big(U_l^i\, g(C_l^i\, g(V_l^{i\top} x_l)) + b_l\big)
 
-    (equations 3 and 4) with g = tanh and one bias for all experts of a layer. Gates that sum to one
-    leave the bias as it is, and gating what goes into U is gating what comes out, so all experts'
-    U are one GEMM.
+    (equations 3 and 4) with g = tanh and one bias for all experts of a layer. The gates sum to one, so
+    they do not change the bias. Gating the input of U is the same as gating its output, so the matrices U
+    of all experts are one GEMM.
 
     Shapes
         x0, x: (B, F); gates: (B, K), rows that sum to one. Returns (B, F).
@@ -96,7 +96,7 @@ class MixtureCrossNetwork(nn.Module):
 
 
 class DCNv2(nn.Module):
-    """Cross network and MLP on the flattened tokens, side by side or, if ``stacked``, one on the other.
+    """Cross network and MLP on the flattened tokens, in parallel or, if ``stacked``, in sequence.
 
     Shapes
         tokens: (B, T, d). Returns (B, F + M): cross, deep; stacked, (B, M).
@@ -113,11 +113,11 @@ class DCNv2(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the
-        width of every deep layer, finishes the match: customarily four times the rank, where two
+        """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the width
+        of every deep layer, makes the match exact. It is customarily four times the rank, so that two
         cross layers cost as much as the first deep one. ``rank`` None gives full matrices, which cost
-        as much as a rank of half their width; the budget is then met by ``hidden_dim`` alone.
-        ``num_experts`` above 1 makes every cross layer a mixture of that many, each of this rank."""
+        as much as a rank of half their width; then ``hidden_dim`` alone meets the budget.
+        ``num_experts`` above 1 makes every cross layer a mixture of that many experts of this rank."""
 
         rank: int | None
         hidden_dim: int

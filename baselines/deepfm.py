@@ -1,13 +1,13 @@
-"""DeepFM: a factorization machine beside an MLP on the same embeddings.
+"""DeepFM: a factorization machine in parallel with an MLP on the same embeddings.
 
 Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI 2017,
 https://arxiv.org/abs/1703.04247, section 2.1, equations 1 to 3.
 
 What is here: first-order, second-order and deep terms. Departures: a token holds several features,
-so the second-order term crosses tokens rather than single fields, and the first-order term is a
-linear map of the flattened tokens, there being no scalar weight for each category. The paper adds
-the three terms to one logit; here they stand side by side, so that each task's tower weighs them
-for itself. What is not: dropout.
+so the second-order term crosses tokens rather than single fields. There is no scalar weight for each
+category, so the first-order term is a linear map of the flattened tokens. The paper adds the three terms
+to one logit; here they are concatenated, so that the tower of each task learns its own weights for them.
+What is not: dropout.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L layers.

@@ -1,17 +1,17 @@
-r"""DHEN: layers that are each an ensemble of unlike interaction modules.
+r"""DHEN: each layer is an ensemble of different interaction modules.
 
 Zhang et al., "DHEN: A Deep and Hierarchical Ensemble Network for Large-Scale Click-Through Rate
 Prediction", 2022, https://arxiv.org/abs/2203.11014, section 3.
 
 What is here: the hierarchy, with the modules that RankMixer names for its DHEN row
-(https://arxiv.org/abs/2507.15551, section 4.1): a linear one, self-attention, a factorization machine
-and a cross (DCN). Their outputs are added; ``ensemble: concat`` sets them side by side, a quarter of
-the tokens each. Departures: each token is first projected to the model width, RankMixer's projection,
-so that a width scales the model; the paper scales the number of layers. The factorization machine is
-an MLP on the dot products of all pairs of tokens, without AdvancedDLRM's other parts. The read-out is
-flattened. What is not: the convolution module, and the weighted sum of modules.
-Where the paper is open: it calls its DCN module bit-level but writes a map of the tokens' Gram
-matrix. Here it is a low-rank cross of the flattened tokens; ``cross: gram`` is the formula as written.
+(https://arxiv.org/abs/2507.15551, section 4.1): a linear map, self-attention, a factorization machine
+and a cross (DCN). Their outputs are added; with ``ensemble: concat`` they are concatenated, and each module
+returns a quarter of the tokens. Departures: each token is first projected to the model width, as in
+RankMixer, so that a width scales the model; the paper scales the number of layers. The factorization machine
+is an MLP on the dot products of all pairs of tokens, without the other parts of AdvancedDLRM. The output
+tokens are flattened. What is not: the convolution module, and the weighted sum of modules.
+The paper is ambiguous about its DCN module: it calls it bit-level, but its formula is a map of the tokens'
+Gram matrix. Here it is a low-rank cross of the flattened tokens; ``cross: gram`` is the formula as written.
 
 Shapes
     B batch, T tokens, d token width, D model width, M hidden width of the modules' own networks,
@@ -78,19 +78,19 @@ class PairwiseInteraction(nn.Module):
 
 
 class CrossInteraction(nn.Module):
-    r"""A low-rank cross of the flattened tokens with themselves, without a residual of its own.
+    r"""A low-rank cross of the flattened tokens with themselves, without a residual.
 
     .. math:: y = x \odot (U V x + b)
 
-    (DCN V2, https://arxiv.org/abs/2008.13535, equation 2, where both inputs are the layer's own). It
-    returns as many tokens as it takes; where fewer are wanted, a linear map over the tokens follows.
+    (DCN V2, https://arxiv.org/abs/2008.13535, equation 2, with x as both inputs). If N is not T, a linear map
+    over the tokens follows.
 
     Shapes
         (B, T, D) -> (B, N, D).
 
     Cost
-        With rank R 2*T*D*R + T*D parameters and 4*T*D*R FLOPs a sample; T*N and 2*T*N*D more where N is
-        not T.
+        With rank R, 2*T*D*R + T*D parameters and 4*T*D*R FLOPs a sample; T*N and 2*T*N*D more if N is not
+        T.
 
     Example
         >>> CrossInteraction(in_tokens=5, dim=4, out_tokens=2, rank=3)(torch.ones(3, 5, 4)).shape
@@ -107,7 +107,7 @@ class CrossInteraction(nn.Module):
 
 
 class GramInteraction(nn.Module):
-    r"""A linear map of the tokens' Gram matrix, taken over their dimensions.
+    r"""A linear map of the D x D Gram matrix of the tokens.
 
     .. math:: y = W (x^\top x) + b
 
@@ -133,16 +133,16 @@ class GramInteraction(nn.Module):
 
 
 class DHENLayer(nn.Module):
-    r"""The modules' outputs together, the layer's residual, and a norm over each token.
+    r"""The combined outputs of the modules, a residual connection, and a norm over each token.
 
     .. math:: y = \mathrm{LN}\big(\mathrm{Ensemble}_i\,\mathrm{Interaction}_i(x) + x\big)
 
-    The ensemble returns as many tokens as come in, so the shortcut is the identity. With ``sum`` the
+    The ensemble returns as many tokens as it receives, so the residual is the identity. With ``sum`` the
     order of the modules does not matter.
 
     Shapes
-        (B, T, D) -> (B, T, D), if the modules return (B, T, D) each for ``sum``, or T tokens together
-        for ``concat``.
+        (B, T, D) -> (B, T, D). For ``sum`` each module returns (B, T, D); for ``concat`` all modules
+        together return T tokens.
 
     Cost
         That of the modules, and 2*D parameters.
@@ -186,8 +186,8 @@ class DHEN(nn.Module):
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by ``num_heads``; it is the rank
         of the cross as well. ``hidden_dim``, the hidden width of the attention module's feed-forward
-        network and of the factorization machine's, customarily four times as wide, finishes the
-        match."""
+        network and of the factorization machine's, customarily four times as wide, makes the match
+        exact."""
 
         model_dim: int
         hidden_dim: int
@@ -200,9 +200,7 @@ class DHEN(nn.Module):
         super().__init__()
         require_positive(config)
         if config.ensemble == "concat":
-            require_divisible(
-                "num_tokens", num_tokens, NUM_MODULES, "modules that 'concat' sets side by side"
-            )
+            require_divisible("num_tokens", num_tokens, NUM_MODULES, "modules that 'concat' concatenates")
         self.projection = PerTokenLinear(num_tokens, token_dim, config.model_dim)
         self.layers = nn.Sequential(
             *(

@@ -1,11 +1,11 @@
-"""DLRM-MLP: the tokens side by side into a plain MLP, the base that others are compared with.
+"""DLRM-MLP: a plain MLP on the concatenated tokens, with which the others are compared.
 
 The base row of Zhu et al., "RankMixer: Scaling Up Ranking Models in Industrial Recommenders",
-2025, https://arxiv.org/abs/2507.15551, section 4.1.3: a vanilla MLP does the crossing. It is
-DLRM's interaction "cat" (Naumov et al. 2019, https://arxiv.org/abs/1906.00091).
+2025, https://arxiv.org/abs/2507.15551, section 4.1.3: features interact only in a vanilla MLP. It is
+DLRM with the interaction "cat" (Naumov et al. 2019, https://arxiv.org/abs/1906.00091).
 
-What is here: concatenation and the MLP. What is not: DLRM's dot-product interaction and its
-bottom MLP for numeric features, which are tokens here like all others.
+What is here: concatenation and the MLP. What is not: DLRM's dot-product interaction, and its bottom MLP
+for numeric features, which here are part of the tokens like all other features.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L layers.

@@ -1,16 +1,16 @@
-"""FinalMLP: two MLP streams on differently gated inputs, joined by a bilinear form.
+"""FinalMLP: two MLP streams with different gates on their inputs, combined by a bilinear form.
 
 Mao et al., "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023,
 https://arxiv.org/abs/2304.00902, sections "Stream-Specific Feature Selection" and "Stream-Level
 Interaction Aggregation".
 
-What is here: the gates, the two streams, and the multi-head bilinear fusion. Departures: an
-architecture is not told which tokens describe the user and which the item, so that the gates have
-no context features; as in the authors' code without them the context is learned and the same for
-all rows. A gate network's output is then a constant too, and is what is learned here. The paper
-adds the streams' linear terms and the heads' bilinear ones to one logit; here streams and bilinear
-terms stand side by side, so that each task's tower weighs them for itself. What is not: gates that
-differ by row, batch normalisation and dropout.
+What is here: the gates, the two streams, and the multi-head bilinear fusion. Departures: an architecture
+does not know which tokens describe the user and which the item, so the gates have no context features.
+Without these, the authors' code learns a context that is the same for all rows. The output of a gate
+network is then the same for all rows as well, and here it is learned directly. The paper adds the linear
+terms of the streams and the bilinear terms of the heads to one logit; here streams and bilinear terms are
+concatenated, so that the tower of each task learns its own weights for them. What is not: gates that differ
+by row, batch normalisation and dropout.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M1 and M2 widths of the streams,
@@ -38,11 +38,11 @@ NUM_HEADS = 2
 
 
 class FeatureGate(nn.Module):
-    r"""Scale every input by a learned factor between 0 and 2.
+    r"""Multiply every input by a learned factor between 0 and 2.
 
     .. math:: y = x \odot 2\sigma(g)
 
-    with g starting at 0, so that the gate starts as the identity.
+    where g is initialised with 0, so that the gate is the identity at first.
 
     Shapes
         (B, F) -> (B, F).
@@ -64,12 +64,12 @@ class FeatureGate(nn.Module):
 
 
 class BilinearFusion(nn.Module):
-    r"""One bilinear form for each pair of slices of two vectors.
+    r"""One bilinear form for each pair of corresponding slices of two vectors.
 
     .. math:: y_h = (o_1^h)^\top W^h o_2^h
 
-    where the heads slice each vector into H equal parts. With one head it is the full form; the
-    more heads, the fewer products.
+    where each vector is cut into H equal slices, one for each head. With one head it is the full bilinear
+    form; with more heads there are fewer products.
 
     Shapes
         first (B, M1), second (B, M2) -> (B, H); weight (H, M1/H, M2/H).
@@ -117,7 +117,7 @@ class FinalMLP(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``first_dim``, the width of every layer of the first stream, scales the model to a budget;
-        ``second_dim``, customarily the same, finishes the match. ``num_heads`` divides both."""
+        ``second_dim``, customarily the same, makes the match exact. ``num_heads`` divides both."""
 
         first_dim: int
         second_dim: int

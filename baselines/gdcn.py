@@ -1,13 +1,14 @@
-"""GDCN: cross layers of DCN V2 behind a gate of their own, beside an MLP.
+"""GDCN: cross layers of DCN V2, each with its own gate, in parallel with an MLP.
 
 Wang et al., "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction", CIKM 2023,
 https://arxiv.org/abs/2311.04635.
 
-What is here: the gated cross layer, and the deep network beside it (GDCN-P) or on top of it (GDCN-S).
-Departures: its input is the flattened tokens; both matrices of a layer are products of two thin ones,
-as in DCN V2, unless ``rank`` is None, which gives the paper's; biases start as those of other linear
-maps, where the authors' code draws them from 0 to 1. What is not: the shrinking of single features'
-embeddings that the paper derives from the gates, and dropout.
+What is here: the gated cross layer, and the deep network in parallel with it (GDCN-P) or on top of it
+(GDCN-S).
+Departures: the input is the flattened tokens. Both matrices of a layer are products of two thin matrices,
+as in DCN V2, unless ``rank`` is None, which gives those of the paper. Biases are initialised like those
+of other linear maps; the authors' code draws them between 0 and 1. What is not: reducing the embedding
+widths of single features by the values of the gates, and dropout.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, R rank, C cross layers, M hidden
@@ -33,12 +34,12 @@ ABOUT = About(
 
 
 class GatedCrossLayer(nn.Module):
-    r"""A cross layer that weighs each of its new features between 0 and 1 before adding it.
+    r"""A cross layer that multiplies each new feature by a gate between 0 and 1 before adding it.
 
     .. math:: c_{l+1} = c_0 \odot (W_l^{(c)} c_l + b_l) \odot \sigma(W_l^{(g)} c_l) + c_l
 
-    The gate has no bias. A zero gate matrix gives the cross layer of DCN V2 with half its matrix and
-    bias; a zero cross matrix and bias give the identity.
+    The gate has no bias. If the gate matrix is zero, this is the cross layer of DCN V2 with half its matrix
+    and bias; if the cross matrix and bias are zero, it is the identity.
 
     Shapes
         x0, x: (B, F). Returns (B, F).
@@ -62,7 +63,7 @@ class GatedCrossLayer(nn.Module):
 
 
 class GDCN(nn.Module):
-    """Gated cross layers and MLP on the flattened tokens, side by side or, if ``stacked``, one on the other.
+    """Gated cross layers and an MLP on the flattened tokens, in parallel or, if ``stacked``, in sequence.
 
     Shapes
         tokens: (B, T, d). Returns (B, F + M): cross, deep; stacked, (B, M).
@@ -81,9 +82,9 @@ class GDCN(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the
-        width of every deep layer, finishes the match: customarily twelve times the rank, where three
-        gated cross layers cost as much as the first deep one. ``rank`` None gives full matrices; the
-        budget is then met by ``hidden_dim`` alone."""
+        width of every deep layer, makes the match exact. It is customarily twelve times the rank, so that
+        three gated cross layers cost as much as the first deep one. ``rank`` None gives full matrices;
+        then ``hidden_dim`` alone meets the budget."""
 
         rank: int | None
         hidden_dim: int

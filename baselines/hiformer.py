@@ -1,14 +1,14 @@
-"""HiFormer: a Transformer whose queries, keys and values are functions of all tokens at once.
+"""HiFormer: a Transformer in which every query, key and value is a function of all tokens.
 
 Gui et al., "Hiformer: Heterogeneous Feature Interactions Learning with Transformers for Recommender
-Systems", 2023, https://arxiv.org/abs/2311.05884; written from accounts of the paper, not from its text.
+Systems", 2023, https://arxiv.org/abs/2311.05884; written from descriptions of the paper, not from its text.
 
-What is here: the composite layer with low-rank projections and, by a switch, the heterogeneous layer
-it grew from, in which every token has projections of its own; an output projection and a feed-forward
-network for each token. Where accounts leave it open: all three projections are low-rank, their first
-factor is shared by the heads, and layers are normalised after each step. Departures: a token holds
-several features, each with a projection to the model width; the mean over tokens takes the place of
-the task's token. What is not: with no task token there is none to prune the last layer to; dropout.
+What is here: the composite layer with low-rank projections and, as an option, the heterogeneous layer on
+which it is based, in which every token has its own projections; an output projection and a feed-forward
+network for each token. Choices where the descriptions are incomplete: all three projections are low-rank,
+the heads share their first factor, and layers are normalised after each step. Departures: a token holds
+several features, and every token has its own projection to the model width; the mean over tokens replaces
+the task token. What is not: pruning the last layer to the task token, and dropout.
 
 Shapes
     B batch, T tokens, d token width, D model width, H heads, r rank of the projections,
@@ -36,11 +36,11 @@ NUM_HEADS = 4
 
 
 class HeterogeneousProjection(nn.Module):
-    r"""Queries, keys and values, each token's from itself alone and by its own weights.
+    r"""Queries, keys and values, those of each token from that token only, with its own weights.
 
     .. math:: q_i = x_i Q_i, \qquad k_i = x_i K_i, \qquad v_i = x_i V_i
 
-    with biases, heads side by side.
+    with biases, and with the heads concatenated.
 
     Shapes
         (B, T, D) -> (B, 3, T, D): query, key, value.
@@ -63,18 +63,18 @@ class HeterogeneousProjection(nn.Module):
 
 
 class CompositeProjection(nn.Module):
-    r"""Queries, keys and values, each token's from all tokens, by two thin matrices.
+    r"""Queries, keys and values, those of each token from all tokens, by products of two thin matrices.
 
     .. math:: [q_1, \ldots, q_T] = [x_1, \ldots, x_T]\, L_q R_q
 
-    with L (T*D, r) and R (r, T*D), and the same for keys and values with matrices of their own. With
-    r = T*D, L = I and R block-diagonal it is `HeterogeneousProjection`.
+    with L (T*D, r) and R (r, T*D). Keys and values have their own matrices. With r = T*D, L = I and a
+    block-diagonal R it is `HeterogeneousProjection`.
 
     Shapes
         (B, T, D) -> (B, 3, T, D): query, key, value.
 
     Cost
-        6*T*D*r + 3*T*D parameters, 12*T*D*r FLOPs a sample: two for a weight.
+        6*T*D*r + 3*T*D parameters, 12*T*D*r FLOPs a sample: two for each weight.
 
     Example
         >>> import torch
@@ -98,8 +98,8 @@ class HiFormerLayer(nn.Module):
     .. math:: s_i = \mathrm{LN}\big(x_i + \mathrm{MHA}(x)_i W_i^o\big), \qquad
         y_i = \mathrm{LN}\big(s_i + \mathrm{GELU}(s_i W_i^1) W_i^2\big)
 
-    with biases. ``pre_norm`` normalises what goes into each step instead of what comes out. With
-    heterogeneous projections and all tokens' weights the same it is a vanilla encoder layer.
+    with biases. ``pre_norm`` normalises the input of each step instead of its output. With heterogeneous
+    projections and the same weights for all tokens it is a vanilla encoder layer.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -140,16 +140,16 @@ class HiFormerLayer(nn.Module):
 class HiFormer(nn.Module):
     """Per-token projection, HiFormer layers, mean over tokens.
 
-    Raises ValueError where ``num_heads`` does not divide ``model_dim``, or where a rank is given to
-    projections that have none.
+    Raises ValueError if ``num_heads`` does not divide ``model_dim``, or if a rank is given although
+    projections are heterogeneous and have none.
 
     Shapes
         tokens: (B, T, d). Returns (B, D).
 
     Cost
         T*(d*D + D) + L*(6*T*D*r + T*D**2 + 2*T*D*M + T*(5*D + M) + 4*D) parameters,
-        2*T*d*D + L*(12*T*D*r + 2*T*D**2 + 4*T**2*D + 4*T*D*M) FLOPs a sample. At r = D/2 composite
-        projections cost what heterogeneous ones do. ``pre_norm`` adds 2*D parameters. Normalisations,
+        2*T*d*D + L*(12*T*D*r + 2*T*D**2 + 4*T**2*D + 4*T*D*M) FLOPs a sample. With r = D/2 composite
+        projections cost as much as heterogeneous ones. ``pre_norm`` adds 2*D parameters. Normalisations,
         activations, softmax and sums are not counted as FLOPs.
 
     Example
@@ -164,11 +164,11 @@ class HiFormer(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by ``num_heads``; ``ffn_dim``,
-        customarily four times as wide, finishes the match.
+        customarily four times as wide, makes the match exact.
 
-        ``rank`` is r of the composite projections, half the model width where it is None; without
-        ``composite`` the projections are heterogeneous. ``pre_norm`` normalises before each step, and
-        once more before the mean.
+        ``rank`` is r of the composite projections, by default half the model width. Without ``composite``
+        the projections are heterogeneous. ``pre_norm`` normalises before each step, and once more before
+        the mean.
         """
 
         model_dim: int

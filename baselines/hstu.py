@@ -1,15 +1,15 @@
-"""HSTU: attention without softmax, its result gated by the token itself, and no feed-forward network.
+"""HSTU: attention without softmax, whose result is gated by the token itself, and no feed-forward network.
 
 Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
 Recommendations", ICML 2024, https://arxiv.org/abs/2402.17152.
 
-What is here: the layer that takes the place of both halves of a Transformer's, on T tokens of one row
-rather than on a sequence of a user's actions. So attention sees all tokens, before and after, and its
-sums are divided by T where the paper divides by the greatest length. Scores are divided by the root of
-the head width, as in the authors' code. Departures: a projection for each token takes the place of
-positions, and the mean over tokens that of the last position. What is not: relative biases by position
-and time, which tokens do not have (the authors' code too runs without); dropout; the concatenation of
-three terms that the code puts before the output projection.
+What is here: the layer that replaces both parts of a Transformer layer, on the T tokens of one row
+instead of a sequence of a user's actions. Attention therefore sees all tokens, earlier and later ones,
+and its sums are divided by T, where the paper divides by the maximum length. Scores are divided by the
+square root of the head width, as in the authors' code. Departures: a projection for each token replaces
+positions, and the mean over tokens replaces the last position. What is not: relative biases by position
+and time, since tokens have neither (the authors' code also runs without them); dropout; and the
+concatenation of three terms before the output projection in the authors' code.
 
 Shapes
     B batch, T tokens, d token width, D model width, V width of values and gates, H heads, L layers.
@@ -33,17 +33,17 @@ ABOUT = About(
 )
 
 NUM_HEADS = 2
-# The authors' code's. Attended values start with a variance of about 3e-5, which the usual 1e-5 would rule.
+# As in the authors' code. The variance of attended values is about 3e-5 at first, close to the usual 1e-5.
 EPSILON = 1e-6
 
 
 def pointwise_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    r"""Weigh each value by the SiLU of its own score, whatever the other scores are.
+    r"""Weight each value by the SiLU of its own score, independently of the other scores.
 
     .. math:: y_i = \frac{1}{N} \sum_j \mathrm{SiLU}\big(q_i \cdot k_j / \sqrt{D/H}\big)\, v_j
 
-    with N the number of keys. Weights may be negative and do not sum to one, so that a value held by
-    two keys counts twice before the division.
+    with N the number of keys. Weights may be negative and do not sum to one, so a value that belongs to two
+    keys counts twice before the division.
 
     Shapes
         query: (..., T, D/H), key: (..., N, D/H), value: (..., N, V/H). Returns (..., T, V/H).
@@ -66,8 +66,8 @@ class HSTULayer(nn.Module):
     .. math:: U, V, Q, K = \mathrm{split}\big(\mathrm{SiLU}(\mathrm{LN}(x) W_1 + b_1)\big), \qquad
         y = x + \big(\mathrm{LN}(A V) \odot U\big) W_2 + b_2
 
-    with A V as `pointwise_attention` has it, heads side by side under one norm. Permuting the tokens
-    permutes the output. With W_2 = b_2 = 0 the layer is the identity.
+    with A V from `pointwise_attention`, where one norm covers all heads together. Permuting the tokens
+    permutes the output. If W_2 = b_2 = 0 the layer is the identity.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -101,9 +101,9 @@ class HSTULayer(nn.Module):
 
 
 class HSTU(nn.Module):
-    """Per-token projection, HSTU layers, a last norm, mean over tokens.
+    """Per-token projection, HSTU layers, a final norm, mean over tokens.
 
-    Raises ValueError where ``num_heads`` does not divide ``model_dim`` and ``value_dim``.
+    Raises ValueError if ``num_heads`` does not divide ``model_dim`` and ``value_dim``.
 
     Shapes
         tokens: (B, T, d). Returns (B, D).
@@ -126,7 +126,7 @@ class HSTU(nn.Module):
     class Config:
         """``model_dim``, the width of tokens and of all heads' queries and keys, scales the model to a
         budget; ``value_dim``, the width of all heads' values and gates and customarily the same,
-        finishes the match. ``num_heads`` divides both."""
+        makes the match exact. ``num_heads`` divides both."""
 
         model_dim: int
         value_dim: int

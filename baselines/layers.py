@@ -1,11 +1,11 @@
 """The layers that several architectures use.
 
-All linear maps start as `nn.Linear` does, uniform within ±1/sqrt(fan-in), biases included, in
-every architecture: a controlled comparison has one initialisation. All of them can be built on
-the meta device, and all their GEMMs are seen there by `torch.utils.flop_counter`.
+In every architecture all linear maps are initialised like `nn.Linear`: weights and biases uniform within
+±1/sqrt(fan-in), so that a comparison does not compare initialisations. All layers can be built on the meta
+device, where `torch.utils.flop_counter` sees all their GEMMs.
 
 Shapes
-    B batch, T tokens, d width of the tokens that come in, D model width, H heads, M hidden width.
+    B batch, T tokens, d width of the input tokens, D model width, H heads, M hidden width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from baselines.kernels import cpu as cpu_kernels
 
 
 class MLP(nn.Sequential):
-    """``num_layers`` times a linear layer of one width and a ReLU.
+    """``num_layers`` linear layers of the same width, each followed by a ReLU.
 
     Shapes
         (B, F) -> (B, M).
@@ -50,12 +50,12 @@ class MLP(nn.Sequential):
 
 
 class PerTokenLinear(nn.Module):
-    """A linear layer of its own for every token.
+    """A linear layer with separate weights for every token.
 
     .. math:: y_t = x_t W_t + b_t
 
-    The fan-in of each slice is ``in_dim``: a library initialiser given the stacked (T, in, out)
-    tensor would take the fans from the wrong axes.
+    The fan-in of each slice is ``in_dim``. An initialiser of PyTorch would read it from the wrong axes of the
+    stacked (T, in, out) tensor.
 
     Shapes
         (B, T, in_dim) -> (B, T, out_dim); weight (T, in_dim, out_dim), bias (T, 1, out_dim).
@@ -96,7 +96,7 @@ def per_token_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 class PerTokenFFN(nn.Module):
-    r"""Two layers with weights of their own for every token.
+    r"""A network of two layers with separate weights for every token.
 
     .. math:: v_t = W_t^2\,\mathrm{GELU}(W_t^1 s_t + b_t^1) + b_t^2
 
@@ -107,7 +107,7 @@ class PerTokenFFN(nn.Module):
         (B, T, D) -> (B, T, D).
 
     Cost
-        2*T*D*M + T*(M + D) parameters, 4*T*D*M FLOPs a sample: two for a weight.
+        2*T*D*M + T*(M + D) parameters, 4*T*D*M FLOPs a sample: two for each weight.
 
     Example
         >>> PerTokenFFN(num_tokens=2, model_dim=4, ffn_dim=8)(torch.ones(3, 2, 4)).shape
@@ -123,13 +123,13 @@ class PerTokenFFN(nn.Module):
         up, down = self.up, self.down
         if cpu_kernels.suits(s):
             return cpu_kernels.per_token_ffn(s, up.weight, up.bias, down.weight, down.bias)
-        # As the hidden numbers lie in memory: contiguous, GELU and its gradient take two thirds of the time.
+        # Tokens first, as in memory: on a contiguous tensor, GELU and its gradient take a third less time.
         tokens_first = up(s).transpose(0, 1)
         return down(functional.gelu(tokens_first).transpose(0, 1))
 
 
 class AddNorm(nn.LayerNorm):
-    r"""Layer normalisation of a sum, or of ``x`` alone.
+    r"""Layer normalisation of the sum of two tensors, or of ``x`` alone.
 
     .. math:: y = \mathrm{LN}(x + \mathrm{step})
 
@@ -150,11 +150,12 @@ class AddNorm(nn.LayerNorm):
     def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
         if cpu_kernels.suits(x, step):
             return cpu_kernels.add_norm(x, step, self)
-        return super().forward(x if step is None else x + step)  # in x's layout, which the norm need not copy
+        # The sum has the memory layout of x, so the norm does not copy it.
+        return super().forward(x if step is None else x + step)
 
 
 def ffn_add_norm(s: Tensor, ffn: nn.Module, norm: AddNorm) -> Tensor:
-    """``norm(s, ffn(s))``, where the last bias of a `PerTokenFFN` need not cost a pass over memory.
+    """``norm(s, ffn(s))``, without a separate pass over memory for the last bias of a `PerTokenFFN`.
 
     Shapes
         (B, T, D) -> (B, T, D).
@@ -170,11 +171,11 @@ class MultiHeadSelfAttention(nn.Module):
 
     .. math:: y_i = \big\Vert_{h} \sum_j \mathrm{softmax}_j\big(q_i^h \cdot k_j^h / \sqrt{D/H}\big) v_j^h
 
-    with q, k and v linear in x and shared by all tokens (Vaswani et al. 2017, equation 1,
+    where q, k and v are linear in x with weights that all tokens share (Vaswani et al. 2017, equation 1,
     https://arxiv.org/abs/1706.03762).
 
-    Raises ValueError where ``num_heads`` does not divide ``out_dim``; ``out_field`` names the
-    configuration field in that message.
+    Raises ValueError if ``num_heads`` does not divide ``out_dim``; ``out_field`` is the name of that
+    configuration field in the message.
 
     Shapes
         (B, T, in_dim) -> (B, T, D) with D = out_dim.
@@ -204,7 +205,7 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    r"""Self-attention, then a feed-forward network shared by the tokens, each normalised after (Transformer).
+    r"""A Transformer layer: self-attention and a feed-forward network that all tokens share, both post-norm.
 
     .. math:: s = \mathrm{LN}(x + \mathrm{MHA}(x)), \qquad
         y = \mathrm{LN}(s + W_2\,\mathrm{ReLU}(W_1 s + b_1) + b_2)
@@ -238,7 +239,7 @@ class EncoderLayer(nn.Module):
 
 
 def cross_map(dim: int, rank: int | None, bias: bool = True) -> nn.Module:
-    """A linear map of (B, F) onto itself: one matrix, or two thin ones with a bias after the second."""
+    """A linear map from (B, F) to (B, F): one matrix, or two thin ones with a bias after the second."""
     if rank is None:
         return nn.Linear(dim, dim, bias=bias)
     return nn.Sequential(nn.Linear(dim, rank, bias=False), nn.Linear(rank, dim, bias=bias))
@@ -310,7 +311,7 @@ class CrossNetwork(CrossStack):
 
 
 class LinearCompression(nn.Linear):
-    r"""A linear map over the tokens, the same in every dimension of theirs (Wukong's LCB).
+    r"""A linear map over the tokens, the same for every dimension of a token (Wukong's LCB).
 
     .. math:: y = W x
 

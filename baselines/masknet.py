@@ -1,14 +1,13 @@
-"""MaskNet: blocks that multiply the embeddings with a mask computed from the whole instance.
+"""MaskNet: blocks that multiply the embeddings by a mask computed from the whole instance.
 
 Wang, She and Zhang, "MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by
 Instance-Guided Mask", DLP-KDD 2021, https://arxiv.org/abs/2102.07619, sections 3.2 to 3.4.
 
-What is here: the parallel model, in which all blocks mask the same normalised embeddings and an
-MLP reads them side by side. Departures: a field is a token of several features, also for the
-normalisation; and the hidden width of the masks is a knob, about twice the width of the blocks.
-The paper makes it a multiple of the flattened width F instead, twice that; such a mask alone costs
-8*F**2 FLOPs, which no small budget pays. What is not: the serial model, whose later blocks mask the
-block before, and dropout.
+What is here: the parallel model, in which all blocks mask the same normalised embeddings and an MLP reads
+their concatenated outputs. Departures: tokens of several features take the place of fields, also in the
+normalisation; and the hidden width of the masks is a knob, about twice the width of the blocks. In the paper
+it is twice the flattened width F; such a mask alone costs 8*F**2 FLOPs, which exceeds small budgets. What is
+not: the serial model, in which each later block masks the output of the one before, and dropout.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, A hidden width of the masks,
@@ -35,7 +34,7 @@ ABOUT = About(
 
 
 class PerTokenLayerNorm(nn.Module):
-    """Layer normalisation of each token by itself, with a scale and a shift of its own.
+    """Layer normalisation of each token separately, with its own scale and shift.
 
     Shapes
         (B, T, d) -> (B, T, d); weight and bias (T, d).
@@ -58,13 +57,13 @@ class PerTokenLayerNorm(nn.Module):
 
 
 class MaskBlock(nn.Module):
-    r"""Multiply the normalised embeddings with the instance's mask, then project.
+    r"""Multiply the normalised embeddings by the mask of the instance, then project.
 
     .. math:: m = W_2\,\mathrm{ReLU}(W_1 v + b_1) + b_2, \qquad
         y = \mathrm{ReLU}(\mathrm{LN}(W (m \odot \mathrm{LN}_{\mathrm{emb}}(v))))
 
-    ``W`` has no bias, the layer norm after it has one. A mask of ones everywhere leaves a linear
-    layer, its norm and its ReLU.
+    ``W`` has no bias, but the layer norm after it has one. With a mask of ones, the block is a linear
+    layer, a norm and a ReLU.
 
     Shapes
         raw, normalised: (B, F). Returns (B, M).
@@ -107,7 +106,7 @@ class MaskNet(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``hidden_dim``, the width of every block and MLP layer, scales the model to a budget;
-        ``mask_dim``, the hidden width of the masks, customarily twice that, finishes the match."""
+        ``mask_dim``, the hidden width of the masks, customarily twice that, makes the match exact."""
 
         hidden_dim: int
         mask_dim: int

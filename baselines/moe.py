@@ -1,16 +1,16 @@
-r"""MoE: experts on a shared input, mixed by softmax gates as in MMoE.
+r"""MoE: experts with the same input, whose outputs are mixed by softmax gates as in MMoE.
 
 Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD
 2018, https://doi.org/10.1145/3219819.3220007, section 4. It is the MoE row of RankMixer's Table 1
 (https://arxiv.org/abs/2507.15551), which Figure 2 of that paper calls MMoE.
 
-What is here: experts that all see all tokens, and gates, functions of the same input, that mix them.
-Every expert is evaluated for every sample.
-Departures: the input is the flattened tokens. MMoE has a gate for each task, whose tower sees that
-gate's mixture alone. An architecture here knows no tasks and returns one representation, so it has
-``num_gates`` gates, customarily as many as there are tasks, and returns their mixtures side by side
-to all towers. A tower whose first layer has zero weights for the other mixtures is MMoE's; with
-other weights it may use all. What is not here: the towers, and sparse gates.
+What is here: experts that all read all tokens, and gates that mix them and are functions of the same
+input. Every expert is computed for every sample.
+Departures: the input is the flattened tokens. MMoE has one gate for each task, and the tower of a task
+reads only the mixture of its gate. An architecture here does not know the tasks and returns one
+representation. It therefore has ``num_gates`` gates, customarily as many as there are tasks, and all
+towers read the concatenated mixtures. A tower whose first layer has zero weights for the other mixtures
+is that of MMoE; with other weights it may use all mixtures. What is not: the towers, and sparse gates.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, E experts, G gates, M hidden width,
@@ -38,12 +38,12 @@ ABOUT = About(
 
 
 class Experts(nn.Module):
-    r"""MLPs of one shape, side by side on the same input.
+    r"""MLPs of the same shape that read the same input.
 
     .. math:: e_j = \mathrm{MLP}_j(x)
 
-    All layers end in a ReLU. The first layers of all experts are one GEMM, since they share their
-    input; each later one is a batch of GEMMs, one an expert.
+    All layers end in a ReLU. The first layers of all experts are one GEMM, since they share their input;
+    each later layer is a batch of GEMMs, one for each expert.
 
     Shapes
         (B, F) -> (B, E, O).
@@ -76,7 +76,7 @@ class Experts(nn.Module):
 
 
 class Gates(nn.Module):
-    r"""For each gate a distribution over the experts.
+    r"""A distribution over the experts for each gate.
 
     .. math:: g_k = \mathrm{softmax}(W_k x + b_k)
 
@@ -123,7 +123,7 @@ class MoE(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``hidden_dim``, the width of all layers of an expert but the last, scales the model to a
-        budget; ``expert_dim``, the last one's and customarily the same, finishes the match. One gate
+        budget; ``expert_dim``, the last one's and customarily the same, makes the match exact. One gate
         (``num_gates`` 1) makes it the one-gate MoE that MMoE is compared with."""
 
         hidden_dim: int

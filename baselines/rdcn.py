@@ -1,17 +1,17 @@
-"""RDCN: DCN V2's low-rank cross network beside one with attention between its two low-rank maps.
+"""RDCN: a low-rank cross network of DCN V2 in parallel with one that has attention between its two maps.
 
 "Residual DCN" of Borisyuk et al., "LiRank: Industrial Large Scale Ranking Models at LinkedIn",
 KDD 2024, https://arxiv.org/abs/2402.06859, section 3.3 and figure 3, after DCN V2 (Wang et al.
 2021, https://arxiv.org/abs/2008.13535).
 
-What is here: two cross networks in parallel, one plain and one with attention, and an MLP on both.
-The paper gives no equation. It says that the low-rank map is copied twice, as query and key beside
-the value; that scaled dot products of these stand between the two maps, with a skip connection and
-a temperature; and that the gain came from the parallel pair. Read here: a score for each pair of
-low-rank features, softmax over rows, the skip around the scores, the temperature learned. The paper's
-scores may also be read as products of sub-tokens (``sub_token_dim``). Departures: its input is the
-flattened tokens, and the MLP stands on the cross networks, which are twice as wide as the tokens,
-more than towers could read at a small budget.
+What is here: two cross networks in parallel, one plain and one with attention, and an MLP on both. The
+paper gives no equation. It says that the low-rank map is duplicated twice, so that there are a query and
+a key in addition to the value; that their scaled dot products are computed between the two maps, with a
+skip connection and a temperature; and that two parallel cross networks brought the improvement. The
+choices made here: a score for each pair of low-rank features, softmax over rows, a skip connection around
+the scores, and a learned temperature. The scores could also be products of sub-tokens
+(``sub_token_dim``). Departures: the input is the flattened tokens. The MLP reads the outputs of the cross
+networks, which together are twice as wide as the tokens: too wide for towers to read at a small budget.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, R rank, S width of a sub-token,
@@ -45,10 +45,10 @@ class AttentionCrossLayer(nn.Module):
         A = \mathrm{softmax}(q k^\top / \tau)
 
     with q = Q x_l, k = K x_l and v = V x_l of R features each, seen as R/S sub-tokens of width S, and
-    a learned temperature :math:`\tau > 0` that starts at :math:`\sqrt{R}`. A = I gives the cross layer
-    of DCN V2 with 2U in place of U, and U = b = 0 the identity.
+    a learned temperature :math:`\tau > 0`, initially :math:`\sqrt{R}`. If A = I this is the cross layer of
+    DCN V2 with 2U in place of U; if U = b = 0 it is the identity.
 
-    Raises ValueError where ``sub_token_dim`` does not divide ``rank``.
+    Raises ValueError if ``sub_token_dim`` does not divide ``rank``.
 
     Shapes
         x0, x: (B, F). Returns (B, F).
@@ -117,10 +117,10 @@ class RDCN(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``rank``, of both cross networks, scales the model to a budget; ``hidden_dim``, the width of
-        every deep layer, finishes the match: customarily six times the rank, where the cross networks
-        cost about as much as the first deep layer. ``sub_token_dim`` divides the rank; above 1 the
-        attention is between sub-tokens of that width. ``plain_branch`` off leaves the attention
-        cross network alone."""
+        every deep layer, makes the match exact. It is customarily six times the rank, so that the cross
+        networks cost about as much as the first deep layer. ``sub_token_dim`` divides the rank; above 1
+        the attention is between sub-tokens of that width. Without ``plain_branch`` there is only the
+        cross network with attention."""
 
         rank: int
         hidden_dim: int

@@ -3,11 +3,11 @@
 Vaswani et al., "Attention Is All You Need", NeurIPS 2017, https://arxiv.org/abs/1706.03762,
 sections 3.1 to 3.3.
 
-What is here: post-norm encoder layers with ReLU feed-forward networks. Departures: each token's
-own projection to the model width takes the place of the embedding and of the positional encoding,
-and the read-out is the mean over tokens. Both are RankMixer's, so that the two differ by what
-stands between: attention and weights shared by the tokens here, mixing without weights and a
-feed-forward network for each token there. What is not: dropout.
+What is here: post-norm encoder layers with ReLU feed-forward networks. Departures: a projection for each
+token to the model width replaces the embedding and the positional encoding, and the output is the mean
+over tokens. RankMixer does both in the same way, so the two differ only in the layers between: attention
+and weights that all tokens share here, mixing without weights and a feed-forward network for each token
+there. What is not: dropout.
 
 Shapes
     B batch, T tokens, d token width, D model width, M hidden width of the feed-forward network,
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by ``num_heads``;
-        ``ffn_dim``, customarily four times as wide, finishes the match."""
+        ``ffn_dim``, customarily four times as wide, makes the match exact."""
 
         model_dim: int
         ffn_dim: int

@@ -1,19 +1,18 @@
-"""UniMixer's learned mixing: RankMixer's exchange of slices between tokens, as weights that start there.
+"""UniMixer: RankMixer's exchange of slices between tokens, but with learned weights.
 
 Ha et al., "UniMixer: A Unified Architecture for Scaling Laws in Recommendation Systems", 2026,
-https://arxiv.org/abs/2604.00590; written from accounts of the paper, not from its text.
+https://arxiv.org/abs/2604.00590; written from descriptions of the paper, not from its text.
 
-Cut every token into T slices, and RankMixer's mixing is a permutation of T*T blocks: a matrix G on the
-blocks, the same for every position inside one. UniMixer learns G, and a small matrix of its own for
-every block.
+If every token is cut into T slices, RankMixer's mixing is a permutation of T*T blocks, which is a matrix G on
+the blocks, the same for every position inside a block. UniMixer learns G, and a small matrix for every block.
 
-What is here: both, starting at RankMixer's permutation and at the identity, in RankMixer's block, so
-that the two differ by what is learned alone. By default output token h still hears of every token's
-h-th slice alone, and what is learned is how it mixes them, a T*T matrix for each h; a switch learns the
-whole of G, which costs more than feed-forward networks of 2*D until D passes T**2 / 4.
-Departures: G is free, where the paper holds it doubly stochastic by Sinkhorn's iterations, symmetric
-and sharpened by a temperature on a schedule; a start at the permutation itself would leave such a G
-without gradients. What is not: UniMixing-Lite, the two-stream norm, SwiGLU.
+What is here: both, in RankMixer's block. G is initialised with RankMixer's permutation and the small matrices
+with the identity, so the two architectures differ only in these weights. By default output token h still
+reads only the h-th slice of every token, and a T*T matrix for each h, by which it mixes them, is learned. An
+option learns all of G, which costs more than feed-forward networks of width 2*D unless D exceeds T**2 / 4.
+Departures: G is unconstrained. In the paper it is symmetric, doubly stochastic by Sinkhorn's iterations, and
+sharpened by a temperature schedule; such a G would have no gradients when initialised with the permutation.
+What is not: UniMixing-Lite, the two-stream norm, SwiGLU.
 
 Shapes
     B batch, T tokens, d token width, D model width, b = D / T width of a block,
@@ -43,13 +42,13 @@ class LearnedMixing(nn.Module):
 
     .. math:: y_h^{(j)} = \sum_t A_{h,jt}\; x_t^{(h)} W_{th}
 
-    with :math:`x_t^{(h)}` the h-th of the T slices of token t and y_h the h-th output token, all A and
-    W starting at the identity: there y_h is all tokens' h-th slices side by side, RankMixer's mixing.
-    With ``global_mixing`` a sum over all slices, too, takes the place of the sum over tokens:
+    with :math:`x_t^{(h)}` the h-th of the T slices of token t and y_h the h-th output token. All A and W are
+    initialised with the identity, for which y_h is the concatenation of the h-th slices of all tokens:
+    RankMixer's mixing. With ``global_mixing`` the sum is over all slices of all tokens:
 
     .. math:: y_h^{(j)} = \sum_{t,s} G_{hj,ts}\; x_t^{(s)} W_{ts}
 
-    Raises ValueError where the number of tokens does not divide ``model_dim``.
+    Raises ValueError if the number of tokens does not divide ``model_dim``.
 
     Shapes
         (B, T, D) -> (B, T, D); local (T*T, b, b), mix (T, T, T) or (T*T, T*T).
@@ -116,7 +115,7 @@ class Block(nn.Module):
 class UniMixer(nn.Module):
     """Per-token projection, blocks with learned mixing, mean over tokens.
 
-    Raises ValueError where the number of tokens does not divide ``model_dim``.
+    Raises ValueError if the number of tokens does not divide ``model_dim``.
 
     Shapes
         tokens: (B, T, d). Returns (B, D).
@@ -137,8 +136,8 @@ class UniMixer(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``model_dim`` scales the model to a budget and is divisible by the number of tokens;
-        ``ffn_dim``, customarily twice as wide, finishes the match. ``global_mixing`` learns the whole
-        matrix on the blocks instead of one on the tokens for each slice."""
+        ``ffn_dim``, customarily twice as wide, makes the match exact. ``global_mixing`` learns one matrix
+        on all blocks instead of a matrix on the tokens for each slice."""
 
         model_dim: int
         ffn_dim: int

@@ -1,19 +1,19 @@
-r"""Wukong: a stack of factorization machines beside linear maps, for interactions of growing order.
+r"""Wukong: layers of factorization machines and linear maps, for interactions of growing order.
 
 Zhang et al., "Wukong: Towards a Scaling Law for Large-Scale Recommendation", ICML 2024,
 https://arxiv.org/abs/2403.02545, sections 3.2 to 3.8.
 
-What is here: layers of a factorization machine block (FMB) and a linear compression block (LCB)
-side by side, with the optimised factorization machine of section 3.6, normalised after the
-residual; i layers hold interactions of order 1 to 2**i. Both blocks of every layer return the same
-number of tokens, and the factorization machine's rank is that number as well unless the config sets
-it: it is how the paper's largest models are built. Tokens keep their width; what grows is their
-number, with the MLPs. The read-out is flattened.
-Where the paper leaves a choice: the FMB ends in a linear map (``relu_output`` gives the ReLU that some
-implementations put there). What is not here: the variant whose projection Y attends to the input,
-and the final MLP, whose place the towers take.
-Departures: a token holds several features. The first layer compresses its residual even where the
-number of tokens happens to stay the same, so that the cost grows with that number everywhere.
+What is here: layers with a factorization machine block (FMB) and a linear compression block (LCB) in
+parallel, with the optimised factorization machine of section 3.6 and a norm after the residual; i layers
+hold interactions of order 1 to 2**i. Both blocks of every layer return the same number of tokens. The
+rank of the factorization machine is also that number unless the config sets it, as in the paper's largest
+models. Tokens keep their width; their number grows, together with the MLPs. The output tokens are
+flattened.
+Where the paper leaves a choice: the FMB ends in a linear map (``relu_output`` adds the ReLU of some
+implementations). What is not: the variant in which the projection Y attends to the input, and the final
+MLP, which the towers replace.
+Departures: a token holds several features. The first layer compresses its residual even if the number of
+tokens stays the same, so that the cost always grows with that number.
 
 Shapes
     B batch, T tokens, d token width, N tokens of each block's output, k rank, M hidden width of the
@@ -39,7 +39,7 @@ ABOUT = About(
 
 
 class FactorizationMachine(nn.Module):
-    r"""Dot products of all pairs of tokens, projected to k columns without being formed.
+    r"""Dot products of all pairs of tokens, projected to k columns without computing them all.
 
     .. math:: (x x^\top) Y = x (x^\top Y)
 
@@ -65,7 +65,7 @@ class FactorizationMachine(nn.Module):
 
 
 class WukongLayer(nn.Module):
-    r"""FMB and LCB side by side, N tokens each, then the residual and a norm over each token.
+    r"""FMB and LCB in parallel, each returning N tokens, then the residual and a norm over each token.
 
     .. math:: y = \mathrm{LN}\big([\mathrm{FMB}(x); \mathrm{LCB}(x)] + \mathrm{R}(x)\big), \qquad
         \mathrm{FMB}(x) = \mathrm{reshape}\big(\mathrm{MLP}(\mathrm{LN}(\mathrm{vec}(x x^\top Y)))\big)
@@ -138,10 +138,10 @@ class Wukong(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """``num_embeddings``, the tokens that each of the two blocks of a layer returns, scales the
-        model to a budget; ``hidden_dim``, the width of the MLPs, customarily half the numbers that an
-        MLP returns (num_embeddings * d), finishes the match. ``fm_rank`` is ``num_embeddings``
-        unless set."""
+        """``num_embeddings``, the number of tokens that each of the two blocks of a layer returns, scales
+        the model to a budget; ``hidden_dim``, the width of the MLPs, customarily half the width of their
+        output (num_embeddings * d), makes the match exact. ``fm_rank`` is by default
+        ``num_embeddings``."""
 
         num_embeddings: int
         hidden_dim: int

@@ -1,13 +1,13 @@
-"""xDeepFM: a compressed interaction network (CIN) beside an MLP on the same embeddings.
+"""xDeepFM: a compressed interaction network (CIN) in parallel with an MLP on the same embeddings.
 
 Lian et al., "xDeepFM: Combining Explicit and Implicit Feature Interactions for Recommender
 Systems", KDD 2018, https://arxiv.org/abs/1803.05170, section 3.
 
 What is here: the CIN without activation or bias, as in the paper's equations, the deep network, and
-a linear term. Departures: a token holds several features, so that a feature map crosses tokens
-rather than single fields, and the linear term is a linear map of the flattened tokens, there being
-no scalar weight for each category. The paper adds the three terms to one logit; here they stand
-side by side, so that each task's tower weighs them for itself. What is not: dropout and L2 terms.
+a linear term. Departures: a token holds several features, so a feature map crosses tokens rather than
+single fields. There is no scalar weight for each category, so the linear term is a linear map of the
+flattened tokens. The paper adds the three terms to one logit; here they are concatenated, so that the tower
+of each task learns its own weights for them. What is not: dropout and L2 terms.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, N feature maps, C layers of the
@@ -37,8 +37,8 @@ class CINLayer(nn.Module):
 
     .. math:: X^k_h = \sum_{i,j} W^{k,h}_{ij}\, (X^{k-1}_i \odot X^0_j)
 
-    (equation 6). The products are taken for each of the d places alone, and the weights are shared
-    by all places: this is a linear layer over the N*T products at a place.
+    (equation 6). The products are computed for each of the d dimensions of a token separately, and all
+    dimensions share the weights: this is a linear layer over the N*T products of a dimension.
 
     Shapes
         x0 (B, d, T), x (B, d, in_maps) -> (B, d, N) with N = out_maps.
@@ -63,7 +63,7 @@ class CINLayer(nn.Module):
 
 
 class CIN(nn.Module):
-    """Layers of feature maps on the tokens; the sum of every map over its places is an output.
+    """Layers of feature maps on the tokens. An output is the sum of a map over the d dimensions.
 
     Layer k holds crosses of exactly k + 1 tokens: scaling all tokens by a scales its outputs by
     a**(k+1).
@@ -85,7 +85,7 @@ class CIN(nn.Module):
         self.layers = nn.ModuleList(CINLayer(num_tokens, in_maps, num_maps) for in_maps in widths)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        # Places before maps, so that the products of a place lie side by side for the linear layer.
+        # Dimensions before maps, so that the products of a dimension are contiguous for the linear layer.
         x0 = x = tokens.transpose(1, 2).contiguous()  # (B, d, T)
         sums = []
         for layer in self.layers:
@@ -102,9 +102,9 @@ class XDeepFM(nn.Module):
 
     Cost
         F + 1 + T**2*N + (C-1)*T*N**2 + F*M + (L-1)*M**2 + L*M parameters,
-        2*F + 2*d*(T**2*N + (C-1)*T*N**2) + 2*(F*M + (L-1)*M**2) FLOPs a sample. The CIN's products,
-        which are elementwise, and its sums are not counted. They are what fills memory: (B, d, N, T)
-        numbers a layer.
+        2*F + 2*d*(T**2*N + (C-1)*T*N**2) + 2*(F*M + (L-1)*M**2) FLOPs a sample. The CIN's elementwise
+        products and its sums are not counted. The products take most of the memory: (B, d, N, T) numbers
+        for each layer.
 
     Example
         >>> config = XDeepFM.Config(num_maps=5, hidden_dim=8)
@@ -115,8 +115,8 @@ class XDeepFM(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``num_maps``, the feature maps of every CIN layer, scales the model to a budget;
-        ``hidden_dim``, the width of every deep layer, customarily a few times as many, finishes
-        the match."""
+        ``hidden_dim``, the width of every deep layer, customarily a few times as many, makes
+        the match exact."""
 
         num_maps: int
         hidden_dim: int
