@@ -1,4 +1,4 @@
-"""What the tests of all architectures share to write down the cost of each by hand.
+"""The cost of an architecture, written by hand in its test.
 
 The test of an architecture holds its `ClosedForm` as ``CLOSED_FORM``, and
 `tests.baselines.test_every_architecture` compares it with the counted figures. The functions take the fields

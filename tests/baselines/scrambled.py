@@ -1,4 +1,4 @@
-"""Modules for comparison with a reference: float64, and no parameter left at a special value."""
+"""Modules for comparison with a reference: in float64, and without parameters that are zero or one."""
 
 from __future__ import annotations
 

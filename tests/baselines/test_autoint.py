@@ -66,7 +66,7 @@ def test_permuting_tokens_permutes_the_interacting_layers():
     torch.testing.assert_close(model.layers(tokens[:, order]), model.layers(tokens)[:, order])
 
 
-def test_flattened_read_out_keeps_the_tokens_apart():
+def test_the_flattened_output_distinguishes_the_tokens():
     model = scrambled(AutoInt(5, 3, AutoInt.Config(model_dim=4, last_dim=6)))
     tokens = random_tokens(2, 5, 3)
     assert not torch.allclose(model(tokens.flip(1)), model(tokens))
@@ -80,12 +80,12 @@ def test_zero_values_leave_only_the_residual_projection():
 
 
 @pytest.mark.parametrize(("field", "width"), [("model_dim", 5), ("last_dim", 7)])
-def test_a_width_the_heads_do_not_divide_is_refused_by_name(field, width):
+def test_a_width_that_heads_do_not_divide_is_refused_by_name(field, width):
     config = AutoInt.Config(**({"model_dim": 4, "last_dim": 4} | {field: width}))
     with pytest.raises(ValueError, match=rf"{field} {width} .* set it to {width - 1} or {width + 1}"):
         AutoInt(4, 3, config)
 
 
-def test_a_single_layer_is_refused_since_its_knob_would_do_nothing():
+def test_a_single_layer_is_refused_because_its_knob_would_have_no_effect():
     with pytest.raises(ValueError, match="num_layers is 1"):
         AutoInt(4, 3, AutoInt.Config(model_dim=4, last_dim=4, num_layers=1))

@@ -72,7 +72,7 @@ def test_with_bias_the_cross_network_leaves_that_line():
     assert not torch.allclose(ratio, ratio[:, :1].expand_as(ratio))
 
 
-def test_zero_weight_and_bias_make_the_identity():
+def test_zero_weight_and_bias_give_the_identity():
     layer = CrossLayer(6).double()
     nn.init.zeros_(layer.score.weight)
     x0, x = random_tokens(5, 6), random_tokens(5, 6, seed=2)

@@ -144,7 +144,7 @@ def test_mixture_equals_torchrec(crossnet):
 
 
 @pytest.mark.parametrize("rank", RANKS)
-def test_zero_weight_and_bias_make_the_identity(rank):
+def test_zero_weight_and_bias_give_the_identity(rank):
     layer = CrossLayer(6, rank).double()
     last = layer.map if rank is None else layer.map[1]
     nn.init.zeros_(last.weight)
@@ -194,7 +194,7 @@ def test_every_feature_crosses_with_every_other(rank):
     assert (second.abs() > 1e-6).all()
 
 
-def test_a_mixture_of_identical_experts_is_that_expert_whatever_the_gates():
+def test_a_mixture_of_identical_experts_is_that_expert_for_any_gates():
     single, mixture = scrambled(MixtureCrossLayer(6, 2, 1)), scrambled(MixtureCrossLayer(6, 2, 3), seed=3)
     with torch.no_grad():
         mixture.down.weight.copy_(single.down.weight.repeat(3, 1))

@@ -40,7 +40,7 @@ def test_second_order_term_is_the_strict_upper_triangle_of_the_gram_matrix(num_t
     torch.testing.assert_close(pairwise_dot_sum(tokens)[:, 0], expected, rtol=0, atol=1e-10)
 
 
-def test_second_order_term_does_not_see_the_order_of_the_tokens():
+def test_the_order_of_tokens_does_not_change_the_second_order_term():
     tokens = random_tokens(3, 6, 4)
     torch.testing.assert_close(pairwise_dot_sum(tokens[:, torch.randperm(6)]), pairwise_dot_sum(tokens))
 

@@ -119,14 +119,14 @@ def modules_of_six_tokens():
     ]
 
 
-def test_a_layer_with_one_silent_linear_module_is_the_norm_of_its_input():
+def test_a_layer_with_one_zero_linear_module_is_the_norm_of_its_input():
     layer = scrambled(DHENLayer([LinearCompression(6, 6)], 4, "sum"))
     silence(layer.interactions)
     x = random_tokens(2, 6, 4)
     torch.testing.assert_close(layer(x), layer.norm(x))
 
 
-def test_order_of_the_modules_matters_to_concatenation_alone():
+def test_the_order_of_modules_matters_only_for_concatenation():
     x, modules = random_tokens(2, 6, 4), modules_of_six_tokens()
     thirds = [LinearCompression(6, 2).double() for _ in range(3)]
 
@@ -138,7 +138,7 @@ def test_order_of_the_modules_matters_to_concatenation_alone():
 
 
 @pytest.mark.parametrize("cross", ["low_rank", "gram"])
-def test_concatenated_modules_return_a_quarter_of_the_tokens_each_and_all_together(cross):
+def test_each_concatenated_module_returns_a_quarter_of_the_tokens(cross):
     config = DHEN.Config(model_dim=4, hidden_dim=5, ensemble="concat", cross=cross)
     model = scrambled(DHEN(8, 3, config))
     x = random_tokens(2, 8, 4)
@@ -147,14 +147,14 @@ def test_concatenated_modules_return_a_quarter_of_the_tokens_each_and_all_togeth
         assert layer(x).shape == x.shape
 
 
-def test_concatenation_refuses_tokens_that_its_modules_cannot_share():
+def test_concatenation_refuses_a_number_of_tokens_that_its_modules_do_not_divide():
     config = DHEN.Config(model_dim=4, hidden_dim=5, ensemble="concat")
     with pytest.raises(ValueError, match=r"num_tokens 6 .* set it to 4 or 8"):
         DHEN(6, 3, config)
     DHEN(6, 3, DHEN.Config(model_dim=4, hidden_dim=5))
 
 
-def test_pairs_hold_each_two_tokens_once():
+def test_every_pair_of_tokens_is_there_once():
     module = PairwiseInteraction(in_tokens=6, dim=4, out_tokens=1, hidden_dim=1).double()
     x = random_tokens(3, 6, 4)
     products = (x @ x.transpose(1, 2)).flatten(1)[:, module.pairs]
@@ -162,7 +162,7 @@ def test_pairs_hold_each_two_tokens_once():
     torch.testing.assert_close(products.sum(dim=1, keepdim=True), pairwise_dot_sum(x))
 
 
-def test_pairwise_module_does_not_see_a_rotation_of_the_tokens():
+def test_rotating_the_tokens_does_not_change_the_pairwise_module():
     module = scrambled(PairwiseInteraction(in_tokens=6, dim=4, out_tokens=6, hidden_dim=5))
     rotation, _ = torch.linalg.qr(random_tokens(4, 4))
     x = random_tokens(2, 6, 4)
@@ -182,7 +182,7 @@ def test_without_bias_the_cross_module_is_a_form_of_degree_two():
     torch.testing.assert_close(module(3 * x), 9 * module(x))
 
 
-def test_gram_module_does_not_see_the_order_of_the_tokens_and_the_cross_module_does():
+def test_the_order_of_tokens_changes_the_cross_module_but_not_the_gram_module():
     x, order = random_tokens(2, 6, 4), torch.tensor([3, 0, 5, 4, 1, 2])
     gram_module = scrambled(GramInteraction(dim=4, out_tokens=6))
     cross_module = scrambled(CrossInteraction(in_tokens=6, dim=4, out_tokens=6, rank=3))
@@ -200,6 +200,6 @@ def test_attention_module_alone_is_an_encoder_layer_mixed_over_the_tokens():
     torch.testing.assert_close(layer(x), layer.norm(mixed + x))
 
 
-def test_a_width_the_heads_do_not_divide_is_refused_with_its_neighbours():
+def test_a_width_that_heads_do_not_divide_is_refused_with_the_nearest_valid_ones():
     with pytest.raises(ValueError, match=r"model_dim 10 .* set it to 8 or 12"):
         DHEN(4, 3, DHEN.Config(model_dim=10, hidden_dim=4))

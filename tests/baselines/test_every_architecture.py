@@ -1,7 +1,7 @@
-"""What every architecture in the table is held to, found by the table: no list of its own.
+"""Tests that every architecture in the table must pass.
 
-A new line in `harness.model.architectures.ARCHITECTURES` is tested here as it is. It needs a test file of its
-own with a ``CLOSED_FORM``, and nothing else.
+A new line in `harness.model.architectures.ARCHITECTURES` is tested here without any change. It only needs its
+own test file with a ``CLOSED_FORM``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def test_flops_grow_with_each_knob(name):
 
 
 def nearest(cost, knob: Knob, target: float) -> int:
-    """The value of ``knob`` whose ``cost`` is nearest the target, by bisection."""
+    """The value of ``knob`` whose ``cost`` is closest to the target, by bisection."""
     low, high = 0, 1
     while cost(knob.minimum + high * knob.step) < target:
         low, high = high, 2 * high
@@ -170,7 +170,7 @@ def settings_near(target, cost, knobs):
 
 
 @pytest.mark.parametrize("token_dim", [16, 32, 64])
-def test_knobs_reach_every_budget_with_fine_within_a_factor_of_two_of_its_customary_value(name, token_dim):
+def test_knobs_reach_every_budget_with_a_fine_value_near_the_customary_one(name, token_dim):
     form, knobs = closed_form(name), architecture_class(name).knobs(16, token_dim)
 
     def cost(**config):

@@ -78,7 +78,7 @@ def test_one_head_is_the_full_bilinear_form():
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 3, 6])
-def test_heads_together_are_the_full_form_with_a_block_diagonal_matrix(num_heads):
+def test_the_sum_of_all_heads_is_the_full_form_with_a_block_diagonal_matrix(num_heads):
     fusion = scrambled(BilinearFusion(first_dim=6, second_dim=12, num_heads=num_heads))
     first, second = random_tokens(5, 6), random_tokens(5, 12, seed=2)
     matrix = torch.block_diag(*fusion.weight)
@@ -107,7 +107,7 @@ def test_gates_start_as_the_identity_and_stay_between_zero_and_two():
     torch.testing.assert_close(ratio[:, 1] + ratio[:, 3], torch.full((3,), 2.0, dtype=torch.float64))
 
 
-def test_a_gate_closes_an_input_to_its_own_stream_alone():
+def test_a_gate_closes_an_input_only_for_its_own_stream():
     model = scrambled(FinalMLP(4, 3, FinalMLP.Config(first_dim=32, second_dim=32)))
     model.first[0].gate.data[:3] = -1e3  # the first token
     tokens, moved = random_tokens(8, 4, 3), random_tokens(8, 4, 3)
@@ -118,7 +118,7 @@ def test_a_gate_closes_an_input_to_its_own_stream_alone():
 
 
 @pytest.mark.parametrize(("field", "width"), [("first_dim", 5), ("second_dim", 7)])
-def test_a_width_the_heads_do_not_divide_is_refused_by_name(field, width):
+def test_a_width_that_heads_do_not_divide_is_refused_by_name(field, width):
     config = FinalMLP.Config(**({"first_dim": 4, "second_dim": 4} | {field: width}))
     with pytest.raises(ValueError, match=rf"{field} {width} .* set it to {width - 1} or {width + 1}"):
         FinalMLP(4, 3, config)

@@ -71,7 +71,7 @@ def test_equals_the_equation_written_as_loops(stacked, rank):
 
 
 @pytest.mark.parametrize("rank", RANKS)
-def test_zero_cross_weight_and_bias_make_the_identity_whatever_the_gate(rank):
+def test_zero_cross_weight_and_bias_give_the_identity_for_any_gate(rank):
     layer = scrambled(GatedCrossLayer(6, rank))
     nn.init.zeros_(last_of(layer.cross).weight)
     nn.init.zeros_(last_of(layer.cross).bias)

@@ -11,7 +11,7 @@ from tests.baselines.scrambled import random_tokens, scrambled
 
 
 def hiformer_rank(model_dim, composite, rank):
-    """What stands in 6*T*D*r for the projections; heterogeneous ones have 3*T*D**2."""
+    """Weights of the projections: 6*T*D*r, or 3*T*D**2 if they are heterogeneous."""
     return rank or max(1, model_dim // 2) if composite else model_dim / 2
 
 
@@ -154,7 +154,7 @@ def test_heterogeneous_layer_with_tied_tokens_equals_pytorchs_vanilla_encoder_la
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_untied_tokens_make_another_layer_of_it():
+def test_with_different_weights_for_tokens_it_is_another_layer():
     layer, x = heterogeneous_layer(), random_tokens(3, T, 8)
     assert not torch.allclose(layer(x.flip(1)), layer(x).flip(1))
 
@@ -185,9 +185,9 @@ def test_composite_projection_with_block_diagonal_matrices_equals_the_heterogene
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_another_token_reaches_a_projection_only_where_it_is_composite(part):
+def test_a_projection_reads_other_tokens_only_if_it_is_composite(part):
     def reach(projection):
-        """(T, T): how strongly part i of the output hangs on token j."""
+        """(T, T): how strongly part i of the output depends on token j."""
         x = random_tokens(1, T, D)
         jacobian = torch.autograd.functional.jacobian(lambda x: projection(x)[0, part], x)  # (T, D, 1, T, D)
         return jacobian.abs().amax(dim=(1, 2, 4))
@@ -221,6 +221,6 @@ def test_a_rank_without_composite_projections_is_refused():
         HiFormer(4, 3, HiFormer.Config(model_dim=8, ffn_dim=8, composite=False, rank=2))
 
 
-def test_a_width_the_heads_do_not_divide_is_refused_with_its_neighbours():
+def test_a_width_that_heads_do_not_divide_is_refused_with_the_nearest_valid_ones():
     with pytest.raises(ValueError, match=r"model_dim 10 .* set it to 8 or 12"):
         HiFormer(4, 3, HiFormer.Config(model_dim=10, ffn_dim=4))

@@ -90,13 +90,13 @@ def queries_keys_values(num_keys=5):
     )
 
 
-def test_weights_of_the_attention_do_not_sum_to_one():
+def test_attention_weights_do_not_sum_to_one():
     query, key, _ = queries_keys_values()
     sums = pointwise_attention(query, key, torch.ones(5, 1, dtype=torch.float64))
     assert (sums - 1).abs().min() > 0.1
 
 
-def test_a_key_and_value_held_twice_counts_twice():
+def test_a_repeated_key_and_value_counts_twice():
     query, key, value = queries_keys_values()
     once = 5 * pointwise_attention(query, key, value)
     twice = 6 * pointwise_attention(query, torch.cat([key, key[2:3]]), torch.cat([value, value[2:3]]))
@@ -113,7 +113,7 @@ def test_a_key_of_zero_has_no_weight():
     )
 
 
-def test_zero_output_projection_makes_the_identity():
+def test_a_zero_output_projection_gives_the_identity():
     layer = scrambled(HSTULayer(model_dim=4, value_dim=6, num_heads=2))
     nn.init.zeros_(layer.output.weight)
     nn.init.zeros_(layer.output.bias)
@@ -127,7 +127,7 @@ def test_permuting_tokens_permutes_the_layers():
     torch.testing.assert_close(model.layers(x[:, order]), model.layers(x)[:, order])
 
 
-def test_the_projections_of_the_tokens_keep_the_whole_model_from_being_invariant():
+def test_the_whole_model_is_not_permutation_invariant_because_of_its_token_projections():
     model = scrambled(HSTU(5, 3, HSTU.Config(model_dim=4, value_dim=6)))
     tokens = random_tokens(2, 5, 3)
     assert not torch.allclose(model(tokens.flip(1)), model(tokens))
@@ -140,7 +140,7 @@ def test_attention_is_not_causal():
     assert (jacobian > 0).all()
 
 
-def test_the_norm_of_attended_values_is_not_ruled_by_its_epsilon_at_initialisation():
+def test_epsilon_does_not_dominate_the_norm_of_attended_values_at_initialisation():
     torch.manual_seed(0)
     layer = HSTULayer(model_dim=64, value_dim=64, num_heads=2)
     seen = []
@@ -150,7 +150,7 @@ def test_the_norm_of_attended_values_is_not_ruled_by_its_epsilon_at_initialisati
 
 
 @pytest.mark.parametrize(("field", "width"), [("model_dim", 5), ("value_dim", 7)])
-def test_a_width_the_heads_do_not_divide_is_refused_by_name(field, width):
+def test_a_width_that_heads_do_not_divide_is_refused_by_name(field, width):
     config = HSTU.Config(**({"model_dim": 4, "value_dim": 4} | {field: width}))
     with pytest.raises(ValueError, match=rf"{field} {width} .* set it to {width - 1} or {width + 1}"):
         HSTU(4, 3, config)

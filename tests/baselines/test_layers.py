@@ -75,7 +75,7 @@ def test_permuting_tokens_permutes_attention():
 @pytest.mark.parametrize(
     ("width", "nearest"), [(100, "set it to 96 or 112"), (15, "set it to 16"), (17, "set it to 16 or 32")]
 )
-def test_a_width_that_does_not_divide_names_its_neighbours(width, nearest):
+def test_a_width_that_does_not_divide_is_refused_with_the_nearest_valid_ones(width, nearest):
     with pytest.raises(ValueError, match=f"model_dim {width} is not divisible by the 16 tokens; {nearest}$"):
         require_divisible("model_dim", width, 16, "tokens")
 

@@ -74,14 +74,14 @@ def test_zero_weights_leave_the_bias_of_the_norm():
     torch.testing.assert_close(output, torch.relu(block.norm.bias).expand(3, 4))
 
 
-def test_masks_read_the_raw_tokens_which_the_masked_ones_do_not_determine():
+def test_masks_read_the_raw_tokens_and_not_the_normalised_ones():
     model = scrambled(MaskNet(4, 3, MaskNet.Config(hidden_dim=8, mask_dim=7)))
     tokens = random_tokens(3, 4, 3)
     torch.testing.assert_close(model.norm(100 + tokens), model.norm(tokens))
     assert not torch.allclose(model(100 + tokens), model(tokens))
 
 
-def test_every_token_is_normalised_by_itself_and_has_its_own_scale():
+def test_every_token_is_normalised_separately_with_its_own_scale():
     norm = scrambled(PerTokenLayerNorm(num_tokens=4, token_dim=3))
     tokens = random_tokens(2, 4, 3)
     for t in range(4):
@@ -90,6 +90,6 @@ def test_every_token_is_normalised_by_itself_and_has_its_own_scale():
         torch.testing.assert_close(norm(tokens)[:, t], alone(tokens[:, t]))
 
 
-def test_a_width_of_one_is_refused_since_its_norm_would_be_constant():
+def test_a_width_of_one_is_refused_because_its_norm_would_be_constant():
     with pytest.raises(ValueError, match=r"hidden_dim is 1, .* set it to 2 or more"):
         MaskNet(4, 3, MaskNet.Config(hidden_dim=1, mask_dim=2))

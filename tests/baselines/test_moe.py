@@ -84,7 +84,7 @@ def test_gates_are_distributions_over_the_experts_and_differ():
     assert not torch.allclose(shares[:, 0], shares[:, 1])
 
 
-def test_identical_experts_give_what_one_of_them_gives_to_every_gate():
+def test_identical_experts_give_every_gate_the_output_of_one_of_them():
     moe = model()
     first, second = moe.experts.layers[0], moe.experts.layers[3]
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_identical_experts_give_what_one_of_them_gives_to_every_gate():
 
 
 @pytest.mark.parametrize("chosen", range(NUM_EXPERTS))
-def test_a_gate_that_is_sure_of_an_expert_returns_that_expert(chosen):
+def test_a_gate_of_one_for_an_expert_returns_its_output(chosen):
     moe = model()
     nn.init.zeros_(moe.gates.logits.weight)
     nn.init.zeros_(moe.gates.logits.bias)
@@ -110,7 +110,7 @@ def test_a_gate_that_is_sure_of_an_expert_returns_that_expert(chosen):
     torch.testing.assert_close(mixtures(moe, tokens)[:, 1], outputs.mean(dim=1))
 
 
-def test_permuting_experts_with_their_gate_columns_leaves_the_output():
+def test_permuting_experts_and_their_gate_columns_does_not_change_the_output():
     moe, permuted, order = model(), model(), torch.tensor([2, 0, 1])
     with torch.no_grad():
         for parameter in (*permuted.gates.parameters(), *permuted.experts.layers[0].parameters()):
@@ -135,7 +135,7 @@ def test_gates_see_the_input_and_not_the_experts():
     torch.testing.assert_close(moe.gates(x), before)
 
 
-def test_a_tower_that_ignores_the_other_mixtures_sees_a_gate_of_its_own():
+def test_a_tower_with_zero_weights_for_other_mixtures_reads_only_its_own_gate():
     moe, alone = model(num_gates=2), model(num_gates=1)
     alone.experts.load_state_dict(moe.experts.state_dict())
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_a_tower_that_ignores_the_other_mixtures_sees_a_gate_of_its_own():
     torch.testing.assert_close(tower(moe(tokens)), expected)
 
 
-def test_one_expert_is_an_mlp_whatever_the_gates_say():
+def test_one_expert_is_an_mlp_for_any_gates():
     experts = scrambled(Experts(in_dim=12, hidden_dim=5, expert_dim=5, num_experts=1, num_layers=2))
     moe = scrambled(MoE(4, 3, MoE.Config(hidden_dim=5, expert_dim=5, num_experts=1, num_gates=1)))
     moe.experts.load_state_dict(experts.state_dict())
@@ -163,6 +163,6 @@ def test_one_expert_is_an_mlp_whatever_the_gates_say():
     torch.testing.assert_close(moe(tokens), mlp(tokens.flatten(1)))
 
 
-def test_a_single_layer_is_refused_since_its_knob_would_do_nothing():
+def test_a_single_layer_is_refused_because_its_knob_would_have_no_effect():
     with pytest.raises(ValueError, match="num_layers is 1"):
         MoE(4, 3, MoE.Config(hidden_dim=4, expert_dim=4, num_layers=1))

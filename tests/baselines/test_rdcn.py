@@ -83,8 +83,8 @@ def test_equals_the_equations_written_as_loops(sub_token_dim, plain_branch):
     torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
 
 
-def test_scores_that_are_the_identity_give_the_low_rank_cross_layer_but_for_the_skip():
-    """One sub-token attends to itself alone, so A = I; the skip then doubles v."""
+def test_identity_scores_give_the_low_rank_cross_layer_except_for_the_skip():
+    """A single sub-token attends only to itself, so A = I; the skip then doubles v."""
     attention = scrambled(AttentionCrossLayer(6, 4, sub_token_dim=4))
     plain = CrossLayer(6, 4).double()
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_scores_that_are_the_identity_give_the_low_rank_cross_layer_but_for_the_
     torch.testing.assert_close(attention(x0, x), plain(x0, x))
 
 
-def test_zero_u_and_bias_make_the_identity():
+def test_zero_u_and_bias_give_the_identity():
     layer = AttentionCrossLayer(6, 4).double()
     nn.init.zeros_(layer.up.weight)
     nn.init.zeros_(layer.up.bias)
@@ -104,7 +104,7 @@ def test_zero_u_and_bias_make_the_identity():
 
 
 def test_rows_of_the_scores_sum_to_one():
-    """Values that are all alike come through whatever the queries and keys, which otherwise matter."""
+    """Equal values are returned unchanged for any queries and keys, which do matter for other values."""
     layer = scrambled(AttentionCrossLayer(6, 4))
     other = scrambled(AttentionCrossLayer(6, 4))
     with torch.no_grad():
@@ -153,6 +153,6 @@ def test_the_branches_share_no_weights():
     torch.testing.assert_close(plain(x0), before, rtol=0, atol=0)
 
 
-def test_a_rank_that_sub_tokens_do_not_divide_is_refused_with_the_nearest_that_they_do():
+def test_a_rank_that_sub_tokens_do_not_divide_is_refused_with_the_nearest_valid_ones():
     with pytest.raises(ValueError, match=r"rank 6 is not divisible by the 4 .*sub_token_dim.*4 or 8"):
         RDCN(4, 3, RDCN.Config(rank=6, hidden_dim=8, sub_token_dim=4))

@@ -85,14 +85,14 @@ def test_encoder_layer_equals_pytorchs_own_with_the_same_weights():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_permuting_tokens_permutes_the_encoder_and_leaves_its_mean():
+def test_permuting_tokens_permutes_the_encoder_output_but_not_its_mean():
     model = scrambled(Transformer(5, 3, Transformer.Config(model_dim=8, ffn_dim=6)))
     x, order = random_tokens(2, 5, 8), torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(model.layers(x[:, order]), model.layers(x)[:, order])
     torch.testing.assert_close(model.layers(x[:, order]).mean(1), model.layers(x).mean(1))
 
 
-def test_the_projections_of_the_tokens_keep_the_whole_model_from_being_invariant():
+def test_the_whole_model_is_not_permutation_invariant_because_of_its_token_projections():
     model = scrambled(Transformer(5, 3, Transformer.Config(model_dim=8, ffn_dim=6)))
     tokens = random_tokens(2, 5, 3)
     assert not torch.allclose(model(tokens.flip(1)), model(tokens))
@@ -107,6 +107,6 @@ def test_zero_output_projections_leave_only_the_two_norms():
     torch.testing.assert_close(layer(x), layer.ffn_norm(layer.attention_norm(x)))
 
 
-def test_a_width_the_heads_do_not_divide_is_refused_with_its_neighbours():
+def test_a_width_that_heads_do_not_divide_is_refused_with_the_nearest_valid_ones():
     with pytest.raises(ValueError, match=r"model_dim 10 .* set it to 8 or 12"):
         Transformer(4, 3, Transformer.Config(model_dim=10, ffn_dim=4))

@@ -1,4 +1,4 @@
-"""What tuning may choose of every architecture: as much for all, each choice in reach of small budgets."""
+"""The choices that tuning has: as many for every architecture, and all of them possible at small budgets."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_every_architecture_has_a_search_of_the_same_size(name):
     assert len(combinations(name)) == COMBINATIONS
 
 
-def test_the_default_is_the_first_choice_and_no_choice_is_there_twice(name):
+def test_the_default_is_the_first_choice_and_choices_do_not_repeat(name):
     defaults = {f.name: f.default for f in dataclasses.fields(architecture_class(name).Config)}
     for field, values in choices(name).items():
         assert values[0] == defaults[field]
         assert len(set(values)) == len(values)
 
 
-def test_neither_widths_that_a_budget_sets_nor_switches_that_take_the_model_apart_are_tuned(name):
+def test_tuning_changes_neither_widths_set_by_a_budget_nor_ablation_switches(name):
     for token_dim in (16, 24, 32):
         knobs = architecture_class(name).knobs(16, token_dim)
         assert not {knob.field for knob in (knobs.coarse, knobs.fine) if knob} & set(choices(name))
@@ -84,8 +84,8 @@ def test_every_combination_meets_every_budget(name, token_dim):
             assert abs(match.miss) < 0.03, (config, target)
 
 
-def test_what_the_formula_matches_is_met_as_counted(name):
-    """At the budget that is hardest to meet: the smallest, on the widest tokens."""
+def test_sizes_matched_by_the_formula_meet_the_budget_when_counted(name):
+    """The budget that is hardest to meet is the smallest one, with the widest tokens."""
     by_formula, counted = counter_of(ByFormula, 32), counter_of(CostCounter, 32)
     for config in combinations(name):
         matched = by_formula.match(name, config, "flops_per_sample", 5e5).config

@@ -127,7 +127,7 @@ def test_global_mixing_is_a_kronecker_product_times_block_diagonal_matrices():
     torch.testing.assert_close(mixing(x).flatten(1), x.flatten(1) @ matrix.T)
 
 
-def test_mixing_by_slices_is_the_global_one_where_the_slices_do_not_cross():
+def test_global_mixing_without_weights_between_slices_is_mixing_by_slices():
     by_slice, whole = scrambled(LearnedMixing(T, D)), scrambled(LearnedMixing(T, D, global_mixing=True))
     with torch.no_grad():
         whole.local.copy_(by_slice.local)
@@ -140,7 +140,7 @@ def test_mixing_by_slices_is_the_global_one_where_the_slices_do_not_cross():
 
 
 @both
-def test_a_step_of_training_moves_the_mixing_off_the_permutation(global_mixing):
+def test_a_training_step_changes_the_mixing_from_the_permutation(global_mixing):
     torch.manual_seed(0)
     model = UniMixer(T, 4, UniMixer.Config(model_dim=D, ffn_dim=5, global_mixing=global_mixing))
     before = [block.mixing.mix.clone() for block in model.blocks]
@@ -161,6 +161,6 @@ def test_zero_mixing_and_feed_forward_leave_only_the_two_norms():
     torch.testing.assert_close(block(x), block.ffn_norm(block.mixing_norm(x)))
 
 
-def test_a_width_the_tokens_do_not_divide_is_refused_with_its_neighbours():
+def test_a_width_that_tokens_do_not_divide_is_refused_with_the_nearest_valid_ones():
     with pytest.raises(ValueError, match=r"model_dim 10 .* set it to 8 or 12"):
         UniMixer(4, 3, UniMixer.Config(model_dim=10, ffn_dim=4))

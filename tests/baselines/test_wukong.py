@@ -13,7 +13,7 @@ from tests.baselines.scrambled import random_tokens, scrambled
 
 
 def wukong_layers(T, num_embeddings, num_layers):
-    """Each layer's tokens in, and whether its residual is compressed."""
+    """For each layer its number of input tokens, and whether its residual is compressed."""
     return [(T, 1)] + [(2 * num_embeddings, 0)] * (num_layers - 1)
 
 
@@ -108,7 +108,7 @@ def test_optimised_factorization_machine_equals_the_projected_gram_matrix():
     torch.testing.assert_close(machine(x), (x @ x.transpose(1, 2)) @ machine.project.weight.T)
 
 
-def test_full_rank_and_an_identity_projection_make_the_basic_factorization_machine():
+def test_full_rank_and_an_identity_projection_give_the_basic_factorization_machine():
     machine = FactorizationMachine(num_tokens=6, rank=6).double()
     nn.init.eye_(machine.project.weight)
     x = random_tokens(2, 6, 4)
@@ -126,14 +126,14 @@ def test_rank_is_the_number_of_embeddings_unless_set():
     assert ranks(fm_rank=7) == {7}
 
 
-def test_a_layer_with_silent_blocks_is_the_norm_of_its_input():
+def test_a_layer_with_zero_blocks_is_the_norm_of_its_input():
     layer = layer_of_six_tokens()
     silence(layer.fmb[4], layer.lcb)
     x = random_tokens(2, 6, 4)
     torch.testing.assert_close(layer(x), layer.norm(x))
 
 
-def test_a_silent_block_leaves_the_other_ones_tokens_alone():
+def test_a_zero_block_does_not_change_the_tokens_of_the_other_block():
     x = random_tokens(2, 6, 4)
     before = layer_of_six_tokens()(x)
     for block, other_tokens in (("lcb", slice(0, 3)), ("fmb", slice(3, 6))):
@@ -157,7 +157,7 @@ def test_compression_treats_every_dimension_of_the_tokens_alike():
     torch.testing.assert_close(compression(x[..., order]), compression(x)[..., order])
 
 
-def test_scaling_the_input_leaves_the_factorization_block_as_it_is():
+def test_scaling_the_input_does_not_change_the_factorization_block():
     layer = layer_of_six_tokens()  # its norm takes the square of the scale out again
     x = random_tokens(2, 6, 4)
     torch.testing.assert_close(layer.fmb(1e3 * x), layer.fmb(30 * x), rtol=1e-4, atol=1e-4)

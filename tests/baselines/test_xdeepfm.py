@@ -95,7 +95,7 @@ def test_with_weights_above_the_diagonal_the_first_layer_sums_to_a_factorization
     torch.testing.assert_close(cin(tokens), pairwise_dot_sum(tokens))
 
 
-def test_places_are_crossed_with_themselves_alone():
+def test_a_dimension_is_crossed_only_with_itself():
     cin = scrambled(CIN(num_tokens=4, num_maps=5, num_layers=3))
     tokens = random_tokens(3, 4, 6)
     apart = sum(cin(tokens[:, :, place : place + 1]) for place in range(6))

@@ -38,7 +38,7 @@ def after(coefficient: PenaltyCoefficient, sequence: list[float]) -> list[float]
     return found
 
 
-def test_it_rises_over_the_target_falls_under_it_and_falls_at_it():
+def test_it_rises_above_the_target_and_falls_below_it_and_at_it():
     assert after(controller(), [0.6, 0.9, 0.4, 0.1, 0.7]) == [2, 4, 2, 1, 2]
     exactly = controller(target=0.5)
     exactly.update(torch.full((1, 2, 2), 0.5, dtype=torch.float64))
@@ -62,7 +62,7 @@ def test_without_lead_it_is_remoe_s_rule_on_sparsity(sequence, alpha, ratio):
     assert literal.value.item() == pytest.approx(value, rel=1e-6)
 
 
-def test_looking_ahead_it_turns_before_the_target_is_reached():
+def test_with_lead_it_turns_before_the_target_is_reached():
     """Share 0.6, then 0.52, 0.52, 0.55, 0.58 with moving averages 0.6, 0.6, 0.592, 0.5848, 0.58132.
 
     Three times the distance from the average makes 0.6, 0.28, 0.304, 0.4456, 0.57604 of them.
@@ -74,7 +74,7 @@ def test_looking_ahead_it_turns_before_the_target_is_reached():
     assert after(controller(lead=0.0), sequence) == [2, 4, 8, 16, 32]
 
 
-def test_one_coefficient_answers_to_the_mean_over_layers_and_one_each_to_its_own_layer():
+def test_a_global_coefficient_follows_the_mean_and_each_per_layer_one_its_own_layer():
     together, apart = (controller(num_layers=2, scope=scope) for scope in ("global", "per_layer"))
     for coefficient in (together, apart):
         coefficient.update(shares(0.9, 0.3))  # 0.6 together
@@ -83,13 +83,13 @@ def test_one_coefficient_answers_to_the_mean_over_layers_and_one_each_to_its_own
     assert apart.value.tolist() == [4, 0.25]
 
 
-def test_a_token_far_over_the_target_may_be_paid_for_by_the_others():
+def test_other_tokens_can_compensate_for_one_far_above_the_target():
     coefficient = controller()
     coefficient.update(torch.tensor([[[1.0, 1.0], [0.1, 0.1], [0.1, 0.1]]]).double())  # 0.4 on average
     assert coefficient.value.item() == 0.5
 
 
-def test_a_target_out_of_reach_leaves_it_at_its_bound_from_where_it_comes_back_at_once():
+def test_an_unreachable_target_holds_it_at_its_bound_and_it_returns_at_once():
     coefficient = controller(bounds=(0.25, 8.0))
     assert after(coefficient, 50 * [0.9])[-1] == 8
     assert after(coefficient, [0.1]) == [4]
@@ -99,7 +99,7 @@ def test_a_target_out_of_reach_leaves_it_at_its_bound_from_where_it_comes_back_a
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.01, 0.99), max_size=40), st.sampled_from([0.0, 5.0]))
-def test_the_opening_coefficient_moves_against_the_closing_one_and_keeps_to_the_same_bounds(sequence, lead):
+def test_the_opening_coefficient_moves_opposite_to_the_closing_one_within_the_same_bounds(sequence, lead):
     pair = controller(initial=1.0, growth=2.0, lead=lead, bounds=(1 / 4, 8.0))
     closing = opening = 1.0
     for share in sequence:
@@ -111,7 +111,7 @@ def test_the_opening_coefficient_moves_against_the_closing_one_and_keeps_to_the_
         assert (pair.value.item(), pair.opening.item()) == (closing, opening)
 
 
-def test_a_share_that_stays_under_the_target_raises_the_opening_coefficient_to_its_bound():
+def test_a_share_below_the_target_raises_the_opening_coefficient_to_its_bound():
     pair = controller(bounds=(0.25, 8.0))
     for share in 9 * [0.1]:
         pair.update(shares(share))
@@ -131,7 +131,7 @@ def test_a_fixed_coefficient_never_moves():
 
 
 @pytest.mark.parametrize("scope", ["global", "per_layer"])
-def test_its_state_goes_on_from_a_state_dict_as_if_it_had_not_stopped(scope):
+def test_it_continues_from_a_state_dict_without_a_difference(scope):
     whole, first, second = (controller(num_layers=2, scope=scope, lead=3.0) for _ in range(3))
     sequence = [(0.6, 0.55), (0.52, 0.51), (0.52, 0.6), (0.55, 0.3), (0.58, 0.4)]
     for layers in sequence:
@@ -146,5 +146,5 @@ def test_its_state_goes_on_from_a_state_dict_as_if_it_had_not_stopped(scope):
     assert torch.equal(whole.average, second.average)
 
 
-def test_nothing_of_it_is_a_parameter_that_an_optimizer_would_move():
+def test_it_has_no_parameters_that_an_optimizer_would_change():
     assert list(controller().parameters()) == []

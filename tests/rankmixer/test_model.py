@@ -78,7 +78,7 @@ def test_output_token_h_of_the_mixing_is_slice_h_of_every_token_in_order(num_tok
 
 @settings(max_examples=30, deadline=None)
 @given(**sizes)
-def test_mixing_is_its_own_inverse_and_leaves_exactly_d_numbers_in_place(num_tokens, slice_dim):
+def test_mixing_is_its_own_inverse_and_moves_all_but_d_numbers(num_tokens, slice_dim):
     dim = num_tokens * slice_dim
     x = torch.arange(num_tokens * dim).view(1, num_tokens, dim)
     assert torch.equal(mix_tokens(mix_tokens(x)), x)
@@ -108,7 +108,7 @@ def test_permuting_tokens_before_mixing_permutes_slices_inside_tokens_after_it(n
     assert torch.equal(mix_tokens(x[:, order]), slices[:, :, order].flatten(2))
 
 
-def test_mixing_reads_a_view_that_is_not_contiguous_rightly():
+def test_mixing_works_on_a_view_that_is_not_contiguous():
     stored = random_tokens(4, 3, 8)  # tokens first, as a per-token layer leaves them
     assert torch.equal(mix_tokens(stored.transpose(0, 1)), mix_tokens(stored.transpose(0, 1).contiguous()))
 
@@ -136,7 +136,7 @@ def test_per_token_ffn_equals_a_loop_over_linear_gelu_linear():
         torch.testing.assert_close(ffn(s)[:, t], alone(s[:, t]))
 
 
-def test_a_token_of_the_ffn_depends_on_its_own_weights_and_input_alone():
+def test_a_token_of_the_ffn_depends_only_on_its_own_weights_and_input():
     ffn = scrambled(PerTokenFFN(num_tokens=4, model_dim=6, ffn_dim=10))
     s = random_tokens(5, 4, 6).requires_grad_()
     ffn(s)[:, 2].square().sum().backward()
@@ -171,6 +171,6 @@ def test_a_block_costs_4ktd2_flops_and_its_mixing_none(num_tokens, model_dim, k)
 
 
 @pytest.mark.parametrize(("model_dim", "nearest"), [(100, "96 or 112"), (8, "16")])
-def test_a_width_the_tokens_do_not_divide_is_refused_with_its_neighbours(model_dim, nearest):
+def test_a_width_that_tokens_do_not_divide_is_refused_with_the_nearest_valid_ones(model_dim, nearest):
     with pytest.raises(ValueError, match=rf"model_dim {model_dim} .*16 tokens.* set it to {nearest}$"):
         RankMixer(16, 4, RankMixer.Config(model_dim=model_dim, ffn_dim=32))

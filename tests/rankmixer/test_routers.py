@@ -27,7 +27,7 @@ B, T, E = 6, 3, 4
 
 
 def uneven_gates(seed: int = 0) -> Tensor:
-    """Gates of which half are zero, with experts used more and less."""
+    """Gates of which half are zero, with experts that are used more or less often."""
     return (random_tokens(B, T, E, seed=seed) + torch.linspace(-0.8, 0.8, E)).relu()
 
 
@@ -56,7 +56,7 @@ def test_a_router_is_a_linear_map_of_each_token(shared):
     torch.testing.assert_close(router(s), torch.tensor(expected, dtype=torch.float64))
 
 
-def test_tokens_of_equal_content_are_routed_apart_unless_one_router_serves_all():
+def test_equal_tokens_are_routed_differently_unless_the_router_is_shared():
     same = random_tokens(B, 1, 5).expand(B, T, 5)
     own, one_for_all = (scrambled(Router(T, 5, E, shared=shared))(same) for shared in (False, True))
     assert all(not torch.allclose(own[:, 0], own[:, t]) for t in range(1, T))
@@ -104,7 +104,7 @@ def test_top_k_gates_equal_a_loop_and_exactly_k_are_open(k, order, scale, seed):
     assert ((gates > 0).sum(-1) == k).all()
 
 
-def test_softmax_first_keeps_the_softmax_s_values_and_top_k_first_sums_to_the_scale():
+def test_softmax_first_gives_values_of_the_softmax_and_top_k_first_sums_to_the_scale():
     logits = random_tokens(B, T, E)
     softmax_first, top_k_first = (top_k_gates(logits, 2, o, 3.0) for o in ("softmax_first", "top_k_first"))
     kept = softmax_first > 0
@@ -113,7 +113,7 @@ def test_softmax_first_keeps_the_softmax_s_values_and_top_k_first_sums_to_the_sc
     torch.testing.assert_close(top_k_first.sum(-1), torch.full((B, T), 3.0, dtype=torch.float64))
 
 
-def test_the_two_orders_coincide_where_all_experts_are_kept_and_only_there():
+def test_the_two_orders_are_equal_only_if_all_experts_are_open():
     logits = random_tokens(B, T, E)
     for k in range(1, E + 1):
         one, other = (top_k_gates(logits, k, order, 1.0) for order in ("softmax_first", "top_k_first"))
@@ -128,7 +128,7 @@ def test_ties_still_open_exactly_k(order):
 
 
 @pytest.mark.parametrize("order", ["softmax_first", "top_k_first"])
-def test_one_expert_that_is_far_ahead_makes_no_nan_in_gates_or_gradients(order):
+def test_one_dominant_logit_gives_no_nan_in_gates_or_gradients(order):
     logits = torch.tensor([[[80.0, -80.0, 0.0, 0.0]]], requires_grad=True)
     gates = top_k_gates(logits, 2, order, 1.0)
     gates.square().sum().backward()
@@ -156,7 +156,7 @@ def test_the_balance_loss_is_switch_s_sum_over_experts_averaged_over_tokens():
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_the_balance_loss_is_one_where_experts_are_used_alike_and_e_over_k_at_collapse(k):
+def test_the_balance_loss_is_one_for_equal_use_and_e_over_k_at_collapse(k):
     even = torch.zeros(E, T, E)
     for row in range(E):
         even[row, :, [(row + i) % E for i in range(k)]] = 1.0
@@ -168,14 +168,14 @@ def test_the_balance_loss_is_one_where_experts_are_used_alike_and_e_over_k_at_co
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9999))
-def test_where_dispatch_follows_probability_nothing_beats_even_use(seed):
+def test_the_balance_loss_is_smallest_for_equal_use(seed):
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(E, (32, T), generator=generator)
     gates = torch.nn.functional.one_hot(chosen, E).double()
     assert balance_loss(gates, gates, 1) >= 1 - 1e-9
 
 
-def test_the_balance_loss_has_a_gradient_through_probabilities_alone():
+def test_only_probabilities_have_a_gradient_of_the_balance_loss():
     gates, P = uneven_gates().requires_grad_(), probabilities().requires_grad_()
     balance_loss(gates, P, 2).backward()
     assert gates.grad is None
@@ -184,7 +184,7 @@ def test_the_balance_loss_has_a_gradient_through_probabilities_alone():
 
 
 def test_experts_are_balanced_within_their_own_token_and_not_over_all_tokens_together():
-    """Token t always opens its expert t: even over the pool of tokens, collapsed for each of them."""
+    """Token t always opens its expert t: balanced over all tokens together, but collapsed for each token."""
     gates = torch.eye(E).expand(B, E, E)
     assert balance_loss(gates, gates, 1).item() == pytest.approx(E)
     pooled = gates.reshape(-1, 1, E)
@@ -208,7 +208,7 @@ def test_the_plain_penalty_is_the_sum_of_gates_averaged_over_rows():
     assert sparsity_penalty(gates, balanced=False, k=2).item() == pytest.approx(expected)
 
 
-def test_the_closure_penalty_is_the_depth_of_closed_gates_and_pulls_no_open_one():
+def test_the_closure_penalty_is_the_depth_of_closed_gates_and_ignores_open_ones():
     logits = (uneven_gates() - 0.4).requires_grad_()
     expected = math.fsum(max(0.0, -value) for value in logits.flatten().tolist()) / B
     penalty = closure_penalty(logits)
@@ -217,7 +217,7 @@ def test_the_closure_penalty_is_the_depth_of_closed_gates_and_pulls_no_open_one(
     torch.testing.assert_close(logits.grad, torch.where(logits < 0, -1 / B, 0.0).to(logits.dtype))
 
 
-def test_the_revival_penalty_is_the_closure_of_experts_used_less_than_a_tenth_of_their_share():
+def test_the_revival_penalty_is_the_closure_expert_probabilitys_used_less_than_a_tenth_of_their_share():
     logits, ratio = torch.full((200, 1, 4), -0.5, dtype=torch.float64), 0.5
     logits[:1, 0, 1] = 2.0  # used on 0.5%, a tenth of a tenth of the ratio: idle to nine tenths
     logits[:10, 0, 2] = 2.0  # on 5%: just not idle
@@ -235,14 +235,14 @@ def test_the_revival_penalty_opens_idle_experts_and_their_usage_is_not_different
     assert (logits.grad[:, 0, 1] == 0).all()
 
 
-def test_a_busy_expert_is_held_back_more_and_its_usage_is_not_differentiated():
+def test_a_busy_expert_is_penalised_more_and_its_usage_is_not_differentiated():
     gates = uneven_gates().requires_grad_()
     sparsity_penalty(gates, balanced=True, k=2).backward()
     expected = torch.tensor([[used(gates, t, e) * E / 2 / B for e in range(E)] for t in range(T)])
     torch.testing.assert_close(gates.grad, expected.double().expand(B, T, E))
 
 
-def test_where_every_expert_has_its_fair_share_the_two_penalties_are_equal():
+def test_for_equal_use_expert_probabilitys_the_two_penalties_are_equal():
     even = torch.zeros(E, T, E)
     for row in range(E):
         even[row, :, [row, (row + 1) % E]] = 0.3 + row
@@ -256,15 +256,15 @@ def test_the_mutual_information_is_that_of_the_joint_distribution_of_rows_and_ex
     expected = 0.0
     for t in range(T):
         for e in range(E):
-            of_expert = sum(P[b, t, e].item() for b in range(B)) / B
+            expert_probability = sum(P[b, t, e].item() for b in range(B)) / B
             for b in range(B):
                 joint = P[b, t, e].item() / B
                 if joint > 0:
-                    expected += joint * math.log(joint / (of_expert / B)) / T
+                    expected += joint * math.log(joint / (expert_probability / B)) / T
     assert mutual_information_loss(P).item() == pytest.approx(-expected)
 
 
-def test_mutual_information_is_greatest_for_sure_and_even_rows_and_none_for_rows_alike():
+def test_mutual_information_is_largest_for_certain_balanced_rows_and_zero_for_equal_rows():
     sure = torch.eye(E).unsqueeze(1).expand(E, T, E)
     assert mutual_information_loss(sure).item() == pytest.approx(-math.log(E))
     alike = probabilities()[:1].expand(B, T, E)

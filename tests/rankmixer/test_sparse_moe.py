@@ -1,4 +1,4 @@
-"""The Sparse-MoE against loops in float64, closed forms, and what its trainings must reach."""
+"""The Sparse-MoE against loops in float64 and closed forms, and the results that its trainings must reach."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAYS = [*product(TRAININGS[:-1], ROUTINGS), ("l1_only", "relu")]
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.__name__)
-def test_the_papers_class_refuses_what_an_ablation_is(ablation):
+def test_the_papers_class_refuses_the_config_of_an_ablation(ablation):
     [(name, value)] = ablation.reading.items()
     config = SparseMoE.Config(**{name: 1.0 if value is ... else value})
     assert type(sparse_moe(T, D, M, config)) is ablation
@@ -37,7 +37,7 @@ def test_the_papers_class_refuses_what_an_ablation_is(ablation):
         SparseMoE(T, D, M, config)
 
 
-def test_a_config_of_several_ablations_has_them_all_and_the_papers_has_none():
+def test_a_layer_combines_all_ablations_of_its_config():
     assert type(sparse_moe(T, D, M, SparseMoE.Config())) is SparseMoE
     config = SparseMoE.Config(routing="top_k", training="plain", capacity=1.0)
     found = type(sparse_moe(T, D, M, config)).__mro__
@@ -66,7 +66,7 @@ def set_gates(router: nn.Module, logit: float) -> None:
 
 
 def moved(module: nn.Module) -> set[str]:
-    """Which of a layer's parts have a gradient that is not zero."""
+    """The parts of a layer that have a gradient other than zero."""
     return {
         part
         for part in ("up", "down", "inference_router", "training_router")
@@ -150,7 +150,7 @@ UNIT = {
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("fields", UNIT.values(), ids=UNIT)
-def test_with_unit_gates_it_is_the_dense_network_with_the_same_weights(fields, training):
+def test_with_unit_gates_it_equals_the_dense_network_with_the_same_weights(fields, training):
     moe = layer(training="plain", **fields).train(training)
     set_gates(moe.inference_router, 1.0)
     dense = PerTokenFFN(T, D, M).double()
@@ -161,7 +161,7 @@ def test_with_unit_gates_it_is_the_dense_network_with_the_same_weights(fields, t
 
 
 @pytest.mark.parametrize(("gate_scale", "share"), [("none", 1 / E), ("inverse_ratio", 1 / E), ("experts", 1)])
-def test_unscaled_softmax_gates_average_the_experts_where_the_dense_network_sums_them(gate_scale, share):
+def test_unscaled_softmax_gates_average_the_experts_and_the_dense_network_sums_them(gate_scale, share):
     moe = layer(training="plain", routing="top_k", active_ratio=1.0, gate_scale=gate_scale)
     set_gates(moe.inference_router, 0.0)
     _, routing = evaluated(moe, random_tokens(B, T, D))
@@ -169,7 +169,7 @@ def test_unscaled_softmax_gates_average_the_experts_where_the_dense_network_sums
 
 
 @pytest.mark.parametrize("fields", [{}, {"gate_on": "input"}, {"training": "plain"}], ids=str)
-def test_with_every_gate_closed_evaluation_computes_no_expert_and_gives_the_bias(fields):
+def test_with_all_gates_closed_evaluation_computes_no_expert_and_returns_the_bias(fields):
     moe = layer(**fields)
     set_gates(moe.inference_router, -1.0)
     s = random_tokens(B, T, D)
@@ -207,7 +207,7 @@ def test_evaluation_is_the_same_whether_closed_experts_are_computed_or_not():
     torch.testing.assert_close(evaluated(moe, s)[0], computed, rtol=0, atol=1e-12)
 
 
-def test_every_slice_starts_by_its_own_fan_in_and_not_by_the_stacked_tensor_s():
+def test_every_slice_is_initialised_by_its_own_fan_in_and_not_by_that_of_the_stack():
     torch.manual_seed(0)
     tokens, width, hidden = 5, 64, 256
     moe = sparse_moe(tokens, width, hidden, SparseMoE.Config())
@@ -230,7 +230,7 @@ def test_every_slice_starts_by_its_own_fan_in_and_not_by_the_stacked_tensor_s():
 @pytest.mark.parametrize(
     ("training", "routers"), [("plain", 1), ("two_branch", 2), ("split", 2), ("l1_only", 2)]
 )
-def test_parameters_are_those_of_the_dense_network_and_of_each_router(training, routers, shared):
+def test_parameters_are_those_of_the_dense_network_plus_each_router(training, routers, shared):
     moe = sparse_moe(T, D, M, SparseMoE.Config(training=training, shared_router=shared))
     router = (1 if shared else T) * (D * E + E)
     expected = 2 * T * D * M + T * (M + D) + routers * router
@@ -258,7 +258,7 @@ def test_flops_are_closed_forms_in_evaluation_and_in_training(training, passes, 
 
 
 @pytest.mark.parametrize(("ratio", "hidden"), [(1.0, 24), (0.5, 48), (0.125, 192)])
-def test_with_a_fixed_active_width_the_experts_grow_as_fewer_of_them_are_open(ratio, hidden):
+def test_with_a_fixed_active_width_experts_grow_if_fewer_are_active(ratio, hidden):
     moe = sparse_moe(T, D, M, SparseMoE.Config(active_ratio=ratio, budget="fixed_active"))
     assert moe.up.weight.shape == (T, D, hidden)
     assert moe.down.weight.shape == (T, hidden, D)
@@ -270,7 +270,7 @@ def test_with_a_fixed_active_width_the_experts_grow_as_fewer_of_them_are_open(ra
 # Two routers ----------------------------------------------------------------------------------
 
 
-def test_the_representation_s_task_gradient_reaches_the_inference_router_and_the_view_s_the_other():
+def test_each_branch_has_a_task_gradient_only_for_its_own_router():
     tokens = random_tokens(B, T, d)
     for branch, reached in (("own", "inference_router"), ("view", "training_router")):
         net = model()
@@ -280,7 +280,7 @@ def test_the_representation_s_task_gradient_reaches_the_inference_router_and_the
         assert moved(net) == {"up", "down", reached}
 
 
-def test_both_branches_count_alike_and_see_the_same_rows():
+def test_both_branches_have_the_same_weight_and_the_same_rows():
     net = model()
     tokens = random_tokens(B, T, d)
     output = net(tokens)
@@ -296,8 +296,8 @@ def test_both_branches_count_alike_and_see_the_same_rows():
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-def test_the_sparsity_penalty_moves_no_training_router(training):
-    """Nor the experts of a single layer: it asks only what the inference router opens."""
+def test_the_sparsity_penalty_trains_only_the_inference_router(training):
+    """It does not train the experts of a single layer either: it depends only on the gates."""
     net = model(num_layers=1, training=training)
     net(random_tokens(B, T, d)).penalties["sparsity"].backward()
     assert moved(net) == {"inference_router"}
@@ -305,7 +305,7 @@ def test_the_sparsity_penalty_moves_no_training_router(training):
 
 @pytest.mark.parametrize("training", TRAININGS)
 @pytest.mark.parametrize("penalty", ["closure", "revival"])
-def test_penalties_on_closed_gates_move_these_of_the_inference_router_alone(training, penalty):
+def test_penalties_on_closed_gates_change_only_these_of_the_inference_router(training, penalty):
     net = model(num_layers=1, training=training)
     bias = net.blocks[0].ffn.inference_router.linear.bias
     with torch.no_grad():
@@ -317,7 +317,7 @@ def test_penalties_on_closed_gates_move_these_of_the_inference_router_alone(trai
     assert (bias.grad[1] < 0).all()  # a step against the gradient opens them
 
 
-def test_penalties_are_the_coefficients_times_the_mean_over_layers_of_a_row_s_open_and_closed_logits():
+def test_penalties_are_coefficients_times_the_mean_over_layers_of_open_and_closed_logits():
     net = model(num_layers=2, coefficient="per_layer", training="plain")
     net.coefficient.value.copy_(torch.tensor([0.3, 0.7]))
     net.coefficient.opening.copy_(torch.tensor([0.2, 0.5]))
@@ -334,7 +334,7 @@ def test_penalties_are_the_coefficients_times_the_mean_over_layers_of_a_row_s_op
 
 
 def idle(logits: Tensor) -> float:
-    """The mean depth of each expert's closed gates, times how far it is used less than a tenth of 1/4."""
+    """Mean depth of the closed gates of each expert, times how far its usage is below a tenth of 1/4."""
     total = 0.0
     for expert in logits.flatten(1).t().tolist():
         used = sum(value > 0 for value in expert) / B
@@ -343,12 +343,12 @@ def idle(logits: Tensor) -> float:
 
 
 @pytest.mark.parametrize("fields", [{"reopening": False}, {"coefficient": "fixed"}, {"routing": "top_k"}])
-def test_nothing_reopens_where_it_is_switched_off_or_no_controller_is_at_work(fields):
+def test_gates_are_not_reopened_if_that_is_switched_off_or_there_is_no_controller(fields):
     assert not {"closure", "revival"} & set(model(**fields)(random_tokens(B, T, d)).penalties)
 
 
 @pytest.mark.parametrize(("training", "routing"), WAYS)
-def test_every_way_of_training_takes_a_step_and_evaluates_by_the_inference_router_alone(training, routing):
+def test_every_way_training_gates_takes_a_step_and_evaluates_by_the_inference_router_alone(training, routing):
     torch.manual_seed(0)
     chosen = SparseMoE.Config(training=training, routing=routing, balance_loss=0.01)
     net = RankMixer(toy.NUM_TOKENS, toy.TOKEN_DIM, toy.config(chosen))
@@ -379,7 +379,7 @@ def scramble(net: nn.Module, part: str) -> None:
 
 
 @pytest.mark.parametrize(("training", "routing"), WAYS)
-def test_every_way_of_training_runs_in_bf16(training, routing):
+def test_every_way_training_gates_runs_in_bf16(training, routing):
     net = model(training=training, routing=routing).float()
     tokens = random_tokens(9, T, d).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -391,7 +391,7 @@ def test_every_way_of_training_runs_in_bf16(training, routing):
 
 
 def dense_with(moe: SparseMoE, s: Tensor, gates: Tensor) -> Tensor:
-    """All experts, each times its gate, one by one."""
+    """The sum of all experts, each times its gate, computed one after another."""
     v = moe.down.bias.transpose(0, 1).expand_as(s)
     for e in range(E):
         own = slice(e * M // E, (e + 1) * M // E)
@@ -402,16 +402,16 @@ def dense_with(moe: SparseMoE, s: Tensor, gates: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("train_gate", "rows"), [("relu", 6), ("softmax", 6), ("relu", 7), ("relu", 1)])
-def test_split_sends_even_rows_to_the_inference_router_and_odd_rows_to_the_other(train_gate, rows):
+def test_split_gates_even_rows_by_the_inference_router_and_odd_rows_by_the_other(train_gate, rows):
     moe = layer(training="split", train_gate=train_gate)
     s = random_tokens(rows, T, D)
     v, routing = moe(s)
-    of_inference = moe.inference_router(s).relu()
-    of_training = moe.training_router(s)
-    of_training = of_training.relu() if train_gate == "relu" else E * of_training.softmax(-1)
+    inference_gates = moe.inference_router(s).relu()
+    training_gates = moe.training_router(s)
+    training_gates = training_gates.relu() if train_gate == "relu" else E * training_gates.softmax(-1)
     is_even = (torch.arange(rows) % 2 == 0).view(-1, 1, 1)
-    torch.testing.assert_close(v, dense_with(moe, s, torch.where(is_even, of_inference, of_training)))
-    torch.testing.assert_close(routing.gates, of_inference[::2])
+    torch.testing.assert_close(v, dense_with(moe, s, torch.where(is_even, inference_gates, training_gates)))
+    torch.testing.assert_close(routing.gates, inference_gates[::2])
     v[1::2].square().sum().backward(retain_graph=True)
     assert "inference_router" not in moved(moe)
     moe.zero_grad()
@@ -419,7 +419,7 @@ def test_split_sends_even_rows_to_the_inference_router_and_odd_rows_to_the_other
     assert "training_router" not in moved(moe)
 
 
-def test_distillation_moves_the_inference_router_alone_and_the_task_never_does():
+def test_only_distillation_trains_the_inference_router_and_the_task_does_not():
     moe = layer(training="distill")
     s = random_tokens(B, T, D)
     v, routing = moe(s)
@@ -456,7 +456,7 @@ def test_l1_only_keeps_the_task_from_the_inference_router():
 
 
 @pytest.mark.parametrize(("capacity", "kept"), [(1.0, 2), (1.2, 3), (0.1, 1), (100.0, 8), (None, 8)])
-def test_capacity_keeps_each_token_s_largest_gates_in_evaluation_alone(capacity, kept):
+def test_capacity_limits_evaluation_to_the_largest_gates_of_each_token(capacity, kept):
     moe = layer(capacity=capacity, active_ratio=0.25)
     s = random_tokens(32, T, D)
     gates = moe.inference_router(s).detach().relu()
@@ -476,7 +476,7 @@ def rank(gates: list[float], e: int) -> int:
     return sorted(range(len(gates)), key=lambda i: -gates[i]).index(e)
 
 
-def test_statistics_are_the_share_of_rows_that_open_each_expert_by_the_inference_router():
+def test_statistics_are_the_share_of_rows_for_which_the_inference_router_opens_each_expert():
     net = model()
     routings = []
     for block in net.blocks:
@@ -495,7 +495,7 @@ def test_statistics_are_the_share_of_rows_that_open_each_expert_by_the_inference
 
 
 @pytest.mark.parametrize(("routing", "moves"), [("relu", True), ("top_k", False)])
-def test_the_coefficient_steers_relu_routers_and_top_k_has_none(routing, moves):
+def test_relu_routers_have_a_coefficient_and_top_k_has_none(routing, moves):
     net = model(routing=routing, initial_coefficient=1e-3, coefficient_growth=2.0, active_ratio=0.125)
     output = net(random_tokens(B, T, d))
     assert ("sparsity" in output.penalties) == moves
@@ -518,7 +518,7 @@ def test_losses_on_router_probabilities_are_weighted_and_reach_the_inference_rou
 
 
 def test_the_balance_loss_of_top_k_is_one_for_even_use():
-    """Row b opens expert b alone, each of them equally likely over the batch."""
+    """Row b opens only expert b, so all experts are equally likely over the batch."""
     moe = sparse_moe(
         1, E, E, SparseMoE.Config(routing="top_k", active_ratio=1 / E, balance_loss=0.01, training="plain")
     )
@@ -541,7 +541,7 @@ GRADIENT_CASES = [
 
 
 @pytest.mark.parametrize("fields", GRADIENT_CASES, ids=str)
-def test_gradients_are_those_of_finite_differences(fields):
+def test_gradients_equal_finite_differences(fields):
     net = model(num_layers=1, initial_coefficient=1.0, **fields)
     names = list(dict(net.named_parameters()))
 
@@ -559,7 +559,7 @@ def test_gradients_are_those_of_finite_differences(fields):
 
 
 @pytest.mark.parametrize(("training", "routing"), WAYS)
-def test_training_compiles_whole(training, routing):
+def test_training_compiles_to_one_graph(training, routing):
     net = model(num_layers=1, training=training, routing=routing)
     tokens = random_tokens(B, T, d)
     compiled = torch.compile(net, backend="eager", fullgraph=True)
@@ -570,7 +570,7 @@ def test_training_compiles_whole(training, routing):
     torch._dynamo.reset()
 
 
-def test_evaluation_compiles_whole_to_the_same_output():
+def test_evaluation_compiles_to_one_graph_with_the_same_output():
     net = model()
     tokens = random_tokens(B, T, d)
     expected = evaluated(net, tokens)
@@ -605,13 +605,13 @@ def test_evaluation_compiles_whole_to_the_same_output():
     ],
     ids=str,
 )  # fmt: skip
-def test_a_config_that_is_no_mixture_names_the_field_and_the_mend(fields, sentence):
+def test_an_invalid_config_is_refused_with_the_field_and_advice(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         sparse_moe(T, D, M, SparseMoE.Config(**fields))
 
 
 def open_at(experts: int, active: int) -> set[int]:
-    """How many gates of a token top-k opens where the ratio is ``active`` / ``experts``."""
+    """The numbers of gates of a token that top-k opens if the ratio is ``active`` / ``experts``."""
     chosen = SparseMoE.Config(num_experts=experts, active_ratio=active / experts, routing="top_k")
     gates = evaluated(sparse_moe(1, 2, experts, chosen), torch.randn(9, 1, 2))[1].gates
     return set((gates > 0).sum(-1).flatten().tolist())
@@ -623,7 +623,7 @@ def test_top_k_opens_the_number_of_experts_that_the_ratio_means():
             assert open_at(experts, active) == {active}
 
 
-# What a training must reach -------------------------------------------------------------------
+# Results that a training must reach -------------------------------------------------------------------
 
 QUARTER = SparseMoE.Config(active_ratio=1 / 4)
 EIGHTH = SparseMoE.Config(active_ratio=1 / 8)
@@ -657,15 +657,15 @@ def test_the_active_ratio_reaches_its_target_in_training_and_in_evaluation(moe):
     assert right > 0.75  # chance is 0.5
 
 
-def test_a_share_far_under_the_target_is_brought_back_and_without_reopening_is_not():
+def test_a_share_far_below_the_target_recovers_only_with_reopening():
     run = trained(HALF)
     assert run.active[0] < 0.05
     assert run.late() == pytest.approx(1 / 2, abs=0.05)
     assert trained(replace(HALF, reopening=False)).late() < 0.3
 
 
-def test_an_inference_router_without_task_gradient_dies():
-    """The negative control: it feels the penalty alone, whatever the coefficient is."""
+def test_an_inference_router_without_task_gradient_closes_all_gates():
+    """The negative control: only the penalty trains it, for any coefficient."""
     run = trained(DEAD_FORM)
     output, right = run.evaluate()
     assert active_ratio(output) < 0.02
@@ -682,7 +682,7 @@ def test_a_constant_coefficient_misses_the_target_that_the_controller_holds():
 
 
 @ratios
-def test_no_expert_is_dead_that_the_budget_would_allow_to_live(moe):
+def test_no_expert_stays_closed_at_any_target_ratio(moe):
     output, _ = trained(moe).evaluate()
     assert output.statistics["active_experts"].min() >= 0.001
 
@@ -692,7 +692,7 @@ def rms(x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("moe", [HALF, QUARTER], ids=["half", "quarter"])
-def test_evaluation_outputs_keep_the_scale_that_towers_saw_in_training(moe):
+def test_evaluation_outputs_have_the_scale_training_gates_outputs(moe):
     run = trained(moe)
     output, _ = run.evaluate()
     in_training = run.branches()
@@ -701,7 +701,7 @@ def test_evaluation_outputs_keep_the_scale_that_towers_saw_in_training(moe):
 
 
 def expert_outputs(run: toy.Trained, way: str) -> list[Tensor]:
-    """What each layer's experts add for the inference router's rows, without the bias."""
+    """The output of the experts of each layer for the inference router's rows, without the bias."""
     layers = [module for module in run.model.modules() if isinstance(module, SparseMoE)]
     found: list[Tensor] = []
 
@@ -716,7 +716,7 @@ def expert_outputs(run: toy.Trained, way: str) -> list[Tensor]:
     return found
 
 
-def test_the_gates_that_the_task_trains_have_the_scale_of_those_that_are_evaluated():
+def test_gates_trained_by_the_task_have_the_scale_of_gates_in_evaluation():
     for before, after in zip(
         *(expert_outputs(trained(QUARTER), w) for w in ("training", "evaluation")), strict=True
     ):

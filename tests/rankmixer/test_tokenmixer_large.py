@@ -75,7 +75,7 @@ def mixed(tokens, num_heads):
 
 
 def reverted(heads, num_tokens):
-    """Token t takes the t-th slice of every head: where `mixed` put its own."""
+    """Token t takes the t-th slice of every head, where `mixed` put the slices of token t."""
     width = len(heads[0]) // num_tokens
     return [[v for head in heads for v in head[t * width : (t + 1) * width]] for t in range(num_tokens)]
 
@@ -94,7 +94,7 @@ def swiglu(token, t, network):
 
 
 def experts(token, t, network, num_routed, scale):
-    """Every expert of a token by itself; the first always, of the others those with the largest logits."""
+    """The experts of a token one after another: the first always, then those with the largest logits."""
     router, inner = network.router.linear, network.experts
     width = inner.gate_weight.shape[2] // network.num_experts
     outputs = []
@@ -201,7 +201,7 @@ def test_the_global_token_can_be_the_last_token_s_own_projection():
     torch.testing.assert_close(with_global.projection(tokens), plain.projection(tokens))
 
 
-def test_one_token_is_the_global_one():
+def test_with_one_token_there_is_only_the_global_one():
     assert TokenMixerLarge(1, 3, Config(model_dim=4, ffn_dim=4))(torch.randn(2, 1, 3)).shape == (2, 4)
 
 
@@ -217,7 +217,7 @@ def test_revert_undoes_mix_for_any_number_of_heads(num_tokens, num_heads, slice_
     assert torch.equal(revert_tokens(heads.reshape(x.shape), num_heads), x)
 
 
-def test_a_token_of_the_step_is_made_of_its_own_slices():
+def test_a_token_of_the_step_consists_of_its_own_slices():
     """With networks that multiply by ten, reverting gives every token ten times itself."""
     block = Block(4, Config(model_dim=8, ffn_dim=6, num_heads=2)).double()
     block.mix_network.forward = lambda s: 10 * s
@@ -228,13 +228,13 @@ def test_a_token_of_the_step_is_made_of_its_own_slices():
 
 @pytest.mark.parametrize("num_heads", [None, 2, 8])
 @pytest.mark.parametrize("moe", [None, Experts(num_experts=3, active_ratio=2 / 3)])
-def test_zero_last_layers_make_a_block_the_identity(num_heads, moe):
+def test_a_block_with_zero_last_layers_is_the_identity(num_heads, moe):
     config = Config(model_dim=8, ffn_dim=6, down_scale=0.0, num_heads=None if moe else num_heads, moe=moe)
     x = torch.randn(3, 4, 8)
     assert torch.equal(Block(4, config)(x)[0], x)
 
 
-def test_scaling_the_input_of_a_block_leaves_its_first_step_as_it_is():
+def test_scaling_the_input_of_a_block_does_not_change_its_first_step():
     block = scrambled(Block(4, Config(model_dim=8, ffn_dim=6)))
     block.token_network.forward = torch.zeros_like
     x = random_tokens(3, 4, 8)
@@ -247,7 +247,7 @@ def test_scaling_the_input_of_a_block_leaves_its_first_step_as_it_is():
 
 
 @pytest.mark.parametrize("num_heads", [None, 4])
-def test_weights_start_uniform_by_one_token_s_fan_in_and_the_last_layer_at_a_hundredth_of_it(num_heads):
+def test_weights_start_uniform_by_the_fan_in_of_one_token_and_the_last_layer_at_a_hundredth(num_heads):
     torch.manual_seed(0)
     block = Block(16, Config(model_dim=64, ffn_dim=96, num_heads=num_heads))
     for network, width in ((block.mix_network, 16 * 64 // block.num_heads), (block.token_network, 64)):
@@ -267,7 +267,7 @@ def test_weights_start_uniform_by_one_token_s_fan_in_and_the_last_layer_at_a_hun
 
 
 def blocks_input_to_output(num_layers, **config):
-    """How often the projection is counted in what the last norm gets, where every block is the identity."""
+    """How often the input of the last norm contains the projection if every block is the identity."""
     model = TokenMixerLarge(
         4, 3, Config(model_dim=8, ffn_dim=6, num_layers=num_layers, down_scale=0.0, **config)
     )
@@ -284,7 +284,7 @@ def blocks_input_to_output(num_layers, **config):
     ("num_layers", "every", "times"),
     [(2, 2, 1), (3, 2, 2), (4, 2, 2), (5, 2, 4), (6, 3, 2), (7, 3, 4), (3, 1, 4), (5, None, 1), (2, 5, 1)],
 )
-def test_an_inter_residual_comes_after_every_so_many_blocks_but_the_last(num_layers, every, times):
+def test_an_inter_residual_follows_every_nth_block_except_the_last(num_layers, every, times):
     assert blocks_input_to_output(num_layers, inter_residual_every=every) == pytest.approx(times)
 
 
@@ -300,7 +300,7 @@ def test_an_inter_residual_adds_the_input_of_its_first_block():
         torch.testing.assert_close(model(tokens), expected)
 
 
-def test_the_auxiliary_view_is_the_middle_block_s_mean_and_leaves_the_representation_as_it_was():
+def test_the_auxiliary_view_is_the_mean_of_the_middle_block_and_does_not_change_the_representation():
     model, plain = model_of(num_layers=5, auxiliary_loss=0.25), model_of(num_layers=5)
     tokens = random_tokens(2, 4, 3)
     output = model(tokens)
@@ -313,7 +313,7 @@ def test_the_auxiliary_view_is_the_middle_block_s_mean_and_leaves_the_representa
     torch.testing.assert_close(view.representation, model.final_norm(lower).mean(1))
 
 
-def test_the_auxiliary_view_teaches_lower_blocks_alone():
+def test_the_auxiliary_view_trains_only_lower_blocks():
     model = model_of(num_layers=4, auxiliary_loss=1.0)
     model(random_tokens(2, 4, 3)).views["lower_layer"].representation.square().sum().backward()
     taught = [block.token_network.down_weight.grad is not None for block in model.blocks]
@@ -331,7 +331,7 @@ def experts_layer(num_tokens=4, dim=6, hidden_dim=20, **config):
     return scrambled(SparseSwiGLU(num_tokens, dim, hidden_dim, Experts(**config)))
 
 
-def test_all_routed_experts_at_even_logits_without_the_shared_one_are_their_average():
+def test_all_routed_experts_at_equal_logits_give_their_average():
     layer = experts_layer(num_experts=5, active_ratio=1.0, gate_scale=1.0)
     s = random_tokens(3, 4, 6)
     inner = layer.experts
@@ -447,7 +447,7 @@ def test_gradients_with_experts_agree_with_finite_differences():
     assert torch.autograd.gradcheck(outputs, inputs, fast_mode=True)
 
 
-def test_every_router_learns_where_more_than_one_expert_is_routed():
+def test_every_router_learns_if_more_than_one_expert_is_routed():
     model = model_of(ffn_dim=8, moe=Experts(num_experts=4, active_ratio=0.75))
     model(random_tokens(30, 4, 3)).representation.square().sum().backward()
     for network in (n for block in model.blocks for n in (block.mix_network, block.token_network)):
@@ -503,7 +503,7 @@ def test_a_block_costs_its_formula_and_mixing_in_fewer_heads_more(num_tokens, mo
         ({"moe": Experts(gate_scale=0.0)}, "moe.gate_scale is 0.0; set it above 0 or leave it out"),
     ],
 )
-def test_a_config_that_cannot_be_built_is_refused_with_the_mend(config, message):
+def test_an_invalid_config_is_refused_with_advice(config, message):
     with pytest.raises(ValueError, match=message):
         TokenMixerLarge(4, 3, Config(**{"model_dim": 8, "ffn_dim": 8} | config))
 
@@ -516,7 +516,7 @@ def test_a_mapping_with_experts_is_a_model_with_experts():
 
 
 @pytest.mark.parametrize(("experts", "active"), [(22, 15), (23, 13), (25, 7), (3, 2)])
-def test_every_ratio_that_means_a_whole_number_of_experts_is_taken(experts, active):
+def test_every_ratio_that_means_a_whole_number_of_experts_is_accepted(experts, active):
     config = SparseSwiGLU.Config(num_experts=experts, active_ratio=active / experts)
     _, gates = SparseSwiGLU(1, 2, experts, config)(torch.randn(9, 1, 2))
     assert set((gates > 0).sum(-1).flatten().tolist()) == {active}

@@ -1,4 +1,4 @@
-"""What the paper takes RankMixer apart by: mixings, networks, residuals, norms and projections."""
+"""The ablations of RankMixer in the paper: mixings, networks, residuals, norms and projections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model(**fields) -> RankMixer:
 
 
 def counted(module: nn.Module, *shape: int) -> int:
-    """FLOPs of a row of ``shape``."""
+    """FLOPs for one row of ``shape``."""
     module = module.to("meta")
     with FlopCounterMode(display=False) as counter:
         module(torch.empty(8, *shape, device="meta"))
@@ -50,14 +50,14 @@ shapes = {"num_tokens": st.integers(1, 6), "num_heads": st.integers(1, 6), "slic
 
 
 def tokens_for(num_tokens: int, num_heads: int, slice_dim: int) -> torch.Tensor:
-    """Numbers that tell where they came from: (2, T, D) with D divisible by H."""
+    """Different numbers everywhere, which show where they came from: (2, T, D) with D divisible by H."""
     dim = num_heads * slice_dim
     return torch.arange(2 * num_tokens * dim).view(2, num_tokens, dim)
 
 
 @settings(max_examples=50, deadline=None)
 @given(**shapes)
-def test_heads_are_joined_in_order_and_cut_again_into_tokens(num_tokens, num_heads, slice_dim):
+def test_heads_are_concatenated_in_order_and_cut_into_tokens(num_tokens, num_heads, slice_dim):
     x = tokens_for(num_tokens, num_heads, slice_dim)
     expected = []
     for row in x.tolist():
@@ -71,9 +71,7 @@ def test_heads_are_joined_in_order_and_cut_again_into_tokens(num_tokens, num_hea
 
 @settings(max_examples=50, deadline=None)
 @given(**shapes)
-def test_mixing_twice_gives_the_tokens_back_if_there_are_as_many_heads_as_tokens_and_only_then(
-    num_tokens, num_heads, slice_dim
-):
+def test_mixing_is_its_own_inverse_only_with_as_many_heads_as_tokens(num_tokens, num_heads, slice_dim):
     x = tokens_for(num_tokens, num_heads, slice_dim)
     comes_back = torch.equal(mix_tokens(mix_tokens(x, num_heads), num_heads), x)
     moves_nothing = num_tokens == 1 or num_heads == 1
@@ -89,7 +87,7 @@ def test_reverting_undoes_mixing_from_both_sides_with_any_number_of_heads(num_to
 
 
 @pytest.mark.parametrize(("num_heads", "sources"), [(1, 1), (2, 2), (4, 4), (8, 4)])
-def test_with_fewer_heads_than_tokens_a_token_hears_of_as_many_tokens_as_there_are_heads(num_heads, sources):
+def test_with_fewer_heads_than_tokens_a_token_reads_as_many_tokens_as_there_are_heads(num_heads, sources):
     origin = torch.arange(4).view(1, 4, 1).expand(1, 4, 8)
     mixed = mix_tokens(origin, num_heads)[0]
     assert [len(set(token)) for token in mixed.tolist()] == 4 * [sources]
@@ -117,7 +115,7 @@ def test_tokens_influence_each_other_unless_there_is_no_mixing(mixing, norm):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("ffn", [{"feed_forward": "shared"}, {"moe": SparseMoE.Config(training="plain")}])
-def test_without_mixing_no_feed_forward_network_carries_influence_between_tokens(ffn, training):
+def test_without_mixing_no_feed_forward_network_mixes_tokens(ffn, training):
     block = scrambled(Block(T, config(mixing="none", ffn_dim=16, **ffn))).train(training)
     reach = influence(block)
     assert (reach[~torch.eye(T, dtype=torch.bool)] == 0).all()
@@ -230,7 +228,7 @@ def test_a_model_of_every_kind_equals_the_equations_written_as_loops(kind, norm,
 
 
 def test_post_norm_and_pre_norm_are_not_swapped():
-    """After a post-norm block every token is normalised; a pre-norm block only adds to what came in."""
+    """A post-norm block returns normalised tokens; a pre-norm block only adds to its input."""
     torch.manual_seed(0)
     x = 100 * torch.randn(3, T, 64) + 5
     post, pre = (Block(T, config(model_dim=64, ffn_dim=32, norm=norm)) for norm in ("post", "pre"))
@@ -243,7 +241,7 @@ def test_post_norm_and_pre_norm_are_not_swapped():
     assert larger.std() < 2 * added.std()
 
 
-def test_without_norm_the_scale_of_the_input_comes_through():
+def test_without_norm_the_output_depends_on_the_scale_of_the_input():
     block = scrambled(Block(T, config(norm="none", mixing="none")))
     small, large = (block(scale * random_tokens(2, T, D))[0].std() for scale in (1.0, 100.0))
     assert large > 50 * small
@@ -261,14 +259,14 @@ def test_without_residuals_nothing_goes_around_the_feed_forward_network():
 
 
 @pytest.mark.parametrize(("feed_forward", "commutes"), [("shared", True), ("per_token", False)])
-def test_permuting_tokens_commutes_with_a_shared_network_and_not_with_one_a_token(feed_forward, commutes):
+def test_permuting_tokens_commutes_with_a_shared_network_but_not_with_per_token_ones(feed_forward, commutes):
     block = scrambled(Block(T, config(feed_forward=feed_forward, mixing="none")))
     x, order = random_tokens(2, T, D), torch.tensor([2, 0, 3, 1])
     assert torch.allclose(block(x[:, order])[0], block(x)[0][:, order], atol=1e-12) == commutes
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_the_projection_is_one_a_token_and_shared_only_when_asked(is_shared):
+def test_every_token_has_its_own_projection_unless_it_is_shared(is_shared):
     net = model(shared_projection=is_shared)
     x, order = random_tokens(2, T, d), torch.tensor([2, 0, 3, 1])
     commutes = torch.allclose(net.projection(x[:, order]), net.projection(x)[:, order], atol=1e-12)
@@ -276,7 +274,7 @@ def test_the_projection_is_one_a_token_and_shared_only_when_asked(is_shared):
     assert parameters(net.projection) == (1 if is_shared else T) * (d * D + D)
 
 
-def test_a_network_of_all_share_reads_all_tokens_and_writes_its_own():
+def test_a_network_of_all_share_reads_all_tokens_and_writes_one():
     block = scrambled(Block(T, config(mixing="all_share", residual=False, norm="none")))
     x = random_tokens(2, T, D)
     block(x)[0][:, 1].square().sum().backward()
@@ -331,7 +329,7 @@ def test_a_block_costs_its_closed_form(name, num_tokens, D, M):
 
 
 @pytest.mark.parametrize("mixing", ["all_concat_mlp", "all_share"])
-def test_networks_on_all_tokens_have_the_weights_and_flops_of_the_per_token_ones(mixing):
+def test_networks_on_all_tokens_have_as_many_weights_and_flops_as_per_token_ones(mixing):
     """Their hidden widths are whole numbers, and their biases and norms are fewer."""
     params, flops = block_cost(16, model_dim=256, ffn_dim=768, mixing=mixing)
     base_params, base_flops = block_cost(16, model_dim=256, ffn_dim=768)
@@ -340,7 +338,7 @@ def test_networks_on_all_tokens_have_the_weights_and_flops_of_the_per_token_ones
     assert params == pytest.approx(base_params, rel=half_a_unit + 0.003)
 
 
-def test_self_attention_adds_four_square_matrices_whatever_the_number_of_tokens():
+def test_self_attention_adds_four_square_matrices_for_any_number_of_tokens():
     for num_tokens in (4, 16):
         with_attention, base = (
             block_cost(num_tokens, model_dim=64, ffn_dim=136, **fields)[0]
@@ -361,7 +359,7 @@ def test_the_number_of_heads_costs_nothing(heads):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_gradients_are_those_of_finite_differences(kind, norm):
+def test_gradients_equal_finite_differences(kind, norm):
     net = model(**kind, norm=norm, num_layers=1)
     names = list(dict(net.named_parameters()))
 
@@ -406,18 +404,18 @@ def test_every_parameter_of_every_kind_has_a_gradient(kind, norm, residual):
     ],
     ids=str,
 )
-def test_a_config_that_cannot_be_built_names_the_field_and_the_mend(fields, sentence):
+def test_an_invalid_config_is_refused_with_the_field_and_advice(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         RankMixer(T, d, config(**fields))
 
 
 @pytest.mark.parametrize("mixing", ["none", "all_concat_mlp", "all_share"])
-def test_a_width_that_tokens_do_not_divide_is_refused_only_where_something_is_cut_by_it(mixing):
+def test_a_width_that_tokens_do_not_divide_is_refused_only_if_tokens_are_cut(mixing):
     assert RankMixer(T, d, config(model_dim=10, mixing=mixing))(torch.ones(2, T, d)).shape == (2, 10)
 
 
 def test_every_switch_of_the_config_changes_the_model():
-    """A switch that nothing reads would be one that says what is not so."""
+    """A switch without effect would make a record claim something that is not true."""
     changed = {
         "num_layers": 1, "mixing": "none", "num_heads": 2, "feed_forward": "shared", "residual": False,
         "norm": "pre", "shared_projection": True, "moe": SparseMoE.Config(num_experts=2),

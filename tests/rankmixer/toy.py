@@ -1,4 +1,4 @@
-"""A small task that needs every token, and a training on it as the harness trains: losses, then `update`.
+"""A small task that needs every token, and a training like that of the harness: losses, then `update`.
 
 The label of a row is drawn from a probability in which each token meets the next one:
 
@@ -45,7 +45,7 @@ def config(moe: Any = None, **fields: Any) -> RankMixer.Config:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what its training was like."""
+    """A trained model, and the history of its training."""
 
     model: RankMixer
     tower: nn.Linear
@@ -57,7 +57,7 @@ class Trained:
         return self.active[-len(self.active) // 10 :].mean().item()
 
     def evaluate(self, rows: int = 4000) -> tuple[Output, float]:
-        """What the model says of fresh rows in evaluation, and the share it judges rightly."""
+        """The model's output for new rows in evaluation, and its accuracy."""
         tokens, labels = Task(seed=1).batch(rows)
         self.model.eval()
         with torch.no_grad():
@@ -66,7 +66,7 @@ class Trained:
         return output, right.float().mean().item()
 
     def branches(self, rows: int = 4000) -> Output:
-        """What the model says of the same rows in training."""
+        """The model's output for the same rows in training."""
         tokens, _ = Task(seed=1).batch(rows)
         self.model.train()
         with torch.no_grad():
@@ -86,7 +86,7 @@ def loss_of(output: Output, tower: nn.Module, labels: Tensor) -> Tensor:
 
 @cache
 def train(moe: SparseMoE.Config, steps: int = 500, learning_rate: float = 1e-3, seed: int = 0) -> Trained:
-    """A training from a seed; each setting is trained once a process. Takes about two seconds."""
+    """Train from a seed; a process trains each setting once. Takes about two seconds."""
     torch.manual_seed(seed)
     chosen = config(moe)
     model, tower = RankMixer(NUM_TOKENS, TOKEN_DIM, chosen), nn.Linear(chosen.model_dim, 1)

@@ -1,4 +1,4 @@
-"""The CPU's kernels against their equations in float64, values and gradients."""
+"""The CPU kernels against their equations in float64, values and gradients, and how they are stored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def exactly(x: Tensor) -> Tensor:
 @BOTH
 @pytest.mark.parametrize("tokens_first", [False, True])
 @given(batch=st.integers(1, 5), tokens=st.integers(1, 4), width=st.integers(1, 70))
-def test_a_sum_is_normalised_as_float64_says(dtype, tokens_first, batch, tokens, width):
+def test_the_norm_of_a_sum_equals_float64(dtype, tokens_first, batch, tokens, width):
     torch.manual_seed(batch * tokens * width)
     norm, x = random_norm(width), torch.randn(batch, tokens, width).to(dtype).requires_grad_()
     shape = (tokens, batch, width) if tokens_first else x.shape
@@ -94,7 +94,7 @@ def test_rows_of_any_number_of_dimensions_are_normalised_with_and_without_a_step
 @BOTH
 @pytest.mark.parametrize("tokens", [1, 3, 4])
 @pytest.mark.parametrize("slice_dim", [1, 2, 3, 4, 8, 12, 16])
-def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
+def test_the_norm_with_mixing_equals_the_equation(dtype, tokens, slice_dim):
     width = tokens * slice_dim
     norm, x = random_norm(width), torch.randn(5, tokens, width).to(dtype).requires_grad_()
     along = torch.randn_like(x)
@@ -110,7 +110,7 @@ def test_mixing_inside_the_norm_is_the_equation(dtype, tokens, slice_dim):
 
 
 def networks_one_by_one(network: PerTokenFFN, s: Tensor) -> Tensor:
-    """Token by token, so that no library's batched product is both sides' answer."""
+    """Token by token, so that the reference does not use the batched product that is tested."""
     rows = []
     for t in range(s.shape[1]):
         hidden = functional.gelu(s[:, t] @ network.up.weight[t] + network.up.bias[t])
@@ -120,7 +120,7 @@ def networks_one_by_one(network: PerTokenFFN, s: Tensor) -> Tensor:
 
 @BOTH
 @pytest.mark.parametrize("flops", [1, 5e3, 1e9])
-def test_networks_are_the_equations_however_many_are_computed_at_once(dtype, flops, monkeypatch):
+def test_networks_equal_the_equations_for_any_number_computed_at_once(dtype, flops, monkeypatch):
     monkeypatch.setattr(operators, "FLOPS_A_CALL", dict.fromkeys(NUMBERS, flops))
     network, s = PerTokenFFN(5, 12, 20).to(dtype), torch.randn(7, 5, 12).to(dtype).requires_grad_()
     along = torch.randn_like(s)
@@ -154,7 +154,7 @@ def test_the_norm_after_the_networks_adds_their_last_bias(dtype, tokens):
         assert_near([ffn_add_norm(s, network, norm)], [z], dtype, 5)
 
 
-def test_under_autocast_the_norm_after_the_networks_is_in_the_precision_of_its_input():
+def test_under_autocast_the_norm_after_the_networks_has_the_dtype_of_its_input():
     network, norm, s = PerTokenFFN(3, 8, 16), random_norm(8), torch.randn(6, 3, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = ffn_add_norm(s, network, norm)
@@ -163,7 +163,7 @@ def test_under_autocast_the_norm_after_the_networks_is_in_the_precision_of_its_i
 
 
 def gelu(hidden: Tensor, bias: Tensor, slope: Tensor | None) -> None:
-    """GELU(hidden + bias) in the place of ``hidden`` (T, B, M), and its slope."""
+    """Replace ``hidden`` (T, B, M) by GELU(hidden + bias), and fill ``slope`` with its derivative."""
     tokens, rows, width = hidden.shape
     sizes = {"tokens": tokens, "rows": rows, "width": width}
     cpu_library.call("gelu", hidden.dtype, hidden=hidden, bias=bias, slope=slope, **sizes)
@@ -191,7 +191,7 @@ def test_a_sum_in_bfloat16_is_rounded_to_the_nearest_and_ties_to_even(width):
 
 
 @BOTH
-def test_what_is_not_finite_stays_so(dtype):
+def test_nan_and_infinity_are_not_hidden(dtype):
     norm, network = AddNorm(8), PerTokenFFN(2, 8, 8).to(dtype)
     for bad in (float("nan"), float("inf")):
         x = torch.randn(3, 2, 8).to(dtype)
@@ -203,7 +203,7 @@ def test_what_is_not_finite_stays_so(dtype):
 
 
 @BOTH
-def test_the_same_numbers_give_the_same_bits_wherever_they_lie(dtype):
+def test_the_same_numbers_give_the_same_bits_at_any_address(dtype):
     norm, memory = random_norm(37), torch.randn(4000).to(dtype)
     results = []
     for offset in range(9):
@@ -216,7 +216,7 @@ def test_the_same_numbers_give_the_same_bits_wherever_they_lie(dtype):
 
 @BOTH
 @pytest.mark.parametrize("number", [2, 3])
-def test_threads_share_the_rows_out_and_alter_no_number(dtype, number):
+def test_the_number_of_threads_does_not_change_the_numbers(dtype, number):
     norm, x = random_norm(64), torch.randn(45, 16, 64).to(dtype).requires_grad_()
     bias, along = torch.randn(3, 64), torch.randn_like(x)
 
@@ -238,7 +238,7 @@ def test_threads_share_the_rows_out_and_alter_no_number(dtype, number):
 
 
 @BOTH
-def test_networks_on_several_threads_are_those_on_one(dtype):
+def test_networks_on_several_threads_equal_those_on_one(dtype):
     network, s = PerTokenFFN(16, 32, 64).to(dtype), torch.randn(70, 16, 32).to(dtype).requires_grad_()
 
     def results() -> list[Tensor]:
@@ -261,7 +261,7 @@ def test_a_row_far_from_zero_or_whose_first_number_is_far_from_the_others_is_nor
             assert_near([got], [wanted], torch.float32, 100)
 
 
-def test_products_under_autocast_are_in_its_dtype_and_weights_get_their_own():
+def test_under_autocast_products_have_its_dtype_and_gradients_that_of_the_weights():
     network, s = PerTokenFFN(3, 8, 16), torch.randn(6, 3, 8, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = network(s)
@@ -272,7 +272,7 @@ def test_products_under_autocast_are_in_its_dtype_and_weights_get_their_own():
     assert_near([y], [z], torch.bfloat16)
 
 
-def test_flops_are_those_of_the_plain_products():
+def test_flops_equal_those_of_the_plain_products():
     counts, network = [], PerTokenFFN(3, 8, 16)
     for dtype in (torch.float32, torch.float64):
         s = torch.randn(6, 3, 8, dtype=dtype, requires_grad=True)
@@ -282,7 +282,7 @@ def test_flops_are_those_of_the_plain_products():
     assert counts[0] == counts[1] == 3 * 4 * 6 * 3 * 8 * 16
 
 
-def test_what_does_not_suit_goes_the_plain_way():
+def test_unsupported_tensors_use_the_plain_equations():
     x = torch.randn(2, 3, 4)
     assert cpu_kernels.suits(x)
     assert not cpu_kernels.suits(x.double())
@@ -295,7 +295,7 @@ def test_what_does_not_suit_goes_the_plain_way():
         assert not cpu_kernels.suits(x)
 
 
-def test_a_batch_without_rows_has_none():
+def test_an_empty_batch_gives_an_empty_result():
     x = torch.randn(0, 3, 9, requires_grad=True)
     y = cpu_kernels.mix_add_norm(PerTokenFFN(3, 9, 16)(AddNorm(9)(x, x)), AddNorm(9))
     y.sum().backward()
@@ -328,7 +328,7 @@ def compilations(library, monkeypatch):
     return found
 
 
-def test_functions_are_compiled_once_and_none_are_there_without_a_compiler(
+def test_functions_are_compiled_once_and_do_not_exist_without_a_compiler(
     cache, compilations, monkeypatch, capfd
 ):
     assert load() is not None
@@ -385,7 +385,7 @@ def test_a_stored_library_that_is_damaged_or_foreign_is_not_loaded_but_compiled_
     assert not stored.is_symlink()
 
 
-def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, compilations):
+def test_write_permission_for_others_is_removed_from_the_folder(cache, compilations):
     cache.mkdir()
     cache.chmod(0o777)
     assert load() is not None
@@ -393,7 +393,7 @@ def test_a_folder_that_others_may_write_to_is_closed_to_them(cache, compilations
 
 
 @pytest.mark.parametrize("trouble", ["another user's", "a file", "a link"])
-def test_a_folder_that_is_not_ours_is_not_used_and_a_note_says_so(
+def test_a_folder_of_another_owner_or_kind_is_not_used_and_a_note_says_so(
     trouble, cache, compilations, monkeypatch, capfd
 ):
     elsewhere = cache.with_name("elsewhere")
@@ -416,7 +416,7 @@ def test_a_folder_that_is_not_ours_is_not_used_and_a_note_says_so(
     assert "XDG_CACHE_HOME" in note
 
 
-def test_source_that_cannot_be_compiled_leaves_nothing_and_nothing_suits(cache, tmp_path, monkeypatch, capfd):
+def test_a_source_that_cannot_be_compiled_leaves_no_file(cache, tmp_path, monkeypatch, capfd):
     broken = tmp_path / "broken.cpp"
     broken.write_text("int main( {")
     monkeypatch.setattr(cpu_library, "SOURCE", broken)
@@ -425,7 +425,7 @@ def test_source_that_cannot_be_compiled_leaves_nothing_and_nothing_suits(cache, 
     assert "cannot compile" in capfd.readouterr().err
 
 
-def test_a_full_disk_costs_the_next_process_time_and_nothing_else(cache, compilations, monkeypatch, capfd):
+def test_with_a_full_disk_functions_work_but_are_not_stored(cache, compilations, monkeypatch, capfd):
     def full_disk(handle: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""The CPU's kernels as operators: what PyTorch's own tools find out about them."""
+"""The CPU kernels as operators, checked with PyTorch's own tools."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def operator(name: str):
 
 @EACH
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_schema_shapes_and_autograd_are_registered_as_pytorch_checks_them(name, requires_grad):
+def test_pytorch_finds_no_fault_with_schema_shapes_and_autograd(name, requires_grad):
     library.opcheck(operator(name), arguments(name, requires_grad=requires_grad))
 
 
@@ -65,7 +65,7 @@ def test_the_meta_device_finds_the_shapes_and_strides(name):
 
 
 @EACH
-def test_a_compiled_graph_holds_the_operator_and_gives_its_bits_and_gradients(name):
+def test_a_compiled_graph_contains_the_operator_and_gives_the_same_bits(name):
     graphs: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
@@ -95,7 +95,7 @@ class Network(nn.Module):
         return cpu_kernels.mix_add_norm(cpu_kernels.per_token_ffn(s, *self.weights), self.norm)
 
 
-def test_an_exported_program_holds_the_operators():
+def test_an_exported_program_contains_the_operators():
     network, s = Network().eval(), torch.randn(B, T, D)
     with torch.no_grad():
         exported = torch.export.export(network, (s,))
@@ -104,7 +104,7 @@ def test_an_exported_program_holds_the_operators():
         assert torch.equal(exported.module()(s), network(s))
 
 
-def test_flops_are_those_of_the_products_on_the_meta_device_too():
+def test_flops_equal_those_of_the_products_on_the_meta_device_too():
     for device in ("cpu", "meta"):
         inputs = arguments("per_token_ffn", device, requires_grad=True)
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""What the tests of the Triton kernels share: random numbers, and comparison with equations in float64.
+"""Helpers for the tests of Triton kernels: random numbers, and comparison with equations in float64.
 
 Without a GPU the kernels run on the CPU in Triton's interpreter, which TRITON_INTERPRET=1 switches on.
 """

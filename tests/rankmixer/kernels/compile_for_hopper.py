@@ -1,4 +1,4 @@
-"""Compile every Triton kernel for a Hopper GPU, which needs no GPU, and print what came out as JSON.
+"""Compile every Triton kernel for a Hopper GPU, which needs no GPU, and print the results as JSON.
 
 Run by `test_hopper.py` in a process of its own, because the tests' process has Triton's interpreter.
 """

@@ -34,7 +34,7 @@ def test_inference_equals_the_plain_equations_at_every_number_of_rows(rows, num_
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize(("num_tokens", "slice_dim"), list(product((1, 3, 4), (1, 2, 3, 4, 6, 8, 12, 16))))
-def test_slices_of_every_length_are_mixed_as_the_equation_says(dtype, num_tokens, slice_dim):
+def test_slices_of_every_length_are_mixed_by_the_equation(dtype, num_tokens, slice_dim):
     x = random_tokens(5, num_tokens, num_tokens * slice_dim).to(dtype)
     mixed = fast._mixed(x)
     for token, slices in enumerate(mixed.unbind(1)):
@@ -44,7 +44,7 @@ def test_slices_of_every_length_are_mixed_as_the_equation_says(dtype, num_tokens
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_inference_keeps_the_dtype_and_stays_as_near_as_it_allows(dtype):
+def test_inference_keeps_the_dtype_and_its_precision(dtype):
     model, tokens = rankmixer(4, 3, 32), random_tokens(300, 4, 3)
     exact = plain(model, tokens).detach()
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def test_inference_keeps_the_dtype_and_stays_as_near_as_it_allows(dtype):
     assert error < (1e-6 if dtype == torch.float32 else 2e-2)
 
 
-def test_inference_under_autocast_has_the_dtype_and_the_numbers_of_the_plain_way():
+def test_inference_under_autocast_equals_the_plain_equations_in_dtype_and_numbers():
     model, tokens = rankmixer(4, 3, 32).float(), random_tokens(300, 4, 3).float()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         output, expected = model(tokens), plain(model, tokens)
@@ -71,14 +71,14 @@ def test_inference_writes_to_no_input_and_no_weight():
     assert all(torch.equal(a, b) for a, b in zip(before, [x, tokens, *model.parameters()], strict=True))
 
 
-def test_tokens_may_lie_in_memory_in_any_order():
+def test_tokens_may_have_any_strides():
     block, stored = rankmixer(4, 3, 8).blocks[0], random_tokens(4, 6, 8)
     with torch.no_grad():
         views, copies = block(stored.transpose(0, 1)), block(stored.transpose(0, 1).contiguous())
     torch.testing.assert_close(views[0], copies[0])
 
 
-def test_with_gradients_a_block_is_the_plain_one():
+def test_with_gradients_a_block_equals_the_plain_one():
     block, x = rankmixer(4, 3, 8).blocks[0], random_tokens(5, 4, 8)
     assert torch.equal(block(x)[0], block.plain(x)[0])
 
@@ -96,7 +96,7 @@ def test_with_gradients_a_block_is_the_plain_one():
         {"norm": "none"},
     ],
 )
-def test_variants_keep_their_own_equations(switch):
+def test_variants_use_their_own_equations(switch):
     model, tokens = rankmixer(4, 3, 8, **switch), random_tokens(9, 4, 3)
     with torch.no_grad():
         x = model.projection(tokens)
@@ -127,7 +127,7 @@ def test_compiled_inference_is_one_graph():
         torch.testing.assert_close(compiled(tokens), plain(model, tokens))
 
 
-def test_blocks_of_layers_are_switched_to_the_fast_way_in_inference_alone(monkeypatch):
+def test_only_inference_uses_the_fast_block(monkeypatch):
     used = []
     monkeypatch.setattr(fast, "block_in_place", lambda block, x: used.append(len(x)) or block.plain(x)[0])
     model, tokens = rankmixer(4, 3, 8), random_tokens(7, 4, 3)

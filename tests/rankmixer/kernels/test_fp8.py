@@ -23,7 +23,7 @@ NUMBERS = np.array(SUBNORMALS + NORMALS)
 
 
 def to_e4m3(x):
-    """The nearest number, of two equally near the one with an even mantissa, by search."""
+    """The nearest number, found by search; of two equally near ones that with an even mantissa."""
     distance = np.abs(np.abs(x)[..., None] - NUMBERS)
     nearest = distance.min(-1, keepdims=True) == distance
     odd = np.arange(len(NUMBERS)) % 2
@@ -45,7 +45,7 @@ def float64(tensor):
     return tensor.detach().double().numpy()
 
 
-def test_the_numbers_are_those_of_the_format():
+def test_quantised_numbers_are_numbers_of_the_format():
     patterns = torch.arange(127, dtype=torch.uint8).view(E4M3)
     assert patterns.float().tolist() == NUMBERS.tolist()
     assert NUMBERS.max() == 448
@@ -71,7 +71,7 @@ def test_quantising_rounds_to_the_nearest_and_its_error_is_bounded(x):
     np.testing.assert_array_equal(got, numpys(x))
 
 
-def test_rows_of_zeros_and_no_rows_are_themselves():
+def test_rows_of_zeros_and_empty_batches_are_quantised_exactly():
     numbers, scale = quantised(torch.zeros(2, 3, 16))
     assert not (numbers.float() * scale).any()
     numbers, scale = quantised(torch.zeros(0, 16))
@@ -101,7 +101,7 @@ def test_a_layer_multiplies_what_numpy_quantises(rows, num_tokens, width, out):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 4))
-def test_a_layers_distance_from_the_exact_product_is_bounded_by_its_numbers(seed, rows, num_tokens):
+def test_the_error_of_a_layer_is_bounded(seed, rows, num_tokens):
     torch.manual_seed(seed)
     linear = PerTokenLinear(num_tokens, 32, 16).bfloat16()
     x = torch.randn(rows, num_tokens, 32).bfloat16()
@@ -117,7 +117,7 @@ def test_a_layers_distance_from_the_exact_product_is_bounded_by_its_numbers(seed
     assert (np.abs(float64(PerTokenLinearFp8(linear)(x)) - expected) <= bound * (1 + 2**-7) + slack).all()
 
 
-def test_a_network_is_two_layers_with_a_gelu_between():
+def test_a_network_is_two_layers_with_gelu_in_between():
     ffn, x = network(3, 32, 48), random_tokens(7, 3, 32).bfloat16()
     layers = PerTokenFFNFp8(ffn)
     hidden = torch.from_numpy(gelu(float64(layers.up(x)))).bfloat16()
@@ -148,7 +148,7 @@ def test_every_network_of_a_model_is_replaced_and_predicts_nearly_the_same():
     assert 0 < distance < 0.1
 
 
-def test_the_meta_device_and_the_compiler_take_it():
+def test_it_works_on_the_meta_device_and_under_the_compiler():
     model = ranker().to("meta").bfloat16()
     use_fp8(model)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_the_meta_device_and_the_compiler_take_it():
     ],
     ids=["linear", "shared", "width"],
 )
-def test_what_has_no_way_in_fp8_says_why(model, words):
+def test_a_model_that_cannot_run_in_fp8_is_refused_with_a_reason(model, words):
     assert words in obstacle(model)
     with pytest.raises(ValueError, match=words):
         use_fp8(model)

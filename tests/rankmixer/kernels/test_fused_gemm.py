@@ -32,7 +32,7 @@ TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 3e-2, to
 
 @pytest.fixture(autouse=True)
 def _products_of_bfloat16(monkeypatch):
-    """Triton's interpreter multiplies the bit patterns of bfloat16; here it multiplies the numbers."""
+    """Triton's interpreter multiplies the bit patterns of bfloat16; make it multiply the numbers."""
     if DEVICE == "cuda":
         return
     builder = interpreter.InterpreterBuilder
@@ -78,7 +78,7 @@ def test_every_tile_is_computed_once_when_rows_fill_several_groups(monkeypatch):
     check(linear_gelu, plain, inputs, numbers(1, 259, 129, seed=3).detach(), 1e-13)
 
 
-def test_tokens_weights_and_gradients_may_lie_in_memory_in_any_order():
+def test_tokens_weights_and_gradients_may_have_any_strides():
     x, weight = numbers(7, 3, 5).transpose(0, 1), numbers(3, 9, 5, seed=1).transpose(1, 2)
     bias = numbers(9, 3, 1, seed=2).permute(1, 2, 0)
     gradient = numbers(9, 7, 3, seed=3).detach().permute(2, 1, 0)
@@ -106,7 +106,7 @@ def test_the_product_is_stored_only_for_gradients():
 
 
 @pytest.mark.parametrize("shape", [(3, 0, 4, 5), (3, 2, 0, 5)])
-def test_no_rows_give_no_rows_and_no_depth_gives_the_bias(shape):
+def test_an_empty_batch_gives_an_empty_result_and_zero_width_gives_the_activated_bias(shape):
     inputs = random_inputs(*shape)
     gradient = torch.ones(shape[0], shape[1], shape[3], dtype=torch.float64)
     for got, expected in zip(

@@ -21,7 +21,7 @@ from tests.threads import threads_at_work
 
 @pytest.fixture(params=["group by group", "in one batch"])
 def way(request, monkeypatch):
-    """Both ways of running groups; by itself a CPU takes the first."""
+    """Both ways of computing groups; without this a CPU always uses the first."""
     monkeypatch.setattr(grouped, "_is_launch_bound", lambda device: request.param == "in one batch")
     return request.param
 
@@ -84,7 +84,7 @@ def test_the_ffn_equals_a_loop_over_rows_tokens_and_experts(way, threads, gate_o
     torch.testing.assert_close(grouped_ffn(s, gates, up, down, gate_on), expected, atol=1e-12, rtol=0)
 
 
-def test_the_two_places_of_the_gate_differ():
+def test_gating_the_input_and_gating_the_output_differ():
     s, gates, up, down = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
     on_output, on_input = (grouped_ffn(s, gates, up, down, where) for where in ("output", "input"))
     assert not torch.allclose(on_output, on_input, atol=1e-3)
@@ -117,7 +117,7 @@ def test_swiglu_experts_equal_a_loop_over_rows_tokens_and_experts(way, threads):
     batched=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_any_shape_and_any_gates_give_the_loop_s_result(
+def test_any_shape_and_any_gates_equal_the_loop(
     batch, num_tokens, dim, num_experts, width, share, gate_on, batched, seed
 ):
     case = random_case(batch, num_tokens, dim, num_experts, width, share, seed)
@@ -159,7 +159,7 @@ def test_the_layout_of_the_tokens_does_not_matter(way):
         torch.testing.assert_close(grouped_ffn(laid_out, gates, up, down), expected, atol=1e-12, rtol=0)
 
 
-def test_all_rows_on_one_expert_and_a_single_row_are_no_special_cases(way, threads):
+def test_all_rows_on_one_expert_and_a_single_row_equal_the_loop(way, threads):
     s, _, up, down = random_case(batch=50, num_tokens=3, dim=6, num_experts=4, width=5, share=0)
     one_sided = torch.zeros(50, 3, 4, dtype=torch.float64)
     one_sided[:, :, 2] = 1.5
@@ -171,7 +171,7 @@ def test_all_rows_on_one_expert_and_a_single_row_are_no_special_cases(way, threa
 
 
 @pytest.mark.parametrize("gate_on", ["output", "input"])
-def test_with_every_gate_zero_the_output_is_the_bias_and_no_flop_is_spent(way, threads, gate_on):
+def test_with_all_gates_zero_the_output_is_the_bias_without_any_flop(way, threads, gate_on):
     s, gates, up, down = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0)
     with FlopCounterMode(display=False) as counter:
         result = grouped_ffn(s, gates, up, down, gate_on)
@@ -180,7 +180,7 @@ def test_with_every_gate_zero_the_output_is_the_bias_and_no_flop_is_spent(way, t
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 1.0])
-def test_flops_are_those_of_the_open_gates_and_no_more(threads, share):
+def test_flops_count_only_open_gates(threads, share):
     dim, width = 6, 5
     s, gates, up, down = random_case(40, 4, dim, 3, width, share)
     open_gates = int((gates != 0).sum())
@@ -193,7 +193,7 @@ def test_flops_are_those_of_the_open_gates_and_no_more(threads, share):
     assert counter.get_total_flops() == 6 * dim * width * open_gates
 
 
-def test_nothing_it_is_given_is_changed_and_nothing_has_a_gradient(way, threads):
+def test_inputs_are_not_changed_and_the_result_has_no_gradient(way, threads):
     for batch in (1, 9):
         s, gates, up, down = random_case(batch, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
         given_tensors = [s.requires_grad_(), gates, up.weight, up.bias, down.weight, down.bias]
@@ -210,7 +210,7 @@ def test_it_runs_in_inference_mode(way, threads):
     torch.testing.assert_close(result.clone(), ffn_loop(*case, "output"), atol=1e-12, rtol=0)
 
 
-def test_the_caller_and_threads_to_come_keep_their_number_of_cores(threads):
+def test_the_caller_and_later_threads_keep_their_number_of_threads(threads):
     from concurrent.futures import ThreadPoolExecutor
 
     case = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
@@ -220,7 +220,7 @@ def test_the_caller_and_threads_to_come_keep_their_number_of_cores(threads):
     assert (torch.get_num_threads(), later) == (threads, threads)
 
 
-def test_an_expert_that_fails_fails_the_call_and_the_caller_keeps_its_cores(threads):
+def test_an_error_in_an_expert_is_raised_and_the_caller_keeps_its_threads(threads):
     def broken(x, gate):
         raise RuntimeError("broken expert")
 
@@ -230,7 +230,7 @@ def test_an_expert_that_fails_fails_the_call_and_the_caller_keeps_its_cores(thre
     assert torch.get_num_threads() == threads
 
 
-def test_an_expert_of_one_s_own_sees_its_rows_and_its_weights(way, threads):
+def test_a_custom_expert_receives_its_rows_and_its_weights(way, threads):
     s, gates, _, _ = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
     scale = torch.arange(1.0, 13.0, dtype=torch.float64).view(4, 3, 1, 1)
     down = torch.eye(6, dtype=torch.float64).expand(4, 3, 6, 6)
@@ -244,7 +244,7 @@ def test_gates_that_do_not_fit_the_tokens_are_refused_with_both_shapes():
         grouped_ffn(s, gates[:, :3], up, down)
 
 
-def test_experts_that_do_not_divide_the_hidden_width_are_refused_with_the_mend():
+def test_experts_that_do_not_divide_the_hidden_width_are_refused_with_advice():
     s, gates, _, _ = random_case(batch=9, num_tokens=4, dim=6, num_experts=3, width=5, share=0.4)
     with pytest.raises(ValueError, match=r"hidden width 16 .* 3 experts; set it to 15 or 18"):
         grouped_ffn(s, gates, *layers(4, 6, 16))

@@ -38,7 +38,7 @@ def test_every_elementwise_kernel_compiles(size, compiled):
 
 
 def test_the_fused_gemm_uses_tensor_cores_without_spilling(compiled):
-    """Shared memory: 99 KiB is what a block may have on the cards that have least (L40S)."""
+    """A block may use 99 KiB of shared memory on the GPUs that have the least (L40S)."""
     assert compiled["gemm"]["shared"] <= 99 * 1024
     assert compiled["gemm"]["uses tensor cores"]
     assert not compiled["gemm"]["spills"]
