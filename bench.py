@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -301,6 +301,65 @@ def cost(
             miss = row.budget.miss if row.budget else None
             rows.append(named | asdict(row.cost) | {"miss": miss, "config": row.config})
     return pd.DataFrame(rows)
+
+
+def profile(
+    suite: str = "quick",
+    *,
+    batch_sizes: Iterable[int] = (512,),
+    precisions: Iterable[str] = ("fp32",),
+    compile: bool = False,
+    cuda_graphs: bool = False,
+    dataset: str | None = None,
+    set: Settings = (),
+    out: Place | None = None,
+    data_root: Place | None = None,
+    device: str = "auto",
+    cache: Place = CACHE,
+    command: str = "",
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Latency, samples a second and MFU of a suite's architectures, and their report in ``out``.
+
+    Args:
+        precisions: of ``fp32``, ``bf16`` and ``fp8``.
+        cuda_graphs: replay the dense part's inference as a CUDA graph.
+        out: where the records and the report go; ``out/profile-<suite>`` if None.
+        say: receives a line for each model that was measured.
+
+    Returns one row a model, precision, batch size, part (dense, whole) and mode (inference, train): times in
+    milliseconds, spreads as fractions, None where a time was too unsteady to be stated.
+    """
+    import pandas as pd
+
+    from files.writing import check_writable
+    from harness.machine.quiet import quiet_libraries
+    from reports.speed import render_profile
+
+    quiet_libraries()
+    from suites.profile import ProfileOptions, profile_suite
+    from suites.run import choose_device
+    from suites.suite import load_suite
+
+    replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
+    chosen = load_suite(suite, _texts(set), replaced)
+    folder = Path(out) if out else Path("out") / f"profile-{chosen.name}"
+    check_writable(folder, "give another folder with --out")
+    options = ProfileOptions(
+        out=folder,
+        cache_root=Path(cache),
+        data_root=_path(data_root),
+        device=choose_device(device),
+        batch_sizes=list(batch_sizes),
+        precisions=list(precisions),
+        compile=compile,
+        cuda_graphs=cuda_graphs,
+        command=command or _as_typed("profile", suite, {"dataset": dataset, "set": set}),
+    )
+    records = profile_suite(chosen, options, say)
+    say(f"report: {render_profile(folder)}")
+    say(f"page: {folder / 'report' / 'index.html'}")
+    return pd.DataFrame(records, dtype=object)
 
 
 def prepare(

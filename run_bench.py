@@ -302,29 +302,26 @@ def profile_models(
     cache: CacheRoot = bench.CACHE,
 ) -> None:
     """Latency, samples a second, MFU and the roofline of a suite's architectures."""
-    from files.writing import check_writable
-    from suites.profile import ProfileOptions, profile_figures, profile_suite
-    from suites.run import choose_device
-    from suites.suite import load_suite
+    from suites.profile import profile_figures
 
     _prepare_to_measure(json_file)
-    chosen = load_suite(scale, settings or [], {"datasets": [{"name": dataset}]} if dataset else None)
-    folder = out or Path("out") / f"profile-{chosen.name}"
-    check_writable(folder, "give another folder with --out")
-    options = ProfileOptions(
-        out=folder,
-        cache_root=cache,
-        data_root=data_root,
-        device=choose_device(device),
+    command = _command()
+    speeds = bench.profile(
+        scale,
         batch_sizes=batch_sizes or [512],
         precisions=precisions or ["fp32"],
         compile=compiled,
         cuda_graphs=cuda_graphs,
-        command=_command(),
+        dataset=dataset,
+        set=settings or [],
+        out=out,
+        data_root=data_root,
+        device=device,
+        cache=cache,
+        command=command,
+        say=say,
     )
-    figures = profile_figures(profile_suite(chosen, options, say), options.command)
-    _report_speeds(folder)
-    _say_figures(figures, json_file)
+    _say_figures(profile_figures(speeds.to_dict("records"), command), json_file)
 
 
 @profile_app.command("pipeline")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _matched(
     return setting, match_rows(suite, prepared)
 
 
-def profile_figures(records: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
+def profile_figures(records: Iterable[Mapping[Any, Any]], command: str) -> list[dict[str, Any]]:
     """The dense part's MFU and samples a second as ``profile`` prints them; steady ones only.
 
     ``<row>.inference_mfu`` and ``<row>.train_mfu`` are of the first precision and batch; others have theirs

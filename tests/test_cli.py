@@ -638,6 +638,19 @@ def test_fp8_is_of_the_rows_that_have_it_and_the_others_are_told_why(own, bench,
     check_refusal(outcome, ["--precision fp8: dlrm_mlp has none of RankMixer's", "use bf16"])
 
 
+def test_speeds_are_a_frame_of_what_the_file_holds(own, quick_clock):
+    lines: list[str] = []
+    settings = {"architectures": ["dlrm_mlp"], "datasets": ["data/schema.yaml"]}
+    speeds = python_interface.profile(
+        "tiny.yaml", set=settings, batch_sizes=[32], cache="cache", out="speeds", say=lines.append
+    )
+    written = json.loads((own / "speeds/profile.json").read_text())
+    assert json.loads(json.dumps(speeds.to_dict("records"))) == written["records"]
+    assert set(speeds["part"]) == {"dense", "whole"}
+    assert written["command"].startswith("profile('tiny.yaml', ")
+    assert lines[-2:] == ["report: speeds/profile.md", "page: speeds/report/index.html"]
+
+
 def test_a_suites_rows_are_timed_and_the_page_says_so(own, bench, quick_clock):
     command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--json", "figures.json"]
     outcome = bench(*command, "--batch-size", "64", "--batch-size", "32", "--precision", "bf16")

@@ -202,33 +202,31 @@ class _Search:
     def _last_below(self, setting: Callable[[int], dict], knob: Knob) -> int:
         """The largest value of ``knob`` whose cost is at most the target (or its smallest value).
 
-        Doubling brackets it; then interpolation, which costs fewer counts than halving, with a
-        halving step in between so that the bracket always shrinks.
+        A cost is nearly always a parabola in a width, so the one through three counted points leads to the
+        value in a few counts. Every third guess halves the bracket instead, which then shrinks for any cost.
         """
+        counted: dict[int, int] = {}
 
-        def excess(steps: int) -> float:
-            return self._value(setting(steps * knob.step)) - self.target
+        def is_above(steps: int) -> bool:
+            counted[steps] = self._value(setting(steps * knob.step))
+            return counted[steps] > self.target
 
         low = -(-knob.minimum // knob.step)
-        if (below := excess(low)) > 0:
+        if is_above(low):
             return low * knob.step
         high = 2 * low
-        while (above := excess(high)) <= 0:
-            if high > LARGEST_WIDTH or above == below:
+        while not is_above(high):
+            if high > LARGEST_WIDTH or counted[high] == counted[low]:
                 raise InputError(
                     f"architecture {self.architecture!r}: its knob {knob.field!r} does not raise {self.kind} "
                     f"to {self.target:,.0f}; lower the budget, or name in knobs() the field that scales it"
                 )
-            low, below, high = high, above, 2 * high
-        interpolate = True
+            low, high = high, min(max(2 * high, _parabola_reaches(self.target, counted)), 64 * high)
         while high - low > 1:
-            guess = low + int((high - low) * below / (below - above)) if interpolate else (low + high) // 2
+            halve = len(counted) % 3 == 0
+            guess = (low + high) // 2 if halve else _parabola_reaches(self.target, counted)
             guess = min(max(guess, low + 1), high - 1)
-            value = excess(guess)
-            low, below, high, above = (
-                (guess, value, high, above) if value <= 0 else (low, below, guess, value)
-            )
-            interpolate = not interpolate
+            low, high = (low, guess) if is_above(guess) else (guess, high)
         return low * knob.step
 
     def _rank(self, setting: dict) -> tuple:
@@ -256,6 +254,21 @@ class _Search:
 
 def _key(architecture: str, config: dict) -> tuple:
     return architecture, tuple(sorted((name, repr(value)) for name, value in config.items()))
+
+
+def _parabola_reaches(target: float, counted: dict[int, int]) -> int:
+    """Where the parabola through the three points nearest to ``target`` meets it; 0 where none does."""
+    nearest = sorted(counted.items(), key=lambda point: abs(point[1] - target))[:3]
+    if len(nearest) < 3:
+        return 0
+    (x0, y0), (x1, y1), (x2, y2) = sorted(nearest)
+    early, late = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    curvature = (late - early) / (x2 - x0)
+    slope = late + curvature * (x2 - x1)  # at x2
+    discriminant = slope**2 - 4 * curvature * (y2 - target)
+    if discriminant < 0 or (root := slope + math.sqrt(discriminant)) <= 0:
+        return 0
+    return math.floor(x2 - 2 * (y2 - target) / root)
 
 
 def _aligned_around(value: int, knob: Knob) -> list[int]:

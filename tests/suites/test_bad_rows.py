@@ -111,11 +111,11 @@ def test_a_run_that_takes_too_long_keeps_its_checkpoint_and_goes_on_next_time(ow
     rows = f"architectures={[GOOD[0]]}"
     command = ["run", "tiny.yaml", "--cache", "cache", "--set", "budget=null", "--set", rows, "--seeds", "1"]
     command += ["--set", "training.epochs=1000", "--checkpoint-seconds", "0", "--set", "references=false"]
-    outcome = bench(*command, "--run-minutes", "0.2")
-    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.2 minutes of --run-minutes"], code=1)
+    outcome = bench(*command, "--run-minutes", "0.1")
+    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.1 minutes of --run-minutes"], code=1)
     [checkpoint] = (own / "out/tiny/runs").glob("*.partial/checkpoint.json")
     before = checkpoint.read_text()
-    bench(*command, "--run-minutes", "0.2")
+    bench(*command, "--run-minutes", "0.1")
     assert checkpoint.read_text() != before
 
 

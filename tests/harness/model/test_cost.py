@@ -74,7 +74,7 @@ def test_a_vector_costs_its_linear_map():
     assert with_it.sparse_params == without.sparse_params
 
 
-@pytest.mark.parametrize("budget", [0.25e6, 1e6, 10e6, 100e6, 1e9])
+@pytest.mark.parametrize("budget", [0.25e6, 1e9])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_meets_every_budget(architecture, budget):
     match = counter().match(architecture, {}, "flops_per_sample", budget)

@@ -252,7 +252,8 @@ def test_an_edited_architecture_is_tuned_anew_and_the_others_are_not(own, bench)
     assert anew.split("/")[2] == "own_models:Shallow"
 
 
-def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
+def test_a_tuning_that_was_killed_loses_its_running_trial_alone_and_finds_the_same(tuned, tmp_path):
+    """It is killed in its first trial, that of the defaults."""
     folder = two_rows(own_folder(tmp_path))
     first = worker(folder, extra=STUCK.format(trial=1))
     wait_until_stuck(first, folder)
@@ -260,29 +261,10 @@ def test_a_killed_worker_loses_its_running_trial_and_no_other(tmp_path):
     first.wait()
     outcome = ended(worker(folder))
     assert outcome.code == 0, outcome.err
-    for trials in studies(folder).values():
-        assert len(judged(trials)) == TRIALS
-    [(lost, again)] = [
-        (lost, again)
-        for trials in studies(folder).values()
-        for lost in trials
-        if lost.state == TrialState.FAIL
-        for again in trials[lost.number + 1 :]
-        if again.params == lost.params
-    ]
+    [lost] = [t for trials in studies(folder).values() for t in trials if t.state == TrialState.FAIL]
+    [again] = [t for t in judged(studies(folder)[ROWS[0]]) if t.params == lost.params]
     assert (lost.user_attrs["default"], again.user_attrs["default"]) == (True, True)
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
-
-
-def test_a_tuning_that_was_killed_finds_what_one_that_was_not_finds(tuned, tmp_path):
-    folder = two_rows(own_folder(tmp_path))
-    first = worker(folder, extra=STUCK.format(trial=2))
-    wait_until_stuck(first, folder)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert ended(worker(folder)).code == 0
-    lost = next(t for t in studies(folder)[ROWS[0]] if t.state == TrialState.FAIL)
-    assert [t.params == lost.params for t in judged(studies(folder)[ROWS[0]])].count(True) == 1
     # In any order: a new one may begin before the killed one is known to be dead.
     undisturbed = {name: judged(trials)[:TRIALS] for name, trials in studies(tuned).items()}
     for name, trials in studies(folder).items():
@@ -314,10 +296,10 @@ def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
     assert all(row["default"] is not None for row in settings(folder)["rows"].values())
 
 
-@pytest.mark.parametrize("extra", ["", TOGETHER], ids=["as they come", "at the same moment"])
-def test_two_workers_share_the_trials_and_write_one_file(tmp_path, extra):
+def test_two_workers_that_claim_at_the_same_moment_share_the_trials_and_write_one_file(tmp_path):
     folder = two_rows(own_folder(tmp_path))
-    outcomes: list[Outcome] = [ended(process) for process in [worker(folder, extra), worker(folder, extra)]]
+    processes = [worker(folder, TOGETHER), worker(folder, TOGETHER)]
+    outcomes: list[Outcome] = [ended(process) for process in processes]
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     for name, trials in studies(folder).items():
         assert len(judged(trials)) == TRIALS
