@@ -359,7 +359,8 @@ def profile(
     records = profile_suite(chosen, options, say)
     say(f"report: {render_profile(folder)}")
     say(f"page: {folder / 'report' / 'index.html'}")
-    return pd.DataFrame(records, dtype=object)
+    frame = pd.DataFrame(records, dtype=object)
+    return frame.where(frame.notna(), None)
 
 
 def prepare(
