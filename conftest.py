@@ -6,8 +6,10 @@ a time limit of its own: on a busy machine the usual 200 ms are over while the p
 """
 
 import os
+import sys
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -16,3 +18,9 @@ collect_ignore = (
 )
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch):
+    """No test finds a module in a folder that an earlier one put on ``sys.path``."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())

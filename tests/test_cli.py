@@ -209,7 +209,11 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
-    """Calls the command line in this process."""
+    """Calls the command line in this process, which measures its peak once for all calls."""
+    from harness.machine.facts import machine_of
+    from suites.plan import Caller
+
+    monkeypatch.setattr(Caller, "machine", lambda caller, precision: machine_of(caller.world.device, precision))
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in ("BENCH_CACHE", "BENCH_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
