@@ -1,4 +1,4 @@
-"""The way of own data runs as datasets/README.md says it, and the READMEs' tables are those of the code."""
+"""The way of own data runs as docs/own_data.md says it, and the READMEs' tables are those of the code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,9 @@ from datasets import movielens, schema
 from datasets.catalog import DATASETS
 from datasets.kuairand import source as kuairand
 from datasets.shortvideo import source as shortvideo
-from harness.model.cost import CostCounter
-from harness.model.tokens import Inputs
 from harness.records.spec import Training
 from suites import suite
 from suites.tuning.search import DEFAULT_SEARCH
-from tests.harness.schemas import TABLE_SIZES, small_schema
 from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +34,7 @@ EXAMPLE = Path("examples/own_data")
 README = {
     name: (ROOT / name / "README.md").read_text() for name in ("datasets", "harness", "suites", "tests")
 }
+GUIDE = (ROOT / "docs/own_data.md").read_text()
 OWN = "examples.own_data.own_architecture:MLPMixer"
 
 
@@ -53,13 +51,13 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory) -> Path:
-    """A folder in which the first block of commands of datasets/README.md has been run."""
+    """A folder in which the first block of commands of docs/own_data.md has been run."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("*.csv", "__pycache__"))
     with threads_at_work(1), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("BENCH_CACHE", raising=False)
-        for line in blocks(README["datasets"], "bash")[0].splitlines():
+        for line in blocks(GUIDE, "bash")[0].splitlines():
             _, script, *arguments = shlex.split(line)
             patch.setattr(sys, "argv", [script, *arguments])
             if script == "run_bench.py":
@@ -199,13 +197,13 @@ def test_the_readme_states_every_field_with_its_default(readme, of, default_colu
         elif default is None:
             assert cell in ("none", "the name"), name
         elif name == "search":
-            assert cell == "see [below](#tuning)"  # held to the code by the next test
+            assert cell == "see [tuning](../docs/tuning.md)"  # held to the code by the next test
         elif not isinstance(default, Training):
             assert cell == f"`{default}`".replace("``", '`""`'), name
 
 
-def test_the_readme_states_what_tuning_chooses_from():
-    text = README["suites"].partition("## Tuning")[2]
+def test_the_guide_states_what_tuning_chooses_from():
+    text = (ROOT / "docs/tuning.md").read_text()
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*) \|$", text, re.MULTILINE)
     stated: dict[str, list[float]] = {}
     for names, said in rows:
@@ -247,26 +245,9 @@ def test_every_dataset_and_every_shipped_suite_has_its_place_in_a_readme():
         assert re.search(rf"^\| `{name}` \|.*\| {re.escape(time)} \|$", README["suites"], re.MULTILINE), name
 
 
-def test_the_readmes_yaml_is_the_examples():
-    start = schema.Schema.model_validate(yaml.safe_load(blocks(README["datasets"], "yaml")[0]))
+def test_the_guide_s_yaml_is_the_example_s():
+    start = schema.Schema.model_validate(yaml.safe_load(blocks(GUIDE, "yaml")[0]))
     whole = schema.load_schema(ROOT / EXAMPLE / "schema.yaml")
     assert (start.name, start.files, start.tasks) == (whole.name, whole.files, whole.tasks)
     assert (start.user_id, start.time, start.split) == (whole.user_id, whole.time, whole.split)
     assert [whole.feature(feature.name) for feature in start.features] == start.features
-    own_suite = (ROOT / EXAMPLE / "own_suite.yaml").read_text()
-    assert own_suite.endswith(blocks(README["suites"], "yaml")[0])
-
-
-def test_the_readmes_class_meets_a_budget_as_it_stands(monkeypatch):
-    module = sys.modules[__name__]
-    lines = ["from dataclasses import dataclass", "from torch import Tensor, nn"]
-    lines += ["from baselines.layers import Knob, Knobs", blocks(README["suites"], "python")[0]]
-    found: dict[str, type] = {}
-    exec("\n".join(lines), found)
-    monkeypatch.setattr(module, "Yours", found["Yours"], raising=False)
-    inputs = Inputs(num_tokens=3, token_dim=16, target_attention=False, tower_dim=4)
-    counter = CostCounter(small_schema(), TABLE_SIZES, inputs, num_tasks=2)
-    match = counter.match(f"{__name__}:Yours", {}, "flops_per_sample", 50_000)
-    hidden = match.config["hidden_dim"]
-    assert match.cost.flops_per_sample == 2 * (48 * hidden + 2 * (hidden * 4 + 4))
-    assert abs(match.miss) < 0.03
