@@ -43,7 +43,6 @@ lint: $(READY_FOR_TESTS)
 	$(BIN)/lint-imports
 
 docs: $(READY_FOR_TESTS)
-	$(BIN)/python docs/write_command_line.py
 	OMP_NUM_THREADS=1 $(BIN)/python docs/kept_reports.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -16,8 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
+import run_bench
 from datasets.prepared import open_prepared
-from docs.write_command_line import page
+from docs.command_line import helps, site_page
 from harness.model.architectures import ARCHITECTURES
 from tests.test_examples import blocks
 from tests.threads import threads_at_work
@@ -82,11 +84,71 @@ def test_the_guide_s_first_page_and_the_site_name_every_page_of_it():
         assert f"docs/{path.name}" in site
 
 
-def test_the_reference_of_the_command_line_is_what_help_says():
+def test_the_page_of_the_command_line_names_every_command_and_the_site_has_their_help():
     written = (ROOT / "docs/command_line.md").read_text()
-    assert written == page(), "run python docs/write_command_line.py"
-    listed = set(re.findall(r"^## (.+)$", written, re.MULTILINE))
-    assert {"run", "tune", "cost", "data prepare"} <= listed
+    shown = site_page("docs/command_line.md", written)
+    commands = dict(helps(run_bench.app))
+    assert re.findall(r"^\| `([a-z ]+)` \|", written, re.MULTILINE) == list(commands)
+    assert set(re.findall(r"^## (.+)$", shown, re.MULTILINE)) == set(commands)
+    assert all(text in shown for text in commands.values())
+    assert {"run", "tune", "cost", "data prepare"} <= set(commands)
+    assert site_page("docs/tuning.md", "text") == "text"
+
+
+WRITTEN = {"OUT", "out", "cache", "data", "runs", "report", "tables", "figures", "tuned", "my_module.py"}
+
+
+def lost_paths(page: Path) -> list[str]:
+    """Paths in backticks that are neither in the repository nor in the page's own folder.
+
+    A path is what ends in ``.py`` or begins with a folder of the repository. Places that a command writes to
+    and names with a part left open (``<name>``, ``*``) are none.
+    """
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = []
+    for span in re.findall(r"`([^`\n]+)`", text):
+        path = re.sub(r":[\w.]+$", "", span)  # the function of a ``file:function``
+        is_path = re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", path) and (
+            path.endswith(".py") or ("/" in path and (path.split("/")[0] in folders or path.endswith("/")))
+        )
+        is_written = path.split("/")[0] in WRITTEN
+        if is_path and not is_written and not any((base / path).exists() for base in (ROOT, page.parent)):
+            found.append(span)
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_file_and_folder_that_a_page_names_exists(path):
+    assert lost_paths(path) == []
+
+
+def test_a_path_that_is_gone_would_be_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`harness/gone.py` `harness/` `bench.py` `gone/` `out/x/` `tests/gone/<name>` `gone.py:f`"
+    )
+    assert lost_paths(page) == ["harness/gone.py", "gone/", "gone.py:f"]
+
+
+def defined(file: Path) -> set[str]:
+    """Functions and classes of a module, methods after their class: ``Trainer.train``."""
+    names = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{n.name}" for n in node.body if isinstance(n, ast.FunctionDef)}
+    return names
+
+
+WALK = (ROOT / "docs/walk.md").read_text()
+
+
+def test_every_step_of_the_walk_is_a_function_of_its_file():
+    steps = re.findall(r"`([\w/]+\.py):([\w.]+)`", WALK)
+    assert len(steps) > 20
+    assert [f"{file}:{name}" for file, name in steps if name not in defined(ROOT / file)] == []
 
 
 @pytest.mark.parametrize("path", [p for p in GUIDE if blocks(p.read_text(), "python")], ids=named)

@@ -1,31 +1,33 @@
-"""Writes ``command_line.md`` from what ``--help`` says: ``python docs/write_command_line.py``."""
+"""The site's page of the command line: ``command_line.md`` and, below it, what ``--help`` says of every command."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = "docs/command_line.md"
 WIDTH = 100
-OPENING = """\
-# The command line
-
-Every command says this of itself with `--help`; this page is written from it by `docs/write_command_line.py`.
-Bad input is one sentence on stderr and exit code 2, a failed run exit code 1, Ctrl-C 130. `--debug` anywhere
-shows the stack trace.
-"""
 
 
-def page() -> str:
-    """The whole page: one section a command, its help as it is printed."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """MkDocs calls this for every page."""
+    return site_page(page.file.src_uri, markdown)
+
+
+def site_page(name: str, markdown: str) -> str:
+    """The page with a section for each command, its help as it is printed; other pages as they are."""
+    if name != PAGE:
+        return markdown
     sys.path.insert(0, str(ROOT))
     import run_bench
 
     sections = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in helps(run_bench.app)]
-    return "\n".join([OPENING, *sections])
+    return "\n".join([markdown, *sections])
 
 
 def helps(app: typer.Typer) -> Iterator[tuple[str, str]]:
@@ -43,9 +45,3 @@ def _helps(command, path: str, parent) -> Iterator[tuple[str, str]]:
         return
     for name, below in command.commands.items():
         yield from _helps(below, f"{path} {name}", None)
-
-
-if __name__ == "__main__":
-    target = ROOT / "docs" / "command_line.md"
-    target.write_text(page(), encoding="utf-8")
-    print(target)
