@@ -1,4 +1,4 @@
-"""The site's page of the command line: ``command_line.md`` and, below it, what ``--help`` says of every command."""
+"""The site's page of the command line: ``command_line.md``, then what ``--help`` says of each command."""
 
 from __future__ import annotations
 
