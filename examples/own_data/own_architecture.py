@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from baselines.layers import Knob, Knobs
+from baselines.contract import Knob, Knobs
 
 
 class MixerLayer(nn.Module):
