@@ -71,7 +71,7 @@ def _leak_ok(name: str) -> list[str]:
 
 
 def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:
-    from datasets.tables import own_table
+    from datasets.own_table import own_table
 
     if options:
         raise InputError(

@@ -34,10 +34,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from datasets.causal import EventIndex, pair_key, smoothed_rate, sum_by_row
-from datasets.options import parse_options
-from datasets.raw_files import describe_files, find_folder, read_table, require_file
+from datasets.fetch.raw_files import describe_files, find_folder, read_table, require_file
 from datasets.schema import ColumnSplit, Feature, Schema, Task
-from datasets.source import Source
+from datasets.source import Source, parse_options
 
 NAME = "movielens-100k"
 INSIDE = "ml-100k"  # where the official archive keeps its files

@@ -10,7 +10,7 @@ import polars as pl
 from datasets.draft import names
 from datasets.draft.profile import Column, typed_values
 from datasets.draft.roles import Belongings
-from datasets.text import WORDS_FOR_MISSING, category, cell, inner
+from datasets.raw.text import WORDS_FOR_MISSING, category, cell, inner
 
 GROUPS = ("user", "item", "history", "cross", "context")
 FEW, FREE_TEXT = 12, 60  # values of an integer that is a code; characters of a text that nobody repeats

@@ -10,8 +10,7 @@ import polars as pl
 
 from datasets.draft.table import DraftTable, Report
 from datasets.raw.lists import BRACKETED
-from datasets.raw.times import TYPES, WRITTEN
-from datasets.text import (
+from datasets.raw.text import (
     BOOLEAN,
     INTEGER,
     NUMBER,
@@ -24,6 +23,7 @@ from datasets.text import (
     number,
     time,
 )
+from datasets.raw.times import TYPES, WRITTEN
 
 COLUMNS_AT_ONCE = 6
 SAMPLE_ROWS = 60_000

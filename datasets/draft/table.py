@@ -19,9 +19,9 @@ from datasets.raw.delimited import SEPARATORS, delimited_to_parquet
 from datasets.raw.files import FORMATS, TableFile, expand, table_files
 from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import as_agreed
+from datasets.raw.text import NUMBER, POLARS_ERRORS, first_line
 from datasets.raw.types import agreed_type
 from datasets.schema import Csv
-from datasets.text import NUMBER, POLARS_ERRORS, first_line
 from files.errors import InputError
 
 ANOTHER_MEANING = "its name has another meaning here; rename it"

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from datasets.expressions.syntax import BOOLEANS, Expression, ExpressionError, parse
-from datasets.text import inner
+from datasets.raw.text import inner
 from files.errors import InputError
 
 Kind = Literal["integer", "number", "boolean", "text"]

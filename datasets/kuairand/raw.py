@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from datasets.fetch.raw_files import read_table
 from datasets.kuairand.schema import ENCRYPTED, STATISTICS
-from datasets.raw_files import read_table
 from files.errors import InputError
 
 CHINA_MS = 8 * 3_600_000  # UTC+8

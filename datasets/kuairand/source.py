@@ -37,12 +37,11 @@ from typing import Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from datasets.fetch.raw_files import describe_files, find_folder, require_file
 from datasets.kuairand.past import PastFeatures
 from datasets.kuairand.raw import read_logs, read_seeds, read_statistics, read_users, read_videos
 from datasets.kuairand.schema import NAME, TEST_FROM, VALID_FROM, kuairand_schema
-from datasets.options import parse_options
-from datasets.raw_files import describe_files, find_folder, require_file
-from datasets.source import Source
+from datasets.source import Source, parse_options
 from files.errors import InputError
 
 INSIDE = "KuaiRand-Pure/data"  # where the official archive keeps its files

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from datasets.prepare.learn import Learned
 from datasets.prepare.split import SPLITS
+from datasets.prepare.vectors import as_array, present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary
 from datasets.schema import MISSING_INDEX, UNSEEN_INDEX, Feature, Schema
-from datasets.vectors import as_array, present_rows, transformed
 
 CLIP = 10.0  # standard deviations; one wild value must not rule a batch
 ROW_GROUP_ROWS = 16_384

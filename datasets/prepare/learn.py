@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from datasets.prepare.split import SPLITS
+from datasets.prepare.vectors import present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary, learn_vocabulary
 from datasets.schema import Feature, Schema
-from datasets.vectors import present_rows, transformed
 from files.errors import InputError
 
 # In relation to the mean. What rounding makes of numbers that are all the same is below 4 of float64's steps

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from datasets.prepare.order import TimeOrder
+from datasets.raw.text import TextFacts
 from datasets.schema import ColumnSplit, FractionSplit, Schema, TimeSplit
-from datasets.text import TextFacts
 from files.errors import InputError
 
 SPLITS = ("train", "valid", "test")

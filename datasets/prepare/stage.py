@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from datasets.expressions.labels import Operand, label_expression
 from datasets.expressions.syntax import operands_of
-from datasets.schema import ColumnSplit, Feature, Schema, Task
-from datasets.text import (
+from datasets.prepare.vectors import check_vectors, vector_column
+from datasets.raw.text import (
     POLARS_ERRORS,
     TextFacts,
     category,
@@ -31,7 +31,7 @@ from datasets.text import (
     time,
     without_missing,
 )
-from datasets.vectors import check_vectors, vector_column
+from datasets.schema import ColumnSplit, Feature, Schema, Task
 from files.errors import InputError
 
 RUN_ROWS = 131_072

@@ -13,8 +13,7 @@ import polars as pl
 from datasets.raw.columns import Use, uses
 from datasets.raw.lists import list_notations
 from datasets.raw.table import RawTable
-from datasets.raw.times import time_facts
-from datasets.text import (
+from datasets.raw.text import (
     WORDS_FOR_MISSING,
     Notation,
     TextFacts,
@@ -26,6 +25,7 @@ from datasets.text import (
     is_no_number,
     without_missing,
 )
+from datasets.raw.times import time_facts
 from files.errors import InputError
 
 LEADING_ZERO = r"^-?0[0-9]+$"

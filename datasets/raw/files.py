@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from datasets.raw_files import sha256_of
 from datasets.schema import Schema
+from files.checksums import sha256_of
 from files.errors import InputError
 
 Format = Literal["parquet", "csv", "json lines"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import polars as pl
 
 from datasets.raw.table import RawTable
+from datasets.raw.text import Notation, elements
 from datasets.schema import Feature
-from datasets.text import Notation, elements
 from files.errors import InputError
 
 CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_columns
 from datasets.raw.delimited import require_columns
 from datasets.raw.files import TableFile
+from datasets.raw.text import POLARS_ERRORS, category, first_line, inner
 from datasets.raw.types import agreed_type, simple
-from datasets.text import POLARS_ERRORS, category, first_line, inner
 from files.errors import InputError
 
 EXACT_INTEGERS: dict[type, int] = {

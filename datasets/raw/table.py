@@ -9,8 +9,8 @@ import polars as pl
 
 from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN
 from datasets.raw.files import TableFile
+from datasets.raw.text import cell
 from datasets.schema import Schema
-from datasets.text import cell
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from datasets.raw.table import RawTable
-from datasets.text import time, without_missing
+from datasets.raw.text import time, without_missing
 from files.errors import InputError
 
 ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"

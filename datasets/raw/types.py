@@ -8,7 +8,7 @@ from __future__ import annotations
 import polars as pl
 
 from datasets.raw.columns import Role
-from datasets.text import inner
+from datasets.raw.text import inner
 from files.errors import InputError
 
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 import yaml
 
+from datasets.own_table import source
 from datasets.prepare.pipeline import prepare
-from datasets.tables import source
 from files.errors import InputError
 
 SCHEMA = {

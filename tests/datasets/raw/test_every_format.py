@@ -30,8 +30,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from datasets.own_table import source
 from datasets.prepare.pipeline import prepare
-from datasets.tables import source
 
 Table = dict[str, list]  # columns in memory: int, float, str, list, datetime or None
 START = dt.datetime(2024, 2, 28, 22, 15)

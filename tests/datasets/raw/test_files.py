@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.tables import OwnTable
+from datasets.own_table import OwnTable
 from files.errors import InputError
 from tests.datasets.raw.conftest import columns, read, text, write_schema
 

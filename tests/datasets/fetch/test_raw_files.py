@@ -5,7 +5,7 @@ import hashlib
 import polars as pl
 import pytest
 
-from datasets.raw_files import describe_files, find_folder, read_table, require_file
+from datasets.fetch.raw_files import describe_files, find_folder, read_table, require_file
 from files.errors import InputError
 
 TYPES = {"a": pl.Int64, "b": pl.String}

@@ -20,9 +20,9 @@ from datasets.raw.files import TableFile, find_files
 from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import joined
 from datasets.raw.table import RawTable
+from datasets.raw.text import POLARS_ERRORS, first_line
 from datasets.schema import Schema, load_schema
 from datasets.source import Source
-from datasets.text import POLARS_ERRORS, first_line
 from files.errors import InputError
 
 READING = 2  # of these rules; a table that was prepared by others is prepared again

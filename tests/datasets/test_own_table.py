@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import yaml
 
+from datasets.own_table import OwnTable, source
 from datasets.prepare.pipeline import prepare
 from datasets.prepare.stage import staged_columns
-from datasets.tables import OwnTable, source
 from files.errors import InputError
 
 SCHEMA = {

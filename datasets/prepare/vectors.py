@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from datasets.raw.text import TextFacts, cell, elements, inner, number, without_missing
 from datasets.schema import Feature, Schema
-from datasets.text import TextFacts, cell, elements, inner, number, without_missing
 from files.errors import InputError
 
 
