@@ -5,6 +5,7 @@ The server counts the bytes that it sends, so that what is resumed is told from 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -29,7 +30,7 @@ from datasets.fetch import official as fetching
 from datasets.fetch.official import fetch
 from datasets.prepare.folder import is_full_disk
 from files.errors import InputError
-from tests.datasets.fetch.test_official import lies_in
+from tests.datasets.fetch.test_official import POLL_SECONDS, lies_in
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "movielens-100k"
@@ -59,12 +60,14 @@ class Server(http.server.ThreadingHTTPServer):
     content = archive()
     etag: str | None = '"one"'
     chunk_seconds = 0.0
+    stops_after: int | None = None  # bytes, after which it waits until the client is gone
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.sent: Counter[str] = Counter()
         self.asked: list[tuple[str, str | None]] = []
         self.broken = 0
+        self.client_left = threading.Event()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -124,6 +127,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if breaks and at > len(content) // 2:
                 self.server.broken += 1
                 return
+            if self.server.stops_after is not None and at > self.server.stops_after:
+                with contextlib.suppress(ConnectionError):
+                    self.connection.recv(1)  # answered when the client's connection ends
+                self.server.client_left.set()
+                return
             piece = content[at : at + step]
             self.wfile.write(piece)
             self.server.sent[path] += len(piece)
@@ -133,7 +141,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with Server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -166,8 +174,8 @@ def is_whole(folder: Path) -> bool:
 
 
 def killed_in_the_middle(server: Server, path: str, folder: Path) -> int:
-    """What a process that is killed while it downloads leaves, in bytes."""
-    server.chunk_seconds = 0.05
+    """Kill a process while it downloads, and return how many bytes it left."""
+    server.stops_after = 1_000_000
     first = process(server, path, folder)
     deadline = time.monotonic() + 120
     while not (folder / PART).exists() or (folder / PART).stat().st_size < 500_000:
@@ -176,8 +184,8 @@ def killed_in_the_middle(server: Server, path: str, folder: Path) -> int:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    server.chunk_seconds = 0.0
-    time.sleep(0.3)  # until the server has seen it
+    assert server.client_left.wait(60)
+    server.stops_after = None
     server.sent.clear()
     return (folder / PART).stat().st_size
 

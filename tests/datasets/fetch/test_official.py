@@ -16,6 +16,7 @@ from datasets.fetch.official import fetch
 from files.errors import InputError
 
 NAME = "movielens-100k"
+POLL_SECONDS = 0.01  # a server notices within this time that it is shut down
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -35,7 +36,7 @@ def server(tmp_path):
     folder.mkdir()
     handler = functools.partial(QuietHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        threading.Thread(target=httpd.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
         yield folder, f"http://127.0.0.1:{httpd.server_address[1]}"
         httpd.shutdown()
 
