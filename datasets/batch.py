@@ -1,4 +1,4 @@
-"""What a model sees of the data at once."""
+"""A batch: the rows that a model sees in one step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """The same batch in memory that a GPU copies from without the process waiting."""
+        """The same batch in page-locked memory, from which a GPU copies asynchronously."""
         return Batch(
             sparse=self.sparse.pin_memory(),
             dense=self.dense.pin_memory(),
@@ -54,10 +54,10 @@ class Batch:
         )
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory from reuse until the work that ``stream`` has by the batch's end is done."""
+        """Keep the memory from reuse until the work queued on ``stream`` when the batch is freed is done."""
         for part in (self.sparse, self.dense, self.labels, self.user_id, self.tier):
             part.record_stream(stream)
 
     def without_labels(self) -> Batch:
-        """The same inputs with every label undefined, so that the rows count for nothing."""
+        """The same inputs with every label undefined, so that no row counts in a loss or a metric."""
         return replace(self, labels=torch.full_like(self.labels, float("nan")))

@@ -1,4 +1,4 @@
-"""The datasets by name, found lazily, and the one call that prepares any of them."""
+"""The datasets by name, imported lazily, and the one function that prepares any of them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def prepare_dataset(
 ) -> PreparedDataset:
     """Prepare a dataset by name, or your own by the path of its schema YAML, in ``cache_root``.
 
-    The folder ``<name>-<12 hex of its identity>`` is used as it is if it was prepared before;
-    ``shard_rows`` then changes nothing. Raises InputError on an unknown name, on bad raw data, and
+    If the folder ``<name>-<12 hex of its identity>`` was prepared before, it is used as it is and
+    ``shard_rows`` has no effect. Raises InputError on an unknown name, on bad raw data, and
     on a folder that is half-written or changed unless ``rebuild`` replaces it.
     """
     from datasets.prepare.pipeline import SHARD_ROWS, prepare_lazily
@@ -64,7 +64,7 @@ def find_dataset(
 
 
 def _leak_ok(name: str) -> list[str]:
-    """What the owner of a table acknowledges now, whatever it was when the table was prepared."""
+    """The leaks that the schema acknowledges now, which may have changed since the table was prepared."""
     from datasets.schema import load_schema
 
     return load_schema(Path(name)).leak_ok if name.endswith((".yaml", ".yml")) else []

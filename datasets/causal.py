@@ -1,12 +1,12 @@
-"""What was known before a moment: histories and counters from strictly earlier events.
+"""Histories and counters from strictly earlier events: what was known before a given time.
 
-An :class:`EventIndex` sorts events by key and time once; every question about the past is then a
-slice of the sorted array found by binary search. Events at the very moment asked about are no
-past, so rows that share a timestamp never see one another. Everything is vectorised over rows and
-held in memory (an event costs 16 bytes in each index).
+An :class:`EventIndex` sorts events by key and time once; binary search then finds the earlier events
+of a row as one slice of the sorted array. Events at the row's own time do not count as earlier, so
+rows that share a timestamp never see one another. Everything is vectorised over rows and held in
+memory (an event costs 16 bytes in each index).
 
 Shapes
-    E events, N rows that ask.
+    E events, N rows whose past is looked up.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EventIndex:
     """Events by key and time.
 
     ``keys`` and ``times`` are (E,) integers; of two events with equal key and time the one given
-    first counts as the earlier (which shows in the order within a list alone).
+    first counts as the earlier one, which only affects the order within a list.
     """
 
     def __init__(self, keys: np.ndarray, times: np.ndarray) -> None:
@@ -91,14 +91,14 @@ def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def sum_by_row(rows: np.ndarray, values: np.ndarray, num_rows: int) -> np.ndarray:
-    """(num_rows,) sums of ``values`` over equal ``rows``: takes a sum over a row's several tags."""
+    """(num_rows,) sums of ``values`` over equal ``rows``: for rows with several tags."""
     return np.bincount(rows, weights=values, minlength=num_rows)
 
 
 def smoothed_rate(
     positives: np.ndarray, trials: np.ndarray, prior: np.ndarray, strength: float = 10.0
 ) -> np.ndarray:
-    """(N,) ``(positives + strength * prior) / (trials + strength)``: a rate that few trials hardly move."""
+    """(N,) ``(positives + strength * prior) / (trials + strength)``: few trials hardly move the prior."""
     return (positives + strength * prior) / (trials + strength)
 
 

@@ -1,4 +1,4 @@
-"""What a prepared dataset holds: leaks, fields, labels, users and the quirks its source reported."""
+"""Describes a prepared dataset: leaks, fields, labels, users and the quirks that its source reported."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Description:
     """Tables over a prepared dataset.
 
     ``fields``: name, kind, group, vocabulary (name of the embedding table), categories, then by
-    split the share of rows without a value (a list: without an element) and the share of elements
-    that the training split does not know. ``labels``: split, task, rows, positive rate of the
+    split the share of rows without a value (for a list: without an element) and the share of elements
+    that do not occur in the training split. ``labels``: split, task, rows, positive rate of the
     defined rows, undefined rows, users, users with both classes. ``splits``: split, rows, users.
     ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.report.find_leaks`,
     with the features whose leaks the schema acknowledges as ``leak_ok``.
@@ -126,7 +126,7 @@ def render(description: Description, width: int = 140) -> str:
 
 
 def _leaks(description: Description) -> Iterator[Table | str]:
-    """The leaks, those not acknowledged first, or that there are none; and the AUC of each feature alone."""
+    """The leaks (unacknowledged ones first) or a line that there are none, and each single feature's AUC."""
     leaks, leak_ok = description.leaks, description.leak_ok
     if leaks.found:
         ordered = sorted(leaks.found, key=lambda leak: leak.feature in leak_ok)
@@ -137,26 +137,28 @@ def _leaks(description: Description) -> Iterator[Table | str]:
         }))  # fmt: skip
     else:
         yield f"Leaks: none found; no feature alone has an AUC above {RED_LINE}."
-    if open_ := list(dict.fromkeys(leak.feature for leak in leaks.found if leak.feature not in leak_ok)):
+    if unacknowledged := list(
+        dict.fromkeys(leak.feature for leak in leaks.found if leak.feature not in leak_ok)
+    ):
         yield (
             "Reports on these data give no verdict until these features are removed, or acknowledged in the "
-            f"schema with leak_ok: [{', '.join(open_)}]."
+            f"schema with leak_ok: [{', '.join(unacknowledged)}]."
         )
-    if idle := [name for name in leak_ok if name not in {leak.feature for leak in leaks.found}]:
-        yield f"leak_ok names {', '.join(idle)}, of which no leak was found."
+    if needless := [name for name in leak_ok if name not in {leak.feature for leak in leaks.found}]:
+        yield f"leak_ok names {', '.join(needless)}, but no leak was found there."
     for split, rows in leaks.sampled.items():
-        yield f"Leaks were looked for in {rows:,} rows of {split}, in shards evenly chosen."
+        yield f"Leaks were searched in {rows:,} rows of {split}, in evenly spaced shards."
     measured = {score.task for score in leaks.scores}
     if few := [
         task for task in description.labels["task"].unique(maintain_order=True) if task not in measured
     ]:
         yield f"Too few rows of both classes to look for leaks of {', '.join(few)}."
     if leaks.scores:
-        yield _rich_table("AUC of each feature alone, by label", _alone(leaks))
+        yield _rich_table("AUC of each feature alone, by label", _single_feature_aucs(leaks))
 
 
-def _alone(leaks: Leaks) -> pl.DataFrame:
-    """One row a feature, the highest AUC first; those above the red line say so."""
+def _single_feature_aucs(leaks: Leaks) -> pl.DataFrame:
+    """One row per feature, the highest AUC first; AUCs above RED_LINE are marked."""
     tasks = list(dict.fromkeys(score.task for score in leaks.scores))
     found: dict[str, dict[str, float]] = {}
     for score in leaks.scores:
@@ -172,7 +174,7 @@ def _alone(leaks: Leaks) -> pl.DataFrame:
 
 
 class _Page(io.StringIO):
-    """Text in memory that draws its lines of what the terminal can show."""
+    """Text in memory with the terminal's encoding, so that rich only uses characters it can show."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -10,15 +10,14 @@ a user chose to rate, not among films that were shown.
 Labels. ``like`` = rating >= 4, ``dislike`` = rating <= 2; a 3 is neither. Always defined.
 
 Split. In time order within each user: the first 80 % of the ratings train, the next 10 % validate,
-the rest tests; ratings of one second stay together, on the later side. A split at one moment for
-all would test on strangers: users rate in a burst at sign-up, and with a training split that
-ends at the 80 % quantile of time, 86 % of the last tenth of the ratings are by users without a
-training row. The price is that parameters are
-trained on some users' ratings that lie after another user's test ratings; the inputs are not: they
-look at strictly earlier ratings, whoever's these are.
+the rest tests; ratings of one second stay together, on the later side. One split time for all
+would test on unknown users: users rate in a burst at sign-up, and with a training split that ends at
+the 80 % quantile of time, 86 % of the last tenth of the ratings are by users without a training row.
+The price is that parameters are trained on some users' ratings that are later than another user's test
+ratings. Inputs never use later ratings, of any user.
 
 Inputs. Profile, film, hour and weekday (UTC), and the ratings of strictly earlier seconds
-(``datasets.causal``): ratings of one second tie heavily and do not see one another. No rating of
+(``datasets.causal``): many ratings share a second, and those do not see one another. No rating of
 the row itself is an input.
 
 The features are 384 numbers wide: user 64, item 64, sequence 112, cross 96, context 48. All is held
@@ -65,7 +64,7 @@ MOVIE_COLUMNS: _Types = {
 }
 # The age bands of MovieLens-1M's users file.
 AGE_BANDS = [18, 25, 35, 45, 50, 56]
-# What a mean of the past starts from, before the first rating of all.
+# The prior of a mean rating before the first rating of all.
 START_RATES = {"like": 0.5, "dislike": 0.5, "rating": 3.0}
 _Columns = dict[str, np.ndarray | pl.Series]
 
@@ -103,7 +102,7 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
 
 
 def identity(options: dict, data_root: Path | None) -> dict:
-    """All that decides the table's content: the options and the raw files' names, sizes, sha256."""
+    """Everything that determines the content: the options and the raw files' names, sizes, sha256."""
     chosen = parse_options(MovieLensOptions, options, NAME)
     return {"dataset": NAME, "options": chosen.model_dump(), "files": describe_files(_find(data_root))}
 
@@ -169,7 +168,7 @@ def _clock_columns() -> list[pl.Expr]:
 
 
 def _split_column() -> pl.Expr:
-    """Each user's ratings 80/10/10 in time order; the second at a bound goes whole to the later side."""
+    """Each user's ratings 80/10/10 in time order; ratings of the second at a bound go to the later side."""
     time = pl.col("time")
     valid_from, test_from = (
         time.sort().get((pl.len() * share).floor().cast(pl.Int64)) for share in (0.8, 0.9)

@@ -32,9 +32,9 @@ READING = 2  # of these rules; a table that was prepared by others is prepared a
 class OwnTable:
     """The files that a schema describes, which must stay as they are until they have been prepared.
 
-    ``files`` of the schema are patterns relative to the YAML; without them, every table beside it. Files
-    follow one another in the order of their paths, are of one format, and agree in the types of the columns
-    that the schema names. Other columns are not read. Folders named key=value are text columns.
+    The schema's ``files`` are patterns relative to the YAML; without them, every table in its folder is read.
+    They are read in the order of their paths, have one format, and agree in the types of the columns that the
+    schema names. Other columns are not read. Folders named key=value are text columns.
     """
 
     schema_file: Path

@@ -46,7 +46,7 @@ class PreparedDataset:
         return self.manifest["fingerprint"]
 
     def acknowledging(self, leak_ok: list[str]) -> PreparedDataset:
-        """The same data with these features' leaks acknowledged, which the folder does not keep."""
+        """The same data with these features' leaks acknowledged; the folder does not store this."""
         return replace(self, schema=self.schema.model_copy(update={"leak_ok": leak_ok}))
 
     def shards(self, split: str) -> list[dict]:
@@ -82,7 +82,7 @@ def schema_fingerprint(schema: Schema) -> str:
 
 
 def dataset_fingerprint(identity: dict, schema: Schema) -> str:
-    """16 hex digits over all that decides a prepared dataset's content."""
+    """16 hex digits over everything that determines a prepared dataset's content."""
     return json_checksum([FORMAT_VERSION, identity, schema.model_dump(mode="json")])[:16]
 
 

@@ -1,4 +1,4 @@
-"""Prepared shards as batches: shuffled within a window, prefetched, resumable at any batch."""
+"""Reads prepared shards as batches: shuffled within a window, prefetched, resumable at any batch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class ShardReader:
-    """Batches of one split, in time order but for a shuffle within windows of ``window_rows`` rows.
+    """Batches of one split in time order, shuffled only within windows of ``window_rows`` rows.
 
-    The order is a function of (shuffle_seed, epoch, window number) alone; ``shuffle_seed`` None
+    The order depends only on (shuffle_seed, epoch, window number); ``shuffle_seed`` None
     keeps the file order. Rank r of ``world_size`` reads shards r, r + world_size, ... Batches have
     ``batch_size`` rows and straddle windows; only the last may be short.
 
@@ -71,7 +71,7 @@ class ShardReader:
     def batches(self, start: int = 0) -> Generator[Batch]:
         """The batches from number ``start`` on: exactly the tail of ``batches(0)``.
 
-        Windows before it are not decoded. A thread of its own works ahead; it ends when the
+        Windows before it are not decoded. A separate thread reads ahead; it ends when the
         iterator is exhausted or closed, and its exceptions are raised here.
         """
         if not 0 <= start <= self.num_batches:
@@ -142,7 +142,7 @@ def make_batch(keys: list[str], parts: list[tuple[Window, int, int]]) -> Batch:
 
 
 def _prefetched(produce: Callable[[], Iterator[T]]) -> Generator[T]:
-    """The items of ``produce()``, made ahead of time in a daemon thread."""
+    """The items of ``produce()``, which a daemon thread makes ahead of time."""
     ready: queue.Queue = queue.Queue(maxsize=PREFETCHED_BATCHES)
     stopped = threading.Event()
 

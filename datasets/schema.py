@@ -128,7 +128,7 @@ class Feature(_Strict):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether it is looked up in an embedding table."""
+        """Whether it has an embedding table."""
         return self.kind not in ("numeric", "vector")
 
     @property
@@ -165,7 +165,7 @@ class Task(_Strict):
         if self.column is not None and self.expression is not None:
             raise ValueError("column and expression are both given; remove one")
         if self.expression is not None:
-            columns_of(self.expression)  # raises on what is no expression
+            columns_of(self.expression)  # raises if it is no valid expression
         return self
 
     @property
@@ -222,7 +222,7 @@ class FractionSplit(_Strict):
 
 
 class ColumnSplit(_Strict):
-    """A column says which split a row belongs to."""
+    """A column holds the split of each row."""
 
     by: Literal["column"] = "column"
     column: Column
@@ -241,7 +241,7 @@ Split = Annotated[TimeSplit | FractionSplit | ColumnSplit, Field(discriminator="
 
 
 class SingleFeatureBaseline(_Strict):
-    """A reference row that predicts from one raw numeric column alone, such as ``duration_only``."""
+    """A reference that predicts from one raw numeric column only, such as ``duration_only``."""
 
     name: Name
     column: Column
@@ -252,10 +252,10 @@ def _may_separate(separator: str) -> bool:
 
 
 class Csv(_Strict):
-    """How delimited text files are written, where it is not a comma, double quotes and a header line.
+    """How delimited text files are written; the default is commas, double quotes and a header line.
 
     ``separator`` is one character; absent, it is a tab in .tsv files and a comma elsewhere. ``quote`` "none"
-    gives quotes no meaning. ``escape`` must be said where a backslash stands before a quote. ``columns``
+    gives quotes no meaning. ``escape`` must be set where a backslash escapes a quote. ``columns``
     names all fields of files without a header line.
     """
 
@@ -289,7 +289,7 @@ class Schema(_Strict):
     ``default_tasks`` are the tasks a run trains unless it names others (all if empty).
     ``tier`` names a column of user-activity tiers 0 (low), 1 (middle), 2 (high); if absent,
     preparation computes terciles of users by their number of training rows.
-    ``time_unit`` says what the integers of a time column count since 1970 (UTC), so that the bounds of a
+    ``time_unit`` is the unit of integer times counted from 1970 (UTC), so that the bounds of a
     split by time can be dates. ``missing`` lists the words and numbers that stand for a missing value, beside
     empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
     ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
@@ -299,7 +299,7 @@ class Schema(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     description: PlainText = ""
-    files: list[PlainName] = Field(default_factory=list, description="own data: globs beside the YAML")
+    files: list[PlainName] = Field(default_factory=list, description="own data: globs relative to the YAML")
     csv: Csv = Field(default_factory=Csv, description="own data: how delimited text is written")
     missing: list[str] | None = Field(None, description="own data: words that stand for a missing value")
     features: list[Feature] = Field(min_length=1)
@@ -310,7 +310,7 @@ class Schema(_Strict):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     tier: Column | None = None
     baseline: SingleFeatureBaseline | None = None
-    # Left out of every dump, and so of fingerprints: to acknowledge a leak changes no data and no run.
+    # Left out of every dump and so of fingerprints: acknowledging a leak changes neither data nor runs.
     leak_ok: list[Name] = Field(default_factory=list, exclude=True, description="acknowledged leaks")
     split: Split
 
@@ -355,7 +355,7 @@ class Schema(_Strict):
         self._check_labels_are_not_computed_from_inputs()
 
     def _check_labels_are_not_computed_from_inputs(self) -> None:
-        """Of an expression's columns some may be inputs, such as a duration, but never all of them."""
+        """Refuses a label computed from inputs only; some of its columns may be inputs, as a duration is."""
         features = {feature.source_column for feature in self.features}
         baseline = {self.baseline.column} if self.baseline else set()
         for task in self.tasks:
@@ -427,7 +427,7 @@ class Schema(_Strict):
 
 
 def _given_twice(names: list[str]) -> str | None:
-    """The first name that is there more than once."""
+    """The first name that occurs more than once."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
@@ -435,7 +435,7 @@ UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")  # of a model
 
 
 def first_problem(error: ValidationError, where: str) -> str:
-    """Pydantic's complaint as one sentence: where, which field, what is wrong.
+    """Pydantic's error as one sentence: where, which field, what is wrong.
 
     Of several it is the first, but a misspelt field comes before the field that is missing for it.
     """
@@ -455,7 +455,7 @@ def _complaint(problem: ErrorDetails) -> str:
     if kind == "missing":
         return "is missing; add it"
     if kind == "union_tag_not_found":
-        return f"lacks {problem['ctx']['discriminator']}, which says of what kind it is; add it"
+        return f"lacks {problem['ctx']['discriminator']}, which selects its kind; add it"
     if kind == "model_type":
         return "must be a mapping of fields to values, for example {name: ...}"
     message = problem["msg"].removeprefix("Value error, ")

@@ -22,10 +22,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """A schema with its raw table, not yet read.
+    """A schema and its raw table, which is not read yet.
 
-    ``frame`` has the schema's ``source_column`` names. ``identity`` is JSON-able and holds all
-    that decides the content: generator settings and seed, or the raw files' names, sizes, sha256
+    ``frame`` has the schema's ``source_column`` names. ``identity`` is JSON-able and holds everything
+    that determines the content: generator settings and seed, or the raw files' names, sizes, sha256
     and the options. ``notes`` are quirks that were handled and counted, and the raw files used;
     ``data describe`` shows them. ``text`` tells how the frame's text columns are written; without
     it, text is read as categories only, and as lists where a separator is given.

@@ -1,4 +1,4 @@
-"""A stretch of prepared rows in memory, laid out so that shuffling and slicing are cheap."""
+"""Consecutive prepared rows in memory, laid out so that shuffling and slicing are cheap."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Window:
 
     Shapes
         single: (C, R) int32, the categorical features; jagged: the list features;
-        places: for each key of a batch, in order, whether it is jagged and its number there;
+        places: for each key of a batch, in order, whether it is jagged, and its index in that group;
         dense: (R, N) float32, numbers and vectors side by side; labels: (R, G) float32;
         user_id, tier: (R,) int64.
     """
@@ -69,7 +69,7 @@ class Window:
         )
 
     def sparse(self, key: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray | int]:
-        """Indices of rows [start, end) of a key, and their number in every row (1 for categorical)."""
+        """A key's indices in rows [start, end), and how many each row has (1 for a categorical feature)."""
         is_jagged, number = self.places[key]
         if not is_jagged:
             return self.single[number, start:end], 1
@@ -94,7 +94,7 @@ class WindowSource:
         self._labels = [f"label_{task}" for task in tasks]
 
     def windows(self, rows: int, first: int = 0) -> Iterator[Window]:
-        """Windows of ``rows`` rows (the last may be short) from number ``first`` on."""
+        """Windows of ``rows`` rows (the last may be short) beginning with window ``first``."""
         waiting: list[pa.Table] = []
         num_waiting = 0
         for table in self._row_groups(first * rows):
@@ -109,7 +109,7 @@ class WindowSource:
             yield self._window(pa.concat_tables(waiting))
 
     def _row_groups(self, skip: int) -> Iterator[pa.Table]:
-        """Decoded row groups without the first ``skip`` rows; those that hold none else are not decoded."""
+        """Decoded row groups without the first ``skip`` rows; groups that lie before are not decoded."""
         dense = [feature.name for feature in self._dense]
         columns = [*self._single, *self._jagged, *dense, *self._labels, "user_index", "tier"]
         for path in self.files:
@@ -148,7 +148,7 @@ def _matrix(table: pa.Table, names: list[str], dtype: type) -> np.ndarray:
 
 
 def _dense(table: pa.Table, features: list[Feature]) -> np.ndarray:
-    """(R, N): one column a numeric feature, as many as it has components a vector."""
+    """(R, N): one column for a numeric feature, one per component for a vector."""
     if all(feature.kind == "numeric" for feature in features):
         return np.ascontiguousarray(_matrix(table, [feature.name for feature in features], np.float32).T)
     numbers = np.empty((table.num_rows, sum(f.num_numbers for f in features)), dtype=np.float32)

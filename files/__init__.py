@@ -1,4 +1,4 @@
-"""Files that outlive a killed process: locked, written whole or not at all, and checked when they are read.
+"""Files that survive a killed process: locked, written atomically, and verified when they are read.
 
-Below every other folder; imports none of them.
+The lowest package: it imports no other.
 """

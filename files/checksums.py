@@ -1,4 +1,4 @@
-"""Checksums: of a file's bytes, and of a JSON object within the object itself."""
+"""Checksums of files, and of JSON objects that contain their own checksum."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_altered(content: dict[str, Any]) -> bool:
-    """Whether what a sealed object holds was changed; an earlier version's has no checksum."""
+    """Whether a sealed object was changed; one without a checksum (an earlier version's) was not."""
     plain = {name: value for name, value in content.items() if name != CHECKSUM}
     return CHECKSUM in content and content[CHECKSUM] != json_checksum(plain)

@@ -1,4 +1,4 @@
-"""The exceptions whose message is all that the command line shows."""
+"""The exceptions that the command line shows by their message only."""
 
 
 class InputError(ValueError):
@@ -9,4 +9,4 @@ class InputError(ValueError):
 
 
 class UnfinishedError(RuntimeError):
-    """What could be done is done and kept; the message lists what broke. The exit code is 1."""
+    """Some parts failed, and the message lists them; all others are done and saved. The exit code is 1."""

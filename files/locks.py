@@ -1,7 +1,7 @@
-"""Lock files: held by one process at a time, and dropped by the operating system when that process dies.
+"""Lock files: held by one process at a time, and released by the operating system when that process dies.
 
-Not filelock: it unlocks on release, which also ends the lock of a worker that inherited the descriptor. Here
-it is only closed, so the lock lasts until the last process that has it ends.
+Not filelock: its release unlocks the file, which also ends the lock of a worker that inherited the
+descriptor. Here the descriptor is only closed, so the lock lasts until the last process that has it ends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would otherwise
 
 @contextmanager
 def locked(path: Path, wait: bool) -> Iterator[int | None]:
-    """Yield the lock file's descriptor if this process holds it, else None; with ``wait``, when it does.
+    """Yield the lock file's descriptor, or None if another process holds it; with ``wait``, wait for it.
 
-    Raises InputError where something else than a lock file lies there.
+    Raises InputError where the path is no plain file.
     """
     handle = open_lock(path)
     try:
@@ -38,11 +38,11 @@ def locked(path: Path, wait: bool) -> Iterator[int | None]:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of the lock file ``path``, made if it is not there; its content is never touched.
+    """A descriptor of the lock file ``path``, created if it does not exist; its content is never changed.
 
-    A link is not followed: what it points to could be anything, and would be created or held.
+    A link is not followed, since it could point to any file, which would then be created or locked.
 
-    Raises InputError where a link or anything else than a plain file lies there.
+    Raises InputError where the path is a link or otherwise no plain file.
     """
     try:
         handle = _open(path)
@@ -60,7 +60,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | _SAFELY)  # another user's: enough to hold it
+        return os.open(path, os.O_RDONLY | _SAFELY)  # another user's file: reading is enough for a lock
 
 
 def _no_lock_file(path: Path) -> InputError:

@@ -1,8 +1,8 @@
-"""Text from files, made harmless where it leaves the program: terminals, figures, pages, spreadsheets.
+"""Makes text from files harmless where it is shown: in terminals, figures, pages and spreadsheets.
 
-Control characters move a terminal's cursor, set its title, and turn text around; they make SVG no XML; and a
-cell that begins with ``=`` is run by spreadsheets. Names that hold control characters are refused where they
-are read (`plain_name`, `plain_lines`). What else people see, such as a key in a message, is escaped.
+Control characters can move a terminal's cursor, set its title and reverse text; they are invalid in XML
+and so in SVG; and spreadsheets run a cell that begins with ``=``. Names with control characters are refused
+when they are read (`plain_name`, `plain_lines`). Other text, such as a key in a message, is escaped.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ import sys
 import unicodedata
 from typing import Any
 
-JOINERS = "\u200c\u200d"  # they spell words in Persian and Hindi, and emoji
+JOINERS = "\u200c\u200d"  # needed to write Persian, Hindi and emoji
 LINES = "\n\t"
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def visible(text: str) -> str:
-    """``text`` with every control character written out, such as ``\\x1b``; ends of lines and tabs stay."""
+    """``text`` with control characters escaped, such as ``\\x1b``; line ends and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(c) if _is_control(c) and c not in LINES else c for c in text)
 
 
 def shortened(text: str) -> str:
-    """``text`` as a sentence can hold it: a long one by its beginning and its length."""
+    """``text``, short enough for a sentence: of a long one, its beginning and its length."""
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text):,} characters)"
 
 
 def say(text: object, error: bool = False) -> None:
-    """Print for people: control characters are written out, what the terminal lacks too."""
+    """Print for people: control characters are escaped."""
     print(visible(str(text)), file=sys.stderr if error else sys.stdout)
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell's text with ``'`` before it where a spreadsheet would run it; numbers stay as they are."""
+    """A cell's value; text that a spreadsheet would run gets a ``'`` in front."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def csv_value(cell: Any) -> Any:
-    """What `csv_cell` made ``cell`` of."""
+    """The value from which `csv_cell` made ``cell``."""
     is_marked = isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell)
     return cell[1:] if is_marked else cell
 
@@ -48,7 +48,7 @@ def csv_value(cell: Any) -> Any:
 def csv_text(frame: Any) -> str:
     """A pandas frame as CSV without its index.
 
-    Text that a spreadsheet would run is marked by `csv_cell`, and control characters are written out.
+    Text that a spreadsheet would run is marked by `csv_cell`, and control characters are escaped.
     """
     marked = frame.rename(columns=_csv_text_cell)
     for name in marked.columns:
@@ -63,7 +63,7 @@ def _csv_text_cell(value: Any) -> Any:
 
 
 def _is_control(character: str) -> bool:
-    """Controls, marks that change the direction of writing, lone surrogates, what is no character."""
+    """Whether it is a control character, a direction mark, a lone surrogate or no character at all."""
     kind = unicodedata.category(character)
     if kind in ("Cc", "Cs", "Zl", "Zp"):
         return True
@@ -76,7 +76,7 @@ def _escaped(character: str) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """``text`` itself; ValueError if it holds a control character that is no end of a line and no tab."""
+    """``text`` itself; ValueError if it holds a control character other than a line end or a tab."""
     return _without_controls(text, LINES)
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the removal of what killed writers left."""
+"""Writes files atomically, and removes the temporary files of killed writers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from files.errors import InputError
 
-# A temporary file is locked by its writer. The lock is gone with the process, on this host or another, so
-# that no process id has to be compared; where the file system has no locks, age alone tells.
+# A writer locks its temporary file. The lock ends with the process, on this host or another, so no process
+# ids need to be compared; on a file system without locks, only the age decides.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.writing(\.\w+)?")
 _TEMPORARY_BEFORE_LOCKS = re.compile(
     r"\.[\w-]+\.(json|csv|yaml)\.\d+|\.[a-z0-9_]{8}\.(csv|md|tex|html|svg|png|parquet)"
@@ -25,7 +25,7 @@ ABANDONED_AFTER_SECONDS = 24 * 3600.0
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes the place of ``path`` on success.
+    """A temporary path next to ``path`` to write to; on success it replaces ``path``.
 
     Temporary files in that folder whose writers were killed are removed.
     """
@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary file, flush to disk, rename."""
+    """Write a file atomically: temporary file, flush to disk, rename."""
     with replacing(path) as temporary:
         with open(temporary, "wb") as handle:
             handle.write(content)
@@ -49,7 +49,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on disk before going on."""
+    """Wait until a file's content, or a folder's entries, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -58,16 +58,16 @@ def flush(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of ``folder`` that no process writes any more."""
+    """Remove the temporary files in ``folder`` that no process is writing."""
     for name in os.listdir(folder):
         if _TEMPORARY.fullmatch(name):
             _remove_unless_locked(folder / name)
-        elif _TEMPORARY_BEFORE_LOCKS.fullmatch(name) and _is_old(folder / name):  # their writers held no lock
+        elif _TEMPORARY_BEFORE_LOCKS.fullmatch(name) and _is_old(folder / name):  # written without a lock
             (folder / name).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path, mend: str) -> None:
-    """InputError, with the mend, where ``folder`` cannot be written to or made; asked before the work."""
+    """InputError, with the mend, where ``folder`` cannot be written or created; called before any work."""
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -77,23 +77,23 @@ def check_writable(folder: Path, mend: str) -> None:
 
 
 def _claimed(path: Path) -> tuple[Path, int]:
-    """A new temporary file beside ``path`` and the descriptor that holds its lock."""
+    """A new temporary file next to ``path``, and the descriptor that holds its lock."""
     while True:
         temporary = path.with_name(f".{secrets.token_hex(4)}.writing{path.suffix}")
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # no locks here
+        except OSError:  # a file system without locks
             return temporary, handle
         if os.fstat(handle).st_nlink:
             return temporary, handle
-        os.close(handle)  # another process removed it in the moment before it was locked
+        os.close(handle)  # another process removed it just before it was locked
 
 
 def _remove_unless_locked(path: Path) -> None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:  # gone, or another user's
+    except OSError:  # removed, or another user's
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

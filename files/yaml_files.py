@@ -1,14 +1,14 @@
-"""The one reader of YAML that people write: schemas, suites, tuned settings, ``--set`` and ``--option``.
+"""Reads the YAML that users write: schemas, suites, tuned settings, ``--set`` and ``--option``.
 
-It reads as YAML 1.2's core schema does, since the older rules that PyYAML follows by itself surprise:
+It follows YAML 1.2's core schema, since the older rules of PyYAML are surprising:
 
-- only ``true`` and ``false`` are booleans; ``yes``, ``no``, ``on`` and ``off`` are text, as a column's name;
-- ``1e-3``, ``1.7e9`` and ``1_000`` are numbers; ``12:30:00`` is text and no count of seconds;
-- what readers take differently (``010``) and what is no value (2024-13-45, ``!!int foo``) is refused.
+- only ``true`` and ``false`` are booleans; ``yes``, ``no``, ``on`` and ``off`` are text;
+- ``1e-3``, ``1.7e9`` and ``1_000`` are numbers; ``12:30:00`` is text, not a number of seconds;
+- values that YAML readers disagree on (``010``) and invalid ones (2024-13-45, ``!!int foo``) are refused.
 
-Dates stay dates, and ``<<`` merges mappings. An alias stands for a copy, so that changing one of the rows
-that share an anchor leaves the others alone. Nothing in a file is ever run: tags that name types of Python
-are refused, and so is a file that nests or expands without measure.
+Dates stay dates, and ``<<`` merges mappings. An alias is a copy: changing one of the rows that share an
+anchor does not change the others. Nothing in a file is executed: tags that name Python types are refused,
+and so is a file with too many levels or, with its aliases expanded, too many values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from files.plain_text import shortened
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 50
 MAX_VALUES = 300_000  # with every alias expanded
-INTEGER_LIMIT = 2**63  # what tables, seeds and sizes are kept in
+INTEGER_LIMIT = 2**63  # tables, seeds and sizes are 64-bit integers
 
 _TAG = "tag:yaml.org,2002:"
 _DIGITS = r"[0-9](?:_?[0-9])*"
@@ -42,7 +42,7 @@ _DATE = (
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?"
     r"(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?"
 )
-_PLAIN = {  # what an unquoted scalar is, by what it looks like; anything else is text
+_PLAIN = {  # the patterns of unquoted scalars; anything else is text
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (_INT, list("-+0123456789")),
@@ -61,7 +61,7 @@ class _RefusedError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the scalars above, which builds values itself so that nothing is shared."""
+    """PyYAML's parser with the scalars above; it builds the values itself so that no two share an object."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  PyYAML's own interface; filled in below
     depth = 0
@@ -76,7 +76,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def value(self, node: yaml.Node, within: tuple[yaml.Node, ...] = ()) -> Any:
-        """What ``node`` says, made anew; ``within`` are the nodes that it lies in."""
+        """A new value for ``node``; ``within`` are the nodes that contain it."""
         self.values += 1
         if self.values > MAX_VALUES:
             raise _RefusedError(
@@ -113,7 +113,7 @@ class _Loader(yaml.SafeLoader):
         return merged | own
 
     def _merged(self, node: yaml.Node, inside: tuple[yaml.Node, ...]) -> dict[Any, Any]:
-        """What ``<<`` brings in: a mapping, or several of which the first to have a key gives its value."""
+        """The fields that ``<<`` adds, from one mapping or several; the first that has a key counts."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[Any, Any] = {}
         for source in reversed(sources):
@@ -151,9 +151,9 @@ for _kind, (_pattern, _first) in _PLAIN.items():
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader would take for something else than text."""
+    """Quotes text that the loader would not read as text."""
 
-    # PyYAML's own rules stay beside ours, so that other readers are not surprised either.
+    # PyYAML's own rules are kept as well, so that other readers also see text.
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [*_Loader.yaml_implicit_resolvers.get(first, []), *rules]
         for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
@@ -191,7 +191,7 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float | int:
-    """A real number; one that is whole and written as people do (1e6, 2.5e5) is an int."""
+    """A real number; a whole number written as 1e6 or 2.5e5 becomes an int."""
     if not re.fullmatch(rf"{_FLOAT}|[-+]?{_DIGITS}", text):
         raise ValueError("is no number; mend it")
     digits = text.replace("_", "").lower()
@@ -202,7 +202,7 @@ def _float(text: str) -> float | int:
         raise ValueError("is no finite number here, it is too large; the largest is 1.7e308")
     if number == 0 and re.search("[1-9]", digits.partition("e")[0]):
         raise ValueError("is too small and would be read as 0; the smallest is 1e-307")
-    is_older_form = "e" not in digits or re.search(r"\..*e[-+]", digits)  # what PyYAML takes for a float too
+    is_older_form = "e" not in digits or re.search(r"\..*e[-+]", digits)  # a float for PyYAML, too
     is_whole = number.is_integer() and abs(number) < INTEGER_LIMIT
     return int(number) if is_whole and not is_older_form else number
 
@@ -219,7 +219,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 def read_yaml(path: Path) -> dict:
-    """A YAML mapping from ``path``; InputError with file and line if it is missing, unreadable or none."""
+    """A YAML mapping from ``path``; InputError with file and line if it is missing, invalid or no mapping."""
     if not path.is_file():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise InputError(f"{path}: no such file{where}; give the path of a YAML file")
@@ -241,7 +241,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def key_and_value(flag: str, text: str) -> tuple[str, Any]:
-    """``key=value`` as ``flag`` got it, the value read as YAML; InputError if it is not so written."""
+    """``key=value`` as given to ``flag``, the value read as YAML; InputError if it is not written so."""
     key, equals, written = text.partition("=")
     if not equals or not key:
         raise InputError(f"{flag} {text}: write it as {flag} key=value")
@@ -252,7 +252,7 @@ def key_and_value(flag: str, text: str) -> tuple[str, Any]:
 
 
 def override(content: dict[str, Any], flag: str, text: str) -> None:
-    """Set ``key.subkey=value`` as ``flag`` got it within ``content``; InputError if it has no fields."""
+    """Set ``key.subkey=value``, as given to ``flag``, in ``content``; InputError if ``key`` has no fields."""
     key, value = key_and_value(flag, text)
     *parents, last = key.split(".")
     for parent in parents:
@@ -263,12 +263,12 @@ def override(content: dict[str, Any], flag: str, text: str) -> None:
 
 
 def yaml_text(content: dict[str, Any]) -> str:
-    """``content`` as YAML that `read_yaml` reads back as it is, keys in their order."""
+    """``content`` as YAML that `read_yaml` reads back unchanged, with its keys in order."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def _read(text: str, where: Callable[[int], str]) -> tuple[Any, int]:
-    """The one value of a text and where it ends; ``where`` names the place of a line in an InputError."""
+    """The one value in a text, and where it ends; ``where`` names a line in an InputError."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

@@ -10,8 +10,8 @@ import polars as pl
 from datasets.draft.profile import EPOCHS, Column, typed_values
 
 TRAIN, VALID = 0.8, 0.9
-LEAST_SHARE = 0.02  # of the rows in validation and in test, and ten times that in training
-MOST_TIMES = 50_000_000  # beyond, quantiles come from the sample
+LEAST_SHARE = 0.02  # of the rows, in validation and in test; training needs ten times that
+MOST_TIMES = 50_000_000  # with more, quantiles come from the sample
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,7 +25,7 @@ class TimeBounds:
 
 
 def bounds(frame: pl.LazyFrame, column: Column) -> TimeBounds | None:
-    """The best of days, minutes and numbers; None where too few moments differ."""
+    """The roundest bounds among days, minutes and exact times; None where too few times differ."""
     if column.rows <= MOST_TIMES:
         times = frame.select(typed_values(column).alias("t")).collect(engine="streaming")["t"].sort()
     else:
@@ -36,12 +36,12 @@ def bounds(frame: pl.LazyFrame, column: Column) -> TimeBounds | None:
     for candidate in _candidates(column, at):
         shares = _shares(times, [_as_value(bound, column) for bound in candidate])
         if shares[0] >= 10 * LEAST_SHARE and min(shares) >= LEAST_SHARE:
-            return TimeBounds(_stated(candidate[0], column), _stated(candidate[1], column), shares)
+            return TimeBounds(_as_written(candidate[0], column), _as_written(candidate[1], column), shares)
     return None
 
 
 def training_rows(column: Column, found: TimeBounds) -> pl.Expr:
-    """Which rows of the raw table lie before validation."""
+    """Whether a row of the raw table is before validation."""
     bound: object = found.valid_from
     if isinstance(bound, str):
         moment = datetime.fromisoformat(bound)
@@ -50,7 +50,7 @@ def training_rows(column: Column, found: TimeBounds) -> pl.Expr:
 
 
 def _candidates(column: Column, at: list) -> list[list]:
-    """Pairs of bounds, the nicest first."""
+    """Pairs of bounds, the roundest first."""
     if column.form != "time" and column.unit is None:
         return [at]
     moments = [_moment(value, column) for value in at]
@@ -64,7 +64,7 @@ def _candidates(column: Column, at: list) -> list[list]:
 
 
 def _moment(value: object, column: Column) -> datetime:
-    """A time as a datetime; one without a zone, as UTC, is only passed through."""
+    """A time as a datetime; one without a zone, as UTC, is returned unchanged in the end."""
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
@@ -89,7 +89,7 @@ def _shares(times: pl.Series, values: list) -> tuple[float, float, float]:
     return valid, test - valid, 1 - test
 
 
-def _stated(bound: object, column: Column) -> str | int | float:
+def _as_written(bound: object, column: Column) -> str | int | float:
     if not isinstance(bound, datetime):
         assert isinstance(bound, int | float), "a time without a unit is a number"
         return int(bound) if float(bound).is_integer() else float(bound)

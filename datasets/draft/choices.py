@@ -1,4 +1,4 @@
-"""Who is the user, when it happened, what is predicted, which rows train: as said, else as guessed."""
+"""Chooses the user, time, labels and split: as the command line states, otherwise by guessing."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from files.errors import InputError
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the command line says about roles; empty where it is to be guessed."""
+    """The roles that the command line states; those left empty are guessed."""
 
     user: str | None = None
     time: str | None = None
     labels: tuple[str, ...] = ()
 
 
-def _wished(columns: Mapping[str, Column], name: str, flag: str) -> Column:
+def _given(columns: Mapping[str, Column], name: str, flag: str) -> Column:
     if name not in columns:
         known = ", ".join(list(columns)[:20]) + (", ..." if len(columns) > 20 else "")
         raise InputError(f"{flag} {name}: the files have no such column; they have {known}")
@@ -45,7 +45,7 @@ def _wished(columns: Mapping[str, Column], name: str, flag: str) -> Column:
 
 def choose_user(columns: Mapping[str, Column], wishes: Wishes) -> tuple[str, list[Candidate]]:
     if wishes.user is not None:
-        column = _wished(columns, wishes.user, "--user")
+        column = _given(columns, wishes.user, "--user")
         if column.missing:
             raise InputError(
                 f"--user {column.name}: {column.missing:,} of {column.rows:,} rows have none; drop these "
@@ -56,7 +56,7 @@ def choose_user(columns: Mapping[str, Column], wishes: Wishes) -> tuple[str, lis
     if not found:
         perhaps = likely_ids(columns)
         hint = f" (perhaps {', '.join(perhaps)})" if perhaps else ""
-        raise InputError(f"data init: no column is named like a user's id; say which it is with --user{hint}")
+        raise InputError(f"data init: no column is named like a user's id; name it with --user{hint}")
     return found[0].column, found
 
 
@@ -67,27 +67,27 @@ def choose_labels(
     if not wishes.labels:
         if not guessed:
             raise InputError(
-                "data init: no column of 0 and 1 is named like a label; say which it is with --label COLUMN, "
+                "data init: no column of 0 and 1 is named like a label; name one with --label COLUMN, "
                 "or compute it with --label 'NAME: EXPRESSION', such as 'like: rating >= 4'"
             )
         return guessed, others
-    wished = [_wished_label(columns, text, sample) for text in wishes.labels]
+    wished = [_given_label(columns, text, sample) for text in wishes.labels]
     used = {label.name for label in wished}
     return wished, [label for label in (*guessed, *others) if label.name not in used]
 
 
-def _wished_label(columns: Mapping[str, Column], text: str, sample: pl.DataFrame) -> Label:
+def _given_label(columns: Mapping[str, Column], text: str, sample: pl.DataFrame) -> Label:
     name, colon, expression = text.partition(":")
     if text not in columns and colon:
         try:
             for operand in columns_of(expression):
-                _wished(columns, operand, f"--label {name}: column")
+                _given(columns, operand, f"--label {name}: column")
         except ExpressionError as error:
             raise InputError(f"--label {name}: {error}") from None
         label = Label(name.strip(), "as --label says", expression=expression.strip())
         label_values(label, columns, sample)  # refuses types that do not fit
         return label
-    column = _wished(columns, text, "--label")
+    column = _given(columns, text, "--label")
     if not column.is_binary:
         raise InputError(
             f"--label {text}: the column holds other values than 0 and 1; compute a label from it, such as "
@@ -98,7 +98,7 @@ def _wished_label(columns: Mapping[str, Column], text: str, sample: pl.DataFrame
 
 @dataclass(frozen=True)
 class SplitDraft:
-    """The schema's fields for time and split, and which rows they train on."""
+    """The schema's fields for time and split, and the condition for training rows."""
 
     fields: dict[str, object]
     reason: str
@@ -120,7 +120,7 @@ def choose_split(table: DraftTable, columns: Mapping[str, Column], wishes: Wishe
         return SplitDraft(fields, "the files say it themselves", train, time, tuple(candidates), name)
     if time is None:
         raise InputError(
-            "data init: no column says when a row happened, nor to which split it belongs; say which is the "
+            "data init: no column holds the time or the split of a row; name the "
             "time with --time, or add a column split of train, valid and test"
         )
     found = bounds(table.frame, columns[time])
@@ -137,7 +137,7 @@ def choose_split(table: DraftTable, columns: Mapping[str, Column], wishes: Wishe
 
 def _time(columns: Mapping[str, Column], wishes: Wishes) -> tuple[str | None, list[Candidate]]:
     if wishes.time is not None:
-        column = _wished(columns, wishes.time, "--time")
+        column = _given(columns, wishes.time, "--time")
         if column.missing or column.form not in ("time", "integer", "number"):
             what = f"{column.missing:,} rows have none" if column.missing else f"it holds {column.dtype}"
             raise InputError(f"--time {column.name}: {what}; choose a column of dates, times or numbers")
@@ -149,7 +149,7 @@ def _time(columns: Mapping[str, Column], wishes: Wishes) -> tuple[str | None, li
 def trainable(
     table: DraftTable, columns: Mapping[str, Column], chosen: list[Label], split: SplitDraft
 ) -> list[Label]:
-    """The labels of which the training rows have both values."""
+    """The labels of which both values occur in the training rows."""
     assert split.train is not None, "some rows train"
     counts = table.frame.filter(split.train).select(
         total

@@ -1,4 +1,4 @@
-"""The draft as YAML, written by hand so that reasons stand as comments where they are of use."""
+"""Writes the draft as YAML with the reasons as comments, which PyYAML cannot write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", 
 
 @dataclass(frozen=True)
 class Line:
-    """One feature or task: its fields, the reason, and whether it only is suggested."""
+    """One feature or task: its fields, the reason, and whether it is only suggested."""
 
     fields: Mapping[str, object]
     reason: str
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Document:
-    """Everything that the draft says, in the order in which it is written.
+    """The draft's content, in the order in which it is written.
 
     ``check`` are the decisions that a person should look at; ``left_out`` are columns that are no features
     and why.
@@ -77,7 +77,7 @@ def _comment(text: str, first: str, rest: str) -> Iterable[str]:
 
 
 def plain(text: str) -> str:
-    """Text that cannot end a comment: what is not printable stands as an escape."""
+    """Text that cannot end a comment: unprintable characters are escaped."""
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 

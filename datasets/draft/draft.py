@@ -1,4 +1,4 @@
-"""`data init`: from files to a schema that runs as it is."""
+"""`data init`: drafts a schema that can be prepared without changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datasets.draft.choices import (
 )
 from datasets.draft.document import Document, plain
 from datasets.draft.kinds import features
-from datasets.draft.leaks import suspects
+from datasets.draft.leaks import suspected_leaks
 from datasets.draft.lines import feature_lines, schema_head, task_line
 from datasets.draft.profile import profile
 from datasets.draft.roles import belongings
@@ -33,7 +33,7 @@ NO_WISHES = Wishes()
 
 @dataclass(frozen=True)
 class Drafted:
-    """The schema's text, and what was decided, for the terminal."""
+    """The schema's text, and the decisions, to show in the terminal."""
 
     text: str
     check: list[tuple[str, str]]
@@ -45,7 +45,7 @@ def draft(
     wishes: Wishes = NO_WISHES,
     report: Report = lambda what, share: None,
 ) -> Drafted:
-    """Draft the schema of some files, as it would stand in ``schema_file``, which is not written.
+    """Draft the schema of some files, to be saved as ``schema_file``, which is not written here.
 
     Raises InputError where files cannot be read, and where no column can be the user, the time or a label.
     """
@@ -54,8 +54,8 @@ def draft(
         columns, sample = profile(table, report)
         if sample.height < FEWEST_ROWS:
             raise InputError(
-                f"data init: {table.files[0].path.name}: {sample.height} rows are too few to tell what a "
-                f"column is; give at least {FEWEST_ROWS}"
+                f"data init: {table.files[0].path.name}: {sample.height} rows are too few to recognise "
+                f"columns; give at least {FEWEST_ROWS}"
             )
         user, user_candidates = choose_user(columns, wishes)
         belonging = belongings(columns, sample, user)
@@ -65,7 +65,7 @@ def draft(
         drafts, left_out = features(
             columns, belonging, user, taken_columns(columns, chosen, suggested, split)
         )
-        leaks = suspects(drafts, chosen, columns, sample)
+        leaks = suspected_leaks(drafts, chosen, columns, sample)
         kept = [one for one in drafts if one.column.name not in leaks]
         if not kept:
             raise InputError("data init: no column is left that can be a feature; see to the files' columns")
@@ -97,22 +97,20 @@ def draft(
 
 
 def write(drafted: Drafted, schema_file: Path, force: bool) -> None:
-    """Write the schema, whole or not at all; InputError where a file is there already."""
+    """Write the schema atomically; InputError where the file exists already."""
     refuse_to_overwrite(schema_file, force)
     scratch = schema_file.with_name(f".{schema_file.name}.{os.getpid()}")
     try:
         scratch.write_text(drafted.text, encoding="utf-8")
-        load_schema(scratch)  # what is written can be read
+        load_schema(scratch)  # refuses a schema that could not be read back
         os.replace(scratch, schema_file)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def refuse_to_overwrite(schema_file: Path, force: bool) -> None:
-    """InputError where ``schema_file`` is there and may not be replaced, or its folder is not."""
+    """InputError where ``schema_file`` exists and may not be replaced, or its folder does not exist."""
     if schema_file.exists() and not force:
-        raise InputError(
-            f"{schema_file}: is there already; choose another --output, or --force to replace it"
-        )
+        raise InputError(f"{schema_file}: exists already; choose another --output, or --force to replace it")
     if not schema_file.absolute().parent.is_dir():
         raise InputError(f"{schema_file}: its folder does not exist; make it, or choose another --output")

@@ -1,4 +1,4 @@
-"""What each column is as a feature, or why it is none."""
+"""Decides what kind of feature each column is, or why it is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets.draft.roles import Belongings
 from datasets.raw.text import WORDS_FOR_MISSING, category, cell, inner
 
 GROUPS = ("user", "item", "history", "cross", "context")
-FEW, FREE_TEXT = 12, 60  # values of an integer that is a code; characters of a text that nobody repeats
+FEW, FREE_TEXT = 12, 60  # values of an integer that is a code; characters of a text that is not a category
 MOST_LISTED = 100
 SKEWED = 5  # a number whose largest is this many times its mean is a count or an amount
 
@@ -34,7 +34,7 @@ class Draft:
 def features(
     columns: Mapping[str, Column], belonging: Belongings, user: str, taken: Mapping[str, str]
 ) -> tuple[list[Draft], dict[str, str]]:
-    """The features in the order of their groups, and the columns that are none, with the reason.
+    """The features in the order of their groups, and the reason for each column that is none.
 
     ``taken`` are columns that have another role, with that role.
     """
@@ -98,7 +98,7 @@ def _feature(column: Column, group: str) -> Draft:
 
 
 def _is_code(column: Column) -> bool:
-    """Whether integers are codes and no amounts."""
+    """Whether integers are codes rather than amounts."""
     if column.form != "integer":
         return False
     if _is_named_id(column.name):
@@ -125,12 +125,12 @@ def _width(categories: int) -> int:
 
 
 def _rounded(length: int) -> int:
-    """To the next of 1, 2, 3, 4, 5, 10, 15, 20 ..."""
+    """Rounded up to the next of 1, 2, 3, 4, 5, 10, 15, 20 ..."""
     return length if length <= 5 else -(-length // 5) * 5
 
 
 def _group(column: Column, belonging: Belongings, user: str) -> str:
-    """By name; where that tells nothing, by whether it is the same in all rows of a user or an item."""
+    """The group by the column's name, otherwise by whether it is constant for each user or each item."""
     name = column.name
     if name == user:
         return "user"

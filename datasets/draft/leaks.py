@@ -1,4 +1,4 @@
-"""A quick look, on the sample, for columns that give a label away."""
+"""Finds, on the sample, columns that give a label away."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from datasets.expressions.labels import Operand, label_expression
 from datasets.expressions.syntax import columns_of
 
 SUSPECT = 0.95
-FEWEST = 20  # positives and negatives below which an AUC tells nothing
+FEWEST = 20  # positives and negatives; below this, an AUC means nothing
 MOST_CATEGORIES = 5_000
 
 
-def suspects(
+def suspected_leaks(
     drafts: list[Draft], labels: list[Label], columns: Mapping[str, Column], sample: pl.DataFrame
 ) -> dict[str, str]:
-    """Columns whose values alone rank some label almost without fault, and how well."""
+    """Columns that alone rank a label almost perfectly, with their AUC."""
     found: dict[str, str] = {}
     for label in labels:
         values = label_values(label, columns, sample).to_numpy()

@@ -1,4 +1,4 @@
-"""The parts of a draft as lines of a schema: its head, a feature each, a task each."""
+"""The parts of a draft as lines of a schema: its head, one line per feature, one per task."""
 
 from __future__ import annotations
 

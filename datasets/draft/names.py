@@ -1,4 +1,4 @@
-"""What columns' names tell: their words, and what such words usually mean."""
+"""The words in columns' names, and what such words usually mean."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHER_MOMENT = (
     *("upload", "create", "created", "publish", "published", "register", "registered", "registration"),
     *("signup", "birth", "born", "release", "released", "update", "updated", "first", "join", "joined"),
 )
-AFTERWARDS = ("click", "finish", "end", "leave", "close", "pay", "order")  # with a moment: of an outcome
+AFTERWARDS = ("click", "finish", "end", "leave", "close", "pay", "order")  # their times are outcomes
 LABEL = (
     *("label", "target", "click", "clicked", "like", "liked", "finish", "finished", "buy", "bought"),
     *("purchase", "purchased", "convert", "converted", "conversion", "follow", "followed", "share", "shared"),
@@ -167,13 +167,13 @@ ROW = (
 
 
 def words(name: str) -> list[str]:
-    """A name's words in small letters: camel case, underscores and digits part them.
+    """A name's words in lower case; camel case, underscores and digits separate them.
 
     >>> words("histItemIDs"), words("watch_ms"), words("user2")
     (['hist', 'item', 'ids'], ['watch', 'ms'], ['user', '2'])
     """
-    parted = re.sub(r"([a-z\d])([A-Z])", r"\1 \2", name)
-    return re.findall(r"[^\W\d_]+|\d+", parted.lower().replace("ids", "ids "))
+    separated = re.sub(r"([a-z\d])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[^\W\d_]+|\d+", separated.lower().replace("ids", "ids "))
 
 
 def stems(name: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What the columns of a table hold: counted over all rows, a few columns at a time."""
+"""Counts what the columns of a table hold, over all rows, a few columns at a time."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def profile(table: DraftTable, report: Report) -> tuple[dict[str, Column], pl.Da
 
 
 def sample(table: DraftTable) -> pl.DataFrame:
-    """Up to SAMPLE_ROWS rows in stretches spread over the files, in their order."""
+    """Up to SAMPLE_ROWS rows, in blocks spread over the files, in their order."""
     rows = [part.select(pl.len()).collect().item() for part in table.parts]
     total = sum(rows)
     if total <= SAMPLE_ROWS:
@@ -111,7 +111,7 @@ def sample(table: DraftTable) -> pl.DataFrame:
 
 
 def _counts(types: Mapping[str, pl.DataType], names: list[str]) -> Iterator[pl.Expr]:
-    """What is counted of each column, under its name, a zero byte and a key."""
+    """The counts of each column; each is named by the column, a zero byte and a key."""
     for name in names:
         dtype = types[name]
         for key, value in _facts_by_type(pl.col(name), dtype).items():
@@ -247,9 +247,9 @@ def _is_whole(raw: pl.Series) -> bool:
 
 
 def _is_list_separator(raw: pl.Series, separator: str, counts: dict[str, Any], column: Column) -> bool:
-    """Whether texts are lists: their elements repeat, and there are fewer of these than of whole texts.
+    """Whether texts are lists: elements repeat, and there are fewer different elements than texts.
 
-    A comma or a space stands in ordinary words, too; there the elements must be ids or tags without any.
+    Ordinary text has commas and spaces, too; with these separators the elements must be ids or tags.
     """
     texts = raw.str.strip_chars().drop_nulls().filter(raw.drop_nulls() != "")
     if counts[f"holds {separator}"] < 0.05 * column.known or not len(texts):
@@ -267,7 +267,7 @@ def _is_list_separator(raw: pl.Series, separator: str, counts: dict[str, Any], c
 
 
 def _are_vectors(texts: pl.Series, parts: pl.Series, separator: str) -> bool:
-    """Whether every text is the same number of numbers, not all of them whole."""
+    """Whether every text has the same number of numbers, and not all are integers."""
     counts = texts.str.count_matches(separator, literal=True)
     are_numbers = bool(parts.str.contains(NUMBER).all()) and not parts.str.contains(INTEGER).all()
     return are_numbers and counts.n_unique() == 1

@@ -1,4 +1,4 @@
-"""Which columns are the user, the time, the labels and the split; candidates with score and reason."""
+"""Finds candidates for user, time, labels and split, with score and reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _ranked(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def users(columns: Mapping[str, Column]) -> list[Candidate]:
-    """Columns that say whose row it is: named so, without gaps, and with several rows a user."""
+    """Columns that identify the user: by name, without missing values, and with several rows per user."""
     found = []
     for column in columns.values():
         known = names.words(column.name)
@@ -74,7 +74,7 @@ def users(columns: Mapping[str, Column]) -> list[Candidate]:
 
 
 def likely_ids(columns: Mapping[str, Column]) -> list[str]:
-    """Columns of ids that repeat, for who must choose."""
+    """Columns of repeated ids, to suggest where no user is found."""
     return [
         column.name
         for column in columns.values()
@@ -86,7 +86,7 @@ def likely_ids(columns: Mapping[str, Column]) -> list[str]:
 
 
 def times(columns: Mapping[str, Column]) -> list[Candidate]:
-    """Columns that say when the row happened."""
+    """Columns that hold the time of a row."""
     found = []
     for column in columns.values():
         name = column.name
@@ -119,7 +119,7 @@ def times(columns: Mapping[str, Column]) -> list[Candidate]:
 
 
 def split_column(columns: Mapping[str, Column]) -> tuple[str, dict[str, str]] | None:
-    """A column that says which split a row belongs to, and its values for train, valid and test."""
+    """A column that holds the split of a row, and its values for train, valid and test."""
     for column in columns.values():
         if column.form != "text" or column.missing or not names.has(column.name, names.SPLIT):
             continue
@@ -134,7 +134,7 @@ def split_column(columns: Mapping[str, Column]) -> tuple[str, dict[str, str]] | 
 
 
 def belongings(columns: Mapping[str, Column], sample: pl.DataFrame, user: str) -> Belongings:
-    """Which columns describe the user and which the item, by what changes within their rows."""
+    """The columns that describe the user or the item: constant in all rows of one user, or of one item."""
     items = [
         column
         for column in columns.values()
@@ -175,7 +175,7 @@ def _share_of_most_frequent(values: pl.Series) -> float:
 
 
 def outcomes(columns: Mapping[str, Column]) -> dict[str, str]:
-    """Columns that came of the row, by their names and values, and why; no features."""
+    """Outcomes, by their names and values, with the reason; they cannot be features."""
     found = {}
     for column in columns.values():
         name = column.name
@@ -190,7 +190,7 @@ def outcomes(columns: Mapping[str, Column]) -> dict[str, str]:
 
 
 def labels(columns: Mapping[str, Column], belonging: Belongings) -> tuple[list[Label], list[Label]]:
-    """Labels to train on, and further columns and expressions that might be some."""
+    """Labels to train on, and further columns and expressions that could be labels."""
     chosen = []
     for column in columns.values():
         if not column.is_binary:
@@ -228,7 +228,7 @@ def _computed(columns: Mapping[str, Column]) -> list[Label]:
 
 
 def _alike(one: Column, other: Column) -> bool:
-    """Whether two amounts are in one unit, as far as their sizes tell."""
+    """Whether two amounts seem to be in the same unit, by their size."""
     medians = [float(column.sample.drop_nulls().median() or 0) for column in (one, other)]  # type: ignore[arg-type]
     return min(medians) > 0 and 0.02 < medians[0] / medians[1] < 50
 

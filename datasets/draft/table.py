@@ -1,4 +1,4 @@
-"""All columns of the files that are to be described, before there is a schema."""
+"""Reads all columns of the files for which a schema is drafted."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from files.errors import InputError
 ANOTHER_MEANING = "its name has another meaning here; rename it"
 SNIFFED_LINES = 200
 SNIFFED_RECORDS = 20_000
-MOST_NAMED_FILES = 12  # more are named by a pattern where one stands for exactly these
-Report = Callable[[str, float], None]  # what is done, and which share of it
+MOST_NAMED_FILES = 12  # more are named by a pattern, if one matches exactly these
+Report = Callable[[str, float], None]  # what is being done, and the share that is done
 
 
 @dataclass(frozen=True)
 class DraftTable:
-    """The files' columns side by side, and what a schema must say so that they are read alike."""
+    """The files as one table, and the settings that a schema needs to read them in the same way."""
 
     files: list[TableFile]
     patterns: list[str]
@@ -46,7 +46,7 @@ class DraftTable:
 
 
 def read_table(inputs: list[str], schema_file: Path, scratch: Path, report: Report) -> DraftTable:
-    """Every column of the files; text is brought to parquet in ``scratch``, line by line checked.
+    """Every column of the files; text is checked line by line and written to parquet in ``scratch``.
 
     ``inputs`` are files, folders or patterns as typed, ``schema_file`` is where the schema will lie. Columns
     that differ in type between files, that some file lacks, or that hold neither values nor lists of values
@@ -80,12 +80,12 @@ def read_table(inputs: list[str], schema_file: Path, scratch: Path, report: Repo
         for frame, found in zip(frames, types, strict=True)
     ]
     if not agreed:
-        raise InputError(f"{files[0].path}: has no column that every file has alike; check the files")
+        raise InputError(f"{files[0].path}: has no column of the same type in every file; check the files")
     return DraftTable(files, patterns, settings, has_header, pl.concat(parts), agreed, left_out, parts)
 
 
 def _patterns(inputs: list[str], home: Path) -> list[str]:
-    """The inputs as a schema beside them names them: relative to it where they lie below it."""
+    """The files as the schema names them: relative to the schema where they are below its folder."""
     paths = sorted({path for given in inputs for path in _paths(given)})
     below = all(path.is_relative_to(home.absolute()) for path in paths)
     names = [str(path.relative_to(home.absolute()) if below else path) for path in paths]
@@ -100,7 +100,7 @@ def _patterns(inputs: list[str], home: Path) -> list[str]:
 
 
 def _common_parts(names: list[str]) -> list[str]:
-    """The folders above all of them."""
+    """The parent folders that all files share."""
     levels = zip(*(Path(name).parent.parts for name in names), strict=False)
     return [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
 
@@ -123,7 +123,7 @@ def _paths(given: str) -> list[Path]:
 
 
 def _frame(file: TableFile, settings: Csv, target: Path) -> tuple[pl.LazyFrame, dict[str, str]]:
-    """One file's columns, partition folders' among them, and those that cannot be used."""
+    """One file's columns, including those of partition folders, and the columns that cannot be used."""
     odd: dict[str, str] = {}
     if file.format == "csv":
         names = settings.columns or _first_record(file, settings)
@@ -158,7 +158,7 @@ def _wanted(file: TableFile, names: list[str], odd: dict[str, str]) -> dict[str,
 def _agreed(
     column: str, files: list[TableFile], types: list[dict[str, pl.DataType]]
 ) -> tuple[pl.DataType | None, str]:
-    """The type of a column in all files, or why it has none that can be used."""
+    """The type of a column in all files, or the reason that it cannot be used."""
     absent = [file.name for file, found in zip(files, types, strict=True) if column not in found]
     if absent:
         return None, f"{absent[0]} lacks it"
@@ -205,8 +205,8 @@ def _head(file: TableFile) -> list[str]:
 def _fields_alike(lines: list[str], separator: str) -> int:
     """How many fields the first record has, if most others have as many; 1 if not."""
     counts = [len(record) for record in csv.reader(lines, delimiter=separator) if record]
-    alike = sum(count == counts[0] for count in counts) / len(counts)
-    return counts[0] if alike > 0.9 else 1
+    same = sum(count == counts[0] for count in counts) / len(counts)
+    return counts[0] if same > 0.9 else 1
 
 
 def _first_record(file: TableFile, settings: Csv) -> list[str]:
@@ -233,7 +233,7 @@ def _json_fields(file: TableFile) -> tuple[list[str], dict[str, str]]:
         try:
             record = json.loads(line)
         except ValueError:
-            continue  # cut by a block; a line that is none is refused when the file is read
+            continue  # the block ends within it; a malformed line is refused when the file is read
         if not isinstance(record, dict):
             continue
         for name, value in record.items():

@@ -1,4 +1,4 @@
-"""Categories counted over all rows: which columns share them, and which are too rare to learn."""
+"""Counts categories over all rows, and finds columns that share them and categories too rare to learn."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from datasets.draft.table import Report
 
 LOOKED_UP = ("categorical", "sequence", "multi_hot")
 MOST_COUNTED = 20_000_000  # distinct values of one column that are counted exactly
-ENOUGH = 200  # categories from which on rare ones are worth leaving out
+ENOUGH = 200  # categories; with fewer, rare ones are not left out
 RARE_SHARE = 0.02  # of all values, which may be lost to min_count
 MIN_COUNTS = (10, 5, 3, 2)
 COVERED = 0.5
-MANY = 20  # categories that have no business in common with others by chance
-FEWEST = 5  # categories below which nothing follows from having them in common
+MANY = 20  # categories; so many are not shared by chance
+FEWEST = 5  # categories; sharing fewer proves nothing
 
 
 def count_categories(frame: pl.LazyFrame, drafts: list[Draft], report: Report) -> dict[str, pl.DataFrame]:
-    """Of every feature that is looked up, its categories (value, count), one streaming pass each."""
+    """Categories (value, count) of every sparse feature, with one streaming pass each."""
     found = {}
     looked_up = [draft for draft in drafts if draft.kind in LOOKED_UP]
     for number, draft in enumerate(looked_up):
@@ -38,9 +38,9 @@ def count_categories(frame: pl.LazyFrame, drafts: list[Draft], report: Report) -
 
 
 def shared(drafts: list[Draft], counts: Mapping[str, pl.DataFrame]) -> dict[str, tuple[str, str]]:
-    """For lists, and ids named alike, the column whose categories they hold, and the evidence.
+    """For lists and ids with similar names: the column whose categories they hold, and the evidence.
 
-    Small numbers are in every range of ids, so values alone prove little: names must have a word in common,
+    Small numbers occur among all ids, so values prove little by themselves: names must share a word,
     or a list's values cover a good part of the other's.
     """
     bases = [d for d in drafts if d.kind == "categorical" and d.column.name in counts]
@@ -58,19 +58,19 @@ def shared(drafts: list[Draft], counts: Mapping[str, pl.DataFrame]) -> dict[str,
 
 
 def _likeness(draft: Draft, other: str, counts: Mapping[str, pl.DataFrame]) -> float:
-    """How surely a column's categories are another's; 0 where they are not."""
+    """The strength of the evidence that a column's categories are another's; 0 without any."""
     name = draft.column.name
     if min(counts[name].height, counts[other].height) < FEWEST:
         return 0.0
-    alike = _likeness_of_names(name, other)
+    likeness = _likeness_of_names(name, other)
     if draft.column.form != "list":
         are_ids = names.has(name, names.ID) and names.has(other, names.ID)
-        if not (alike == 1 and are_ids) or counts[name].height > counts[other].height:
+        if not (likeness == 1 and are_ids) or counts[name].height > counts[other].height:
             return 0.0
     inside = _inside(counts[name], counts[other])
     covered = inside * counts[name].height / counts[other].height
     is_evident = covered >= COVERED / 2 and counts[name].height >= MANY
-    return inside + covered + 2 * alike if inside >= COVERED and (alike or is_evident) else 0.0
+    return inside + covered + 2 * likeness if inside >= COVERED and (likeness or is_evident) else 0.0
 
 
 def _inside(one: pl.DataFrame, other: pl.DataFrame) -> float:
@@ -79,14 +79,14 @@ def _inside(one: pl.DataFrame, other: pl.DataFrame) -> float:
 
 
 def _likeness_of_names(one: str, other: str) -> float:
-    """The share of words in common, without those that say only that it is an id or a list of the past."""
+    """The share of words in common, without words that only mean an id or a list of past events."""
     uninformative = set(names.ID) | set(names.HISTORY)
     first, second = (names.singular(name) - uninformative for name in (one, other))
     return len(first & second) / max(1, len(first | second))
 
 
 def min_count(counts: list[pl.DataFrame]) -> tuple[int, str] | None:
-    """The largest usual min_count that loses few values, and what it does; None where there is no use."""
+    """The largest usual min_count that loses few values, and what it does; None where none is useful."""
     together = pl.concat(counts).group_by("value").agg(pl.col("count").sum())
     if together.height < ENOUGH:
         return None

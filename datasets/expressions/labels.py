@@ -5,8 +5,8 @@ value are undefined; ``false and undefined`` is false, ``true or undefined`` is 
 ``or`` or ``not`` of undefined is undefined; ``missing(x)`` is always defined. Missing are null, NaN, an
 infinite number and empty text. A quotient by zero, or a number beyond float64, is undefined, too.
 
-Integers are compared exactly, and computed with as float64. Booleans count as 0 and 1 beside numbers.
-Text is compared by == != and in alone, as it is written.
+Integers are compared exactly, but arithmetic is float64. Next to numbers, booleans count as 0 and 1.
+Text is compared as it is written, and only by ==, != and in.
 """
 
 from __future__ import annotations

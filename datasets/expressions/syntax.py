@@ -1,4 +1,4 @@
-"""Labels computed from columns: ``watch_ms >= duration_ms``, checked and taken apart.
+"""Labels computed from columns: ``watch_ms >= duration_ms``, parsed and checked.
 
 An expression is parsed by Python's own parser and then read node by node; it is never evaluated as
 Python. It knows
@@ -9,7 +9,7 @@ Python. It knows
     comparisons    < <= > >= == != and chains of them, in [1, 2], not in ["a", "b"]
     logic          and, or, not, missing(column)
 
-``expression_types`` says what it means for a table's columns.
+``datasets.expressions.labels`` translates it for a table's columns.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked expression: its text, and its tree, which holds nothing but what is known."""
+    """A checked expression: its text, and its tree, which holds only the nodes listed above."""
 
     text: str
     tree: ast.expr
@@ -75,9 +75,9 @@ class Expression:
 
 
 def operands_of(text: str) -> dict[str, Literal["number", "text"]]:
-    """What each column must hold, as far as the expression tells; text where it does not.
+    """What each column must hold, as far as the expression shows; otherwise text.
 
-    A number where it is computed with, put in order, or compared with a number, true or false.
+    A number where the column is computed with, ordered, or compared with a number, true or false.
 
     >>> operands_of('watch_ms / 2 > shown_ms and device == "ios" and a == b and not missing(c)')
     {'watch_ms': 'number', 'shown_ms': 'number', 'device': 'text', 'a': 'text', 'b': 'text', 'c': 'text'}
@@ -85,7 +85,7 @@ def operands_of(text: str) -> dict[str, Literal["number", "text"]]:
     expression = parse(text)
     numbers: set[str] = set()
     found = -1
-    while len(numbers) > found:  # a number's equal is a number, too
+    while len(numbers) > found:  # what is compared with a number is a number, too
         found = len(numbers)
         for node in _nodes(expression.tree):
             parts = _parts_that_are_numbers(expression, node, numbers)
@@ -205,12 +205,12 @@ def _check_operators(expression: Expression, node: ast.AST, operators: list) -> 
 
 
 def _check_choices(expression: Expression, node: ast.Compare) -> None:
-    """A list stands to the right of ``in`` alone, and holds constants."""
+    """A list may only stand to the right of ``in``, and may only hold constants."""
     if isinstance(node.left, ast.List | ast.Tuple):
-        expression.refuse(node.left, "is a list, which stands to the right of in alone; mend it")
+        expression.refuse(node.left, "is a list, which may only stand to the right of in; mend it")
     for operator, right in zip(node.ops, node.comparators, strict=True):
         if isinstance(right, ast.List | ast.Tuple) != isinstance(operator, ast.In | ast.NotIn):
-            expression.refuse(right, "does not fit; write in [1, 2], a list of constants, after in alone")
+            expression.refuse(right, "does not fit; after in, write a list of constants such as [1, 2]")
         values = right.elts if isinstance(right, ast.List | ast.Tuple) else None
         if values is not None and not (values and all(_is_constant(value) for value in values)):
             expression.refuse(right, "must be a list of numbers or texts, such as [1, 2]")

@@ -1,9 +1,10 @@
-"""Download a file over HTTP so that what arrived is kept, and the next download goes on where it ended.
+"""Download a file over HTTP; an interrupted download is resumed from the bytes that have arrived.
 
-What has arrived lies in ``<file>``, what is known of it in ``<file>.json``. The rest is asked for by a
-``Range`` request, with ``If-Range`` so that a file that changed meanwhile comes whole; the md5 decides.
+The bytes received so far are in ``<file>``, and notes about them in ``<file>.json``. The rest is requested
+with ``Range`` and ``If-Range``, so that a server sends the whole file if it has changed. The md5 is checked
+at the end.
 
-Not pooch or fsspec: neither resumes a download that was cut off, nor leaves a server that sends too slowly.
+Not pooch or fsspec: neither resumes an interrupted download or gives up on a server that is too slow.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ from rich.progress import Progress as Bar
 
 from files.errors import InputError
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (None if not told)
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in total (None if unknown)
 CHUNK_BYTES = 1 << 20
 CONNECT_SECONDS = 30
-WINDOW_SECONDS = 60.0  # in each of which this many bytes a second must come
+WINDOW_SECONDS = 60.0  # at least LEAST_BYTES_PER_SECOND must arrive on average in each window
 LEAST_BYTES_PER_SECOND = 1000
 MOST_SECONDS = 86_400.0
-TRIES = 3  # of one address, while each brings the download forward
-PLAIN_SECONDS = 20.0  # between lines of progress where there is no terminal
+TRIES = 3  # per address, as long as each try receives further bytes
+PLAIN_SECONDS = 20.0  # between lines of progress without a terminal
 
 
 class _AddressError(Exception):
-    """An address did not give the file; the next one may."""
+    """An address did not provide the file; the next one may."""
 
 
 class _BrokenError(_AddressError):
-    """The connection ended early; the same address may give the rest."""
+    """The connection ended early; the same address may provide the rest."""
 
 
 @dataclass
 class Part:
-    """What has arrived of a file whose md5 is ``md5``."""
+    """The bytes received so far of a file whose md5 is ``md5``."""
 
     path: Path
     md5: str
@@ -64,7 +65,7 @@ class Part:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def known(self) -> dict[str, Any]:
-        """``url``, ``validator``, ``total`` of what has arrived; empty, and the part removed, if unknown."""
+        """``url``, ``validator``, ``total`` of the part; without valid notes the part is removed, and {}."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             notes = json.loads(self._notes.read_text(encoding="utf-8"))
             if notes.get("md5") == self.md5 and self.size:
@@ -73,7 +74,7 @@ class Part:
         return {}
 
     def begin(self, url: str, validator: str | None, total: int | None) -> None:
-        """Drop what there is, for a download from the first byte on."""
+        """Remove the part, for a download from the first byte."""
         self.remove()
         notes = {"md5": self.md5, "url": url, "validator": validator, "total": total}
         self._notes.write_text(json.dumps(notes), encoding="utf-8")
@@ -90,9 +91,9 @@ class Part:
 def download(urls: Sequence[str], part: Part, progress: Progress | None, say: Callable[[str], None]) -> str:
     """Complete ``part`` from the first address that gives a file of its md5; returns that address.
 
-    One process at a time may do so. Raises InputError where no address gives it: no answer, an error of
-    the server, a connection that ends or slows down to less than LEAST_BYTES_PER_SECOND, another md5. What
-    arrived by then stays for the next download, unless its md5 is wrong. A full disk is its OSError.
+    Only one process at a time may do so. Raises InputError where no address provides it: no answer, a server
+    error, a connection that ends or falls below LEAST_BYTES_PER_SECOND, or a different md5. The bytes
+    received stay for the next download, unless the md5 is wrong. A full disk raises OSError.
     """
     notes = part.known()
     if notes and notes["total"] in (None, part.size) and part.found_md5() == part.md5:
@@ -107,21 +108,21 @@ def download(urls: Sequence[str], part: Part, progress: Progress | None, say: Ca
         return url
     mend = "check the network, or download the archive elsewhere and unpack it into the data root"
     if part.size:
-        mend = f"{part.size:,} bytes are kept, and fetching again goes on from there"
+        mend = f"{part.size:,} bytes are kept, and fetching again resumes there"
     raise InputError(f"{'; '.join(failures)}; {mend}")
 
 
 def _complete(url: str, part: Part, progress: Progress | None, say: Callable[[str], None]) -> None:
     was_resumed = bool(part.size)
     if was_resumed:
-        say(f"going on after the {part.size:,} bytes that are there")
+        say(f"resuming after the {part.size:,} bytes that were kept")
     _receive(url, part, progress)
     found = part.found_md5()
     if found == part.md5:
         return
     part.remove()
     if was_resumed:
-        say(f"{url}: what arrived now does not fit what was there, so that is dropped; beginning anew")
+        say(f"{url}: the bytes kept do not fit the file, so they are dropped; starting again")
         return _complete(url, part, progress, say)
     raise _AddressError(
         f"{url}: md5 is {found}, not the published {part.md5}; it is dropped: "
@@ -130,7 +131,7 @@ def _complete(url: str, part: Part, progress: Progress | None, say: Callable[[st
 
 
 def _receive(url: str, part: Part, progress: Progress | None) -> None:
-    """Every byte that is missing, asked for again while connections break and yet bring something."""
+    """Receive the missing bytes; retry after a broken connection as long as each try receives some."""
     for left in reversed(range(TRIES)):
         before = part.size
         try:
@@ -142,12 +143,12 @@ def _receive(url: str, part: Part, progress: Progress | None) -> None:
 
 def _receive_once(url: str, part: Part, progress: Progress | None) -> None:
     notes = part.known()
-    headers = {"Accept-Encoding": "identity"}  # the bytes that the md5 is of
+    headers = {"Accept-Encoding": "identity"}  # the md5 is that of the file as it is stored
     if notes:
         headers["Range"] = f"bytes={part.size}-"
         if notes["validator"] and notes["url"] == url:
             headers["If-Range"] = notes["validator"]
-    with contextlib.closing(_Source(url, headers)) as source:
+    with contextlib.closing(_Response(url, headers)) as source:
         response = source.response()
         total = _begin(response, url, part)
         if total is not None and total == part.size:
@@ -163,7 +164,7 @@ def _receive_once(url: str, part: Part, progress: Progress | None) -> None:
 
 
 def _begin(response: requests.Response, url: str, part: Part) -> int | None:
-    """Make the part ready for the bytes that follow; returns how many there are in all, if that is told."""
+    """Prepare the part for the bytes that follow; returns the file's total size if the server states it."""
     unit, _, whole = response.headers.get("Content-Range", "").rpartition("/")
     total = int(whole) if whole.isdigit() else None
     if response.status_code == 206 and unit.startswith(f"bytes {part.size}-"):
@@ -180,8 +181,8 @@ def _begin(response: requests.Response, url: str, part: Part) -> int | None:
         return total
     elif response.status_code not in (206, 416):
         raise _AddressError(f"no answer from {url} ({response.status_code} {response.reason})")
-    part.remove()  # the server's file is another one: ask for all of it
-    raise _BrokenError(f"{url}: the file there is another one than before, or its server cannot go on")
+    part.remove()  # the server's file has changed: request all of it
+    raise _BrokenError(f"{url}: the file has changed, or the server cannot resume")
 
 
 def _check_room(part: Part, total: int | None) -> None:
@@ -191,8 +192,8 @@ def _check_room(part: Part, total: int | None) -> None:
         raise OSError(errno.ENOSPC, f"No space left on device: {sizes}")
 
 
-class _Source:
-    """A response, read in a thread of its own so that a server that drips cannot hold up the reader."""
+class _Response:
+    """A response read in a separate thread, so that a slow server cannot block the reader."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url, self._headers = url, headers
@@ -212,7 +213,7 @@ class _Source:
         return item
 
     def chunks(self) -> Iterator[bytes]:
-        """What follows, as long as enough comes in every window of time."""
+        """The body, as long as enough bytes arrive in every window of time."""
         received, closes = 0, time.monotonic() + WINDOW_SECONDS
         while True:
             with contextlib.suppress(queue.Empty):
@@ -240,11 +241,15 @@ class _Source:
                 chunk: Any = response
                 while self._put(chunk) and chunk != b"":
                     chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
-        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # those of requests are OSErrors
+        except (
+            OSError,
+            ValueError,
+            urllib3.exceptions.HTTPError,
+        ) as error:  # requests' own errors are OSErrors
             self._put(error)
 
     def _put(self, item: object) -> bool:
-        """Hand it over; False where nobody reads on."""
+        """Pass an item to the reader; False if the reader has closed the response."""
         while not self._is_closed.is_set():
             with contextlib.suppress(queue.Full):
                 self._items.put(item, timeout=0.5)
@@ -253,7 +258,7 @@ class _Source:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which says what happened; the library's wrappers repeat addresses."""
+    """The innermost cause, which names the problem; the library's wrappers only repeat the address."""
     while isinstance(error.args[-1] if error.args else None, Exception):
         error = error.args[-1]
     return str(getattr(error, "reason", None) or error).rpartition(": ")[2] or type(error).__name__
@@ -261,19 +266,19 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def shown(title: str) -> Iterator[Progress]:
-    """Progress as a bar on a terminal, otherwise as a line now and then."""
+    """Shows progress: a bar on a terminal, otherwise a line every PLAIN_SECONDS."""
     console = Console(file=sys.stderr, soft_wrap=True)
     if not console.is_terminal:
-        spoke = time.monotonic()
+        last_line = time.monotonic()
 
-        def tell(done: int, total: int | None) -> None:
-            nonlocal spoke
-            if time.monotonic() - spoke > PLAIN_SECONDS:
-                spoke = time.monotonic()
+        def print_line(done: int, total: int | None) -> None:
+            nonlocal last_line
+            if time.monotonic() - last_line > PLAIN_SECONDS:
+                last_line = time.monotonic()
                 whole = f" of {total:,}" if total else ""
                 console.print(f"{title}: {done:,}{whole} bytes", markup=False, highlight=False)
 
-        yield tell
+        yield print_line
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:

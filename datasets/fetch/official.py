@@ -1,8 +1,8 @@
 """Download a public dataset from where its authors publish it.
 
-The archive is downloaded to a hidden file beside its destination, by one process at a time, checked against
-the published md5, unpacked there without leaving the folder, and renamed into place: ``data_root/<name>``
-exists whole or not at all. What a download brought before it ended is kept, and the next one goes on from it.
+One process at a time downloads the archive to a hidden file next to its destination, checks it against the
+published md5, unpacks it into a hidden folder and renames that folder: ``data_root/<name>`` either exists
+complete or not at all. An interrupted download is kept, and the next one resumes it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from datasets.prepare.folder import publish
 from files.errors import InputError
 from files.locks import locked
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # from a file system without locks
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Where a dataset is published, the md5 of that file, and its licence in one line."""
+    """A dataset's published file: address, md5, and the licence in one line."""
 
     url: str
     md5: str
@@ -58,9 +58,9 @@ def fetch(
     """Download and unpack dataset ``name`` into ``data_root/name``; returns that folder.
 
     ``urls`` are mirrors to try in turn instead of the official address; the md5 stays the published one.
-    The licence is said before anything is downloaded. Where another process fetches the same dataset, it
-    is waited for. Raises InputError where the dataset is not one that can be fetched, the folder exists, no
-    address gives the archive, the disk is full, or the archive would write outside the folder.
+    The licence is shown before anything is downloaded. If another process is fetching the same dataset, this
+    one waits for it. Raises InputError where the dataset cannot be fetched, the folder exists, no address
+    provides the archive, the disk is full, or the archive would write outside the folder.
     """
     if name not in ARCHIVES:
         raise InputError(f"dataset {name!r} cannot be fetched: choose from {', '.join(sorted(ARCHIVES))}")
@@ -70,7 +70,7 @@ def fetch(
     say(f"{name}: licence: {archive.licence}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, say):
+        with _one_process_at_a_time(folder, say):
             if not folder.exists():  # another process may have fetched it meanwhile
                 _fetch(archive, folder, urls or [archive.url], progress, say)
     except OSError as error:
@@ -83,17 +83,17 @@ def fetch(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process fetches ``folder``; a killed one holds nothing up."""
+def _one_process_at_a_time(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process is fetching ``folder``; a killed process leaves no lock behind."""
     path = folder.with_name(f".{folder.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
             if not stack.enter_context(locked(path, wait=False)):
-                say(f"{folder.name}: another process fetches it; waiting for that one")
+                say(f"{folder.name}: another process is fetching it; waiting for it to finish")
                 stack.enter_context(locked(path, wait=True))
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise  # where there are none, the md5 tells whether two disturbed each other
+                raise  # without locks, the md5 shows whether two processes wrote into each other's file
         yield
 
 
@@ -105,11 +105,11 @@ def _fetch(
     say: Callable[[str], None],
 ) -> None:
     unpacked = folder.with_name(f".{folder.name}.unpacked")
-    for left in [
+    for leftover in [
         unpacked,
         *folder.parent.glob(f".{folder.name}-*"),
-    ]:  # by a killed process, or an old version's
-        shutil.rmtree(left, ignore_errors=True)
+    ]:  # of a killed process or an earlier version
+        shutil.rmtree(leftover, ignore_errors=True)
     part = Part(folder.with_name(f".{folder.name}.part"), archive.md5)
     url = download(urls, part, progress, say)
     unpacked.mkdir()
@@ -118,7 +118,7 @@ def _fetch(
         if not publish(unpacked, folder, replace=False):
             raise InputError(f"{folder.absolute()}: exists already; use it, or remove it to fetch it again")
     except InputError:
-        part.remove()  # it would not be unpacked the next time either
+        part.remove()  # unpacking it again would fail again
         raise
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

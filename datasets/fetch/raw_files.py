@@ -1,4 +1,4 @@
-"""Finding, reading and hashing a dataset's raw files, with errors that say what to do."""
+"""Finds, reads and hashes a public dataset's raw files, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def find_folder(name: str, data_root: Path | None, inside: str, marker: str) -> 
     """The folder of raw files of dataset ``name``: the one that holds the file ``marker``.
 
     That is ``data_root/name`` itself or the unpacked archive's ``inside`` below it. Raises
-    InputError with the full path looked for where neither holds the marker.
+    InputError with the full path of the missing file where neither holds the marker.
     """
     if data_root is None:
         raise InputError(
@@ -31,7 +31,7 @@ def find_folder(name: str, data_root: Path | None, inside: str, marker: str) -> 
 
 
 def require_file(path: Path, name: str) -> Path:
-    """``path`` if that file is there, else InputError with the mend."""
+    """``path`` if that file exists, else InputError with the mend."""
     if not path.is_file():
         raise missing_file(path, name)
     return path
@@ -46,7 +46,7 @@ def missing_file(path: Path, name: str) -> InputError:
 
 
 def describe_files(paths: list[Path]) -> list[dict[str, str | int]]:
-    """Name, size in bytes and sha256 of each file: what the content of a table depends on."""
+    """Name, size in bytes and sha256 of each file: all that a table's content depends on."""
     return [
         {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(paths)
     ]

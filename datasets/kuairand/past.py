@@ -1,4 +1,4 @@
-"""What KuaiRand knows of an exposure's past: sequences, counters and rates.
+"""Features of the events before a KuaiRand exposure: sequences, counters and rates.
 
 Sequences and counts take events strictly before the row's own millisecond, seeds included. Rates
 (finish, skip, long view) are built from earlier *days* (of China time): a play time is settled up
@@ -21,7 +21,7 @@ from datasets.kuairand.raw import CHINA_MS, DAY_MS
 HOUR_MS = 3_600_000
 SINGLE_COLUMN_TABS = (1, 2, 4, 6)
 OUTCOMES = ("finish", "skip", "long_view")
-# What sequences show of a video; of these a video may have none or (tags) several.
+# A video's properties in sequences; a video may lack them or (tags) have several.
 ATTRIBUTES = {"authors": "author_id", "tags": "tags", "durations": "duration_bucket"}
 
 _Columns = dict[str, np.ndarray | pl.Series]
@@ -42,7 +42,7 @@ class PastFeatures:
             "liked": _Stream(_with_seeds(likes, seeds, "like_seq", videos)),
         }
         self._rates = _PastRates(events)
-        # A seed tells how long its history is and lists the end of it alone.
+        # A seed holds the length of the history but lists only its end.
         unlisted = pl.col("history_len") - pl.col("watch_seq").list.len().cast(pl.Int64)
         self._unlisted = seeds.select("user_id", unlisted=pl.max_horizontal(unlisted, 0))
 

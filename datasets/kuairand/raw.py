@@ -1,4 +1,4 @@
-"""The raw tables of KuaiRand-Pure, read, mended and counted.
+"""Reads, corrects and counts the raw tables of KuaiRand-Pure.
 
 Every reader adds what it found to ``notes``, a dict of counts and words for people to read.
 """
@@ -17,7 +17,7 @@ CHINA_MS = 8 * 3_600_000  # UTC+8
 DAY_MS = 24 * 3_600_000
 SKIP_MS = 3000
 NOT_A_STREAMER = -124  # the raw code for "no or unknown"
-# Around the lines at which the app's own labels change (3, 7 and 18 s), then by quantiles.
+# Around the durations at which the app's own labels change (3, 7 and 18 s), then by quantiles.
 DURATION_CUTS_S = [3, 7, 10, 15, 18, 25, 35, 45, 60, 90, 120, 180, 300]
 
 _Types = dict[str, type[pl.DataType]]

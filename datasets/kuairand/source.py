@@ -4,22 +4,22 @@ Gao et al., "KuaiRand: An Unbiased Sequential Recommendation Dataset with Random
 CIKM 2022, https://doi.org/10.1145/3511808.3557624. Licence CC BY-SA 4.0.
 
 Rows. One exposure each. By default those of the single-column feed (``tab`` 1): in the two-column
-tabs a play time of zero means "not clicked", so ``skip`` is another behaviour there;
-``tabs: all`` keeps every tab. Exposures in other tabs are past events all the same, for histories
-and counters. Any of the official logs will do, alone or together; the log of randomly exposed
-videos is read by ``random_log: true`` alone, and its rows are split by the same clock, so that
-nothing is trained on what happened after an exposure that is tested.
+tabs a play time of zero means "not clicked", so ``skip`` would be a different behaviour there;
+``tabs: all`` keeps every tab. Exposures in other tabs still count as past events in histories and
+counters. One or several of the official logs are enough; the log of randomly exposed videos is only
+read with ``random_log: true``, and its rows are split by the same times, so that no training row is
+later than a test row.
 
 Labels. ``finish`` = play_time_ms >= duration_ms; ``skip`` = play_time_ms < min(3000, duration_ms);
-both undefined (null) where duration_ms is 0. Beside them the log's is_click, is_like, long_view.
+both undefined (null) where duration_ms is 0. Further labels are the log's is_click, is_like and long_view.
 
 Split. By ``time_ms``: train to 1 May 2022, validation 2-4 May, test from 5 May, days of China time.
 The log's own ``date`` column is a day ahead of ``time_ms`` in 0.9 % of rows, within the last two
-hours before midnight; the clock decides, so that no training row lies after a row that is tested.
+hours before midnight; ``time_ms`` decides, so that no training row is later than a test row.
 (A split by ``date`` moves 142 rows of the part from 25 April out of training: 84,438 for 84,580.)
 
-Inputs. Known before the exposure: profiles, the video, and earlier events (``kuairand_past``). No
-outcome of the row is an input. Still to be borne in mind: profiles are snapshots of unstated date;
+Inputs. Known before the exposure: profiles, the video, and earlier events (``datasets.kuairand.past``). No
+outcome of the row is an input. Two limits: profiles are snapshots of unknown date;
 Pure keeps 7,583 videos, so histories have gaps. The monthly ``video_features_statistic`` covers the
 test days: ``include_statistics: true`` adds it, with a warning, as a declared leak.
 
@@ -57,7 +57,7 @@ PIECE_ROWS = 100_000
 
 
 class KuaiRandOptions(BaseModel):
-    """What a user may choose; the docstring of this module says what each does."""
+    """The user's options; this module's docstring explains each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,14 +97,14 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
 
 
 def identity(options: dict, data_root: Path | None) -> dict:
-    """All that decides the table's content: the options and the raw files' names, sizes, sha256."""
+    """Everything that determines the content: the options and the raw files' names, sizes, sha256."""
     chosen = parse_options(KuaiRandOptions, options, NAME)
     return _Files.find(chosen, data_root).identity(chosen)
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The raw files that the options ask for, each of which exists."""
+    """The raw files that the options need; InputError where one is missing."""
 
     logs: list[Path]
     users: Path

@@ -1,1 +1,1 @@
-"""Features that know the label."""
+"""Finds features that give away the label or the split."""

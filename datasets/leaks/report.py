@@ -1,15 +1,15 @@
-"""Features that know what they should not: the label of their own row, or the split it belongs to.
+"""Finds features that give away the label of their own row, or the split that the row belongs to.
 
-Found in a prepared folder, from what a model would see: indices and normalised numbers. A *leak* is
+They are searched in a prepared folder, in what a model sees: indices and normalised numbers. A *leak* is
 
-``auc``          one feature alone ranks a label with an AUC above .95;
-``determines``   its value tells nearly all labels (``equals``: one value of it a class);
-``unseen``       over half of its values in validation or test are new to training;
-``split``        its values keep training apart from validation and test, as a date or a row number does.
+``auc``          a single feature ranks a label with an AUC above .95;
+``determines``   its value determines nearly all labels (``equals``: each class has one value);
+``unseen``       over half of its values in validation or test do not occur in training;
+``split``        its values separate training from validation and test, as a date or a row number does.
 
 Rates of values are learned on the training split and measured on validation, or on the later half of
-training where validation has too few rows of a class. A leak that only two features together show is not
-found here; an AUC of a model above .99 speaks of it in the report.
+training where validation has too few rows of a class. A leak through two features together is not found
+here; the report warns of it when a model's AUC is above .99.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from files.errors import InputError
 from files.writing import write_atomically
 
 RED_LINE = 0.95  # the AUC of a single feature above which it is a leak
-MOST_ROWS = 1_000_000  # of a split; of more, shards are chosen evenly
-NEW = 0.5  # share of values new to training
-APART = 0.95  # the same, where they keep the splits apart
-CROSSED = 0.002  # share of pairs of numbers against that order, which a date or a row number does not have
-FEW_VALUES = 50  # of a split, below which their share says nothing
+MOST_ROWS = 1_000_000  # read of a split; of larger splits, evenly spaced shards
+NEW = 0.5  # a share of values that do not occur in training
+SEPARATED = 0.95  # the same, where the values separate the splits
+CROSSED = 0.002  # a share of pairs of numbers in the opposite order; a date or row number has fewer
+FEW_VALUES = 50  # in a split; below this, shares mean nothing
 LEAKS_FILE = "leaks.json"
 LEAKS_FORMAT = 1
 
@@ -46,7 +46,7 @@ class _Part(BaseModel):
 
 
 class Leak(_Part):
-    """One finding; ``number`` is an AUC, or the larger share of new values; ``says`` follows its feature."""
+    """One leak; ``number`` is an AUC or the larger share of new values, ``says`` describes ``feature``."""
 
     feature: str
     kind: Kind
@@ -56,7 +56,7 @@ class Leak(_Part):
 
 
 class FeatureScore(_Part):
-    """The best AUC of a single feature on a task, by which of its properties, over ``rows`` of ``split``."""
+    """A single feature's best AUC on a task, the property that gives it (``by``), and the rows measured."""
 
     feature: str
     task: str
@@ -67,7 +67,7 @@ class FeatureScore(_Part):
 
 
 class Leaks(_Part):
-    """All of a prepared folder. ``sampled`` are the rows of the splits of which not all were read."""
+    """All leaks of a prepared folder. ``sampled`` holds the rows read of splits that were not read fully."""
 
     format: int = LEAKS_FORMAT
     fingerprint: str
@@ -77,9 +77,9 @@ class Leaks(_Part):
 
 
 def find_leaks(prepared: PreparedDataset) -> Leaks:
-    """The leaks of a prepared folder, measured once and kept beside its shards as ``leaks.json``.
+    """The leaks of a prepared folder, measured once and stored with its shards as ``leaks.json``.
 
-    Where the folder cannot be written, they are kept in memory alone. Memory: one feature's values of
+    Where the folder cannot be written, they are kept only in memory. Memory: one feature's values of
     two splits, and two counts of every category.
     """
     key = (str(prepared.path.absolute()), prepared.fingerprint)
@@ -92,13 +92,13 @@ _MEASURED: dict[tuple[str, str], Leaks] = {}
 
 
 def as_recorded(prepared: PreparedDataset) -> dict:
-    """What a run's record says of leaks: those found, and the features that the schema acknowledges."""
+    """The leaks as a run's record holds them: those found, and the features that the schema acknowledges."""
     found = [leak.model_dump(mode="json") for leak in find_leaks(prepared).found]
     return {"found": found, "leak_ok": list(prepared.schema.leak_ok)}
 
 
 def warnings(prepared: PreparedDataset, tasks: list[str]) -> list[str]:
-    """A sentence for each leak that bears on one of ``tasks``, and what follows from it."""
+    """A sentence for each leak that concerns one of ``tasks``, with its consequence."""
     sentences = []
     for leak in find_leaks(prepared).found:
         if leak.task is None or leak.task in tasks:
@@ -112,7 +112,7 @@ def warnings(prepared: PreparedDataset, tasks: list[str]) -> list[str]:
     return sentences
 
 
-# --- Kept beside the shards -----------------------------------------------------------------------
+# --- Stored with the shards -----------------------------------------------------------------------
 
 
 def _kept(prepared: PreparedDataset) -> Leaks | None:
@@ -125,7 +125,7 @@ def _kept(prepared: PreparedDataset) -> Leaks | None:
 
 
 def _keep(leaks: Leaks, folder: Path) -> Leaks:
-    with contextlib.suppress(OSError, InputError):  # closed to writing, or full: measured again next time
+    with contextlib.suppress(OSError, InputError):  # read-only or full: measured again next time
         write_atomically(folder / LEAKS_FILE, (leaks.model_dump_json(indent=1) + "\n").encode())
     return leaks
 
@@ -159,7 +159,7 @@ def _measure(prepared: PreparedDataset) -> Leaks:
 
 
 def _chosen(shards: list[dict]) -> list[dict]:
-    """All shards, or as many, evenly spaced, as hold ``MOST_ROWS`` rows."""
+    """All shards, or evenly spaced ones with ``MOST_ROWS`` rows in total."""
     rows = sum(shard["rows"] for shard in shards)
     count = max(1, int(len(shards) * min(1.0, MOST_ROWS / rows)))
     return [shards[number * len(shards) // count] for number in range(count)]
@@ -200,41 +200,43 @@ def _label_leaks(feature: str, task: str, score: Score, split: str) -> list[Leak
 
 
 def _split_leaks(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> list[Leak]:
-    """Whether values are new to training, or keep it apart from validation and test."""
-    says = _apart_by_gaps(prepared, feature)
+    """Leaks of the split: values that do not occur in training, or that separate it from the other splits."""
+    says = _separated_by_missing_values(prepared, feature)
     if not says and feature.kind == "numeric":
-        says = _apart_by_size(prepared, feature, train, rest)
+        says = _separated_by_magnitude(prepared, feature, train, rest)
     if says:
         return [Leak(feature=feature.name, kind="split", task=None, number=1.0, says=says)]
     return _new_values(prepared, feature, train) if feature.is_sparse else []
 
 
-def _apart_by_gaps(prepared: PreparedDataset, feature: Feature) -> str:
-    """Missing in training and there in validation and test, or the other way round."""
+def _separated_by_missing_values(prepared: PreparedDataset, feature: Feature) -> str:
+    """Missing in training and present in validation and test, or the other way round."""
     coverage = prepared.manifest["coverage"]
     train, *others = (coverage[split][feature.name]["missing"] / prepared.rows[split] for split in coverage)
-    if (train < 1 - APART and min(others) > APART) or (train > APART and max(others) < 1 - APART):
-        where = "present in training and missing" if train < APART else "missing in training and present"
+    if (train < 1 - SEPARATED and min(others) > SEPARATED) or (
+        train > SEPARATED and max(others) < 1 - SEPARATED
+    ):
+        where = "present in training and missing" if train < SEPARATED else "missing in training and present"
         return f"names the split: it is {where} in validation and test"
     return ""
 
 
-def _apart_by_size(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> str:
-    """Numbers that end in training where they begin in validation and test, but for ties at the bound."""
+def _separated_by_magnitude(prepared: PreparedDataset, feature: Feature, train: Sample, rest: Sample) -> str:
+    """Numbers that are all smaller (or all larger) in training than in validation and test, except ties."""
     values = [sample.column(feature.name) for sample in (train, rest)]
     if any(counts[feature.name]["missing"] for counts in prepared.manifest["coverage"].values()):
-        values = [numbers[numbers != 0] for numbers in values]  # which stands for a missing one
+        values = [numbers[numbers != 0] for numbers in values]  # 0 stands for a missing number
     if min(map(len, values)) < FEW_VALUES:
         return ""
     above, below = _order(*values)
-    if max(above, below) < APART or min(above, below) > CROSSED:
+    if max(above, below) < SEPARATED or min(above, below) > CROSSED:
         return ""
     where = "above" if above > below else "below"
     return f"names the split: its numbers in validation and test lie {where} all those of training"
 
 
 def _order(train: np.ndarray, rest: np.ndarray) -> tuple[float, float]:
-    """Shares of the pairs of a training row and another in which the other is greater, and less."""
+    """The shares of pairs (training row, other row) in which the other is greater, and is less."""
     rest = np.sort(rest)
     not_above = np.searchsorted(rest, train, side="right") / len(rest)
     below = np.searchsorted(rest, train, side="left") / len(rest)
@@ -242,16 +244,16 @@ def _order(train: np.ndarray, rest: np.ndarray) -> tuple[float, float]:
 
 
 def _new_values(prepared: PreparedDataset, feature: Feature, train: Sample) -> list[Leak]:
-    """Categories that training does not know, beside those that min_count or max_size left out of it."""
+    """Categories that do not occur in training, not counting those that min_count or max_size dropped."""
     coverage = {split: _coverage(prepared, split, feature) for split in SPLITS}
     values, unseen = coverage["train"]
-    known = (1 - unseen / max(values, 1)) * _known_again(prepared, feature) if unseen else 1.0
+    known = (1 - unseen / max(values, 1)) * _share_known_without_own_row(prepared, feature) if unseen else 1.0
     later = [coverage[split] for split in ("valid", "test")]
     if min(number * known for number, _ in later) < FEW_VALUES:
         return []
     new = [max(0.0, 1 - (1 - missed / number) / known) for number, missed in later]
     shares = f"{new[0]:.0%} of its values in validation and {new[1]:.0%} in test were never seen in training"
-    if min(new) >= APART and 2 * _distinct(feature, train) <= values:
+    if min(new) >= SEPARATED and 2 * _distinct(feature, train) <= values:
         says = f"names the split: {shares}, where each is repeated"
         return [Leak(feature=feature.name, kind="split", task=None, number=min(new), says=says)]
     if max(new) > NEW:
@@ -261,15 +263,16 @@ def _new_values(prepared: PreparedDataset, feature: Feature, train: Sample) -> l
 
 
 def _coverage(prepared: PreparedDataset, split: str, feature: Feature) -> tuple[int, int]:
-    """How many values of a split there are, and how many are unseen."""
+    """The number of a feature's values in a split, and how many of them are unseen."""
     counts = prepared.manifest["coverage"][split][feature.name]
     return counts["elements"] - (0 if feature.is_list else counts["missing"]), counts["unseen"]
 
 
-def _known_again(prepared: PreparedDataset, feature: Feature) -> float:
-    """Of the training values with a category, the share that would have one without their own row.
+def _share_known_without_own_row(prepared: PreparedDataset, feature: Feature) -> float:
+    """Of the training values with a category, the share that would keep it without their own row.
 
-    A further value is met as often: a category that has just ``min_count`` rows owes it to each of them.
+    A category with exactly ``min_count`` rows would be lost without any one of them. So this is how often a
+    value of a new row is expected to have a category.
     """
     counts = pq.read_table(prepared.path / "vocabulary" / f"{feature.table}.parquet")["count"].to_numpy()
     sharing = [other for other in prepared.schema.sparse_features if other.table == feature.table]
@@ -278,7 +281,7 @@ def _known_again(prepared: PreparedDataset, feature: Feature) -> float:
 
 
 def _distinct(feature: Feature, train: Sample) -> int:
-    """How many categories the rows read of training have."""
+    """The number of different categories in the training rows that were read."""
     if feature.is_list:
         parts = [np.unique(values) for values, _, _ in train.lists(feature.name)]
         return len(np.unique(np.concatenate(parts)))

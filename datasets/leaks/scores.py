@@ -1,8 +1,8 @@
 r"""How well a single feature predicts a label: AUC on rows that its rates were not learned from.
 
 A category's score is the share of positives among its rows in one sample (the *fit*), pulled towards the
-base rate by ``PRIOR_ROWS`` rows, and the AUC is measured on another (the *held* rows). An id with few rows a
-value, which memorises the labels it was learned from, scores near one half there, as it should.
+base rate by ``PRIOR_ROWS`` rows; the AUC is measured on another sample (the *held* rows). An id with few
+rows per value only memorises the labels of the fit, so it scores near one half on the held rows.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ PRIOR_ROWS = 10.0
 BINS = 256
 SUPPORT = 3  # rows of a value in the fit before it counts for "determines"
 DETERMINED = 0.99  # the share of each class's rows that a value must get right
-VECTOR_NUMBERS = 50_000_000  # read at a time, of longer tables every few rows
-MIN_CLASS = 20  # held rows of each class, below which an AUC is chance
+VECTOR_NUMBERS = 50_000_000  # read at once; of longer tables, every n-th row
+MIN_CLASS = 20  # held rows of each class; below this, an AUC is chance
 
 Labels = dict[str, np.ndarray]  # (rows,) by task: 0, 1 or NaN
 
 
 @dataclass(frozen=True)
 class Score:
-    """A feature's best AUC on one task, from which of its properties, and over how many held rows.
+    """A feature's best AUC on one task, the property that gives it (``by``), and the number of held rows.
 
-    ``determined`` is the share of the rows with a value of at least ``SUPPORT`` rows in the fit whose
-    label that value tells, None unless it tells nearly all of both classes; ``values`` are how many
-    distinct ones these rows have.
+    ``determined`` is the share of rows whose label is determined by their value, among the rows with a value
+    of at least ``SUPPORT`` rows in the fit; None unless nearly all rows of both classes are determined.
+    ``values`` is the number of distinct values of these rows.
     """
 
     auc: float
@@ -134,7 +134,7 @@ class Rates:
         return (pulled / (self.rows[task] + PRIOR_ROWS)).astype(np.float32)
 
     def score(self, task: str, codes: np.ndarray, labels: np.ndarray, by: str) -> Score:
-        """How well the held rows' codes tell their labels."""
+        """How well the held rows' codes predict their labels."""
         codes, labels = _known(codes, labels)
         determined, values = self._determined(task, codes, labels)
         return Score(auc(self.smoothed(task)[codes], labels), by, len(labels), determined, values)
@@ -179,7 +179,7 @@ def _score_codes(
 
 
 def _best(*candidates: dict[str, Score]) -> dict[str, Score]:
-    """Of each task the score that determines the label, or else the highest."""
+    """For each task, the score that determines the label, or else the highest."""
     return {
         task: max((scores[task] for scores in candidates), key=lambda s: (s.determined is not None, s.auc))
         for task in candidates[0]
@@ -187,7 +187,7 @@ def _best(*candidates: dict[str, Score]) -> dict[str, Score]:
 
 
 def score_numbers(fit_x: np.ndarray, held_x: np.ndarray, fit: Labels, held: Labels) -> dict[str, Score]:
-    """By the number itself, by the rate of its bin (growth may turn), and by the rate of the very number.
+    """By the number itself, by the rate of its bin (not only monotonic), and by the rate of the exact number.
 
     A number that many rows have, such as the one that stands for missing, is a bin of its own.
     """
@@ -196,7 +196,9 @@ def score_numbers(fit_x: np.ndarray, held_x: np.ndarray, fit: Labels, held: Labe
         scores, known = _known(held_x, labels)
         ordered[task] = Score(two_sided(auc(scores, known)), "its value", len(known))
     values, fit_exact, counts = np.unique(fit_x, return_inverse=True, return_counts=True)
-    near = np.clip(np.searchsorted(values, held_x, side="right") - 1, 0, None)  # the number or the next below
+    near = np.clip(
+        np.searchsorted(values, held_x, side="right") - 1, 0, None
+    )  # the number itself or the next smaller one
     is_known = values[near] == held_x
     held_exact = np.where(is_known, near, len(values))
     width = max(len(fit_x) / BINS, 1.0)
@@ -210,7 +212,7 @@ def score_numbers(fit_x: np.ndarray, held_x: np.ndarray, fit: Labels, held: Labe
 
 
 def _score_vector(feature: Feature, fit: Sample, held: Sample) -> dict[str, Score]:
-    """By the one of its numbers that ranks the held rows best; of a long table, every few rows."""
+    """By the component that ranks the held rows best; of a long table, only every n-th row is read."""
     length = feature.length or 1
     every = max(1, math.ceil(max(fit.rows, held.rows) * length / VECTOR_NUMBERS))
     fit_x, held_x = (sample.vectors(feature.name, length, every) for sample in (fit, held))
@@ -272,7 +274,7 @@ def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dic
 
 
 def _list_codes(feature: Feature, own: list[str], sample: Sample) -> list[np.ndarray]:
-    """Of each row: its last element, its length, and for each of ``own`` 0 absent, 1 within, 2 the last."""
+    """For each row: the last element, the length, and for each of ``own`` 0 absent, 1 within, 2 last."""
     parts = []
     singles = [sample.column(name) for name in own]
     for values, lengths, rows in sample.lists(feature.name):

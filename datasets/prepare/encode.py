@@ -1,4 +1,4 @@
-"""Last step of preparation: staged rows, in time order, as indices and normalised numbers in shards."""
+"""Last step of preparation: staged rows, in time order, become shards of indices and normalised numbers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from datasets.prepare.vectors import as_array, present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary
 from datasets.schema import MISSING_INDEX, UNSEEN_INDEX, Feature, Schema
 
-CLIP = 10.0  # standard deviations; one wild value must not rule a batch
+CLIP = 10.0  # standard deviations; one extreme value must not dominate a batch
 ROW_GROUP_ROWS = 16_384
 INDEX_LIST = pa.list_(pa.field("item", pa.int32(), nullable=False))
 
 
 def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, staged: pl.DataFrame) -> pa.Table:
-    """The columns of a shard (no nulls anywhere) for a stretch of staged rows."""
+    """The columns of a shard for some staged rows; there are no nulls."""
     columns: dict[str, pa.Array] = {}
     for feature in schema.features:
         values = staged[feature.name]
@@ -121,7 +121,7 @@ class ShardWriter:
 
 
 def write_shard(table: pa.Table, path: Path) -> None:
-    """One parquet file, as the reader decodes it fastest for its size."""
+    """One parquet file, in the format with the best decoding speed for its size."""
     # Decoding 30 features on one core, million rows a second and MB a million rows: plain 2.6 and 460,
     # lz4 1.8 to 2.1 and 230, zstd 1.2 and 150, snappy 1.0 and 240; a dictionary gains no speed over
     # plain lz4 and makes writing slower. lz4 halves the disk for a tenth of a pass's time.
@@ -136,7 +136,7 @@ def write_shard(table: pa.Table, path: Path) -> None:
 
 
 class Coverage:
-    """Counts, while a split is written, what its features lack.
+    """Counts each feature's missing and unseen values while a split is written.
 
     For every feature: ``missing`` rows (no value, or an empty list), ``elements`` (rows, or the
     elements of its lists) and ``unseen`` elements, which the training split does not know.
@@ -149,7 +149,7 @@ class Coverage:
     def add(self, staged: pl.DataFrame, encoded: pa.Table) -> None:
         for feature in self.schema.features:
             counts = self.counts[feature.name]
-            if not feature.is_sparse:  # its numbers are all there or all missing
+            if not feature.is_sparse:  # a vector is either complete or missing
                 counts["missing"] += staged[feature.name].null_count()
                 counts["elements"] += staged.height
                 continue

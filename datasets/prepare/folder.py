@@ -1,4 +1,4 @@
-"""Writing a folder whole or not at all, one process at a time."""
+"""Writes a folder completely or not at all, one process at a time."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LEAST_ROOM = 256 * 1024  # bytes
 def one_at_a_time(destination: Path) -> Iterator[None]:
     """Wait until no other process prepares ``destination``, then keep others waiting.
 
-    While waiting processes would only repeat the work, nothing depends on the lock: where the file
-    system has none, both work in folders of their own and the first to end wins.
+    The lock only saves repeated work: on a file system without locks, each process works in a folder of its
+    own and the first to finish wins.
 
     Raises InputError where the folder around ``destination`` cannot be written to.
     """
@@ -47,7 +47,7 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
 
 
 def remove_abandoned(destination: Path) -> None:
-    """Remove what processes that were killed beside a whole ``destination`` left, unless one is at work."""
+    """Remove what killed processes left next to a complete ``destination``, unless one is working now."""
     if _partial_folders(destination):
         with suppress(OSError, InputError), locked(_lock_file(destination), wait=False) as held:
             if held is not None:
@@ -55,7 +55,7 @@ def remove_abandoned(destination: Path) -> None:
 
 
 def _remove_abandoned(destination: Path) -> None:
-    """Remove what killed processes left; under the lock nobody else is at work."""
+    """Remove what killed processes left; the caller holds the lock, so no process is working."""
     for folder in _partial_folders(destination):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -74,7 +74,7 @@ def _lock_file(destination: Path) -> Path:
 
 @contextmanager
 def partial_folder(destination: Path) -> Iterator[Path]:
-    """A new folder beside ``destination``; gone at the end unless it was published."""
+    """A new folder next to ``destination``, which is removed at the end unless it was published."""
     partial = _sibling(destination)
     partial.mkdir()
     try:
@@ -94,11 +94,11 @@ def _sibling(destination: Path) -> Path:
 
 
 def is_full_disk(error: BaseException | None, folder: Path | None = None) -> bool:
-    """Whether a full disk or quota is behind the error.
+    """Whether a full disk or quota caused the error.
 
-    polars, SQLite and wrappers keep only its text, or none: what they could not write whole they then cannot
-    read. So an error of theirs counts too where the file system of ``folder``, given while the files are
-    still there, has next to no room left.
+    polars, SQLite and other libraries keep only the text of the original error, or fail when they read a file
+    that they could not write completely. So their errors also count if the file system of ``folder`` has
+    almost no room left; call this while the files still exist.
     """
     first, seen = error, set()
     while error is not None and id(error) not in seen:
@@ -120,9 +120,9 @@ def _is_full(folder: Path) -> bool:
 
 
 def publish(partial: Path, destination: Path, replace: bool) -> bool:
-    """Rename ``partial`` to ``destination``, on disk before it is seen.
+    """Flush ``partial`` to disk, then rename it to ``destination``.
 
-    Returns False where another process was first and ``replace`` is not asked for.
+    Returns False where another process was first and ``replace`` is False.
     """
     for path in [*partial.rglob("*"), partial]:
         flush(path)
@@ -134,16 +134,16 @@ def publish(partial: Path, destination: Path, replace: bool) -> bool:
                 raise
             if not replace:
                 return False
-            _retire(destination)
+            _move_away(destination)
         else:
             flush(destination.parent)
             return True
 
 
-def _retire(destination: Path) -> None:
-    retired = _sibling(destination)
+def _move_away(destination: Path) -> None:
+    moved = _sibling(destination)
     try:
-        os.rename(destination, retired)
-    except FileNotFoundError:  # another process replaces it at this moment
+        os.rename(destination, moved)
+    except FileNotFoundError:  # another process is replacing it right now
         return
-    shutil.rmtree(retired, ignore_errors=True)
+    shutil.rmtree(moved, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What preparation learns from the staged table: vocabularies, normalisation, users, label counts."""
+"""Learns vocabularies, normalisation, users and label counts from the staged table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from datasets.prepare.vocabulary import Vocabulary, learn_vocabulary
 from datasets.schema import Feature, Schema
 from files.errors import InputError
 
-# In relation to the mean. What rounding makes of numbers that are all the same is below 4 of float64's steps
-# (3.6 in 3,000 constants from 1e-300 to 1e150, up to 1e6 rows each), and numbers that differ by their last
-# bit alone are no better. Seconds since 1970 that differ by one second are 2.6 million steps apart.
+# Relative to the mean. Rounding gives equal numbers a deviation below 4 float64 steps (at most 3.6 in 3,000
+# constants from 1e-300 to 1e150, up to 1e6 rows each); numbers that differ only in their last bit are treated
+# the same. Times since 1970 that differ by one second are 2.6 million steps apart.
 CONSTANT_BELOW = 16 * float(np.finfo(np.float64).eps)
 _SPLIT_MENDS = {
     "time": "mend its bounds",
@@ -33,7 +33,7 @@ class Learned:
 
     ``users`` has columns value, train_rows, tier and index (0.. in the order of value).
     ``normalization`` holds mean and std of each numeric feature that is normalised, after log1p
-    where it applies; of a vector, lists with one a component. ``labels`` counts positive, negative
+    where it applies; for a vector, lists with one value per component. ``labels`` counts positive, negative
     and undefined rows by split and task.
     """
 
@@ -67,7 +67,7 @@ def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
 
 
 def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[dict, dict]:
-    """Rows by split, and label counts by split and task; refuses what cannot be trained on."""
+    """Rows by split, and label counts by split and task; InputError where nothing can be trained."""
     counts = [pl.len().alias("rows")]
     for task in schema.tasks:
         label = pl.col(f"@label.{task.name}")

@@ -21,7 +21,7 @@ SAMPLE_EVERY = 256
 
 @dataclass(frozen=True)
 class TimeOrder:
-    """Where each chunk lies in each run: chunk c is rows cuts[r, c] to cuts[r, c + 1] of run r.
+    """The part of each run that belongs to each chunk: chunk c is rows cuts[r, c] to cuts[r, c + 1] of run r.
 
     Shapes
         cuts: (runs, chunks + 1) int64.

@@ -1,8 +1,8 @@
-"""From a source's lazy raw table to a prepared folder.
+"""Prepares a source's lazy raw table as a folder of shards.
 
-The way: raw table -> typed, checked, sorted runs (``prepare_stage``) -> their merged time order
-(``prepare_order``) -> splits, vocabularies, normalisation, users (``prepare_split``,
-``prepare_learn``) -> shards (``prepare_encode``) -> manifest, fsync, rename (``prepare_folder``).
+Steps, by module: raw table -> typed, checked, sorted runs (``stage``) -> their merged time order (``order``)
+-> splits, vocabularies, normalisation, users (``split``, ``learn``) -> shards (``encode``) -> manifest,
+fsync, rename (``folder``).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MIN_SHARDS = 8  # so that up to eight processes can share even a small split
 def prepare(
     source: Source, destination: Path, shard_rows: int = SHARD_ROWS, rebuild: bool = False
 ) -> PreparedDataset:
-    """Prepare ``source`` in the folder ``destination``, or open the folder if that was done before.
+    """Prepare ``source`` in the folder ``destination``, or open the folder if it is prepared already.
 
     A shard holds at most ``shard_rows`` rows, and fewer where a split would otherwise have less
     than eight shards. The same source gives the same bytes.
 
-    Memory: a few chunks of 131,072 raw rows, whatever the table's length, and beside them the
-    distinct values of the vocabulary in hand, one row a user, and eight bytes for every 256th row
+    Memory: a few chunks of 131,072 raw rows, however long the table is, plus the
+    distinct values of one vocabulary at a time, one row per user, and eight bytes for every 256th row
     (about 1 GB at 30 features of 106 values a row, for half a million rows as for two million).
     Disk while it runs: the typed raw table once more.
 
@@ -66,7 +66,7 @@ def prepare_lazily(
     shard_rows: int = SHARD_ROWS,
     rebuild: bool = False,
 ) -> PreparedDataset:
-    """As :func:`prepare`, with a source that is made only if the folder is not there.
+    """As :func:`prepare`, with a source that is made only if the folder does not exist.
 
     ``make_source`` gets an empty scratch folder that lives until preparation has ended.
     """
@@ -98,7 +98,7 @@ def _reuse(destination: Path, identity: dict) -> PreparedDataset:
 
 
 def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None:
-    """Everything of a prepared folder, in ``result``."""
+    """Write all files of a prepared folder into ``result``."""
     schema = source.schema
     time = time_type(schema, dict(source.frame.collect_schema()), source.text)
     bounds, clock = given_bounds(schema, time, source.text)

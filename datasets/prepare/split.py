@@ -21,11 +21,11 @@ UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # in a second
 def given_bounds(
     schema: Schema, time_type: pl.DataType | None, text: TextFacts | None = None
 ) -> tuple[Bounds | None, str]:
-    """The bounds of a split by time as the numbers behind the time column, and by which clock they were read.
+    """The bounds of a split by time, as numbers like the time column's, and the clock that they follow.
 
     The bounds are None for other splits; the clock is "" where there is no choice. Raises InputError where a
-    bound does not fit the column's type or does not exist, names no zone beside times that carry offsets,
-    or the bounds are out of order.
+    bound does not fit the column's type, does not exist, or has no zone although the times have offsets, and
+    where the bounds are out of order.
     """
     split = schema.split
     if not isinstance(split, TimeSplit) or time_type is None:

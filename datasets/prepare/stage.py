@@ -44,7 +44,7 @@ RESERVED = ("user_index", "tier", "time", "baseline")
 def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | None = None) -> list[Path]:
     """Write the source as sorted runs into ``folder`` and return their paths in source order.
 
-    ``text`` says how columns of text are written; without it numbers and times are no text.
+    ``text`` describes how text columns are written; without it, numbers and times must not be text.
 
     Raises InputError where a column is absent or of the wrong type, or a value is not allowed.
     """
@@ -52,7 +52,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
     try:
         types = dict(frame.collect_schema())
         staged = frame.select(staged_columns(schema, types, where, text))
-        # Not collect_batches: its engine runs ahead of the consumer and holds over twice the memory.
+        # Not collect_batches: it runs ahead of the consumer and needs over twice the memory.
         staged.sink_parquet(
             folder / "staged.parquet", compression="lz4", row_group_size=RUN_ROWS, engine="streaming"
         )
@@ -61,7 +61,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
             f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
         ) from error
     paths: list[Path] = []
-    for start, table in _stretches(folder / "staged.parquet"):
+    for start, table in _slices(folder / "staged.parquet"):
         check_values(schema, table, start, where)
         path = folder / f"run-{len(paths):06d}.parquet"
         ordered = table.sort("@time", maintain_order=True) if schema.time else table
@@ -75,7 +75,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
     return paths
 
 
-def _stretches(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
+def _slices(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
     """RUN_ROWS rows at a time, each with the number of its first row."""
     rows = pq.read_metadata(path).num_rows
     for start in range(0, rows, RUN_ROWS):
@@ -149,7 +149,7 @@ def staged_columns(
 def _computed_label(
     task: Task, missing: list[str] | None, dtype, where: str, text: TextFacts | None
 ) -> pl.Expr:
-    """The label of an expression, whose columns of text become numbers where it needs these."""
+    """A label computed by an expression; its text columns become numbers where it needs numbers."""
     assert task.expression is not None, "the label is computed"
     operands: dict[str, Operand] = {}
     for column, wanted in operands_of(task.expression).items():
@@ -175,7 +175,7 @@ def _fits_int64(dtype: pl.DataType) -> bool:
 
 
 def _vocabulary_types(schema: Schema, dtype, where: str, text: TextFacts | None) -> dict[str, pl.DataType]:
-    """Int64 for a vocabulary all of whose columns hold integers, else text."""
+    """Int64 for a vocabulary whose columns all hold integers, otherwise text."""
     integer: dict[str, bool] = {}
     for feature in schema.sparse_features:
         kind = dtype(feature.source_column, f"feature {feature.name!r}")
@@ -247,7 +247,7 @@ def _number(column: str, dtype: pl.DataType, what: str, missing: list[str] | Non
 
 
 def _time(schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None) -> pl.Expr:
-    """The number behind the time: an epoch as it is, dates and datetimes since 1970 in their unit."""
+    """The time as a number: an epoch unchanged, dates and datetimes counted from 1970 in their unit."""
     kind = time_type(schema, types, text)
     assert schema.time is not None, "there is a time column"
     assert kind is not None, "and so it has a type"
@@ -260,7 +260,7 @@ def _time(schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None)
 def time_type(
     schema: Schema, types: dict[str, pl.DataType], text: TextFacts | None = None
 ) -> pl.DataType | None:
-    """The time column's type, checked; None without one. It is staged as the number behind it."""
+    """The checked type of the time column, None without one; times are staged as numbers."""
     if schema.time is None:
         return None
     where = f"dataset {schema.name!r}"

@@ -45,7 +45,7 @@ def vector_column(
 
 
 def check_vectors(schema: Schema, staged: pl.DataFrame, start: int, where: str) -> None:
-    """InputError on the first vector of another length, or with a component that is no finite number.
+    """InputError on the first vector with a wrong length or with a component that is no finite number.
 
     ``start`` is the number of the table's first row.
     """
@@ -53,23 +53,23 @@ def check_vectors(schema: Schema, staged: pl.DataFrame, start: int, where: str) 
         lists = staged[feature.name]
         what = f"{where}: feature {feature.name!r} (vector): column {feature.source_column!r}"
         lengths = lists.list.len()
-        if (row := _first(lengths != feature.length)) is not None:
+        if (row := _first_true(lengths != feature.length)) is not None:
             raise InputError(
                 f"{what} holds a list of {lengths[row]} in row {start + row} (counted from 0), not of "
                 f"length {feature.length}; mend the list or the schema's length"
             )
         is_number = pl.element().cast(pl.Float32, strict=False).is_finite().fill_null(False)
-        if (row := _first(~lists.list.eval(is_number).list.all())) is not None:
+        if (row := _first_true(~lists.list.eval(is_number).list.all())) is not None:
             raise InputError(
                 f"{what} lacks a number or holds one too large in row {start + row} (counted from 0); "
                 "mend the list, or empty it where the whole vector is missing"
             )
 
 
-def _first(wrong: pl.Series) -> int | None:
-    """The first row that is true."""
-    rows = wrong.fill_null(False).arg_true()
-    return rows[0] if len(rows) else None
+def _first_true(rows: pl.Series) -> int | None:
+    """The index of the first true row, or None."""
+    found = rows.fill_null(False).arg_true()
+    return found[0] if len(found) else None
 
 
 def present_rows(feature: Feature, staged: pl.Series) -> np.ndarray:

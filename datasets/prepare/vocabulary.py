@@ -1,4 +1,4 @@
-"""Categories and their indices, learned from the training split alone."""
+"""Categories and their indices, learned only from the training split."""
 
 from __future__ import annotations
 

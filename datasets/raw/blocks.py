@@ -1,4 +1,4 @@
-"""The bytes of a text file as UTF-8, block by block: unpacked, transcoded, refused where they are no text."""
+"""Reads a text file as blocks of UTF-8: unpacked and transcoded; bytes that are no text are refused."""
 
 from __future__ import annotations
 

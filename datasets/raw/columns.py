@@ -1,4 +1,4 @@
-"""The raw columns that a schema names: what each is for, and what it must hold."""
+"""The raw columns that a schema uses: what each is for, and what it must hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datasets.expressions.syntax import operands_of
 from datasets.schema import ColumnSplit, Feature, Schema, Task
 from files.errors import InputError
 
-FILE_COLUMN, LINE_COLUMN = "@file", "@line"  # where a row stands
+FILE_COLUMN, LINE_COLUMN = "@file", "@line"  # a row's file and line
 Role = Literal["number", "category", "list", "vector", "time", "word", "text"]
 
 
@@ -27,7 +27,7 @@ class Use:
 def uses(schema: Schema) -> list[Use]:
     """Every use of a raw column, in the order of the schema's fields.
 
-    Raises InputError on a column whose name means something else where tables are read.
+    Raises InputError on a column whose name has a special meaning when tables are read.
     """
     found = _uses(schema)
     for use in found:
@@ -40,7 +40,7 @@ def uses(schema: Schema) -> list[Use]:
 
 
 def has_another_meaning(column: str) -> bool:
-    """Whether a column's name stands for something else where tables are read."""
+    """Whether a column's name has a special meaning when tables are read."""
     is_pattern = column == "*" or (column.startswith("^") and column.endswith("$"))
     return is_pattern or column in (LINE_COLUMN, FILE_COLUMN)
 

@@ -1,8 +1,8 @@
-"""Delimited text (CSV, TSV) as text columns in parquet, after every line was checked.
+"""Checks every line of delimited text (CSV, TSV) and writes its columns as text to parquet.
 
-Whole records at a time are checked byte by byte (quotes stand where they may, every record has as many
-fields as the header) and only then parsed, by pyarrow, whose records must be as many. So a line that could
-be read in two ways stops the reading, with its number.
+Complete records are checked byte by byte: quotes are where they are allowed, and every record has as many
+fields as the header. Then pyarrow parses them and must find the same number of records. So reading stops
+at a line that could be read in two ways, and the error names that line.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from datasets.raw.files import TableFile
 from datasets.schema import Csv
 from files.errors import InputError
 
-MOST_RECORD_BYTES = 1 << 26  # a record beyond this is a quote that was never closed
+MOST_RECORD_BYTES = 1 << 26  # a longer record means a quote that was never closed
 SEPARATORS = {",": "a comma", ";": "';'", "\t": "a tab", "|": "'|'"}
 NEWLINE, RETURN, BACKSLASH = 10, 13, 92
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The bytes that have a meaning; None where there is no such byte."""
+    """The bytes with a special meaning; None where there is no such byte."""
 
     separator: int
     quote: int | None
@@ -52,7 +52,7 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Records:
-    """Records of a stretch of text: where each begins (an empty line is none) and its number of fields."""
+    """Records of a block of text: where each begins and its number of fields; empty lines are skipped."""
 
     starts: np.ndarray
     fields: np.ndarray
@@ -60,7 +60,7 @@ class Records:
 
 
 class _BadByteError(Exception):
-    """What is wrong at a position of a stretch."""
+    """What is wrong at a position of a block."""
 
     def __init__(self, position: int, what: str) -> None:
         super().__init__(what)
@@ -68,10 +68,10 @@ class _BadByteError(Exception):
 
 
 def delimited_to_parquet(file: TableFile, settings: Csv, wanted: Mapping[str, str], target: Path) -> None:
-    """Write the ``wanted`` columns (and what needs them) as text, and ``LINE_COLUMN``, each one's line.
+    """Write the ``wanted`` columns (name and what needs it) as text, and each row's line as ``LINE_COLUMN``.
 
     Raises InputError, naming the line, where a record has more or fewer fields than the header, a quote
-    stands where none may, text is not of the stated encoding, or the file is cut short.
+    is where none is allowed, text is not in the stated encoding, or the file is cut short.
     """
     reader = _Reader(file, settings, wanted)
     with pq.ParquetWriter(target, reader.schema, compression="lz4") as writer:
@@ -85,7 +85,7 @@ def delimited_to_parquet(file: TableFile, settings: Csv, wanted: Mapping[str, st
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Whole records, and the number of the line that they begin on."""
+    """Complete records, and the number of the line on which they begin."""
 
     text: bytes
     first_line: int
@@ -96,7 +96,7 @@ class _Stretch:
 
 
 class _Reader:
-    """One file, read record by record in stretches of some megabytes."""
+    """One file, read in blocks of some megabytes, each of complete records."""
 
     def __init__(self, file: TableFile, settings: Csv, wanted: Mapping[str, str]) -> None:
         self.file, self.settings, self.wanted = file, settings, wanted
@@ -239,10 +239,10 @@ class _Reader:
 
 
 def structure(text: np.ndarray, dialect: Dialect) -> Records:
-    """Where the records of a stretch begin, and how many fields they have (RFC 4180, section 2).
+    """Where the records of a block begin, and how many fields they have (RFC 4180, section 2).
 
     Shapes
-        text: (bytes,) uint8 that begins at a record. The last record may be cut off; it is then left out.
+        text: (bytes,) uint8 that begins at a record. An incomplete last record is left out.
     """
     quotes = np.flatnonzero(_unescaped(text, dialect.quote, dialect.escape))
     outside = np.ones(len(text), dtype=bool)
@@ -250,7 +250,7 @@ def structure(text: np.ndarray, dialect: Dialect) -> Records:
         _check_quotes(text, quotes, dialect)
         toggles = np.zeros(len(text), dtype=np.uint8)
         toggles[quotes] = 1
-        outside = np.cumsum(toggles, dtype=np.uint8) & 1 == 0  # a sum that wraps keeps its last bit
+        outside = np.cumsum(toggles, dtype=np.uint8) & 1 == 0  # an overflow does not change the last bit
     newlines = np.flatnonzero((text == NEWLINE) & outside)
     end = int(newlines[-1]) + 1 if len(newlines) else 0
     _check_returns(text, outside, end)
@@ -263,7 +263,7 @@ def structure(text: np.ndarray, dialect: Dialect) -> Records:
 
 
 def _unescaped(text: np.ndarray, byte: int | None, escape: int | None) -> np.ndarray:
-    """Where ``byte`` stands with no escape before it; an escape that is itself escaped does not count."""
+    """Where ``byte`` occurs unescaped; an escape that is itself escaped does not count."""
     if byte is None:
         return np.zeros(len(text), dtype=bool)
     found = text == byte
@@ -304,13 +304,13 @@ def _check_quotes(text: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> Non
 
 
 def _check_returns(text: np.ndarray, outside: np.ndarray, end: int) -> None:
-    """A carriage return outside quotes stands before a line feed alone."""
+    """Outside quotes, a carriage return may only come right before a line feed."""
     returns = np.flatnonzero((text == RETURN) & outside)
-    alone = returns[text[np.minimum(returns + 1, len(text) - 1)] != NEWLINE]
-    alone = alone[alone < len(text) - 1]  # what follows the last byte is not known yet
-    if alone.size:
+    lone = returns[text[np.minimum(returns + 1, len(text) - 1)] != NEWLINE]
+    lone = lone[lone < len(text) - 1]  # the byte after the last one is not known yet
+    if lone.size:
         raise _BadByteError(
-            int(alone[0]),
+            int(lone[0]),
             "a carriage return ends a line without a line feed; write line ends as LF or CRLF",
         )
 

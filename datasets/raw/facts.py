@@ -1,6 +1,7 @@
-"""What only the whole of a table's text tells: which ids are integers, and what may not be meant as it is.
+"""Facts that need all of a table's text: which ids are integers, how lists and times are written.
 
-One pass counts what cells look like, and what cannot be read as it was meant is refused with its place.
+One pass counts what cells look like. Cells that may mean something else than they say are refused, with
+their file and line.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ COMBINING = r"\p{Mn}"
 def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]]:
     """How the table's text is written, and notes for its owner.
 
-    Raises InputError, with file and line, on a number that is none, a word that may stand for a missing
-    value, a list that is not cut as its separator says, ids that a float has rounded, ids with leading
-    zeros beside integers, and times that are written in several ways.
+    Raises InputError, with file and line, on text that is no number where one is needed, a word that may
+    stand for a missing value, a list without its separator, ids that a float has rounded, ids with leading
+    zeros where others of the vocabulary are integers, and times that are written in several ways.
     """
     found = uses(table.schema)
     text = [use for use in found if table.types[use.column] == pl.String]
@@ -87,7 +88,7 @@ def _check_numbers(table: RawTable, numbers: list[Use]) -> None:
 
 
 def _check_vectors(table: RawTable, vectors: list[Use], lists: Mapping[str, Notation]) -> None:
-    """Every element of a vector that is written as text is a number."""
+    """Refuses a vector written as text of which an element is no number."""
     bad: dict[str, pl.Expr] = {}
     for use in vectors:
         dtype = table.types[use.column]
@@ -110,7 +111,7 @@ def _check_vectors(table: RawTable, vectors: list[Use], lists: Mapping[str, Nota
 
 
 def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> dict:
-    """Refuses words that may stand for a missing value, and rounded ids; notes for what the eye misses."""
+    """Refuses words that may stand for a missing value, and rounded ids; notes on invisible differences."""
     conditions: dict[str, pl.Expr] = {}
     texts = [use for use in categories if _element(table, use) == pl.String]
     for number, use in enumerate(texts):
@@ -135,7 +136,7 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
             place, value = table.example(use.column, conditions[f"{number} rounded"], id_)
             raise InputError(
                 f"{place}: {where} holds {value!r} ({rows:,} such rows), an id whose last digits a "
-                "spreadsheet or a float has rounded away; write it anew from its source, as integers or text"
+                "spreadsheet or a float has rounded away; export it again as integers or text"
             )
         if rows := counts[f"{number} invisible"]:
             notes[f"invisible characters in {use.column}"] = f"{rows} rows; they are part of the category"
@@ -165,9 +166,10 @@ def _is_decomposed(text: pl.Expr) -> pl.Expr:
 
 
 def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> set[str]:
-    """The vocabularies of integers alone, be they text or floats; refuses leading zeros beside integers.
+    """The vocabularies whose values are all integers, also where they are written as text or floats.
 
-    So a table has the same vocabulary whatever the format of its files.
+    So a table has the same vocabulary in every file format. Refuses ids with leading zeros where another
+    column of the vocabulary holds integers.
     """
     text: dict[str, pl.Expr] = {}
     zeros: dict[str, pl.Expr] = {}
@@ -194,15 +196,15 @@ def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notati
         if vocabulary in has_integers and counts.get(f"zeros {key}"):
             place, value = table.example(use.column, zeros[key])
             raise InputError(
-                f"{place}: column {use.column!r} of {use.what} holds {value!r} with a leading zero, while "
-                f"column {has_integers[vocabulary]!r} of the same vocabulary holds integers, that have none; "
-                "write both alike"
+                f"{place}: column {use.column!r} of {use.what} holds {value!r} with a leading zero, but "
+                f"column {has_integers[vocabulary]!r} of the same vocabulary holds integers, which have "
+                "none; write both in the same way"
             )
     return {name for name, whole in is_integer.items() if whole}
 
 
 def _first(cells: tuple[pl.Expr, bool], condition: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
-    """The element that meets the condition, of a row that has one."""
+    """The first element of a row that meets the condition."""
     value, is_list = cells
     return value.list.eval(pl.element().filter(condition(pl.element()))).list.first() if is_list else value
 
@@ -212,7 +214,7 @@ def _is_no_integer(element: pl.DataType, value: pl.Expr) -> pl.Expr:
 
 
 def _cells(table: RawTable, use: Use, lists: Mapping[str, Notation]) -> tuple[pl.Expr, bool]:
-    """A use's categories that are not missing, of the column's type: one a row, or (True) a list of them."""
+    """The known categories of a use, in the column's type, and whether each row has a list of them."""
     dtype, element, missing = table.types[use.column], _element(table, use), table.schema.missing
     found = pl.col(use.column)
     if isinstance(dtype, pl.List | pl.Array):

@@ -1,4 +1,4 @@
-"""Which files make up a table: patterns taken literally where a file has that name, links followed."""
+"""Finds the files of a table: a pattern that is a file's exact name means that file; links are followed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TableFile:
     partition: dict[str, str | None] = field(default_factory=dict)
 
     def stamp(self) -> tuple[int, int, int, int]:
-        """What changes when the file is written to or replaced."""
+        """Size, times and inode, which change when the file is written to or replaced."""
         found = self.path.stat()
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
@@ -59,7 +59,7 @@ def find_files(schema_file: Path, schema: Schema) -> list[TableFile]:
 
 
 def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
-    """As :func:`find_files`, for patterns that are not yet a schema's."""
+    """As :func:`find_files`, for patterns that are not in a schema yet."""
     folder = schema_file.parent
     paths: set[Path] = set()
     for pattern in patterns:
@@ -73,7 +73,7 @@ def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
         paths.update(path for path in _children(folder, "*") if format_of(path) is not None)
         if not paths:
             raise InputError(
-                f"{schema_file}: there is no *.parquet or *.csv beside it (nor .tsv or .jsonl); "
+                f"{schema_file}: there is no *.parquet or *.csv in its folder (nor .tsv or .jsonl); "
                 "add one or name 'files:'"
             )
     named = {file.name: file for file in (_table_file(schema_file, path) for path in sorted(paths))}
@@ -84,7 +84,7 @@ def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
 
 
 def format_of(path: Path) -> tuple[Format, str | None] | None:
-    """Format and compression by the file's ending; None where it is no table's."""
+    """Format and compression by the file's ending; None where it is not that of a table."""
     ending, compression = path.suffix.lower(), None
     if ending in COMPRESSIONS:
         compression, ending = COMPRESSIONS[ending], Path(path.stem).suffix.lower()
@@ -95,9 +95,9 @@ def format_of(path: Path) -> tuple[Format, str | None] | None:
 
 
 def expand(folder: Path, pattern: str) -> list[Path]:
-    """The paths that a pattern matches: what bears that very name, else what matches the wildcards.
+    """The paths that a pattern matches: a path with exactly that name, else those that match the wildcards.
 
-    ``**`` stands for any number of folders, links to folders among them. Wildcards leave out hidden files.
+    ``**`` stands for any number of folders, including links to folders. Wildcards do not match hidden files.
     """
     path = Path(pattern)
     if path.is_absolute():
@@ -128,7 +128,7 @@ def _children(folder: Path, pattern: str) -> list[Path]:
 
 
 def _folders(top: Path) -> list[Path]:
-    """The folder and all below it, each once, so that a link to a folder above ends."""
+    """The folder and all below it, each once, so that a link to a parent folder cannot loop."""
     found, seen = [], set()
     for folder, names, _ in os.walk(top, followlinks=True):
         real = os.path.realpath(folder)
@@ -159,7 +159,7 @@ def _table_file(schema_file: Path, path: Path) -> TableFile:
 
 
 def _partition(name: str) -> dict[str, str | None]:
-    """Columns in folders' names as Hive and Spark write them, key=value with percent escapes."""
+    """Columns in the names of folders, key=value with percent escapes, as Hive and Spark write them."""
     found: dict[str, str | None] = {}
     for folder in Path(name).parts[:-1]:
         key, equals, value = folder.partition("=")

@@ -24,14 +24,14 @@ def json_lines_to_parquet(file: TableFile, wanted: Mapping[str, str], target: Pa
     """Write the ``wanted`` columns (and what needs them) as text or lists of text, and ``LINE_COLUMN``.
 
     Raises InputError, naming the line, where it is no JSON object, gives a named field twice, or holds an
-    object, or a list beside single values, in a named field; and where no line has a named field.
+    object, or both lists and single values, in a named field; and where no line has a named field.
     """
-    kinds: dict[str, str] = {}  # of a column, "list" or "value", once a line has told
+    kinds: dict[str, str] = {}  # by column, "list" or "value", once a line has shown it
     found: dict[str, None] = {}
     columns = [name for name in wanted if name not in file.partition]
     rows = _records(file, set(columns), kinds, found)
     parts = iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
-    # Whether a column holds lists may be told by the last line, so values are kept as JSON until then.
+    # Only the last line may show that a column holds lists, so values are kept as JSON until then.
     scratch = target.with_suffix(".lines")
     count = 0
     loose = pa.schema([*((name, pa.large_string()) for name in columns), (LINE_COLUMN, pa.int64())])

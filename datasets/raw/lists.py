@@ -13,7 +13,7 @@ from files.errors import InputError
 
 CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"
 BRACKETED = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"
-NUMBERS_ALONE = r"^[\[({][-+.0-9\seE]*[\])}]$"
+ONLY_NUMBERS = r"^[\[({][-+.0-9\seE]*[\])}]$"
 
 
 def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, Notation], dict]:
@@ -32,7 +32,7 @@ def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, 
             "bracketed": bracketed,
             "quotes": bracketed & body.str.contains("['\"]"),
             "commas": bracketed & body.str.contains(",", literal=True),
-            "numbers": bracketed & value.str.contains(NUMBERS_ALONE),
+            "numbers": bracketed & value.str.contains(ONLY_NUMBERS),
             "spaces": bracketed & body.str.strip_chars().str.contains(r"\s"),
             "cut short": bracketed & value.str.contains(CUT_SHORT),
             "nested": bracketed & body.str.contains(r"[\[({]"),
@@ -78,10 +78,11 @@ def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> N
     if counts["bracketed"] and (feature.separator is None or counts["commas"] or counts["quotes"]):
         place, held = table.example(column, value.is_not_null() & ~value.str.contains(BRACKETED))
         raise InputError(
-            f"{place}: {where} holds {held!r}, where other cells hold lists in brackets; write all alike"
+            f"{place}: {where} holds {held!r}, but other cells hold lists in brackets; write all in "
+            "the same way"
         )
     if not counts["cells"]:
-        return "brackets"  # of which there are none
+        return "brackets"  # no cell holds a list
     if feature.separator is None:
         place, held = table.example(column, value.is_not_null())
         raise InputError(
@@ -94,7 +95,7 @@ def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> N
             f"{place}: no cell of {where} holds the separator {feature.separator!r} (this one holds "
             f"{held!r}); mend the separator, or make the feature categorical"
         )
-    # A separator behind the last element is a way of writing only where every list has it.
+    # A separator after the last element is part of the notation only if every list has it.
     if counts["ends"] < counts["holds"]:
         return "separated"
     return "enclosed" if counts["starts"] == counts["holds"] else "terminated"
@@ -103,7 +104,7 @@ def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> N
 def _notation_in_brackets(
     table: RawTable, feature: Feature, counts: Mapping[str, int], where: str
 ) -> Notation:
-    """The notation of lists that all stand in brackets, without quotes."""
+    """The notation of lists that are all in brackets, without quotes."""
     column, separator = feature.source_column, feature.separator
     value = table.cell(column)
     if counts["cut short"]:

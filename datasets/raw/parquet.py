@@ -1,4 +1,4 @@
-"""Parquet files side by side: types compared before anything is read, then brought to one."""
+"""Parquet files as one table: their types are compared before anything is read, then unified."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EXACT_INTEGERS: dict[type, int] = {
     pl.Float16: 2**11,
     pl.Float32: 2**24,
     pl.Float64: 2**53,
-}  # beyond, a float stands for several integers
+}  # above this, one float stands for several integers
 
 
 def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) -> pl.LazyFrame:
-    """The named columns of all files, one after the other, and where each row stands.
+    """The named columns of all files, one file after the other, and each row's place.
 
-    ``places`` says where a file's columns lie as parquet, by its name. ``FILE_COLUMN`` is the file's
+    ``places`` maps a file's name to its columns as parquet. ``FILE_COLUMN`` is the file's
     number, ``LINE_COLUMN`` its line, or its row (from 0) in a parquet file. Partition columns are text.
     Raises InputError where a file cannot be read, lacks a column, or differs from others in a type.
     """
@@ -72,7 +72,7 @@ def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFra
 
 
 def _check_zones(file: TableFile, schema: pa.Schema) -> None:
-    """Polars ends the whole process at a zone that it does not know, even in a column that nobody reads."""
+    """Refuses unknown time zones: polars ends the whole process at one, even in a column that is not read."""
     for field in schema:
         for zone in _zones(field.type):
             try:
@@ -115,7 +115,7 @@ def _check_exact_ids(
     uses: list[Use],
     all_types: list[tuple[str, dict[str, pl.DataType]]],
 ) -> None:
-    """Floats so large that several integers are one float may have merged ids already."""
+    """Refuses ids that are too large for their float type, since different ids may have become equal."""
     wrong = []
     for use in {use.column: use for use in uses}.values():
         dtype = types[use.column]
@@ -146,7 +146,7 @@ def _check_exact_ids(
 
 
 def _check_bytes_are_text(file: TableFile, frame: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> None:
-    """Older writers (Hive, Impala, Spark's legacy mode) do not say that their bytes are text."""
+    """Reads bytes as text: older writers (Hive, Impala, Spark's legacy mode) do not mark text as text."""
     for column, dtype in types.items():
         element = inner(dtype) if isinstance(dtype, pl.List | pl.Array) else dtype
         if element == pl.Binary:

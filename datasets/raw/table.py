@@ -1,4 +1,4 @@
-"""A raw table that is not yet read, and questions to all of its rows."""
+"""A raw table that is not read yet, and queries over all of its rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets.schema import Schema
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table's files, its rows as they lie there, and their types."""
+    """A table's files, their unchanged rows, and the columns' types."""
 
     schema: Schema
     files: list[TableFile]
@@ -34,7 +34,7 @@ class RawTable:
         return self.frame.select(sums).collect(engine="streaming").row(0, named=True)
 
     def example(self, column: str, condition: pl.Expr, value: pl.Expr | None = None) -> tuple[str, object]:
-        """Where the first row that meets the condition stands, and the ``value`` there, or what it holds."""
+        """The place of the first row that meets the condition, and its ``value`` (default: the column's)."""
         shown = pl.col(column) if value is None else value
         row = (
             self.frame.filter(condition)

@@ -1,9 +1,9 @@
-"""How text becomes numbers, categories, lists and times: value by value, whatever the rest of a column holds.
+"""Turns text into numbers, categories, lists and times, each value without regard to the rest of its column.
 
 The rules are the same for a cell of a CSV file, a value of a JSON line and a text column of parquet:
 
-- whitespace around a value does not count; empty text is missing, and so are the schema's ``missing`` words,
-  whose numbers are missing in columns of numbers, too;
+- whitespace around a value is ignored; empty text is missing, and so are the schema's ``missing`` words;
+  a ``missing`` word that is a number is also missing in columns of numbers;
 - a category is what is written, but a whole number loses its ".0": "7.0" is "7" and "007" is not "7";
 - a number is written with the digits 0 to 9, a point and an exponent; true and false are 1 and 0.
 """
@@ -19,14 +19,14 @@ from typing import Literal
 
 import polars as pl
 
-# [0-9] and not \d, which is any digit of Unicode: polars reads no number from Arabic or full-width ones.
+# [0-9] rather than \d, which matches every Unicode digit: polars cannot read Arabic or full-width digits.
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 BOOLEAN = r"(?i)^(true|false)$"
 WHOLE_FLOAT = r"^(-?[0-9]+)\.0*$"
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"  # canonical
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
-# Words that programs write for a missing value; as a category they are one only where the schema says so.
+# Words that programs write for a missing value; among categories, only the schema can make them missing.
 WORDS_FOR_MISSING = (
     *("nan", "NaN", "NAN", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "nil"),
     "\\N",
@@ -40,11 +40,11 @@ Notation = Literal["separated", "terminated", "enclosed", "brackets", "cut in br
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What only the whole of a table's text tells.
+    """Facts that need all of a table's text.
 
-    ``integers`` are the vocabularies, and "@user", all of whose text is integers. ``lists`` says how the
-    lists of a feature are written. ``time`` is the type of the time column's text, ``time_offset`` a zone
-    offset that it carries, other than UTC.
+    ``integers`` holds the vocabularies (and "@user") whose text is all integers, ``lists`` the notation of
+    each feature's lists. ``time`` is the type of the time column's text, and ``time_offset`` a zone offset
+    in it other than UTC.
     """
 
     integers: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ class TextFacts:
 def cell(value: pl.Expr, missing: Sequence[str] | None) -> pl.Expr:
     """The text without the whitespace around it; null where it is empty or one of the ``missing`` words.
 
-    A word that is a whole number stands for its float, too: -1 for "-1.0" as well.
+    A word that is a whole number also stands for its float: -1 for "-1.0".
     """
     text = value.str.strip_chars()
     kept = ~text.is_in(["", *(missing or [])])
@@ -66,7 +66,7 @@ def cell(value: pl.Expr, missing: Sequence[str] | None) -> pl.Expr:
 
 
 def without_missing(value: pl.Expr, dtype: pl.DataType, missing: Sequence[str] | None) -> pl.Expr:
-    """A value of any type; null where it is one of the ``missing`` words, be it text or a number."""
+    """A value of any type; null where it is one of the ``missing`` words, as text or as a number."""
     if dtype == pl.String:
         return cell(value, missing)
     numbers = _numbers(missing)
@@ -88,7 +88,7 @@ def is_no_number(text: pl.Expr) -> pl.Expr:
 
 
 def is_no_integer(text: pl.Expr) -> pl.Expr:
-    """Whether a category that is not missing is no integer of 64 bits as a program writes it."""
+    """Whether a category that is not missing is no canonically written 64-bit integer."""
     is_integer = text.str.contains(INTEGER) & text.cast(pl.Int64, strict=False).is_not_null()
     return text.is_not_null() & ~is_integer
 
@@ -124,8 +124,8 @@ def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr
 def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Expr:
     """The elements of a cell as a list of text, each cleaned as a cell is; a missing cell has no list.
 
-    ``separated``: cut at ``separator``. ``terminated``: the last element has one behind it, too.
-    ``enclosed``: so has the first before it. ``brackets``: [1, 2], (1, 2) or {1, 2}. ``cut in brackets``:
+    ``separated``: cut at ``separator``. ``terminated``: there is one after the last element, too.
+    ``enclosed``: and one before the first. ``brackets``: [1, 2], (1, 2) or {1, 2}. ``cut in brackets``:
     [1|2], cut at ``separator``. ``spaced``: [1 2], as numpy prints it. ``quoted``: brackets around quoted
     text, as JSON, Python or numpy writes it. Within brackets null, None and NaN are missing.
     """
@@ -149,7 +149,7 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
 
 
 def quoted_elements(text: str) -> list[str | None] | None:
-    """The elements of a JSON, Python or numpy list; None where it is none, or holds lists itself."""
+    """The elements of a JSON, Python or numpy list; None where it is no list, or a list of lists."""
     try:
         found = json.loads(text, parse_int=str, parse_float=str)  # numbers stay as they are written
     except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ def quoted_elements(text: str) -> list[str | None] | None:
 def _python_elements(text: str) -> object:
     """Python's lists, tuples and sets (in the order written), and numpy's: ['a' 'b']."""
     marks = QUOTED.sub("'", text)
-    if re.search(r"'\s*'", marks):  # which Python would join to one text
+    if re.search(r"'\s*'", marks):  # Python would join them into one text
         if "," in marks:
             return None
         text = "[" + ",".join(QUOTED.findall(text)) + "]" if re.fullmatch(r"\[['\s]*\]", marks) else ""
@@ -179,7 +179,7 @@ def _is_single(value: object) -> bool:
 
 
 def time(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Cells as the type that all are written in; null where a cell is no such time."""
+    """Cells as times of ``dtype``; null where a cell is no such time."""
     if dtype.is_numeric():
         return text.cast(dtype, strict=False)
     if dtype == pl.Date:
@@ -200,11 +200,11 @@ def inner(dtype: pl.DataType) -> pl.DataType:
     return found() if isinstance(found, type) else found
 
 
-# What polars raises on a damaged file; where its own code stops, that is no Exception.
+# What polars raises on a damaged file; a PanicException is no Exception.
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error of polars, which is all that does not speak of a query's plan."""
+    """The first line of an error of polars; the rest describes the query's plan."""
     lines = str(error).strip().splitlines()
     return lines[0].partition("Resolved plan")[0].strip() if lines else type(error).__name__

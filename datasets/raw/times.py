@@ -1,4 +1,4 @@
-"""Times that are text: one way of writing them in all rows, and which type they then have."""
+"""Times as text: all rows must write them in one way, which decides their type."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ EPOCH_LIKE, UNITS_APART = 1e8, 300
 
 
 def time_facts(table: RawTable) -> tuple[pl.DataType | None, str | None]:
-    """The type of the time column's text, and an offset other than UTC that it carries; None of no text.
+    """The type of the time column's text (None if it is no text), and an offset in it other than UTC.
 
-    Raises InputError where rows write times in several ways, in none that can be read, or in one that marks a
-    missing time.
+    Raises InputError where times are written in several ways or in an unknown one, and where a time seems to
+    stand for a missing one.
     """
     column = table.schema.time
     if column is None:
@@ -63,7 +63,7 @@ def _any(table: RawTable, condition: pl.Expr) -> bool:
 
 
 def _way(table: RawTable, column: str, value: pl.Expr) -> str | None:
-    """The one way of ``WRITTEN`` in which all times are written; None where there are none."""
+    """The way in ``WRITTEN`` in which all times are written; None where every time is missing."""
     counts = table.counts({name: value.str.contains(pattern) for name, pattern in WRITTEN.items()})
     known = pl.any_horizontal(value.str.contains(pattern) for pattern in WRITTEN.values())
     unknown = value.is_not_null() & ~known
@@ -81,7 +81,7 @@ def _way(table: RawTable, column: str, value: pl.Expr) -> str | None:
         first, _ = table.example(column, value.str.contains(WRITTEN[ways[0]]))
         raise InputError(
             f"{place}: column {column!r} holds {held!r}, one of {ways[1]}, but {first} holds one of "
-            f"{ways[0]}; write all times alike"
+            f"{ways[0]}; write all times in the same way"
         )
     return ways[0] if ways else None
 
@@ -122,7 +122,7 @@ def _check_no_date_for_missing(table: RawTable, column: str, value: pl.Expr) -> 
 
 
 def _check_one_unit(table: RawTable, column: str, value: pl.Expr) -> None:
-    """Numbers of seconds beside numbers of milliseconds would put one file behind all others."""
+    """Refuses seconds mixed with milliseconds, which would put one file's rows after all others."""
     value = value.cast(pl.Float64)
     range_ = table.frame.select(value.min().alias("low"), value.max().alias("high"))
     low, high = range_.collect(engine="streaming").row(0)

@@ -1,6 +1,6 @@
-"""One column in several files: which types mean the same, and what to do where they differ.
+"""The common type of one column in several files.
 
-Only widenings that lose nothing are made; everything else is refused with both types and both files.
+Types are only widened where no value is lost; everything else is refused, naming both types and both files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Typed = list[tuple[str, pl.DataType]]  # files' names and their types of one col
 def agreed_type(column: str, found: Typed, roles: set[Role]) -> pl.DataType:
     """The type that holds every file's values without loss.
 
-    ``String`` where the column's only uses are categories and integers stand beside floats or decimals:
-    whole numbers are the same text. Raises InputError that names the column, two types and two files.
+    ``String`` where the column is only used as categories and some files hold integers, others floats or
+    decimals: whole numbers are the same text. Raises InputError naming the column, two types and two files.
     """
     types = [(file, simple(dtype)) for file, dtype in found]
     agreed = types[0][1]
@@ -31,7 +31,7 @@ def agreed_type(column: str, found: Typed, roles: set[Role]) -> pl.DataType:
             others = [other for other in types[:number] if _widened(other[1], dtype, roles) is None]
             other_file, other = others[0] if others else types[0]
             raise InputError(
-                f"column {column!r} is {other} in {other_file} but {dtype} in {file}; write it alike in "
+                f"column {column!r} is {other} in {other_file} but {dtype} in {file}; use one type in "
                 "every file"
             )
         agreed = both
@@ -46,7 +46,7 @@ def _element(dtype: pl.DataType) -> pl.DataType:
 
 
 def simple(dtype: pl.DataType) -> pl.DataType:
-    """The type without what does not matter: how text is kept, how wide integers are, arrays as lists."""
+    """The type without details that do not matter: the kind of text, the width of integers, array or list."""
     if dtype in TEXTS:
         return pl.String()
     if dtype in INTEGERS:

@@ -1,4 +1,4 @@
-"""From the simulation's arrays to the raw table that a schema names columns of."""
+"""Turns the simulation's arrays into the raw table whose columns the schema names."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ SKIP_SECONDS = 3.0
 MAX_PLAYS = 5.0  # watch time ends after this many times the duration
 MICROSECONDS_PER_DAY = 86_400_000_000
 
-SENTIMENT = np.linspace(-1.0, 1.0, NUM_RATIOS)  # what a history entry says about liking, by watch ratio
+SENTIMENT = np.linspace(-1.0, 1.0, NUM_RATIOS)  # how much a history entry was liked, by watch ratio
 RECENCY_WEIGHTS = 0.85 ** np.arange(HISTORY - 1, -1, -1)  # oldest first
 
 _DRIFT_STREAM, _TICK_STREAM = 1, 2
@@ -62,7 +62,7 @@ _IMPRESSIONS = 0  # the first of a counter's three numbers
 
 @dataclass
 class State:
-    """What earlier ticks left behind; arrays are updated in place.
+    """The state after the earlier ticks; arrays are updated in place.
 
     interests (users, K); history_items and history_ratios (users, HISTORY), oldest first, -1 where
     there is no entry yet; user_category (users, categories, 3) and user_author (users, authors, 3)
@@ -128,7 +128,7 @@ class ShortVideo:
             yield log_frame(rows, author, category).head(self.rows - start * self.tick_rows)
 
     def first_state(self) -> State:
-        """Nobody has watched anything."""
+        """The state before the first exposure."""
         users, authors = len(self.world.activity), self.world.num_authors
         # A user adds at most one a tick, so the number of ticks bounds every counter.
         counter = np.min_scalar_type(self.num_ticks)
@@ -142,7 +142,7 @@ class ShortVideo:
         )
 
     def step(self, state: State, tick: int) -> dict[str, np.ndarray]:
-        """One tick's columns, (tick_rows,) or (tick_rows, HISTORY); ``state`` moves on past it."""
+        """One tick's columns, (tick_rows,) or (tick_rows, HISTORY); ``state`` is advanced past it."""
         rng = np.random.default_rng((self.seed, _TICK_STREAM, tick))
         time = self._times(tick, rng)
         self._advance(state, time[0])

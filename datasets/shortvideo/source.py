@@ -30,8 +30,8 @@ expect a better AUC: that is the *oracle* row of a table.
 
 - b, :math:`\gamma`, :math:`\sigma`: INTERCEPT sets the label rates, DURATION_SLOPE how far long
   videos are finished less often, NOISE_VARIANCE the oracle's distance from certainty.
-- :math:`\beta_u, \beta_i`: what is peculiar to a user and to an item (USER_VARIANCE,
-  ITEM_VARIANCE): only ids, histories and past rates tell.
+- :math:`\beta_u, \beta_i`: effects of the single user and the single item (USER_VARIANCE,
+  ITEM_VARIANCE), which only ids, histories and past rates reveal.
 - :math:`e_f`: main effects of 22 categorical fields (MAIN_VARIANCE over all). The fields are the
   features themselves, numbers cut into bands, and for the sequence the last item's category and
   watch ratio, the steps back to the target's category and the number of its author's items.
@@ -43,7 +43,7 @@ expect a better AUC: that is the *oracle* row of a table.
   an autoregression of daily correlation DRIFT_MEMORY.
 - the sum over the history: j counts back from the latest item, :math:`s_j` in [-1, 1] grows with
   the watch ratio. CATEGORY_OVERLAP and AUTHOR_OVERLAP are c and a.
-- :math:`\lambda`: option ``interactions``; 0 leaves main effects alone.
+- :math:`\lambda`: option ``interactions``; with 0, only main effects remain.
 
 **Exposure.** Activity of users and appeal of items follow Zipf's law; appeal fades with age, and
 nothing is shown before its upload. Of a slate of eight (six by appeal, two by authors of the
@@ -55,8 +55,8 @@ a model finds at a given cost and number of rows, with the oracle as the ceiling
 
 **What it cannot prove.** That an architecture is better on real logs. Users here have no sessions,
 no fatigue beyond the fields above, and no taste for what a latent factor cannot hold; interactions
-are sparse, of rank 4 and of at most third order, and all variances are our choice. Nor is it
-anybody's production data: absolute AUC here compares with no published figure.
+are sparse, of rank 4 and of at most third order, and all variances are our choice. The data
+are not from a real product: an absolute AUC here cannot be compared with published figures.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ from datasets.shortvideo.world import DAYS, HISTORY
 from datasets.source import Source
 from files.errors import InputError
 
-GENERATOR_VERSION = 1  # raise it with every change of the rows that equal options give
+GENERATOR_VERSION = 1  # increase it when the same options give different rows
 CHUNK_ROWS = 100_000
 
 
@@ -93,7 +93,7 @@ _MOST_USERS_TIMES_ITEMS = 5_000_000_000  # 6 GB of author counters
 
 
 def identity(options: dict, data_root: Path | None = None) -> dict:
-    """All that decides the rows; raises InputError on an unknown or impossible option."""
+    """Everything that determines the rows; InputError on an unknown or impossible option."""
     return {
         "dataset": "shortvideo",
         "generator_version": GENERATOR_VERSION,

@@ -1,4 +1,4 @@
-"""The fixed part of the synthetic world: who the users are, what the items are, what pleases whom.
+"""The fixed part of the synthetic world: users, items, and which items please which users.
 
 Everything here is drawn once from the seed and does not depend on the number of rows.
 """
@@ -127,7 +127,7 @@ def _draw_items(items: int, rng: np.random.Generator) -> dict:
     num_authors, num_music = max(items // 5, 2), max(items // 20, 2)
     author = rng.choice(num_authors, items, p=zipf(num_authors, 0.6))
     category = rng.choice(NUM_CATEGORIES, num_authors, p=zipf(NUM_CATEGORIES, 0.7))[author]
-    elsewhere = rng.random(items) < 0.2  # authors leave their main category now and then
+    elsewhere = rng.random(items) < 0.2  # authors sometimes leave their main category
     category[elsewhere] = rng.integers(NUM_CATEGORIES, size=elsewhere.sum())
     duration = np.round(rng.lognormal(np.log(20.0), 0.85, items).clip(2.0, 300.0), 1)
     codes = {
@@ -152,7 +152,7 @@ def _draw_items(items: int, rng: np.random.Generator) -> dict:
 
 
 def _fields(user: dict, item: dict) -> list[Field]:
-    """The fields that the utility sees: all functions of the features a model is given.
+    """The fields that the utility uses; all are functions of the model's features.
 
     Users and items are weighted by activity and appeal; where the shares come out of the
     simulation itself (history, counts, ages) they are taken as uniform.

@@ -27,7 +27,7 @@ def past_of(logged, asked):
 
 @settings(deadline=None)
 @given(events, questions)
-def test_counts_and_sums_see_exactly_the_strictly_earlier_events_of_the_key(logged, asked):
+def test_counts_and_sums_use_exactly_the_strictly_earlier_events_of_the_key(logged, asked):
     past, values = arrays(logged, asked)
     expected = past_of(logged, asked)
     assert past.counts().tolist() == [len(values) for values in expected]
@@ -59,7 +59,7 @@ def test_a_row_without_tags_sums_to_zero():
     assert sum_by_row(np.array([0, 0, 2]), np.array([1, 2, 5]), 4).tolist() == [3, 0, 5, 0]
 
 
-def test_a_rate_is_its_prior_without_trials_and_tends_to_the_mean_with_many():
+def test_a_rate_is_its_prior_without_trials_and_approaches_the_mean_with_many():
     rates = smoothed_rate(np.array([0, 30_000]), np.array([0, 100_000]), np.array([0.7, 0.7]))
     assert rates[0] == 0.7
     assert rates[1] == pytest.approx(0.3, abs=1e-4)

@@ -39,7 +39,7 @@ def test_splits_count_rows_and_users(prepared):
     ]
 
 
-def test_fields_tell_the_share_of_missing_rows_and_of_unseen_elements(prepared):
+def test_fields_show_the_shares_of_missing_rows_and_unseen_elements(prepared):
     splits = expected_splits(example_rows(200, seed=2))
     vocabularies = expected_vocabularies(splits["train"])
     found = {row["name"]: row for row in describe(prepared).fields.iter_rows(named=True)}

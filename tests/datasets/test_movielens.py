@@ -35,7 +35,7 @@ def read(root: Path, **options):
     return source, source.frame.collect()
 
 
-def test_labels_profile_and_film_are_read_as_they_stand(tmp_path):
+def test_labels_profile_and_film_are_read_unchanged(tmp_path):
     write_folder(tmp_path, [(1, 1, rating, NOON + rating) for rating in range(1, 6)] + [(2, 5, 3, NOON)])
     source, frame = read(tmp_path)
     assert [task.name for task in source.schema.tasks] == ["like", "dislike"]
@@ -57,7 +57,7 @@ def test_the_unpacked_archive_is_found_below_the_folder(tmp_path):
     assert read(tmp_path)[1].height == 1
 
 
-def test_identity_is_what_the_source_says_and_follows_the_files(tmp_path):
+def test_the_identity_equals_the_sources_and_follows_the_files(tmp_path):
     write_folder(tmp_path, [(1, 1, 5, NOON)])
     before = movielens.identity({}, tmp_path)
     assert read(tmp_path)[0].identity == before
@@ -122,33 +122,33 @@ def expected_row(row, ratings, length):
     """All past features of one row, by plain loops over all ratings (user, movie, rating, time)."""
     now, user, movie = row["time"], row["user_id"], row["movie_id"]
     past = [r for r in ratings if r[3] < now]
-    mine = [r for r in past if r[0] == user]
-    result = {"rated_ratings": [r[2] for r in mine][-length:]}
+    by_user = [r for r in past if r[0] == user]
+    result = {"rated_ratings": [r[2] for r in by_user][-length:]}
     chosen = {
-        "rated": mine,
-        "liked": [r for r in mine if r[2] >= 4],
-        "disliked": [r for r in mine if r[2] <= 2],
+        "rated": by_user,
+        "liked": [r for r in by_user if r[2] >= 4],
+        "disliked": [r for r in by_user if r[2] <= 2],
     }
     for name, events in chosen.items():
         result[f"{name}_movies"] = [r[1] for r in events][-length:]
         result[f"{name}_genres"] = [genre for r in events for genre in GENRES[r[1]]][-length:]
-    of_movie = [r for r in past if r[1] == movie]
-    of_genres = [r for genre in GENRES[movie] for r in mine if genre in GENRES[r[1]]]
+    for_movie = [r for r in past if r[1] == movie]
+    for_genres = [r for genre in GENRES[movie] for r in by_user if genre in GENRES[r[1]]]
     outcomes = {
         "like": (lambda r: r[2] >= 4, 0.5),
         "dislike": (lambda r: r[2] <= 2, 0.5),
         "rating": (lambda r: r[2], 3),
     }
-    for name, events in (("user", mine), ("movie", of_movie), ("user_genre", of_genres)):
+    for name, events in (("user", by_user), ("movie", for_movie), ("user_genre", for_genres)):
         result[f"{name}_ratings"] = len(events)
         for outcome, (value, start) in outcomes.items():
             everyone = smoothed([value(r) for r in past], start, strength=1)
-            own = smoothed([value(r) for r in mine], everyone)
+            own = smoothed([value(r) for r in by_user], everyone)
             prior = own if name == "user_genre" else everyone
             result[f"{name}_mean_{outcome}"] = smoothed([value(r) for r in events], prior)
-    result["ratings_in_last_hour"] = sum(r[3] >= now - 3600 for r in mine)
-    result["ratings_in_last_day"] = sum(r[3] >= now - 86_400 for r in mine)
-    result["minutes_since_rating"] = (now - mine[-1][3]) / 60 if mine else None
+    result["ratings_in_last_hour"] = sum(r[3] >= now - 3600 for r in by_user)
+    result["ratings_in_last_day"] = sum(r[3] >= now - 86_400 for r in by_user)
+    result["minutes_since_rating"] = (now - by_user[-1][3]) / 60 if by_user else None
     return result
 
 

@@ -59,7 +59,7 @@ EXPECTED = [
 ]
 
 
-def test_csv_files_beside_the_schema_are_read_in_order(csv_folder):
+def test_csv_files_in_the_schemas_folder_are_read_in_order(csv_folder):
     found = source(write_schema(csv_folder))
     assert rows_of(found.frame) == EXPECTED
     assert found.notes["files"] == "a.csv, b.csv"
@@ -107,14 +107,14 @@ def test_a_column_whose_type_grows_in_the_last_row_is_still_read(csv_folder):
     [
         ("01,2,10", "1,A1,10", ["01", "2", "10", "1", "A1", "10"]),
         ("01,02,03", "01,02,03", ["01", "02", "03"] * 2),
-        ("1,2,", "1.0,2.0,", [1, 2, None] * 2),  # whole numbers beside a gap, as pandas writes them
+        ("1,2,", "1.0,2.0,", [1, 2, None] * 2),  # whole numbers with a missing one, as pandas writes them
         ("1,2,", "3,-4,0", [1, 2, None, 3, -4, 0]),
         ("12345678901234567890,1,2", "1,2,3", ["12345678901234567890", "1", "2", "1", "2", "3"]),
         ("9.0000000000,7.50,x", "9, 7.50,x ", ["9", "7.50", "x"] * 2),
     ],
 )
 @pytest.mark.parametrize("column", ["item", "who"])
-def test_users_and_categories_are_what_all_files_write(tmp_path, column, first, second, expected):
+def test_users_and_categories_agree_across_files(tmp_path, column, first, second, expected):
     for name, values in (("a", first), ("b", second)):
         rows = [
             f"{value if column == 'who' else 'ann'},{value if column == 'item' else 7},a|b,1,1,2024-01-01"

@@ -91,7 +91,7 @@ def test_a_broken_folder_is_refused_and_rebuild_mends_it(folder, breakage):
     assert open_prepared(folder).manifest == mended.manifest
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="data prepare"):
         open_prepared(tmp_path / "nothing")
 
@@ -110,7 +110,7 @@ def test_a_column_that_is_a_list_or_unknown_is_refused(pristine, name):
         pristine.columns("train", [name])
 
 
-def test_the_fingerprint_tells_identity_and_schema_apart(pristine, tmp_path):
+def test_the_fingerprint_depends_on_identity_and_schema(pristine, tmp_path):
     again = prepare_example(tmp_path)
     assert again.fingerprint == pristine.fingerprint
     assert len(pristine.fingerprint) >= 12

@@ -164,9 +164,9 @@ def test_ranks_partition_the_rows(prepared, world_size):
     rows: list[str] = []
     for rank in range(world_size):
         reader = ShardReader(prepared, "train", 8, TASKS, rank=rank, world_size=world_size)
-        mine = [str(row) for batch in reader.batches() for row in decoded(batch)]
-        assert len(mine) == reader.num_rows
-        rows += mine
+        rank_rows = [str(row) for batch in reader.batches() for row in decoded(batch)]
+        assert len(rank_rows) == reader.num_rows
+        rows += rank_rows
     whole = [
         str(row) for batch in ShardReader(prepared, "train", 8, TASKS).batches() for row in decoded(batch)
     ]

@@ -97,12 +97,12 @@ def test_a_wrong_schema_is_refused_naming_file_field_and_mend(tmp_path, content,
     assert all(word in message for word in ["schema.yaml", *words]), message
 
 
-def test_a_schema_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_schema_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
         load_schema(tmp_path / "nothing.yaml")
 
 
-def test_fields_that_are_not_set_leave_a_fingerprint_as_it_was():
+def test_fields_that_are_not_set_do_not_change_a_fingerprint():
     """The value is that of the schema before expression, length and time_unit were added."""
     assert schema_fingerprint(Schema.model_validate(EXAMPLE_SCHEMA)) == "769f963bbf023f28"
 
@@ -122,7 +122,7 @@ def test_fields_that_are_set_are_written_and_read_back(path, value):
 
 
 def test_a_label_may_be_computed_from_an_input_and_an_outcome():
-    """A duration is known before; the watch time beside it is not, and is no feature."""
+    """A duration is known before the outcome; the watch time is not, and so is no feature."""
     schema = Schema.model_validate(changed("tasks.1", {"name": "finish", "expression": "watched >= price"}))
     assert schema.tasks[1].columns == ["watched", "price"]
 

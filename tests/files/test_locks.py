@@ -20,7 +20,7 @@ def test_a_lock_is_held_once_and_free_again_afterwards(tmp_path):
         assert held
 
 
-def test_what_a_link_in_a_locks_place_points_to_is_neither_emptied_nor_made(tmp_path):
+def test_the_target_of_a_link_instead_of_a_lock_is_neither_emptied_nor_created(tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("kept")
     for target in (precious, tmp_path / "absent"):
@@ -32,7 +32,7 @@ def test_what_a_link_in_a_locks_place_points_to_is_neither_emptied_nor_made(tmp_
     assert not (tmp_path / "absent").exists()
 
 
-def test_what_is_no_plain_file_is_refused_without_waiting_for_it(tmp_path):
+def test_anything_but_a_plain_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder"):
@@ -40,7 +40,7 @@ def test_what_is_no_plain_file_is_refused_without_waiting_for_it(tmp_path):
             open_lock(tmp_path / name)
 
 
-def test_a_file_in_a_locks_place_keeps_its_content(tmp_path):
+def test_a_file_used_as_a_lock_keeps_its_content(tmp_path):
     path = tmp_path / "lock"
     path.write_text("somebody's")
     with locked(path, wait=True) as held:

@@ -44,7 +44,7 @@ def test_harmless_text_is_a_name_and_is_shown_as_it_is(text):
 
 
 @pytest.mark.parametrize("character", HARMFUL)
-def test_a_control_character_is_no_name_and_is_shown_written_out(character):
+def test_a_control_character_is_refused_in_names_and_shown_escaped(character):
     escape = character.encode("unicode_escape").decode()
     assert visible(f"a{character}b") == f"a{escape}b"
     for check in (plain_name, plain_lines):
@@ -54,14 +54,14 @@ def test_a_control_character_is_no_name_and_is_shown_written_out(character):
         assert character not in str(error.value)
 
 
-def test_lines_are_text_and_no_name():
+def test_line_ends_are_allowed_in_text_but_not_in_names():
     assert visible("a\n\tb") == plain_lines("a\n\tb") == "a\n\tb"
     with pytest.raises(ValueError, match="control character"):
         plain_name("a\nb")
 
 
 @given(st.text())
-def test_what_is_shown_moves_no_cursor_turns_no_text_and_makes_xml(text):
+def test_shown_text_moves_no_cursor_reverses_no_text_and_is_valid_xml(text):
     shown = visible(text)
     assert all(unicodedata.category(c) not in ("Cc", "Cs") or c in "\n\t" for c in shown)
     assert not any(unicodedata.bidirectional(c) in ("RLO", "LRO", "RLE", "LRE", "RLI", "LRI") for c in shown)

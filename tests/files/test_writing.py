@@ -73,7 +73,7 @@ def writer(folder):
     return process
 
 
-def test_the_next_writer_removes_what_a_killed_one_left_but_not_what_is_being_written(tmp_path):
+def test_the_next_writer_removes_leftovers_of_killed_writers_but_not_files_being_written(tmp_path):
     killed, living = writer(tmp_path), writer(tmp_path)
     try:
         assert len(names(tmp_path)) == 2
@@ -90,7 +90,7 @@ def test_the_next_writer_removes_what_a_killed_one_left_but_not_what_is_being_wr
     assert names(tmp_path) == ["other.csv"]
 
 
-def test_earlier_versions_leftovers_go_after_a_day_and_other_hidden_files_stay(tmp_path):
+def test_leftovers_of_earlier_versions_are_removed_after_a_day_and_other_hidden_files_stay(tmp_path):
     long_ago = time.time() - ABANDONED_AFTER_SECONDS - 1
     for name in (".record.json.30064", ".ab12_xyz.csv", ".gitignore", ".run.lock", ".mine.csv", "a.json.7"):
         (tmp_path / name).write_text("x")
@@ -100,7 +100,7 @@ def test_earlier_versions_leftovers_go_after_a_day_and_other_hidden_files_stay(t
     assert names(tmp_path) == [".comparisons.csv.3042", ".gitignore", ".mine.csv", ".run.lock", "a.json.7"]
 
 
-def test_where_there_are_no_locks_age_tells(tmp_path, monkeypatch):
+def test_without_locks_age_decides(tmp_path, monkeypatch):
     def no_locks(handle: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 

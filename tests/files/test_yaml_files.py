@@ -40,7 +40,7 @@ def refusal(folder: Path, text: str | bytes) -> str:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_file_says_what_pyyaml_reads_in_it(path):
+def test_shipped_files_are_read_as_pyyaml_reads_them(path):
     assert read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -87,7 +87,7 @@ trees = st.recursive(
 
 
 @given(st.dictionaries(kept_text, trees))
-def test_what_is_written_is_read_back_as_it_was(tmp_path_factory, content):
+def test_written_yaml_is_read_back_unchanged(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("y") / "file.yaml"
     path.write_text(yaml_text(content), encoding="utf-8")
     assert read_yaml(path) == content
@@ -100,7 +100,7 @@ def test_text_that_looks_like_something_else_is_written_as_text_for_every_reader
     assert yaml.safe_load(written) == {"k": text}
 
 
-def test_merge_keys_bring_in_what_is_not_said_and_the_first_of_several_wins(tmp_path):
+def test_merge_keys_add_missing_fields_and_the_first_of_several_wins(tmp_path):
     text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {z: 3, <<: [*a, *b], w: 4}\nd: {<<: *a, x: 5}\n"
     found = read(tmp_path, text)
     assert found == yaml.safe_load(text)
@@ -166,7 +166,9 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=lambda item: item[:24] if isinstance(item, str) else "",
 )
-def test_what_is_no_value_is_refused_in_a_file_by_line_and_on_the_command_line_by_flag(tmp_path, text, words):
+def test_invalid_values_are_refused_with_the_line_in_files_and_the_flag_on_the_command_line(
+    tmp_path, text, words
+):
     message = refusal(tmp_path, f"first: 1\nsecond: {text}\n")
     assert [word for word in ["file.yaml: line ", *words] if word not in message] == [], message
     with pytest.raises(InputError) as error:
@@ -197,23 +199,23 @@ def test_a_kilobyte_that_expands_to_billions_is_refused_at_once(tmp_path):
         ("#" * 10_000_001, ["10,000,001 bytes"]),
     ],
 )
-def test_a_file_that_is_no_such_yaml_is_refused_with_the_line(tmp_path, text, words):
+def test_a_file_that_is_no_valid_yaml_is_refused_with_the_line(tmp_path, text, words):
     message = refusal(tmp_path, text)
     assert [word for word in ["file.yaml", *words] if word not in message] == [], message
 
 
-def test_a_byte_order_mark_and_other_ends_of_lines_change_nothing(tmp_path):
+def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
     assert read(tmp_path, b"\xef\xbb\xbfa: 1\r\nb: [x, y]\r\n") == {"a": 1, "b": ["x", "y"]}
 
 
 @pytest.mark.parametrize("text", ["a #b", "#fff", "a # b", "[1] # c"])
-def test_a_comment_on_the_command_line_is_not_silently_left_out(text):
+def test_a_comment_on_the_command_line_is_not_ignored_silently(text):
     with pytest.raises(InputError, match="comment; quote"):
         value(text)
 
 
 @given(st.text(max_size=40))
-def test_no_text_makes_the_reader_fail_otherwise_than_by_a_sentence(text):
+def test_every_invalid_text_is_refused_with_one_sentence(text):
     try:
         key_and_value("--set", f"k={text}")
     except InputError as error:

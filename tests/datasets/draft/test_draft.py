@@ -123,7 +123,7 @@ def test_a_log_of_one_day_is_split_within_the_day(tmp_path):
     assert schema.split.model_dump()["valid_from"].startswith("2024-03-01T0")
 
 
-def test_a_column_that_says_the_split_is_taken(tmp_path):
+def test_a_column_that_holds_the_split_is_used(tmp_path):
     table = rows()
     split = ["Train"] * 400 + ["dev"] * 100 + ["TEST"] * 100
     schema = drafted(tmp_path, frame(table, fold=split).drop("event_time"))
@@ -217,7 +217,7 @@ def test_lists_of_every_notation_and_vectors_are_recognised(tmp_path):
     assert schema.feature("last_items").vocabulary == "item_id"
 
 
-def test_parquet_with_typed_columns_is_drafted_alike(tmp_path):
+def test_parquet_with_typed_columns_gives_the_same_draft(tmp_path):
     table = pl.DataFrame(rows()).with_columns(
         vector=pl.Series([[0.5, float(n)] for n in range(ROWS)], dtype=pl.Array(pl.Float32, 2)),
         flag=pl.Series([n % 3 == 0 for n in range(ROWS)]),
@@ -232,7 +232,7 @@ def test_parquet_with_typed_columns_is_drafted_alike(tmp_path):
     assert "odd: it holds Struct" in (tmp_path / "schema.yaml").read_text()
 
 
-def test_json_lines_are_drafted_alike(tmp_path):
+def test_json_lines_give_the_same_draft(tmp_path):
     lines = [
         json.dumps(row | {"event_time": row["event_time"].isoformat(), "deep": {"a": 1}}) for row in rows()
     ]
@@ -274,14 +274,14 @@ def test_a_file_without_a_header_gets_names_for_its_columns(tmp_path):
     assert schema.user_id == "column_2"
 
 
-def test_quotes_escaped_by_a_backslash_are_said(tmp_path):
+def test_quotes_escaped_by_a_backslash_set_escape(tmp_path):
     table = frame(rows()).with_columns(device=pl.lit('a "big" one'))
     lines = table.with_columns(device=pl.lit("@")).write_csv().replace("@", '"a \\"big\\" one"')
     (tmp_path / "log.csv").write_text(lines)
     assert drafted_files(tmp_path, ["log.csv"]).csv.escape == "backslash"
 
 
-def test_words_for_missing_values_are_said(tmp_path):
+def test_words_for_missing_values_are_listed(tmp_path):
     table = frame(rows(), device=["NULL" if n % 5 == 0 else "tv" if n % 2 else "phone" for n in range(ROWS)])
     table = table.with_columns(
         price=pl.when(pl.int_range(ROWS) % 7 > 0)
@@ -307,7 +307,7 @@ def test_odd_names_become_identifiers_and_keep_their_columns(tmp_path):
 
 
 def test_small_numbers_in_common_are_no_shared_vocabulary(tmp_path):
-    """Levels of 0 to 7 are among a thousand shelves, and that says nothing."""
+    """Levels 0 to 7 also occur among the shelves, which does not mean that they are shelves."""
     table = rows()
     schema = drafted(tmp_path, frame(
         table,
@@ -327,7 +327,7 @@ def test_min_count_leaves_out_the_rare_and_few_values(tmp_path):
     assert schema.feature("seller").min_count == 2  # nine of 256 stand once, in 1.5 % of the rows
 
 
-def test_roles_may_be_said(tmp_path):
+def test_roles_can_be_given(tmp_path):
     table = rows()
     renamed = frame(table, upvotes=[row["item_id"] % 5 for row in table]).rename(
         {"user_id": "who", "event_time": "column", "click": "gone"}
@@ -357,7 +357,7 @@ def test_roles_may_be_said(tmp_path):
         ({}, {"labels": ("good: price > 1000",)}, ["only one value of 'good'"]),
     ],
 )
-def test_what_cannot_be_guessed_or_was_said_wrongly_is_refused_naming_the_flag(
+def test_roles_that_cannot_be_guessed_or_were_given_wrongly_are_refused_naming_the_flag(
     tmp_path, changes, wishes, words
 ):
     frame(rows()).rename(changes).write_csv(tmp_path / "log.csv")
@@ -373,7 +373,7 @@ def test_without_times_and_a_split_it_is_refused(tmp_path):
         drafted_files(tmp_path, ["log.csv"])
 
 
-def test_a_schema_that_is_there_is_kept(tmp_path):
+def test_an_existing_schema_is_kept(tmp_path):
     frame(rows()).write_csv(tmp_path / "log.csv")
     path = tmp_path / "schema.yaml"
     path.write_text("mine")
@@ -403,7 +403,7 @@ def test_a_name_that_holds_a_newline_stays_within_its_comment(tmp_path):
 
 
 def test_a_large_table_is_sampled_and_counted_whole(tmp_path, monkeypatch):
-    """The last row alone says that a column is text, and another that a flag is none."""
+    """Only a late row shows that one column is text and that another is no flag."""
     monkeypatch.setattr("datasets.draft.profile.SAMPLE_ROWS", 120)
     table = frame(
         rows(),

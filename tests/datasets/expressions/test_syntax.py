@@ -161,7 +161,7 @@ def test_columns_come_in_order_and_once():
         ("max(a, b) == min(c, 3) and not missing(d)", {"a", "b", "c"}),
     ],
 )
-def test_what_must_be_a_number_is_told_by_its_use(text, numbers):
+def test_the_use_of_a_column_decides_whether_it_must_be_a_number(text, numbers):
     operands = operands_of(text)
     assert {column for column, held in operands.items() if held == "number"} == numbers
     assert list(operands) == columns_of(text)
@@ -261,7 +261,7 @@ def test_a_csv_that_does_not_fit_its_expression_is_refused(tmp_path, row, expres
         ("(a := 3) > 1", ["not known here"]),
     ],
 )
-def test_what_is_no_expression_is_refused_with_its_place(text, words):
+def test_invalid_expressions_are_refused_with_the_position(text, words):
     with pytest.raises(ExpressionError) as error:
         columns_of(text)
     assert all(word in str(error.value) for word in words), str(error.value)

@@ -1,6 +1,6 @@
-"""Downloads from servers that break off, drip, change the file, or know no ranges; and from killed processes.
+"""Downloads after a killed process, and from servers that disconnect, are slow or change the file.
 
-The server counts the bytes that it sends, so that what is resumed is told from what is downloaded again.
+The server counts the bytes that it sends, which shows whether a download was resumed or started again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from datasets.fetch import official as fetching
 from datasets.fetch.official import fetch
 from datasets.prepare.folder import is_full_disk
 from files.errors import InputError
-from tests.datasets.fetch.test_official import POLL_SECONDS, lies_in
+from tests.datasets.fetch.test_official import POLL_SECONDS, contents
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "movielens-100k"
@@ -54,7 +54,7 @@ def archive(seed: int = 0, size: int = 3_000_000) -> bytes:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``content`` at ``/good``; what other paths do wrong is said by `Handler.do_GET`."""
+    """Serves ``content`` at ``/good``; `Handler.do_GET` defines what goes wrong at other paths."""
 
     daemon_threads = True
     content = archive()
@@ -149,8 +149,8 @@ def server():
 @pytest.fixture
 def publish(monkeypatch):
     def publish(url: str, content: bytes = Server.content) -> None:
-        of = dataclasses.replace(fetching.ARCHIVES[NAME], url=url, md5=hashlib.md5(content).hexdigest())
-        monkeypatch.setitem(fetching.ARCHIVES, NAME, of)
+        archive = dataclasses.replace(fetching.ARCHIVES[NAME], url=url, md5=hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(fetching.ARCHIVES, NAME, archive)
 
     return publish
 
@@ -170,7 +170,7 @@ def process(server: Server, path: str, folder: Path) -> subprocess.Popen:
 
 def is_whole(folder: Path) -> bool:
     with zipfile.ZipFile(io.BytesIO(Server.content)) as packed:
-        return (folder / NAME / "a").read_bytes() == packed.read("a") and lies_in(folder) == {NAME}
+        return (folder / NAME / "a").read_bytes() == packed.read("a") and contents(folder) == {NAME}
 
 
 def killed_in_the_middle(server: Server, path: str, folder: Path) -> int:
@@ -190,19 +190,19 @@ def killed_in_the_middle(server: Server, path: str, folder: Path) -> int:
     return (folder / PART).stat().st_size
 
 
-def test_what_a_killed_process_left_is_gone_on_with(server, publish, tmp_path):
+def test_the_download_of_a_killed_process_is_resumed(server, publish, tmp_path):
     left = killed_in_the_middle(server, "good", tmp_path)
     publish(server.url("good"))
-    seen, said = [], []
-    fetch(NAME, tmp_path, progress=lambda *step: seen.append(step), say=said.append)
+    seen, messages = [], []
+    fetch(NAME, tmp_path, progress=lambda *step: seen.append(step), say=messages.append)
     assert is_whole(tmp_path)
     assert server.sent["good"] == len(Server.content) - left
     assert seen[0][0] > left
     assert seen[-1] == (len(Server.content), len(Server.content))
-    assert f"going on after the {left:,} bytes that are there" in said
+    assert f"resuming after the {left:,} bytes that were kept" in messages
 
 
-def test_another_mirror_goes_on_where_the_first_was_killed(server, publish, tmp_path):
+def test_another_mirror_resumes_the_download_of_the_first(server, publish, tmp_path):
     left = killed_in_the_middle(server, "good", tmp_path)
     publish(server.url("good"))
     fetch(NAME, tmp_path, urls=[server.url("mirror")], say=lambda _: None)
@@ -210,7 +210,7 @@ def test_another_mirror_goes_on_where_the_first_was_killed(server, publish, tmp_
     assert server.sent["mirror"] == len(Server.content) - left
 
 
-def test_a_server_without_ranges_sends_all_of_it_again(server, publish, tmp_path):
+def test_a_server_without_ranges_sends_the_whole_file_again(server, publish, tmp_path):
     killed_in_the_middle(server, "no-ranges", tmp_path)
     publish(server.url("no-ranges"))
     fetch(NAME, tmp_path, say=lambda _: None)
@@ -218,31 +218,31 @@ def test_a_server_without_ranges_sends_all_of_it_again(server, publish, tmp_path
     assert server.sent["no-ranges"] == len(Server.content)
 
 
-def test_a_part_of_what_is_no_longer_published_is_dropped(server, publish, tmp_path):
+def test_a_part_of_a_file_that_is_no_longer_published_is_dropped(server, publish, tmp_path):
     killed_in_the_middle(server, "good", tmp_path)
     server.content = archive(seed=1)
     publish(server.url("good"), server.content)
     fetch(NAME, tmp_path, say=lambda _: None)
-    assert lies_in(tmp_path) == {NAME}
+    assert contents(tmp_path) == {NAME}
     assert server.asked[-1] == ("good", None)
 
 
 @pytest.mark.parametrize("etag", ['"two"', None])
-def test_a_file_that_the_server_changes_is_begun_anew(server, publish, tmp_path, etag):
-    """Told by its ETag; where the server has none, by the md5 of what was put together."""
+def test_a_file_that_changes_on_the_server_is_downloaded_from_the_start(server, publish, tmp_path, etag):
+    """The ETag shows it; without one, the md5 of the joined bytes does."""
     server.content, server.etag = archive(seed=1), etag and '"one"'
     left = killed_in_the_middle(server, "good", tmp_path)
     server.content, server.etag = Server.content, etag
     publish(server.url("good"))
-    said = []
-    fetch(NAME, tmp_path, say=said.append)
+    messages = []
+    fetch(NAME, tmp_path, say=messages.append)
     assert is_whole(tmp_path)
-    is_told = "does not fit what was there, so that is dropped; beginning anew" in " ".join(said)
-    assert is_told == (etag is None)
+    is_dropped = "do not fit the file, so they are dropped; starting again" in " ".join(messages)
+    assert is_dropped == (etag is None)
     assert server.sent["good"] == len(Server.content) * (1 if etag else 2) - (0 if etag else left)
 
 
-def test_a_connection_that_breaks_is_gone_on_with_at_once(server, publish, tmp_path):
+def test_a_broken_connection_is_resumed_at_once(server, publish, tmp_path):
     publish(server.url("break-once"))
     fetch(NAME, tmp_path, say=lambda _: None)
     assert is_whole(tmp_path)
@@ -250,7 +250,7 @@ def test_a_connection_that_breaks_is_gone_on_with_at_once(server, publish, tmp_p
     assert server.sent["break-once"] < len(Server.content) * 1.1
 
 
-def test_a_whole_part_is_not_asked_for_again(server, publish, tmp_path, monkeypatch):
+def test_a_complete_part_is_not_requested_again(server, publish, tmp_path, monkeypatch):
     publish(server.url("good"))
     with monkeypatch.context() as killed:
         killed.setattr(fetching, "_unpack", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -264,15 +264,15 @@ def test_a_whole_part_is_not_asked_for_again(server, publish, tmp_path, monkeypa
 def test_three_processes_at_once_download_it_once(server, tmp_path):
     server.chunk_seconds = 0.02
     together = [process(server, "good", tmp_path) for _ in range(3)]
-    ends = [one.communicate(timeout=120) for one in together]
-    assert [one.returncode for one in together] == [0, 0, 0], ends
+    outputs = [child.communicate(timeout=120) for child in together]
+    assert [child.returncode for child in together] == [0, 0, 0], outputs
     assert is_whole(tmp_path)
     assert server.sent["good"] == len(Server.content)
-    assert sum("another process fetches it; waiting for that one" in out for out, _ in ends) == 2
+    assert sum("another process is fetching it; waiting for it to finish" in out for out, _ in outputs) == 2
 
 
 @pytest.mark.parametrize("path", ["drip", "drip-headers"])
-def test_a_server_that_drips_is_left_after_a_while_in_a_sentence(
+def test_a_server_that_sends_too_slowly_is_given_up_with_one_sentence(
     server, publish, tmp_path, monkeypatch, path
 ):
     monkeypatch.setattr(module, "WINDOW_SECONDS", 1.0)
@@ -285,7 +285,7 @@ def test_a_server_that_drips_is_left_after_a_while_in_a_sentence(
     assert time.monotonic() - began < 10
 
 
-def test_after_a_drip_the_next_mirror_gives_the_rest(server, publish, tmp_path, monkeypatch):
+def test_after_a_slow_server_the_next_mirror_sends_the_rest(server, publish, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "WINDOW_SECONDS", 0.5)
     publish(server.url("drip"))
     fetch(NAME, tmp_path, urls=[server.url("drip"), server.url("good")], say=lambda _: None)
@@ -312,7 +312,7 @@ def test_errors_of_servers_are_named_and_the_next_mirror_is_tried(server, publis
         "refused",
     ):
         assert words in str(caught.value)
-    assert not lies_in(tmp_path / "none")
+    assert not contents(tmp_path / "none")
     fetch(NAME, tmp_path / "some", urls=[*bad, server.url("good")], say=lambda _: None)
     assert is_whole(tmp_path / "some")
 
@@ -323,10 +323,10 @@ def test_a_mirror_with_another_file_is_passed_over(server, publish, tmp_path):
         InputError, match=r"md5 is .* it is dropped: fetch again or use another mirror; check"
     ):
         fetch(NAME, tmp_path, say=lambda _: None)
-    assert not lies_in(tmp_path)
+    assert not contents(tmp_path)
 
 
-def test_a_damaged_note_or_a_part_without_one_is_not_gone_on_with(server, publish, tmp_path):
+def test_a_part_with_a_damaged_note_or_none_is_not_resumed(server, publish, tmp_path):
     publish(server.url("good"))
     for notes in (None, "{", "[]", '{"md5": "another"}'):
         (tmp_path / PART).write_bytes(b"some bytes")
@@ -339,7 +339,7 @@ def test_a_damaged_note_or_a_part_without_one_is_not_gone_on_with(server, publis
     assert {asked for _, asked in server.asked} == {None}
 
 
-def test_a_disk_without_room_is_said_before_a_byte_is_written(server, publish, tmp_path, monkeypatch):
+def test_too_little_room_is_reported_before_a_byte_is_written(server, publish, tmp_path, monkeypatch):
     publish(server.url("good"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     with pytest.raises(
@@ -349,9 +349,7 @@ def test_a_disk_without_room_is_said_before_a_byte_is_written(server, publish, t
     assert is_full_disk(caught.value)
 
 
-def test_a_disk_that_fills_up_is_said_to_be_full_and_what_came_is_kept(
-    server, publish, tmp_path, monkeypatch
-):
+def test_a_disk_that_fills_up_is_reported_and_the_download_is_kept(server, publish, tmp_path, monkeypatch):
     publish(server.url("good"))
 
     def full(*_: object) -> None:
@@ -384,7 +382,7 @@ def test_the_lock_does_not_touch_what_a_link_in_its_place_points_to(server, publ
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
+def test_without_a_terminal_progress_is_shown_in_lines(capsys, monkeypatch):
     monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
     with module.shown("set") as progress:
         progress(1000, 4000)

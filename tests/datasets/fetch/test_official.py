@@ -1,4 +1,4 @@
-"""Fetching, from a server on this machine that hands out small archives."""
+"""Fetching from a local server with small archives."""
 
 import dataclasses
 import functools
@@ -75,12 +75,12 @@ def publish(server, monkeypatch):
     return publish
 
 
-def nothing_left(data_root) -> bool:
-    return not data_root.exists() or lies_in(data_root) == set()
+def is_empty(data_root) -> bool:
+    return not data_root.exists() or contents(data_root) == set()
 
 
-def lies_in(data_root) -> set[str]:
-    """What lies there beside the lock, which stays."""
+def contents(data_root) -> set[str]:
+    """The names of everything in the folder except the lock file, which stays."""
     return {path.name for path in data_root.iterdir()} - {f".{NAME}.lock"}
 
 
@@ -90,32 +90,32 @@ def test_an_archive_arrives_whole_with_licence_first_and_progress_to_the_end(
 ):
     content = pack({"ml-100k/u.data": b"1\t2\t3\t4\n", "ml-100k/deep/file": b"x" * 3_000_000})
     publish(filename, content)
-    said, seen = [], []
-    folder = fetch(NAME, tmp_path / "root", progress=lambda *step: seen.append(step), say=said.append)
+    messages, seen = [], []
+    folder = fetch(NAME, tmp_path / "root", progress=lambda *step: seen.append(step), say=messages.append)
     assert folder == tmp_path / "root" / NAME
     assert (folder / "ml-100k" / "u.data").read_bytes() == b"1\t2\t3\t4\n"
     assert (folder / "ml-100k" / "deep" / "file").stat().st_size == 3_000_000
-    assert "licence" in said[0]
-    assert "no redistribution" in said[0]
-    assert "\n" not in said[0]
-    assert str(folder) in said[-1]
+    assert "licence" in messages[0]
+    assert "no redistribution" in messages[0]
+    assert "\n" not in messages[0]
+    assert str(folder) in messages[-1]
     assert seen[-1] == (len(content), len(content))
-    assert lies_in(tmp_path / "root") == {NAME}
+    assert contents(tmp_path / "root") == {NAME}
 
 
-def test_the_licence_is_said_even_when_the_download_then_fails(publish, tmp_path):
+def test_the_licence_is_shown_even_when_the_download_then_fails(publish, tmp_path):
     publish("set.zip", zipped({"a": b"1"}), md5="0" * 32)
-    said = []
+    messages = []
     with pytest.raises(InputError):
-        fetch(NAME, tmp_path / "root", say=said.append)
-    assert len(said) == 1
+        fetch(NAME, tmp_path / "root", say=messages.append)
+    assert len(messages) == 1
 
 
 def test_a_wrong_md5_is_refused_and_leaves_nothing(publish, tmp_path):
     publish("set.zip", zipped({"a": b"1"}), md5="0" * 32)
     with pytest.raises(InputError, match=r"md5 is .* not the published 0000"):
         fetch(NAME, tmp_path / "root", say=lambda _: None)
-    assert nothing_left(tmp_path / "root")
+    assert is_empty(tmp_path / "root")
 
 
 def test_an_existing_folder_is_refused_before_any_download(publish, tmp_path):
@@ -129,7 +129,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path):
     url = "http://127.0.0.1:9/set.zip"  # the discard port: nobody listens
     with pytest.raises(InputError, match=f"no answer from {url}.*check the network"):
         fetch(NAME, tmp_path / "root", urls=[url], say=lambda _: None)
-    assert nothing_left(tmp_path / "root")
+    assert is_empty(tmp_path / "root")
 
 
 def test_mirrors_are_tried_in_turn(publish, tmp_path):
@@ -140,9 +140,9 @@ def test_mirrors_are_tried_in_turn(publish, tmp_path):
 
 def test_a_connection_cut_short_is_an_error(publish, tmp_path):
     publish("short.zip", zipped({"a": b"1"}))
-    with pytest.raises(InputError, match=r"connection .* are kept, and fetching again goes on from there"):
+    with pytest.raises(InputError, match=r"connection .* are kept, and fetching again resumes there"):
         fetch(NAME, tmp_path / "root", say=lambda _: None)
-    assert lies_in(tmp_path / "root") == {f".{NAME}.part", f".{NAME}.part.json"}
+    assert contents(tmp_path / "root") == {f".{NAME}.part", f".{NAME}.part.json"}
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_a_connection_cut_short_is_an_error(publish, tmp_path):
         (tarred, "a/../../outside"),
     ],
 )
-def test_members_that_point_outside_are_refused_and_never_get_there(publish, tmp_path, pack, member):
+def test_archive_members_outside_the_folder_are_refused_and_not_written(publish, tmp_path, pack, member):
     publish("set", pack({"fine": b"1", member: b"2"}))
     with pytest.raises(InputError, match="cannot be unpacked safely"):
         fetch(NAME, tmp_path / "root", say=lambda _: None)
-    assert nothing_left(tmp_path / "root")  # not the archive either: it would be refused again
+    assert is_empty(tmp_path / "root")  # not the archive either: it would be refused again
     assert {path.name for path in tmp_path.iterdir()} == {"served", "root"}
 
 
@@ -174,11 +174,11 @@ def test_an_absolute_tar_member_stays_inside(publish, tmp_path):
 @pytest.mark.parametrize(
     "content", [b"no archive at all", tarred({"a": b"1" * 9999})[:60]], ids=["text", "cut short"]
 )
-def test_what_is_no_archive_is_an_error(publish, tmp_path, content):
+def test_a_file_that_is_no_archive_is_an_error(publish, tmp_path, content):
     publish("set.tar.gz", content)
     with pytest.raises(InputError, match="cannot be unpacked"):
         fetch(NAME, tmp_path / "root", say=lambda _: None)
-    assert nothing_left(tmp_path / "root")
+    assert is_empty(tmp_path / "root")
 
 
 def test_an_unknown_name_lists_what_can_be_fetched(tmp_path):

@@ -1,4 +1,4 @@
-"""Raw files: found, hashed, read, and what is said when they are not as they should be."""
+"""Raw files are found, hashed and read; errors name the file and the mend."""
 
 import hashlib
 
@@ -47,7 +47,7 @@ def test_files_are_described_by_name_size_and_sha256(tmp_path):
     assert describe_files([path]) == [{"name": "table.csv", "bytes": 8, "sha256": digest}]
 
 
-def test_columns_are_found_by_name_in_any_order_and_further_ones_ignored(tmp_path):
+def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(tmp_path):
     table = read_table(written(tmp_path, b"c,b,a\n9,x,1\n9,,2\n"), TYPES)
     assert table.to_dict(as_series=False) == {"a": [1, 2], "b": ["x", None]}
 

@@ -185,7 +185,7 @@ def test_the_unpacked_archive_is_found_below_the_folder(tmp_path):
     assert source.notes["rows"] == 3
 
 
-def test_identity_is_what_the_source_says_and_follows_files_and_options(tmp_path):
+def test_the_identity_equals_the_sources_and_follows_files_and_options(tmp_path):
     folder = write_folder(tmp_path, {LATE: spread()})
     source, _ = read(tmp_path, tmp_path)
     before = kuairand.identity({}, tmp_path)
@@ -203,7 +203,7 @@ def test_tabs_all_keeps_every_row_and_adds_the_tab(tmp_path):
     assert source.notes["rows_of_other_tabs_that_feed_histories_alone"] == 0
 
 
-def test_the_leaking_statistics_come_by_name_alone_and_with_a_warning(tmp_path):
+def test_the_leaking_statistics_are_added_only_on_request_and_with_a_warning(tmp_path):
     folder = write_folder(tmp_path, {LATE: spread()})
     statistics = [{"video_id": 0} | dict.fromkeys(STATISTICS, 7.0)]
     write_csv(folder / kuairand.STATISTIC_FILE, statistics, ["video_id", *STATISTICS])
@@ -242,13 +242,13 @@ def test_a_missing_file_is_named_with_the_mend(tmp_path, name):
 
 
 @pytest.mark.parametrize("option", [{"random_log": True}, {"include_statistics": True}])
-def test_a_file_that_an_option_needs_is_missed(tmp_path, option):
+def test_a_missing_file_that_an_option_needs_is_an_error(tmp_path, option):
     write_folder(tmp_path, {LATE: spread()})
     with pytest.raises(InputError, match="no such file"):
         kuairand.identity(option, tmp_path)
 
 
-def test_a_column_that_is_not_there_is_named_with_its_file(tmp_path):
+def test_a_missing_column_is_named_with_its_file(tmp_path):
     folder = write_folder(tmp_path, {LATE: spread()})
     pl.read_csv(folder / LATE).drop("play_time_ms").write_csv(folder / LATE)
     with pytest.raises(InputError, match=f"{LATE}: has no column 'play_time_ms'"):
@@ -361,12 +361,12 @@ def expected_row(row, log, length):
     """All past features of one row, by plain loops over the whole log."""
     now, user, video = row["time_ms"], row["user_id"], row["video_id"]
     past = [e for e in log if e["time_ms"] < now]
-    mine = [e for e in past if e["user_id"] == user]
+    by_user = [e for e in past if e["user_id"] == user]
     result = {}
     streams = {
-        "exposed": mine,
-        "long_viewed": [e for e in mine if e["long_view"]],
-        "liked": [e for e in mine if e["is_like"]],
+        "exposed": by_user,
+        "long_viewed": [e for e in by_user if e["long_view"]],
+        "liked": [e for e in by_user if e["is_like"]],
     }
     for name, events in streams.items():
         result[f"{name}_videos"] = [e["video_id"] for e in events][-length:]
@@ -375,27 +375,29 @@ def expected_row(row, log, length):
         timed = [SECONDS[e["video_id"]] for e in events if SECONDS[e["video_id"]]]
         result[f"{name}_durations"] = [sum(s >= cut for cut in DURATION_CUTS_S) for s in timed][-length:]
     times_met = lambda events: sum(tag in TAGS[e["video_id"]] for tag in TAGS[video] for e in events)  # noqa: E731
-    result["user_exposures"] = len(mine)
+    result["user_exposures"] = len(by_user)
     result["user_long_views"] = len(streams["long_viewed"])
-    result["user_video_exposures"] = sum(e["video_id"] == video for e in mine)
-    result["user_author_exposures"] = sum(e["video_id"] // 2 == video // 2 for e in mine)
-    result["user_tag_exposures"] = times_met(mine)
+    result["user_video_exposures"] = sum(e["video_id"] == video for e in by_user)
+    result["user_author_exposures"] = sum(e["video_id"] // 2 == video // 2 for e in by_user)
+    result["user_tag_exposures"] = times_met(by_user)
     result["user_tag_long_views"] = times_met(streams["long_viewed"])
-    result["exposures_in_last_hour"] = sum(e["time_ms"] >= now - 3_600_000 for e in mine)
-    result["minutes_since_exposure"] = (now - max(e["time_ms"] for e in mine)) / 60_000 if mine else None
+    result["exposures_in_last_hour"] = sum(e["time_ms"] >= now - 3_600_000 for e in by_user)
+    result["minutes_since_exposure"] = (
+        (now - max(e["time_ms"] for e in by_user)) / 60_000 if by_user else None
+    )
 
     day = lambda time: (time + 8 * 3_600_000) // DAY  # noqa: E731
     known = [e for e in log if day(e["time_ms"]) < day(now) and e["tab"] in (1, 2, 4, 6) and e["duration_ms"]]
-    of_user = [e for e in known if e["user_id"] == user]
-    of_video = [e for e in known if e["video_id"] == video]
-    of_tags = [e for tag in TAGS[video] for e in of_user if tag in TAGS[e["video_id"]]]
-    result["video_known_exposures"] = len(of_video)
+    known_for_user = [e for e in known if e["user_id"] == user]
+    known_for_video = [e for e in known if e["video_id"] == video]
+    known_for_tags = [e for tag in TAGS[video] for e in known_for_user if tag in TAGS[e["video_id"]]]
+    result["video_known_exposures"] = len(known_for_video)
     outcomes = {"finish": finished, "skip": skipped, "long_view": lambda e: e["long_view"]}
     for name, outcome in outcomes.items():
         everyone = rate(known, outcome, 0.5, strength=1)
-        result[f"user_{name}_rate"] = own = rate(of_user, outcome, everyone)
-        result[f"video_{name}_rate"] = rate(of_video, outcome, everyone)
-        result[f"user_tag_{name}_rate"] = rate(of_tags, outcome, own)
+        result[f"user_{name}_rate"] = own = rate(known_for_user, outcome, everyone)
+        result[f"video_{name}_rate"] = rate(known_for_video, outcome, everyone)
+        result[f"user_tag_{name}_rate"] = rate(known_for_tags, outcome, own)
     return result
 
 
@@ -474,7 +476,7 @@ def test_real_rows_duplicates_and_rates_are_the_published_ones(real):
     assert frame["skip"].mean() == pytest.approx(0.3406, abs=5e-5)
 
 
-def test_real_split_by_clock_differs_from_the_logs_date_by_midnight_rows_alone(real):
+def test_real_split_by_time_differs_from_the_logs_date_only_in_rows_near_midnight(real):
     _, frame = real
     time = frame.filter(pl.col("finish").is_not_null())["time_ms"]
     assert (time < VALID_FROM).sum() == 84_580  # by the date column 84,438

@@ -99,7 +99,7 @@ def test_a_number_is_measured_on_the_defined_rows_of_validation(tmp_path):
 # --- leaks of labels ------------------------------------------------------------------------------
 
 
-def test_an_outcome_of_the_same_row_is_found_for_its_label_alone(tmp_path):
+def test_an_outcome_of_the_same_row_is_found_only_for_its_own_label(tmp_path):
     made = table()
     found = find_leaks(
         prepared_with(tmp_path, {"play_progress": ("numeric", made["watched"] / made["duration"])})
@@ -127,13 +127,13 @@ def test_an_id_that_determines_the_label_is_found_though_half_of_validation_is_n
     assert next(leak.number for leak in found.found) < 0.95  # the AUC alone would not have told
 
 
-def test_a_number_whose_very_value_determines_the_label_is_found(tmp_path):
+def test_a_number_whose_exact_value_determines_the_label_is_found(tmp_path):
     code = np.random.default_rng(6).integers(0, 150, ROWS).astype(float)
     found = find_leaks(prepared_with(tmp_path, {"code": ("numeric", code)}, like=(code % 2).astype(int)))
     assert kinds(found) == {("code", "determines", "like")}
 
 
-def test_a_number_that_tells_the_label_by_its_distance_from_a_value_is_found(tmp_path):
+def test_a_number_that_predicts_the_label_by_its_distance_from_a_value_is_found(tmp_path):
     hour = np.random.default_rng(7).uniform(0, 24, ROWS)
     like = (np.abs(hour - 12) < 6).astype(int)
     found = find_leaks(prepared_with(tmp_path, {"hour": ("numeric", hour)}, like=like))
@@ -157,7 +157,7 @@ def test_a_value_that_is_missing_exactly_where_the_label_is_negative_is_found(tm
 
 @pytest.mark.parametrize("kind", ["sequence", "multi_hot"])
 @pytest.mark.parametrize("mark", ["clicked", "ignored"])
-def test_a_list_that_holds_the_label_among_other_things_is_found(tmp_path, kind, mark):
+def test_a_list_that_contains_the_label_is_found(tmp_path, kind, mark):
     rng = np.random.default_rng(9)
     lists = []
     for label in table()["like"]:
@@ -184,7 +184,7 @@ def test_a_history_that_already_holds_the_rows_own_item_where_it_was_liked_is_fo
     assert "whether it holds the row's own item" in found.found[0].says
 
 
-def test_with_too_few_rows_of_a_class_in_validation_the_later_half_of_training_is_asked(tmp_path):
+def test_with_too_few_rows_of_a_class_in_validation_the_later_half_of_training_is_used(tmp_path):
     made = table()
     like = np.where(made["when"] > ROWS * 0.75, 0, made["like"])
     found = find_leaks(
@@ -226,7 +226,7 @@ def test_a_feature_that_gives_the_split_away_is_found(leaks_of_the_split, name):
     assert {leak for leak in leaks_of_the_split if leak[0] == feature} == {(feature, "split", None)}
 
 
-def test_values_that_training_never_saw_are_found_where_they_are_over_half(tmp_path):
+def test_values_new_to_training_are_found_if_they_are_over_half(tmp_path):
     rng = np.random.default_rng(11)
     for share in (0.3, 0.7):
         is_new = (np.arange(ROWS) >= ROWS * 0.8) & (rng.random(ROWS) < share)
@@ -295,7 +295,7 @@ def leaking(folder: Path, leak_ok: tuple[str, ...] = ()) -> PreparedDataset:
     return prepared_with(folder, features, leak_ok)
 
 
-def test_leaks_are_measured_once_and_kept_beside_the_shards(tmp_path, monkeypatch):
+def test_leaks_are_measured_once_and_stored_with_the_shards(tmp_path, monkeypatch):
     prepared = leaking(tmp_path)
     first = find_leaks(prepared)
     monkeypatch.setattr(leaks_module, "_MEASURED", {})
@@ -304,7 +304,7 @@ def test_leaks_are_measured_once_and_kept_beside_the_shards(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 0}', b"\xff"])
-def test_a_damaged_file_of_leaks_is_measured_anew(tmp_path, monkeypatch, content):
+def test_leaks_are_measured_again_if_their_file_is_damaged(tmp_path, monkeypatch, content):
     prepared = leaking(tmp_path)
     first = find_leaks(prepared)
     (prepared.path / "leaks.json").write_bytes(content)
@@ -324,7 +324,7 @@ def test_a_folder_that_cannot_be_written_is_measured_in_memory(tmp_path, monkeyp
     assert not list(prepared.path.glob("*leaks*"))
 
 
-def test_of_a_long_table_shards_are_chosen_evenly_and_the_description_says_so(tmp_path, monkeypatch):
+def test_evenly_spaced_shards_of_a_long_table_are_read_and_the_description_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(leaks_module, "MOST_ROWS", 1700)
     prepared = leaking(tmp_path)
     found = find_leaks(prepared)
@@ -343,17 +343,17 @@ def test_the_description_begins_with_the_leaks_and_names_the_mend(tmp_path):
     assert "acknowledged" in acknowledged
 
 
-def test_leak_ok_of_a_feature_that_leaks_nothing_is_said(tmp_path):
-    assert "leak_ok names item, of which no leak was found" in render(describe(leaking(tmp_path, ("item",))))
+def test_leak_ok_of_a_feature_without_a_leak_is_reported(tmp_path):
+    assert "leak_ok names item, but no leak was found there" in render(describe(leaking(tmp_path, ("item",))))
 
 
-def test_a_run_is_warned_of_leaks_that_bear_on_its_tasks(tmp_path):
-    (said,) = warnings(leaking(tmp_path), ["finish", "like"])
-    assert said.startswith("LEAK: feature 'play_progress' alone predicts 'finish' with AUC 1.0000")
-    assert "leak_ok: [play_progress]" in said
+def test_a_run_warns_of_the_leaks_that_concern_its_tasks(tmp_path):
+    (message,) = warnings(leaking(tmp_path), ["finish", "like"])
+    assert message.startswith("LEAK: feature 'play_progress' alone predicts 'finish' with AUC 1.0000")
+    assert "leak_ok: [play_progress]" in message
     assert warnings(leaking(tmp_path), ["like"]) == []
-    (said,) = warnings(leaking(tmp_path, ("play_progress",)), ["finish"])
-    assert said.endswith("acknowledged by leak_ok")
+    (message,) = warnings(leaking(tmp_path, ("play_progress",)), ["finish"])
+    assert message.endswith("acknowledged by leak_ok")
 
 
 # --- leak_ok in the schema ------------------------------------------------------------------------
@@ -373,7 +373,7 @@ def schema_with(folder: Path, line: str) -> Schema:
     return load_schema(path)
 
 
-def test_to_acknowledge_a_leak_changes_no_fingerprint(tmp_path):
+def test_acknowledging_a_leak_changes_no_fingerprint(tmp_path):
     plain, acknowledged = schema_with(tmp_path, ""), schema_with(tmp_path, "leak_ok: [a]")
     assert acknowledged.leak_ok == ["a"]
     assert acknowledged.model_dump_json() == plain.model_dump_json()
@@ -382,15 +382,15 @@ def test_to_acknowledge_a_leak_changes_no_fingerprint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("leak_ok: [c]", "leak_ok names 'c', which is no feature: choose from a, b"),
         ("leak_ok: [a, a]", "leak_ok names 'a' twice"),
         ("leak_ok: a", "leak_ok"),
     ],
 )
-def test_leak_ok_names_features(tmp_path, line, said):
-    with pytest.raises(InputError, match=said):
+def test_leak_ok_names_features(tmp_path, line, message):
+    with pytest.raises(InputError, match=message):
         schema_with(tmp_path, line)
 
 

@@ -49,13 +49,13 @@ def room(monkeypatch):
     ],
     ids=str,
 )
-def test_what_libraries_say_of_a_full_disk_is_one(error, tmp_path, room):
+def test_libraries_errors_on_a_full_disk_are_recognised(error, tmp_path, room):
     room(10**9)
     assert is_full_disk(error)
     assert is_full_disk(error, tmp_path)
 
 
-def test_a_file_that_was_cut_short_means_a_full_disk_where_there_is_no_room_left(tmp_path, room):
+def test_a_truncated_file_counts_as_a_full_disk_if_no_room_is_left(tmp_path, room):
     room(0)
     assert is_full_disk(TRUNCATED, tmp_path)
     assert not is_full_disk(TRUNCATED)
@@ -65,7 +65,7 @@ def test_a_file_that_was_cut_short_means_a_full_disk_where_there_is_no_room_left
     assert not is_full_disk(TRUNCATED, tmp_path)
 
 
-def test_preparation_says_so_and_leaves_nothing(tmp_path, room):
+def test_preparation_on_a_full_disk_reports_it_and_leaves_nothing(tmp_path, room):
     room(4096)
     with (
         pytest.raises(InputError, match="no space left on the disk") as error,

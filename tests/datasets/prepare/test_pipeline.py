@@ -111,7 +111,7 @@ def test_min_count_and_max_size_keep_the_frequent_values(tmp_path):
     assert set(shards(prepared, "train")["item"]) == {1, 2, 3, 4}
 
 
-def test_ids_match_across_columns_whether_written_as_integers_floats_or_text(tmp_path):
+def test_ids_match_across_columns_of_integers_floats_and_text(tmp_path):
     features = [
         {"name": name, "kind": "categorical", "group": "item", "vocabulary": "id"} for name in ("a", "b", "c")
     ]
@@ -136,7 +136,7 @@ def test_integers_beyond_float_precision_stay_apart(tmp_path):
     assert prepared.table_sizes == {"item": 4}
 
 
-def test_normalisation_constants_are_those_of_the_training_rows_alone(tiny_steps, tmp_path):
+def test_normalisation_constants_come_from_training_rows_only(tiny_steps, tmp_path):
     rows = example_rows(200, seed=4)
     constants = prepare_example(tmp_path, rows).manifest["normalization"]
     train = expected_splits(rows)["train"]
@@ -147,7 +147,7 @@ def test_normalisation_constants_are_those_of_the_training_rows_alone(tiny_steps
         assert found["std"] == pytest.approx(known.std(), rel=1e-12)
 
 
-def test_wild_numbers_are_clipped_and_constant_ones_are_zero(tmp_path):
+def test_extreme_numbers_are_clipped_and_constant_ones_are_zero(tmp_path):
     features = [{"name": name, "kind": "numeric", "group": "item"} for name in ("wild", "flat")]
     columns = {"wild": [0.0, 1.0] * 10 + [1e30] * 20, "flat": [4.0] * 40}
     prepared = prepare(table_source(columns, features), tmp_path / "p")
@@ -173,7 +173,7 @@ def test_a_number_that_is_constant_in_training_has_deviation_one_at_every_magnit
     assert shards(prepared, "test")["log1p0"].max() == pytest.approx(np.log1p(5.01) - np.log1p(5.0), rel=1e-5)
 
 
-def test_a_number_that_varies_little_beside_its_size_keeps_its_deviation(tmp_path):
+def test_a_number_that_varies_little_for_its_size_keeps_its_deviation(tmp_path):
     steps = np.tile([-1.0, 1.0], 500)
     columns = {"seconds": 1.7e9 + steps, "micros": 1.7e15 + 100 * steps, "tenth": 0.1 + 1e-9 * steps}
     features = [{"name": name, "kind": "numeric", "group": "item"} for name in columns]
@@ -359,7 +359,7 @@ def test_another_source_or_schema_in_the_same_place_is_refused_until_rebuilt(tmp
 
 
 @pytest.mark.parametrize("fails", [prepare_encode, prepare_module])
-def test_a_full_disk_leaves_nothing_behind_and_says_so(tmp_path, monkeypatch, fails):
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, monkeypatch, fails):
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -369,7 +369,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(tmp_path, monkeypatch, fa
     assert [path.name for path in tmp_path.iterdir()] == [".prepared.lock"]
 
 
-def test_a_full_disk_told_by_polars_is_understood_too(tmp_path, monkeypatch):
+def test_a_full_disk_is_recognised_in_an_error_of_polars(tmp_path, monkeypatch):
     def full(self: pl.LazyFrame, *arguments: object, **options: object) -> None:
         raise pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)")
 
@@ -387,7 +387,7 @@ def test_a_failed_rebuild_leaves_the_old_folder_whole(tmp_path, monkeypatch):
     assert open_prepared(before.path).manifest == before.manifest
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     left = tmp_path / ".prepared.123-abc.partial"
     (left / "scratch").mkdir(parents=True)
     prepare_example(tmp_path)
@@ -457,7 +457,7 @@ def test_the_manifest_counts_rows_labels_and_gaps(tmp_path):
     assert example_frame(rows)["user"].n_unique() == prepared.num_users
 
 
-def test_a_prepared_folder_is_used_by_one_who_may_only_read_it(tmp_path):
+def test_a_read_only_prepared_folder_can_be_used(tmp_path):
     features = [{"name": "item", "kind": "categorical", "group": "item"}]
     source = table_source({"item": [1, 2] * 8}, features)
     prepare(source, tmp_path / "cache" / "p")
@@ -473,7 +473,7 @@ def test_a_cache_that_cannot_be_written_to_is_named_with_the_option(tmp_path):
         prepare(table_source({"item": [1, 2] * 8}, features), tmp_path / "cache" / "p")
 
 
-def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_points_to_is_kept(tmp_path):
+def test_a_link_instead_of_the_lock_file_is_refused_and_its_target_is_kept(tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("kept")
     (tmp_path / ".p.lock").symlink_to(precious)
@@ -483,7 +483,7 @@ def test_a_link_in_the_place_of_the_lock_is_refused_and_what_it_points_to_is_kep
     assert precious.read_text() == "kept"
 
 
-def test_what_a_process_left_that_was_killed_as_it_replaced_a_folder_goes_when_that_is_next_opened(tmp_path):
+def test_leftovers_of_a_process_killed_while_replacing_a_folder_are_removed_at_the_next_opening(tmp_path):
     features = [{"name": "item", "kind": "categorical", "group": "item"}]
     source = table_source({"item": [1, 2] * 8}, features)
     prepare(source, tmp_path / "p[1]")

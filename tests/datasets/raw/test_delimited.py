@@ -36,7 +36,7 @@ def delimited(draw: st.DrawFn) -> tuple[list[list[str]], str]:
 
 
 @given(delimited())
-def test_records_begin_where_pythons_reader_sees_them(case):
+def test_records_are_those_of_pythons_csv_reader(case):
     records, written = case
     found = structure(np.frombuffer(written.encode(), np.uint8), Dialect(ord(","), ord('"'), None, False))
     assert found.fields.tolist() == [len(record) for record in records]
@@ -48,7 +48,7 @@ def test_records_begin_where_pythons_reader_sees_them(case):
 
 @settings(max_examples=40)
 @given(delimited(), st.integers(1, 64))
-def test_where_a_block_is_cut_makes_no_difference(tmp_path_factory, case, size):
+def test_block_boundaries_do_not_matter(tmp_path_factory, case, size):
     records, written = case
     path = tmp_path_factory.mktemp("cut") / "t.csv"
     names = [f"column {number}" for number in range(len(records[0]))]
@@ -110,7 +110,7 @@ def test_a_record_that_could_be_read_in_two_ways_is_refused_with_its_line(refusa
     assert words in refusal()
 
 
-def test_the_first_line_is_a_header_or_columns_are_named(refusal, tmp_path):
+def test_the_first_line_is_a_header_unless_the_schema_names_the_columns(refusal, tmp_path):
     header, rows = LINES.split("\n", 1)
     (tmp_path / "t.csv").write_text(LINES)
     assert "its first line is a header; remove csv.columns" in refusal(csv={"columns": header.split(",")})
@@ -125,7 +125,7 @@ def test_mixed_line_ends_empty_lines_and_no_last_line_end_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["|", "^", ".", "$", " ", "*", "\x01", "\t", ";"])
-def test_any_character_separates_even_one_of_a_pattern(tmp_path, separator):
+def test_any_character_may_be_the_separator_even_one_of_regular_expressions(tmp_path, separator):
     (tmp_path / "t.csv").write_text(text(columns(), separator))
     assert read(tmp_path, csv={"separator": separator})[0]["item"] == [1, 2, 3, 1, 2, 3]
 
@@ -140,12 +140,12 @@ def test_any_character_separates_even_one_of_a_pattern(tmp_path, separator):
         ({"encoding": "no-such"}, "csv: encoding 'no-such' is unknown"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(refusal, tmp_path, setting, words):
+def test_contradictory_csv_settings_are_refused(refusal, tmp_path, setting, words):
     (tmp_path / "t.csv").write_text(LINES)
     assert words in refusal(csv=setting)
 
 
-def test_parts_without_rows_are_noted(tmp_path):
+def test_files_without_rows_are_noted(tmp_path):
     (tmp_path / "a.csv").write_text(LINES.splitlines()[0] + "\n")
     (tmp_path / "b.csv").write_text(LINES)
     table, notes = read(tmp_path)

@@ -105,11 +105,11 @@ def tables(limits: Limits) -> st.SearchStrategy[Table]:
         columns["title"][first], columns["title"][second] = "a", "é"
         return columns
 
-    def of_length(length: int) -> st.SearchStrategy[Table]:
+    def table_of_length(length: int) -> st.SearchStrategy[Table]:
         rows = st.lists(row, min_size=length, max_size=length)
         return st.builds(table, rows, st.permutations(range(length)))
 
-    return st.integers(6, 12).flatmap(of_length)
+    return st.integers(6, 12).flatmap(table_of_length)
 
 
 def category(value: object) -> str | None:
@@ -357,7 +357,7 @@ def json_lines_gzip_without_nulls(folder: Path, table: Table) -> dict:
 def parquet_pandas(folder: Path, table: Table) -> dict:
     data = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in table.items()})
     for name in ("who", "item", "price", "click"):
-        data[name] = data[name].astype(float)  # as pandas holds integers beside gaps
+        data[name] = data[name].astype(float)  # as pandas holds integers with missing values
     data = data.astype({"code": "category", "title": "category", "shop": "string"})
     data["at"] = pd.to_datetime(data["at"])
     data.to_parquet(folder / "t.parquet")
@@ -380,7 +380,7 @@ def parquet_arrow(folder: Path, table: Table) -> dict:
 
 
 def parquet_spark(folder: Path, table: Table) -> dict:
-    """Hive folders, times as INT96, and text whose bytes nobody calls text."""
+    """Hive folders, times as INT96, and text stored as plain bytes."""
     for shop in set(table["shop"]):
         rows = [row for row, value in enumerate(table["shop"]) if value == shop]
         part = {name: values for name, values in rows_of(table, rows).items() if name != "shop"}
@@ -393,7 +393,7 @@ def parquet_spark(folder: Path, table: Table) -> dict:
 
 
 def parquet_several_types(folder: Path, table: Table) -> dict:
-    """A file without rows, one where a column holds nothing, integers beside floats, and units of time."""
+    """A file without rows, an empty column, integers and floats, and several units of time."""
     half = len(table["at"]) // 2
     one, other = (rows_of(table, list(part)) for part in (range(half), range(half, len(table["at"]))))
     pq.write_table(

@@ -80,11 +80,9 @@ def test_lists_that_could_be_cut_in_two_ways_are_refused(refusal, tmp_path, cell
     assert words in refusal([TAGS | ({"separator": separator} if separator else {})])
 
 
-def test_lists_in_brackets_beside_others_are_refused(refusal, tmp_path):
+def test_lists_in_brackets_mixed_with_others_are_refused(refusal, tmp_path):
     (tmp_path / "t.csv").write_text(text(columns(tags=quoted(["[1, 2]", "3", "[4]", "[5]", "[6]", "[7]"]))))
-    assert "t.csv: line 3: column 'tags' of feature 'tags' holds '3', where other cells hold" in refusal(
-        [TAGS]
-    )
+    assert "t.csv: line 3: column 'tags' of feature 'tags' holds '3', but other cells hold" in refusal([TAGS])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ def test_ids_that_only_look_rounded_are_read(tmp_path, value):
     assert read(tmp_path)[0]["item"][0] == value.partition(".0")[0]
 
 
-def test_a_word_for_missing_that_is_a_number_holds_however_it_is_written(tmp_path):
+def test_a_missing_word_that_is_a_number_applies_to_each_way_of_writing_it(tmp_path):
     item, price = ["-1", "-1.0", "-01", "5", "5", "5"], ["-1.00", "-1", "3", "4", "5", "6"]
     (tmp_path / "t.csv").write_text(text(columns(item=item, price=price)))
     found = read(tmp_path, missing=["-1"])[0]
@@ -148,13 +146,13 @@ def test_a_word_for_missing_that_is_a_number_holds_however_it_is_written(tmp_pat
 @pytest.mark.parametrize(
     ("value", "what"), [("a\u200b", "invisible"), ("\x85a", "invisible"), ("e\u0301", "decomposed")]
 )
-def test_what_the_eye_does_not_see_in_a_category_is_noted(tmp_path, value, what):
+def test_invisible_differences_in_categories_are_noted(tmp_path, value, what):
     (tmp_path / "t.csv").write_text(text(columns(item=[f"x{value}x", *"abcde"])), encoding="utf-8")
     found, notes = read(tmp_path)
     assert found["item"][0] == f"x{value}x"
     assert notes[f"{what} characters in item"].startswith("1 rows")
 
 
-def test_letters_that_combine_by_nature_are_not_noted(tmp_path):
+def test_scripts_with_combining_letters_are_not_noted(tmp_path):
     (tmp_path / "t.csv").write_text(text(columns(item=["हिन्दी", "ไทย", *"abcd"])), encoding="utf-8")
     assert list(read(tmp_path)[1]) == ["files"]

@@ -23,7 +23,7 @@ OTHER = text(columns(item=["z"] * 6))
     [("run[2]/t.csv", "run2/t.csv"), ("a*.csv", "ab.csv"), ("a?.csv", "ab.csv"), ("[ab].csv", "a.csv")],
 )
 @pytest.mark.parametrize("is_parquet", [False, True])
-def test_a_name_that_is_a_pattern_means_the_file_that_bears_it(tmp_path, name, decoy, is_parquet):
+def test_a_pattern_that_is_the_exact_name_of_a_file_means_that_file(tmp_path, name, decoy, is_parquet):
     for place, table in ((name, columns()), (decoy, columns(item=["z"] * 6))):
         path = tmp_path / (place.replace(".csv", ".parquet") if is_parquet else place)
         path.parent.mkdir(exist_ok=True)
@@ -35,13 +35,13 @@ def test_a_name_that_is_a_pattern_means_the_file_that_bears_it(tmp_path, name, d
     assert read(tmp_path, files=[named])[0]["item"] == [1, 2, 3, 1, 2, 3]
 
 
-def test_a_pattern_is_one_where_no_file_bears_its_name(tmp_path):
+def test_a_pattern_matches_wildcards_if_no_file_has_exactly_its_name(tmp_path):
     (tmp_path / "run2").mkdir()
     (tmp_path / "run2" / "t.csv").write_text(LINES)
     assert read(tmp_path, files=["run[2]/t.csv"])[0]["item"] == [1, 2, 3, 1, 2, 3]
 
 
-def test_links_to_folders_are_followed_and_circles_end(tmp_path):
+def test_links_to_folders_are_followed_and_cycles_end(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "t.csv").write_text(LINES)
@@ -53,7 +53,7 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path):
     assert [file.name for file in found.files] == ["data/link/t.csv"]
 
 
-def test_hidden_files_and_other_endings_are_no_part_of_a_table(tmp_path):
+def test_hidden_files_and_other_endings_are_not_read(tmp_path):
     for name in (".part-0.csv.crc", "._t.csv", ".hidden.csv", "_SUCCESS", "t.csv~", "t.csv.bak"):
         (tmp_path / name).write_text("anything")
     (tmp_path / "T.CSV").write_text(LINES)
@@ -79,7 +79,7 @@ def make_hard_link(path: Path) -> None:
         (make_hard_link, "files: t.csv and x.csv are one file under two names"),
     ],
 )
-def test_what_is_no_file_of_its_own_is_refused(refusal, tmp_path, make, words):
+def test_folders_and_other_non_files_are_refused(refusal, tmp_path, make, words):
     (tmp_path / "t.csv").write_text(LINES)
     make(tmp_path / "x.csv")
     assert words in refusal()
@@ -123,7 +123,7 @@ def test_a_file_that_changes_while_it_is_prepared_is_refused(tmp_path, when):
 
 
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
-def test_packed_text_is_read_in_all_its_parts_and_refused_where_it_is_cut(refusal, tmp_path, ending):
+def test_compressed_text_is_read_completely_and_refused_if_cut_short(refusal, tmp_path, ending):
     path = tmp_path / f"t.csv{ending}"
     codec = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}[ending]
     packed = b""
@@ -183,7 +183,7 @@ def test_folders_named_key_value_are_text_columns_with_percent_escapes(tmp_path)
         (["d/shop=null/t.csv"], "column 'shop' of feature 'shop' holds 'null'"),
     ],
 )
-def test_folders_that_say_a_column_in_part_or_twice_are_refused(refusal, tmp_path, names, words):
+def test_folders_that_give_a_column_partly_or_twice_are_refused(refusal, tmp_path, names, words):
     for name in names:
         put(tmp_path, name)
     assert words in refusal(SHOP, files=["d/**/*.csv"])

@@ -18,7 +18,7 @@ def lines(**changes: list) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 24])
-def test_values_are_read_as_written_wherever_blocks_are_cut(tmp_path, monkeypatch, size):
+def test_values_are_read_as_written_for_every_block_size(tmp_path, monkeypatch, size):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
     (tmp_path / "t.jsonl").write_text("\ufeff" + lines(item=[7, 7.0, "7", None, "é\u2028", 2**70]), "utf-8")
     assert read(tmp_path)[0]["item"] == ["7", "7", "7", None, "unseen", "unseen"]
@@ -53,7 +53,7 @@ def test_a_line_that_is_not_one_object_of_plain_values_is_refused(refusal, tmp_p
     assert words in refusal()
 
 
-def test_a_table_without_a_line_is_refused_and_an_empty_part_noted(refusal, tmp_path):
+def test_a_table_without_lines_is_refused_and_an_empty_file_is_noted(refusal, tmp_path):
     (tmp_path / "a.jsonl").write_text("")
     assert "files: no file has any rows (a.jsonl); fill them" in refusal()
     (tmp_path / "b.jsonl").write_text(lines())

@@ -36,7 +36,7 @@ def put(folder, name: str = "t.parquet", **changes: object) -> None:
         (pa.array([1, 2, 2**63 - 1]), pa.array([2**53 + 1, 1, 2]), [1, 2, 2**63 - 1, 2**53 + 1, 1, 2]),
     ],
 )
-def test_types_that_lose_nothing_are_brought_together(tmp_path, one, other, expected):
+def test_types_are_unified_where_no_value_is_lost(tmp_path, one, other, expected):
     for name, rows, items in (("a", slice(0, 3), one), ("b", slice(3, 6), other)):
         part = {key: values[rows] for key, values in columns().items()}
         pq.write_table(pa.table(part | {"item": items}), tmp_path / f"{name}.parquet")
@@ -72,12 +72,12 @@ def test_other_types_are_refused_with_both_files(refusal, tmp_path, one, other, 
         (pa.array([[1]] * 6), "holds lists; make it a sequence or multi_hot"),
     ],
 )
-def test_what_is_no_exact_id_is_refused(refusal, tmp_path, items, words):
+def test_ids_that_are_not_exact_are_refused(refusal, tmp_path, items, words):
     put(tmp_path, item=items)
     assert words in refusal()
 
 
-def test_columns_that_nobody_names_may_hold_anything(tmp_path):
+def test_columns_that_the_schema_does_not_name_may_hold_anything(tmp_path):
     put(
         tmp_path,
         wide=pa.array([D(1)] * 6, pa.decimal256(60, 0)),
@@ -88,13 +88,13 @@ def test_columns_that_nobody_names_may_hold_anything(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["@line", "@file", "^.*$", "*"])
-def test_columns_whose_names_mean_something_else_are_refused(refusal, tmp_path, name):
+def test_columns_whose_names_have_a_special_meaning_are_refused(refusal, tmp_path, name):
     put(tmp_path, **{name: ["x"] * 6})
     more = [{"name": "x", "kind": "categorical", "group": "item", "column": name}]
     assert f"feature 'x' needs column {name!r}, a name that has another meaning" in refusal(more)
 
 
-def test_a_zone_that_nobody_knows_is_refused_before_polars_panics(refusal, tmp_path):
+def test_an_unknown_zone_is_refused_before_polars_panics(refusal, tmp_path):
     put(tmp_path, seen=pa.array([0] * 6, pa.timestamp("us", tz="Mars/Base")))
     assert "column 'seen' has the time zone 'Mars/Base', which is unknown; write it in UTC" in refusal()
 
@@ -121,7 +121,7 @@ def test_lists_of_any_type_hold_the_same_ids(tmp_path, tags):
     assert read(tmp_path, [TAGS])[0]["tags"] == [[1, 2], [2], [], [1, None], [], [1]]
 
 
-def test_words_for_missing_that_are_numbers_hold_in_columns_of_numbers(tmp_path):
+def test_missing_words_that_are_numbers_also_apply_to_numeric_columns(tmp_path):
     put(
         tmp_path,
         item=pa.array([-1, 2, 3, -1, 2, 3]),
@@ -145,7 +145,7 @@ def test_times_of_spark_keep_their_order_and_bounds(tmp_path):
     assert read(tmp_path, time="at", split=by_time)[0]["time"] == times
 
 
-def test_a_damaged_file_on_which_polars_itself_stops_is_named(tmp_path, monkeypatch):
+def test_a_damaged_file_on_which_polars_panics_is_named(tmp_path, monkeypatch):
     def panics(*arguments: object, **options: object) -> None:
         raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
 

@@ -62,7 +62,7 @@ def test_nanoseconds_keep_rows_in_order(tmp_path):
             [*DAYS[:5], "2024-03-06 00:00:00"],
             "line 7: column 'at' holds '2024-03-06 00:00:00', one of dates and",
         ),
-        ([*DAYS[:5], "1709251200"], "write all times alike"),
+        ([*DAYS[:5], "1709251200"], "write all times in the same way"),
         (
             [*DAYS[:5], "2024-02-30"],
             "line 7: column 'at' holds '2024-02-30', a day or time that does not exist",
@@ -79,7 +79,7 @@ def test_nanoseconds_keep_rows_in_order(tmp_path):
         (["", *DAYS[1:]], "time: column 'at' is empty in row 0"),
     ],
 )
-def test_times_that_do_not_compare_are_refused_with_their_line(refusal, tmp_path, times, words):
+def test_times_that_cannot_be_compared_are_refused_with_their_line(refusal, tmp_path, times, words):
     put(tmp_path, times)
     assert words in refusal(time="at")
 

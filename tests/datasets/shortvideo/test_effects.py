@@ -54,7 +54,7 @@ def test_an_effect_is_the_sum_over_ranks_of_products_over_fields():
         assert value == pytest.approx(sum(first[a, r] * second[b, r] * third[c, r] for r in range(4)))
 
 
-def test_interactions_are_as_many_within_and_across_groups_as_asked_and_never_twice_the_same():
+def test_interactions_within_and_across_groups_have_the_requested_numbers_and_are_distinct():
     rng = np.random.default_rng(5)
     fields = fields_of([3] * 10, rng)
     effects = draw_interactions(fields, 2, within=3, across=7, variance=0.5, rank=2, rng=rng)
@@ -64,7 +64,7 @@ def test_interactions_are_as_many_within_and_across_groups_as_asked_and_never_tw
     assert len({effect.fields for effect in effects}) == 10
 
 
-def test_the_variances_of_interactions_add_up_to_what_was_asked():
+def test_the_variances_of_interactions_add_up_to_the_requested_sum():
     rng = np.random.default_rng(6)
     fields = fields_of([4] * 6, rng)
     by_name = {field.name: field for field in fields}

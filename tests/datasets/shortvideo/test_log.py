@@ -68,7 +68,7 @@ def test_histories_hold_the_last_twenty_items_and_nothing_else(log):
 
 
 @pytest.mark.parametrize("key", ["category", "author"])
-def test_cross_counts_and_rates_come_from_earlier_rows_alone(log, key):
+def test_cross_counts_and_rates_come_only_from_earlier_rows(log, key):
     past = defaultdict(list)
     for row in log.iter_rows(named=True):
         seen = past[row["user_id"], row[key]]
@@ -80,7 +80,7 @@ def test_cross_counts_and_rates_come_from_earlier_rows_alone(log, key):
     assert max(map(len, past.values())) > 3
 
 
-def test_popularity_counts_the_impressions_before_the_tick_alone(log):
+def test_popularity_counts_only_impressions_before_the_tick(log):
     tick_rows = ShortVideo(rows=1, **SMALL).tick_rows
     shown, this_tick = Counter(), Counter()
     for index, row in enumerate(log.iter_rows(named=True)):

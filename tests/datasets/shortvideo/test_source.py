@@ -24,7 +24,7 @@ def log() -> pl.DataFrame:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("by", ["probability", "duration", "tab", "last_ratio"])
-def test_labels_come_true_as_often_as_their_probabilities_say(log, task, by):
+def test_labels_are_positive_as_often_as_their_probabilities(log, task, by):
     probability, label = log[f"p_{task}"].to_numpy(), log[task].to_numpy()
     key = {
         "probability": probability,
@@ -54,7 +54,7 @@ def test_label_rates_and_the_oracle_lie_in_the_ranges_of_short_video_logs(log):
         assert 0.80 < roc_auc_score(log[task], log[f"p_{task}"]) < 0.90
 
 
-def test_labels_are_what_the_watch_time_says_and_never_both(log):
+def test_labels_follow_the_watch_time_and_are_never_both_positive(log):
     watch_time, duration = log["watch_time"].to_numpy(), log["duration"].to_numpy()
     np.testing.assert_array_equal(log["finish"].to_numpy(), watch_time >= duration)
     np.testing.assert_array_equal(log["skip"].to_numpy(), watch_time < np.minimum(3.0, duration))
@@ -100,7 +100,7 @@ def test_the_schema_names_columns_of_the_frame_and_cuts_into_sixteen_tokens(log)
     assert sum(feature.embedding_dim for feature in schema.features) == 16 * 24
 
 
-def test_the_source_holds_the_stream_and_the_identity_known_beforehand(tmp_path):
+def test_the_source_holds_the_stream_and_the_identity_computed_before(tmp_path):
     options = {"rows": 2_345, "users": 300, "items": 200, "seed": 9}
     made = source(options, None, tmp_path)
     streamed = pl.concat(list(ShortVideo(**options).chunks(1_000)))
