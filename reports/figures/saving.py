@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +20,16 @@ from reports.files import replacing, write_csv, write_text
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, its caption, and the rows that it was drawn from."""
+    """A figure that is drawn when it is asked for, its caption, and the rows that it shows."""
 
-    figure: Figure
+    draw: Callable[[], Figure]
     caption: str
     data: pd.DataFrame
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure, drawn once."""
+        return self.draw()
 
 
 Figures = dict[str, Drawing]  # by the stem of their files
@@ -31,7 +37,7 @@ Figures = dict[str, Drawing]  # by the stem of their files
 
 def write_drawing(drawing: Drawing, stem: Path) -> None:
     """Write ``<stem>.png``, ``<stem>.svg``, and the rows as ``<stem>.csv``."""
-    save_figure(drawing.figure, stem)
+    save_figure(drawing.draw(), stem)  # not kept: a report may have a hundred
     write_csv(stem.with_name(f"{stem.name}.csv"), drawing.data)
 
 
