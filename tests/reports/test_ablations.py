@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 
 from harness.records.store import read_runs
 from reports.paper.against import against_the_paper
 from reports.paper.beside import sign
 from reports.paper.printed import load_paper
-from reports.render import render
+from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.summary import compared
 from reports.tables.costs import cost_numbers, cost_table
 from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import quick_records, record, write_out
+from tests.reports.reading import contents_of, report_text
 from tests.reports.routed import rankmixer, routing, write_figure3
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -23,11 +23,10 @@ TABLE3 = ["all-concat-mlp", "all-share", "self-attention"]
 
 
 @pytest.fixture(scope="module")
-def figure3_out(tmp_path_factory):
-    """The base and two ratios of four series, two seeds, three tokens; rendered."""
+def figure3(tmp_path_factory):
+    """The base and two ratios of four series, two seeds, three tokens."""
     out = write_figure3(tmp_path_factory.mktemp("figure3"), seeds=2, tokens=3, ratios=("1", "1/2", "1/4"))
-    render(out)
-    return out
+    return contents_of(out)
 
 
 def compared_row(variant, diff, low, high, resolved, task="finish", metric="auc"):
@@ -155,8 +154,8 @@ def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
     assert "budget miss" not in table.header
 
 
-def test_costs_at_a_budget_are_not_compared_with_the_base(quick_out):
-    table = cost_table(section_of(quick_out), load_paper())
+def test_costs_at_a_budget_are_not_compared_with_the_base(tmp_path):
+    table = cost_table(section_of(write_out(tmp_path, quick_records())), load_paper())
     assert "budget miss" in table.header
     assert not any("vs base" in name for name in table.header)
     assert not any("active" in name or "expert" in name for name in table.header)
@@ -212,19 +211,21 @@ def test_figure_4_is_answered_in_words(tmp_path):
     ]
 
 
-def test_a_whole_figure_3_makes_a_report_with_the_papers_figure_beside_it(figure3_out):
-    page = (figure3_out / "report.md").read_text()
+def test_a_whole_figure_3_makes_a_report_with_the_papers_figure_beside_it(figure3):
+    page = markdown_page(figure3)
     assert "sign of the difference to rankmixer against the paper's in 9 rows" in page
     assert "| rankmixer (smoe-balance-1/4) |" in page
     assert "The paper's Figure 3 (AUC against the active fraction of parameters" in page
     assert "| Dense-RankMixer-1B | 1 | 0.8645 | base |" in page
-    frame = pd.read_csv(figure3_out / "tables" / "cost-shortvideo.csv").set_index("variant")
+    [frame] = [table.numbers.set_index("variant") for table in figure3.tables if "cost" in table.name]
     assert frame.loc["smoe-1/4", "dead_experts"] == 2
     assert frame.loc["dense-1/2", "flops_vs_base"] == pytest.approx(-0.4)
 
 
-def test_figures_of_experts_are_drawn_for_free_routers_alone(figure3_out):
-    names = {path.stem for path in (figure3_out / "figures").glob("*.png")}
+def test_figures_of_experts_are_drawn_for_free_routers_alone(figure3):
+    figures = figure3.parts[0].figures
+    assert all(drawing.figure.axes for drawing in figures.values())
+    names = set(figures)
     over_time = {name for name in names if name.startswith("active-shortvideo")}
     assert over_time == {f"active-shortvideo-rankmixer__dtsi-relu-1_{n}_" for n in (2, 4)}
     assert names - over_time == {
@@ -241,12 +242,13 @@ def test_figures_of_experts_are_drawn_for_free_routers_alone(figure3_out):
     }
 
 
-def test_of_many_models_the_curves_show_the_last_of_each_series_and_say_so(figure3_out):
-    page = (figure3_out / "report.md").read_text()
+def test_of_many_models_the_curves_show_the_last_of_each_series_and_say_so(figure3):
+    page = markdown_page(figure3)
     assert "of each series only its last row, 7 models left out" in page
-    svg = (figure3_out / "figures" / "loss-shortvideo.svg").read_text()
-    assert "rankmixer (smoe-1/4)" in svg
-    assert "rankmixer (smoe-1/2)" not in svg
+    loss = figure3.parts[0].figures["loss-shortvideo"]
+    named = {text.get_text() for axes in loss.figure.axes for text in axes.texts}
+    assert "rankmixer (smoe-1/4)" in named
+    assert "rankmixer (smoe-1/2)" not in named
 
 
 def test_a_suite_without_a_base_makes_a_report_without_differences(tmp_path):
@@ -254,5 +256,4 @@ def test_a_suite_without_a_base_makes_a_report_without_differences(tmp_path):
     out = write_out(tmp_path, runs, [], paper_table=None, base="", budget=None)
     section = section_of(out)
     assert section.base is None
-    render(out)
-    assert "No base was named, so no differences are shown." in (out / "report.md").read_text()
+    assert "No base was named, so no differences are shown." in report_text(out)

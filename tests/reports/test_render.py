@@ -15,6 +15,7 @@ from reports.comparisons import load_comparisons
 from reports.render import render
 from reports.results import COLUMNS
 from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
+from tests.reports.reading import contents_of, report_text
 
 README = Path(__file__).parents[2] / "reports" / "README.md"
 
@@ -69,8 +70,8 @@ def test_every_difference_is_listed_under_its_verdict(tmp_path):
     verdicts = {"dcn": "yes", "deepfm": "no", "autoint": "yes", "transformer": "no", "rankmixer": "yes"}
     rows = [row | {"resolved": verdicts[row["architecture"]]} for row in comparison_rows(records)]
     out = write_out(tmp_path, records, rows)
-    render(out)
-    [line] = [line for line in page(out).splitlines() if line.startswith("- finish, AUC against dlrm_mlp")]
+    text = report_text(out)
+    [line] = [line for line in text.splitlines() if line.startswith("- finish, AUC against dlrm_mlp")]
     groups = dict(part.split(": ", 1) for part in line.split("against dlrm_mlp: ")[1].rstrip(".").split("; "))
     names = {word: re.findall(r"[a-z_]{3,}", re.sub(r"\(.*?\)", "", text)) for word, text in groups.items()}
     assert names == {
@@ -156,8 +157,8 @@ def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(t
     records[2]["metrics"]["finish"] |= {"auc": 0.80}
     records.append(reference("duration_only", "kuairand-pure", tasks=("finish",), lift=0.01))
     out = write_out(tmp_path, records)
-    render(out)
-    said = [line for line in page(out).splitlines() if "did not train well" in line]
+    text = report_text(out)
+    said = [line for line in text.splitlines() if "did not train well" in line]
     assert len(said) == 2
     assert "AUC 0.5410 is near chance" in said[0]
     assert "This is the base" in said[0]
@@ -181,32 +182,34 @@ def test_only_references_still_make_a_report(tmp_path):
 
 def test_only_failures_still_make_a_report(tmp_path):
     out = write_out(tmp_path, [failed("dlrm_mlp"), failed("dcn")], [])
-    render(out)
-    assert "The base dlrm_mlp has no finished run" in page(out)
-    assert page(out).count("failed at step 117") == 2
+    text = report_text(out)
+    assert "The base dlrm_mlp has no finished run" in text
+    assert text.count("failed at step 117") == 2
 
 
 def test_one_model_one_task_one_seed_still_makes_a_report(tmp_path):
     out = write_out(tmp_path, [record("dlrm_mlp", tasks=("like",))], [])
-    render(out)
-    assert "1 model: dlrm_mlp; 1 seed each; tasks: like" in page(out)
+    text = report_text(out)
+    assert "1 model: dlrm_mlp; 1 seed each; tasks: like" in text
 
 
 def test_records_alone_are_enough(tmp_path):
     out = write_out(tmp_path, quick_records(seeds=1))
     (out / "suite.json").unlink()
     (out / "comparisons.csv").unlink()
-    render(out)
-    assert "holds no comparisons" in page(out)
-    assert "| rankmixer |" in page(out)
+    text = report_text(out)
+    assert "holds no comparisons" in text
+    assert "| rankmixer |" in text
 
 
 def test_two_suites_in_one_folder_do_not_overwrite_each_other(tmp_path):
     others = [record(name, 0, suite="table1") for name in ("dlrm_mlp", "rankmixer")]
     out = write_out(tmp_path, [record("dlrm_mlp"), record("dcn"), *others])
-    render(out)
-    assert (out / "tables" / "quality-quick-shortvideo-finish.csv").is_file()
-    assert (out / "tables" / "quality-table1-shortvideo-finish.csv").is_file()
+    contents = contents_of(out)
+    names = [table.name for table in contents.tables]
+    names += [name for part in contents.parts for name in part.figures]
+    assert {"quality-quick-shortvideo-finish", "quality-table1-shortvideo-finish"} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 def test_a_damaged_record_stops_the_report_and_is_named(tmp_path):

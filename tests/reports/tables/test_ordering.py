@@ -13,10 +13,10 @@ from scipy import stats
 from harness.evaluation.ordering import agreement, kendall_tau_b, ordered_pairs
 from harness.records.store import read_runs
 from reports.paper.printed import load_paper
-from reports.render import render
 from reports.sections import load_sections
 from reports.tables.ordering import compared_with_paper, ordering_tables, ordering_words
 from tests.reports.made_up import record, write_out
+from tests.reports.reading import report_text
 
 PAPER = {
     "dlrm_mlp": 0.0,
@@ -152,8 +152,7 @@ def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
     records = [record(name, 0) for name in ["dlrm_mlp", *diffs]]
     rows = [compared_row(name, diff / 100, 0.0004) for name, diff in diffs.items()]
     out = write_out(tmp_path, records, rows)
-    render(out)
-    page = (out / "report.md").read_text()
+    page = report_text(out)
     [said] = [line for line in page.splitlines() if "Orderings resolved here" in line]
     agree, differ = said.partition("that agree:")[2].split("that do not:")
     assert "rankmixer over wukong" in agree

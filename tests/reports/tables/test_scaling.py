@@ -18,10 +18,11 @@ from reports.figures.models import contestants, looks_for
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes
-from reports.render import render
+from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.scaling import runs_by_size, scaling_tables, scaling_words
 from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
+from tests.reports.reading import contents_of
 
 SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)
 SLOPES = {"dlrm_mlp": 0.0010, "wukong": 0.0040, "rankmixer": 0.0060}  # AUC a decade of FLOPs
@@ -71,10 +72,8 @@ def runs_of(tmp_path, records=None) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def figure2_out(tmp_path_factory):
-    """Three architectures at five sizes, three seeds, and a base without a size; rendered."""
-    out = write_figure2(tmp_path_factory.mktemp("figure2"))
-    render(out)
-    return out
+    """Three architectures at five sizes, three seeds, and a base without a size."""
+    return write_figure2(tmp_path_factory.mktemp("figure2"))
 
 
 def of(fits, task="finish", metric="auc", axis="flops_per_sample", law="points"):
@@ -239,7 +238,6 @@ def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alo
         "+0.12",
     ]
     assert not any("paper" in name for name in tables["scaling-shortvideo-skip-auc"].header)
-    assert (figure2_out / "tables" / "scaling-shortvideo-finish-auc.tex").is_file()
 
 
 def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
@@ -250,17 +248,22 @@ def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
     assert "rankmixer over wukong" in flops
     assert sum("+0.28 there" in line for line in said) == 1
     assert any("cannot show" in line for line in said)
-    page = (figure2_out / "report.md").read_text()
+    contents = contents_of(figure2_out)
+    page = markdown_page(contents)
     assert "How quality grows with size" in page
     assert "figures/scaling-shortvideo-finish.png" in page
     assert "figures/scaling-paper-shortvideo.png" in page
+    assert "scaling-shortvideo-finish-auc" in {table.name for table in contents.tables}
+    figures = contents.parts[0].figures
+    assert all(figures[f"{name}-shortvideo-finish"].figure.axes for name in ("scaling", "front"))
+    assert figures["scaling-paper-shortvideo"].figure.axes
 
 
 def test_a_folder_without_sizes_says_nothing_of_scaling(quick_out):
     section = section_of(quick_out)
     assert scaling_tables(section, load_paper()) == []
     assert scaling_words(section, load_paper()) == []
-    assert not list((quick_out / "figures").glob("scaling*"))
+    assert "scaling" not in " ".join(contents_of(quick_out).parts[0].figures)
 
 
 def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):

@@ -8,10 +8,11 @@ import re
 from harness.records.store import read_runs
 from reports.comparisons import load_comparisons
 from reports.paper.printed import load_paper
-from reports.render import render
+from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables
 from tests.reports.made_up import comparison_rows, quick_records, write_out
+from tests.reports.reading import contents_of, report_text
 
 ADDED = ("p_value", "p_holm", "effect_size")
 
@@ -48,8 +49,7 @@ def test_only_differences_that_hold_after_holm_are_marked(tmp_path):
 def test_the_report_counts_what_is_resolved_and_what_holds(tmp_path):
     records = quick_records()
     out = write_out(tmp_path, records, with_p_values(records, {"dcn": 0.001}))
-    render(out)
-    text = (out / "report.md").read_text()
+    text = report_text(out)
     rows = [row for row in comparison_rows(records, half_width=0.0001) if row["metric"] != "gauc"]
     resolved = sum(row["resolved"] == "yes" for row in rows)
     assert "20 AUC and UAUC differences were looked at, each at 95%: about 1.0 would" in text
@@ -62,8 +62,7 @@ def test_the_report_counts_what_is_resolved_and_what_holds(tmp_path):
 def test_where_none_holds_it_is_said(tmp_path):
     records = quick_records()
     out = write_out(tmp_path, records, with_p_values(records, {}))
-    render(out)
-    text = (out / "report.md").read_text()
+    text = report_text(out)
     assert "none of them also after Holm's correction" in text
     assert "(marked †)" not in text
 
@@ -78,8 +77,8 @@ def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     assert load_comparisons(out)[list(ADDED)].isna().all(axis=None)
-    render(out)
-    text = (out / "report.md").read_text()
+    contents = contents_of(out)
+    text = markdown_page(contents)
     assert "each at 95% and without correction" in text
-    assert not list((out / "tables").glob("significance-*"))
+    assert not [table.name for table in contents.tables if table.name.startswith("significance-")]
     assert "†" not in text.partition("## How the numbers are defined")[0]

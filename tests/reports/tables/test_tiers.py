@@ -15,10 +15,11 @@ from harness.records.store import read_runs
 from reports.comparisons import load_tiers
 from reports.figures.differences import lift_by_tier
 from reports.paper.printed import load_paper
-from reports.render import render
+from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
 from tests.reports.made_up import record, reference, write_out
+from tests.reports.reading import contents_of
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 MODELS = ["dlrm_mlp", "wukong", "rankmixer"]
@@ -204,16 +205,16 @@ def test_with_one_seed_the_bars_are_the_users_part_and_dotted():
 
 
 def test_the_page_has_the_tables_the_figure_and_the_papers_table(tmp_path):
-    out = write_table4(tmp_path)
-    render(out)
-    page = (out / "report.md").read_text()
+    contents = contents_of(write_table4(tmp_path))
+    page = markdown_page(contents)
     assert "### By user activity" in page
     assert "An offline counterpart of an online table" in page
     assert "Lift by user-activity tier on shortvideo, task finish" in page
     assert "(figures/tiers-shortvideo.png)" in page
     assert "| Douyin lite, high activity |" in page
     assert "Online, another quantity than AUC" in page
-    frame = pd.read_csv(out / "tables" / "tiers-shortvideo-finish.csv")
+    assert contents.parts[0].figures["tiers-shortvideo"].figure.axes
+    [frame] = [table.numbers for table in contents.tables if table.name == "tiers-shortvideo-finish"]
     low = frame[(frame["architecture"] == "rankmixer") & (frame["tier"] == "low")]
     assert low["paper_Douyin"].tolist() == [4.5393]
 
