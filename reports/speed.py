@@ -83,22 +83,23 @@ def render_profile(out: Path) -> Path:
     Returns the path of ``profile.md``. Raises InputError where ``out/profile.json`` is not there or damaged.
     """
     profile = load_profile(out)
-    frame, operators = speed_frame(profile), operator_frame(profile)
-    for name, rows in (("profile.csv", frame), ("operators.csv", operators)):
-        write_csv(out / name, rows)
-    contents = _contents(profile, frame, operators)
+    write_csv(out / "profile.csv", speed_frame(profile))
+    write_csv(out / "operators.csv", operator_frame(profile))
+    contents = profile_contents(profile)
     tables = [*contents.tables, *contents.printed]
     for table in tables:
         write_table(table, out / "tables")
     write_text(out / "tables" / "tables.tex", latex_document(tables))
     for name, drawing in contents.figures.items():
         write_drawing(drawing, out / "figures" / name)
-    write_text(out / "profile.md", _page(contents))
+    write_text(out / "profile.md", profile_page(contents))
     write_speed_page(contents, out)
     return out / "profile.md"
 
 
-def _contents(profile: Profile, frame: pd.DataFrame, operators: pd.DataFrame) -> SpeedContents:
+def profile_contents(profile: Profile) -> SpeedContents:
+    """All that the report on measured speeds says."""
+    frame = speed_frame(profile)
     paper, key = load_paper(), str(profile.paper_table)
     return SpeedContents(
         title=f"Speed: {profile.suite}",
@@ -107,7 +108,7 @@ def _contents(profile: Profile, frame: pd.DataFrame, operators: pd.DataFrame) ->
         measured_at=profile.measured_at,
         machine=profile.environment,
         words=speed_words(frame),
-        tables=[*speed_tables(frame), *operator_tables(operators)],
+        tables=[*speed_tables(frame), *operator_tables(operator_frame(profile))],
         printed=[printed_table(key, paper)] if key in paper.tables else [],
         figures=_figures(frame),
     )
@@ -128,7 +129,8 @@ def _figures(frame: pd.DataFrame) -> Figures:
     return figures
 
 
-def _page(contents: SpeedContents) -> str:
+def profile_page(contents: SpeedContents) -> str:
+    """The report on measured speeds as Markdown."""
     machine = ", ".join(f"{name} {value}" for name, value in contents.machine.items() if value is not None)
     parts = [
         f"# {markdown(contents.title)}",

@@ -11,7 +11,7 @@ import pytest
 from files.errors import InputError
 from reports.figures.models import contestants, looks_for
 from reports.figures.speed import latency_against_batch, roofline
-from reports.speed import COLUMNS, load_profile, render_profile, speed_frame
+from reports.speed import COLUMNS, load_profile, profile_contents, profile_page, render_profile, speed_frame
 from tests.reports.figures.read_back import dots, lines_of
 
 DASH = "\N{EN DASH}"
@@ -50,10 +50,13 @@ def all_records(**changes):
     ]
 
 
-@pytest.fixture
-def out(tmp_path):
-    write(tmp_path, all_records())
-    return tmp_path
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Two models, both parts, modes and batches; rendered."""
+    out = tmp_path_factory.mktemp("speeds")
+    write(out, all_records())
+    render_profile(out)
+    return out
 
 
 def write(out, records, **changes):
@@ -62,6 +65,11 @@ def write(out, records, **changes):
         **{"measured_at": "2026-01-01T00:00:00", "environment": {"threads": 1}, "records": records},
     }
     (out / "profile.json").write_text(json.dumps(profile | changes))
+
+
+def profile_text(out):
+    """The text that ``profile.md`` would have; nothing is drawn or written."""
+    return profile_page(profile_contents(load_profile(out)))
 
 
 def row_of(page, model, caption):
@@ -73,7 +81,7 @@ def row_of(page, model, caption):
 
 
 def test_the_page_has_a_row_a_model_with_both_parts_in_it(out):
-    page = render_profile(out).read_text()
+    page = (out / "profile.md").read_text()
     row = row_of(page, "rankmixer", "Speed of a training step, fp32, batch 512")
     assert row["p50, ms"] == "12.00"
     assert row["p99, ms"] == "24.00"
@@ -90,7 +98,7 @@ def test_the_page_has_a_row_a_model_with_both_parts_in_it(out):
 def test_flops_a_parameter_are_those_of_the_batch_and_the_paper_s_row_of_them_is_on_the_page(tmp_path):
     records = [measured("rankmixer", flops=1_000_000_000, cost={"dense_params": 2_500_000})]
     write(tmp_path, records, paper_table="table6")
-    page = render_profile(tmp_path).read_text()
+    page = profile_text(tmp_path)
     assert row_of(page, "rankmixer", "**Speed of inference, fp32, batch 512**")["FLOPs per param"] == "400"
     assert "FLOPs/Param" in page
 
@@ -102,7 +110,7 @@ def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
     )
     records[0] |= unsteady
     write(tmp_path, records)
-    page = render_profile(tmp_path).read_text()
+    page = profile_text(tmp_path)
     row = row_of(page, "dlrm_mlp", "Speed of inference, fp32, batch 512")
     assert row["p50, ms"] == row["MFU"] == DASH
     assert row["floor, ms"] == "1.28"
@@ -113,7 +121,6 @@ def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
 
 
 def test_the_csv_has_every_column_and_measurement(out):
-    render_profile(out)
     frame = pd.read_csv(out / "profile.csv")
     assert list(frame.columns) == COLUMNS
     assert len(frame) == len(all_records())
@@ -147,7 +154,7 @@ def test_the_words_name_the_fastest_the_slowest_and_what_was_too_unsteady(tmp_pa
         if record["architecture"] == "dlrm_mlp" and record["mode"] == "train":
             record |= {"samples_per_second": None, "mfu": None}
     write(tmp_path, records)
-    page = render_profile(tmp_path).read_text()
+    page = profile_text(tmp_path)
     assert (
         "- Inference, fp32, batch 512: 256,000 samples/s (dlrm_mlp) to 128,000 samples/s (rankmixer); "
         "MFU 40% (dlrm_mlp) to 20% (rankmixer) of the 400 GFLOP/s of a large matrix product." in page
@@ -159,7 +166,6 @@ def test_the_words_name_the_fastest_the_slowest_and_what_was_too_unsteady(tmp_pa
 
 
 def test_every_figure_has_the_rows_behind_it_and_the_page_shows_them_all(out):
-    render_profile(out)
     page = (out / "report" / "index.html").read_text()
     stems = {path.stem for path in (out / "figures").glob("*.svg")}
     assert stems == {"roofline-fp32-512", "roofline-fp32-64", "latency-fp32"}
@@ -172,7 +178,7 @@ def test_every_figure_has_the_rows_behind_it_and_the_page_shows_them_all(out):
 
 def test_the_papers_table_stands_on_the_page_of_its_suite(tmp_path):
     write(tmp_path, all_records(), paper_table="table6")
-    assert "44.57" in render_profile(tmp_path).read_text()
+    assert "44.57" in profile_text(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"suite": "x"}'])
@@ -191,10 +197,10 @@ def test_replays_of_a_cuda_graph_are_named_below_the_table_that_has_them_alone(t
         for record in all_records(device="cuda")
     ]
     write(tmp_path, records)
-    tables = render_profile(tmp_path).read_text().split("Speed of ")[1:]
+    tables = profile_text(tmp_path).split("Speed of ")[1:]
     assert [("replays" in table) for table in tables] == ["inference" in table[:12] for table in tables]
     assert len(tables) == 4
-    assert pd.read_csv(tmp_path / "profile.csv")["cuda_graphs"].sum() == 4
+    assert speed_frame(load_profile(tmp_path))["cuda_graphs"].sum() == 4
 
 
 def test_the_error_of_fewer_bits_stands_beside_the_speed_and_says_of_what_it_is(tmp_path):
@@ -203,7 +209,7 @@ def test_the_error_of_fewer_bits_stands_beside_the_speed_and_says_of_what_it_is(
         if record["part"] == "dense":
             record |= {"probability_error_max": 0.0123456, "probability_error_mean": 0.0012345}
     write(tmp_path, records)
-    page = render_profile(tmp_path).read_text()
+    page = profile_text(tmp_path)
     row = row_of(page, "rankmixer", "Speed of inference, fp8, batch 512")
     assert (row["error, max"], row["error, mean"]) == ("0.01235", "0.001234")
     assert "distance of the predicted probability from fp32's" in page
@@ -211,6 +217,6 @@ def test_the_error_of_fewer_bits_stands_beside_the_speed_and_says_of_what_it_is(
 
 
 def test_fp32_has_no_column_of_errors_from_itself(out):
-    page = render_profile(out).read_text()
+    page = (out / "profile.md").read_text()
     assert "error, max" not in page
     assert "fp8" not in page
