@@ -528,7 +528,7 @@ def _say_where(out: Path) -> None:
 
 
 def _report_speeds(out: Path) -> None:
-    from reports.speed import render_profile
+    from reports.speed.report import render_profile
 
     say(f"report: {render_profile(out)}")
     say(f"page: {out / 'report' / 'index.html'}")

@@ -46,7 +46,7 @@ def draw(kept: Path, drawn: Path, code: str) -> Path:
     sys.path.insert(0, str(ROOT))
     from harness.records.archive import unpack
     from reports.render import render
-    from reports.speed import render_profile
+    from reports.speed.report import render_profile
 
     shutil.rmtree(drawn, ignore_errors=True)
     if (kept / PROFILE).is_file():

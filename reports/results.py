@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.contestant import parts_of_name
+from harness.records.contestant import Contestant
 from harness.records.record import Record
 from reports.files import replacing, write_csv
 
@@ -106,9 +106,9 @@ def with_row_fields(results: pd.DataFrame) -> pd.DataFrame:
     """Rows of a ``results.csv`` that is older than its columns series, size and ratio, with these columns."""
     if "ratio" in results:
         return results
-    parts = [parts_of_name(variant) for variant in results["variant"].fillna("").astype(str)]
-    columns = pd.DataFrame(parts, columns=["series", "size", "ratio"], index=results.index, dtype=object)
-    return results.join(columns)
+    rows = [Contestant.from_name("", variant) for variant in results["variant"].fillna("").astype(str)]
+    columns = {name: [getattr(row, name) for row in rows] for name in ("series", "size", "ratio")}
+    return results.join(pd.DataFrame(columns, index=results.index, dtype=object))
 
 
 def _row(record: Record, task: str) -> dict[str, Any]:

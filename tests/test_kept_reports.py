@@ -54,7 +54,7 @@ def test_a_page_is_drawn_anew_where_its_results_or_the_code_changed(tmp_path, mo
         shutil.copyfile(out / "profile.json", out / "profile.md")
         return out / "profile.md"
 
-    monkeypatch.setattr("reports.speed.render_profile", copied)
+    monkeypatch.setattr("reports.speed.report.render_profile", copied)
     kept, drawn = tmp_path / "kept", tmp_path / "drawn"
     kept.mkdir()
     (kept / "profile.json").write_text("one", encoding="utf-8")

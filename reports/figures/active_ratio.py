@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 
 from harness.evaluation.intervals import mean_interval
 from harness.records.contestant import is_plain, label
-from reports.figures.hover import hover_point
 from reports.figures.models import Looks, Model, contestants, looks_for, rows_of, seaborn_looks, with_labels
 from reports.figures.panels import canvas
+from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_COLOR, PAPER_GROUND, SMALL_INK, styled
 from reports.results import with_row_fields
 

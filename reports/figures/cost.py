@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.cells import short, short_tick
-from reports.figures.hover import hover_point
 from reports.figures.models import Looks, contestants, drawn_name, looks_for, seaborn_looks, with_labels
 from reports.figures.panels import METRICS, facets, legend_beside, legend_handles, legend_height, log_axis
+from reports.figures.saving import hover_point
 from reports.figures.style import BAND, FAINT, SMALL_INK, styled
 
 BUDGET_BAND = 0.03

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.cells import grouped, short_tick
-from reports.figures.hover import hover_line
 from reports.figures.line_names import End, name_ends, names_fit
 from reports.figures.models import Looks, Model, contestants, looks_for, seaborn_looks, with_labels
 from reports.figures.panels import canvas, facets, legend_beside, legend_handles, legend_height
+from reports.figures.saving import hover_line
 from reports.figures.style import styled
 
 

@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from reports.cells import grouped, interval
-from reports.figures.hover import hover
 from reports.figures.models import Look, Looks, contestants, drawn_name, looks_for
 from reports.figures.panels import POINTS, facets, legend_beside, legend_handles
+from reports.figures.saving import hover
 from reports.figures.style import INK, PAPER_COLOR, styled
 from reports.tables.tiers import TIERS
 

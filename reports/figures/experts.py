@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 from harness.records.contestant import label
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.hover import hover, hover_line
 from reports.figures.models import Looks, contestants, drawn_name, looks_for, rows_of
 from reports.figures.panels import canvas
+from reports.figures.saving import hover, hover_line
 from reports.figures.style import INK, SMALL_INK, styled
 
 PANELS_PER_ROW = 8

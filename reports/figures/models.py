@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.contestant import is_plain, label, parts_of_name
+from harness.records.contestant import Contestant, is_plain, label
 from reports.figures.style import COLORS
 
 LONGEST_NAME = 42
@@ -63,8 +63,8 @@ def family(model: Model) -> Model:
     architecture, variant = model
     if is_plain(architecture, variant):
         return model
-    series, size, _ = parts_of_name(variant)
-    return architecture, variant.removesuffix(size).removesuffix("-") if size else series
+    named = Contestant.from_name(*model)
+    return architecture, named.variant_without_size if named.size else named.series
 
 
 def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:

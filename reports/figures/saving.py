@@ -1,19 +1,22 @@
-"""A figure with its caption and the rows behind it, and their files."""
+"""The files of a figure, the rows that it shows, and what its SVG says where a reader points at a mark."""
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.hover import with_titles
 from reports.figures.style import styled
 from reports.files import replacing, write_csv, write_text
 
@@ -64,3 +67,31 @@ def save_figure(figure: Figure, stem: Path) -> None:
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
     write_text(stem.with_name(f"{stem.name}.svg"), with_titles(svg.getvalue()))
+
+
+# --- Texts that are shown where a reader points ------------------------------------------------------------
+
+_PREFIX = "value: "
+_GROUP = re.compile(rf"""<g id=(?:"{_PREFIX}([^"]*)"|'{_PREFIX}([^']*)')>""")
+
+
+def hover(artist: Artist, text: str) -> None:
+    """Have the SVG of the figure show ``text`` where a reader points at this artist."""
+    artist.set_gid(_PREFIX + " ".join(text.split()))
+
+
+def hover_point(axes: Axes, x: float, y: float, text: str) -> None:
+    """Have the SVG show ``text`` at one point, whatever is drawn there."""
+    (point,) = axes.plot([x], [y], "o", alpha=0, markersize=9, label="_hover")
+    hover(point, text)
+
+
+def hover_line(axes: Axes, x: Any, y: Any, text: str) -> None:
+    """Have the SVG show ``text`` along a line, which is too thin to be hit by itself."""
+    (line,) = axes.plot(x, y, linewidth=9, alpha=0, label="_hover")
+    hover(line, text)
+
+
+def with_titles(svg: str) -> str:
+    """The SVG with each text as the title of its group, which browsers show."""
+    return _GROUP.sub(lambda match: f'<g class="value"><title>{match[1] or match[2]}</title>', svg)

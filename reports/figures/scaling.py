@@ -14,10 +14,10 @@ from numpy.polynomial import Polynomial
 from harness.records.contestant import label
 from reports.cells import short
 from reports.figures.cost import front_line, pareto_front
-from reports.figures.hover import hover_point
 from reports.figures.line_names import End, name_ends, names_fit
 from reports.figures.models import Looks, Model, contestants, looks_for, rows_of, seaborn_looks, with_labels
 from reports.figures.panels import POINTS, canvas, legend_beside, legend_handles, log_axis
+from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_GROUND, styled
 
 HEIGHT = 3.4

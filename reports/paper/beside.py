@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.records.contestant import Contestant, parts_of_name
+from harness.records.contestant import Contestant
 from reports.cells import fixed, is_missing, params, short, signed
 from reports.paper.printed import Paper
 from reports.paper.printed import Row as PaperRow
@@ -97,7 +97,7 @@ def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
 def active_ratio_curves(paper: Paper) -> pd.DataFrame:
     """The paper's Figure 3 as curves: name, series (as our variants'; empty for a flat line), ratio, auc."""
     rows = [
-        (row.name.rpartition(", ")[0] or row.name, parts_of_name(row.variant)[0], row.numbers)
+        (row.name.rpartition(", ")[0] or row.name, Contestant.from_name("", row.variant).series, row.numbers)
         for row in paper.tables["figure3"].rows
     ]
     return pd.DataFrame(

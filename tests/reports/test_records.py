@@ -16,7 +16,7 @@ from reports.comparisons import load_comparisons
 from reports.frames import loss_frame, validation_frame
 from reports.results import results_frame, write_results
 from reports.sections import load_sections
-from tests.reports.made_up import failed, quick_records, record, reference, write_out
+from tests.reports.made_up import failed, record, reference, write_out
 
 # Typed out from the public format: columns may be added at the end, never renamed or moved.
 FROZEN_COLUMNS = (

@@ -10,8 +10,15 @@ import pytest
 
 from files.errors import InputError
 from reports.figures.models import contestants, looks_for
-from reports.figures.speed import latency_against_batch, roofline
-from reports.speed import COLUMNS, load_profile, profile_contents, profile_page, render_profile, speed_frame
+from reports.speed.figures import latency_against_batch, roofline
+from reports.speed.report import (
+    COLUMNS,
+    load_profile,
+    profile_contents,
+    profile_page,
+    render_profile,
+    speed_frame,
+)
 from tests.reports.figures.read_back import dots, lines_of
 
 DASH = "\N{EN DASH}"

@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 
 from reports.comparisons import load_comparisons
 from reports.figures.differences import forest
-from reports.figures.hover import hover
 from reports.figures.panels import canvas
-from reports.figures.saving import save_figure
+from reports.figures.saving import hover, save_figure
 
 
 def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):

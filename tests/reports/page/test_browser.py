@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from reports.render import render
-from reports.speed import render_profile
+from reports.speed.report import render_profile
 from tests.reports.made_up import (
     ARCHITECTURES,
     comparison_rows,

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.records.contestant import label
 from reports import cells
 from reports.figures.models import contestants, rows_of
-from reports.speed_words import MODES
+from reports.speed.words import MODES
 from reports.tables.markup import Table
 
 CUDA_GRAPHS = "The dense part is timed as replays of a CUDA graph of its inference; look-ups are not in it."
@@ -66,7 +66,7 @@ def speed_tables(frame: pd.DataFrame) -> list[Table]:
     """One table for each mode, precision and batch: a row for each model, the dense part beside the whole.
 
     Args:
-        frame: :func:`reports.speed.speed_frame`.
+        frame: :func:`reports.speed.report.speed_frame`.
     """
     tables = []
     for (mode, precision, batch), rows in frame.groupby(["mode", "precision", "batch_size"], sort=False):
@@ -120,7 +120,7 @@ def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
     """For each mode the operators that take most of a dense part's time, of the first batch and precision.
 
     Args:
-        operators: :func:`reports.speed.operator_frame`.
+        operators: :func:`reports.speed.report.operator_frame`.
         shown: how many operators.
     """
     tables = []

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from reports.cells import is_missing, percent, short
-from reports.figures.hover import hover_point
 from reports.figures.line_names import name_ends, names_fit
 from reports.figures.models import Looks, contestants, looks_for, rows_of, seaborn_looks, with_labels
 from reports.figures.panels import canvas, legend_beside, legend_handles, log_axis
+from reports.figures.saving import hover_point
 from reports.figures.style import INK, styled
 
 HEIGHT = 4.0

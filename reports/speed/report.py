@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.records.record import read_json
 from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
-from reports.figures.speed import latency_against_batch, roofline
 from reports.files import write_csv, write_text
-from reports.page.speed import SpeedContents, write_speed_page
 from reports.paper.beside import printed_table
 from reports.paper.printed import load_paper
-from reports.speed_words import speed_words
+from reports.speed.figures import latency_against_batch, roofline
+from reports.speed.page import SpeedContents, write_speed_page
+from reports.speed.tables import operator_tables, speed_tables
+from reports.speed.words import speed_words
 from reports.tables.markup import (
     bullet_list,
     code_block,
@@ -25,7 +26,6 @@ from reports.tables.markup import (
     markdown_table,
     write_table,
 )
-from reports.tables.speed import operator_tables, speed_tables
 
 PROFILE_FILE = "profile.json"
 COLUMNS = [

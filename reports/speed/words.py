@@ -15,7 +15,7 @@ def speed_words(frame: pd.DataFrame) -> list[str]:
     """What was measured, the range of speeds of each mode, precision and batch, and what this cannot show.
 
     Args:
-        frame: :func:`reports.speed.speed_frame`.
+        frame: :func:`reports.speed.report.speed_frame`.
     """
     dense = frame[frame["part"] == "dense"]
     conditions = dense.groupby(["mode", "precision", "batch_size"], sort=False)
