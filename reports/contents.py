@@ -1,4 +1,4 @@
-"""All that a report says, before any page is made: words, tables and figures by section.
+"""The content of a report, before any page is made: words, tables and figures by section.
 
 ``report.md`` and the web page are two ways of showing the same :class:`Contents`.
 """
@@ -12,9 +12,9 @@ from harness.records.store import StoredRuns
 from reports import summary
 from reports.figures.saving import Figures
 from reports.figures.sections import section_figures
-from reports.paper.against import against_the_paper
-from reports.paper.beside import printed_table
+from reports.paper.comparison import printed_table
 from reports.paper.printed import Paper, load_paper
+from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.costs import cost_table
 from reports.tables.markup import Table
@@ -36,7 +36,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Part:
-    """What is said of one section: one dataset of one suite.
+    """The content of one section: one dataset of one suite.
 
     ``overview`` is what was compared, found, and cannot be concluded; ``more`` are the details. Words
     without a bullet are left out.

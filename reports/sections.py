@@ -83,7 +83,7 @@ def _suite(stored: StoredRuns, name: str, comparisons: pd.DataFrame) -> SuiteRec
 
 
 def _section(name: str, selection: Selection, inferred: _Inferred) -> Section:
-    """The section with what its data allow to be said: verdicts, or why there are none."""
+    """The section with its verdicts, or the reason why its data allow none."""
     suite, dataset = selection.suite, selection.dataset
     tasks = list(dict.fromkeys(task for record in selection.records for task in record.tasks))
     found = doubts(selection.records, tasks, known_leaks(suite.leaks.get(dataset), selection.records))

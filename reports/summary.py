@@ -1,4 +1,4 @@
-"""What a section of the report says in words, all of it written from the data."""
+"""The sentences of a section of the report, all of them written from the data."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _recipe_sentence(section: Section) -> Bullets:
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence a section for the top of the page: counts of what was found, or why nothing is said."""
+    """One sentence a section for the top of the page: counts of the findings, or why there is no verdict."""
     if section.no_verdict:
         return f"{section.dataset}: {_count(len(section.contestants), 'model')}. {section.no_verdict}"
     failed = sum(run.status == "failed" for run in section.records)
@@ -196,7 +196,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 
 def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
-    """Models that did no better than chance, a constant, or one feature: say so before anything else."""
+    """Models that did no better than chance, a constant, or one feature: these sentences come first."""
     sentences = []
     for task, numbers in tables.items():
         rows = rows_of_metric(numbers, "auc")

@@ -41,7 +41,7 @@ def quality_against_active_ratio(
         results: rows of ``results.csv`` for one dataset; those that stand for a ratio, and the row
             without a variant, which is the dense base, which is also where the series ``dense`` begins.
         paper: the paper's curves: ``name``, ``series``, ``ratio`` and ``auc``
-            (:func:`reports.paper.beside.active_ratio_curves`).
+            (:func:`reports.paper.comparison.active_ratio_curves`).
     """
     looks = looks_for(contestants(results), looks)
     base, rows = _base_and_series(results)

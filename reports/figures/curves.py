@@ -31,7 +31,7 @@ def loss_curves(losses: pd.DataFrame, looks: Looks | None = None) -> Figure:
     low = axes.get_ylim()[0]
     axes.set_ylim(top=low + 1.1 * (settled.max() - low))  # the fall at the beginning is cut off
     axes.set(xlabel="training samples seen", ylabel="training loss")
-    _name(figure, {axes: ends}, contestants(losses), looks, height)
+    _name_lines(figure, {axes: ends}, contestants(losses), looks, height)
     return figure
 
 
@@ -50,7 +50,7 @@ def validation_curves(validation: pd.DataFrame, looks: Looks | None = None) -> F
     for axes, _ in panels:
         axes.set_title(f"{axes.get_title('left')}, validation")
     figure.supxlabel("training samples seen", fontsize="medium")
-    _name(figure, ends, contestants(validation), looks, height)
+    _name_lines(figure, ends, contestants(validation), looks, height)
     return figure
 
 
@@ -65,7 +65,7 @@ def _running_mean(values: pd.Series) -> pd.Series:
 
 
 def _curves(axes: Axes, means: pd.DataFrame, looks: Looks) -> dict[Model, End]:
-    """A line for each model, which says where it ends; the places of the ends."""
+    """Draw a line for each model and return where each line ends."""
     if means.empty:
         return {}
     models, ends = contestants(means), {}
@@ -83,7 +83,7 @@ def _curves(axes: Axes, means: pd.DataFrame, looks: Looks) -> dict[Model, End]:
     return ends
 
 
-def _name(
+def _name_lines(
     figure: Figure, ends: dict[Axes, dict[Model, End]], models: list[Model], looks: Looks, height: float
 ) -> None:
     """Names at the ends of the lines, or a legend where they do not fit."""

@@ -38,15 +38,15 @@ def name_ends(axes: Axes, ends: dict[Model, End], looks: Looks) -> None:
     width, height = panel.width * 72 / figure.dpi, panel.height * 72 / figure.dpi
     wanted = axes.transAxes.inverted().transform(axes.transData.transform(list(ends.values())))
     heights = apart(wanted[:, 1], LINE_HEIGHT / height)
-    beside: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False, "va": "center"}
+    placed: dict[str, Any] = {"textcoords": "axes fraction", "annotation_clip": False, "va": "center"}
     thread = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
     for (model, end), at in zip(ends.items(), heights, strict=True):
-        axes.annotate("", end, (1 + (MARKER_AT - 5) / width, at), arrowprops=thread, **beside)
+        axes.annotate("", end, (1 + (MARKER_AT - 5) / width, at), arrowprops=thread, **placed)
         look = looks[model]
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
         axes.plot([1 + MARKER_AT / width], [at], look.marker, color=look.color, markersize=5, **place)
         name = (1 + NAME_AT / width, at)
-        axes.annotate(drawn_name(model), name, name, "axes fraction", fontsize=8.5, **beside)
+        axes.annotate(drawn_name(model), name, name, "axes fraction", fontsize=8.5, **placed)
 
 
 def apart(wanted: NDArray[np.float64], step: float) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from reports.figures.panels import METRICS
 from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
-from reports.paper.beside import active_ratio_curves, paper_row, paper_table
+from reports.paper.comparison import active_ratio_curves, paper_row, paper_table
 from reports.paper.printed import Paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
@@ -50,7 +50,7 @@ def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures
     if not rows.empty:
         caption = "Differences to the base, 95% intervals"
         figures[f"differences-{section.name}"] = Drawing(partial(forest, rows, looks), caption, rows)
-    if takes_one_model_apart(section) and not rows.empty:
+    if is_ablation_of_one_model(section) and not rows.empty:
         caption = "What each change to the one model costs or gains, 95% intervals"
         figures[f"ablations-{section.name}"] = Drawing(
             partial(ablation_waterfall, rows, looks), caption, rows
@@ -68,8 +68,8 @@ def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
     figures: Figures = {}
     if section.suite.wants("active_ratio") and len(set(series_rows(results)["ratio"])) > 1:
         printed = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
-        beside = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
-        caption = f"Quality against the active ratio, 95% intervals over seeds{beside}"
+        with_paper = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
+        caption = f"Quality against the active ratio, 95% intervals over seeds{with_paper}"
         drawn = partial(quality_against_active_ratio, results, printed, looks)
         figures[f"active-ratio-{section.name}"] = Drawing(drawn, caption, results)
     if results["flops_per_sample"].notna().any() and runs_by_size(section).empty:
@@ -79,7 +79,7 @@ def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
     return figures
 
 
-def takes_one_model_apart(section: Section) -> bool:
+def is_ablation_of_one_model(section: Section) -> bool:
     """Whether the rows are changes to the base, at no common budget: no series of ratios and no sizes."""
     base = section.base
     changes = [contestant for contestant in section.contestants if contestant != base]

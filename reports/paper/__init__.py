@@ -1,1 +1,1 @@
-"""The RankMixer paper's published numbers, and ours beside them."""
+"""The RankMixer paper's published numbers, and their comparison with ours."""

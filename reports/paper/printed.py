@@ -30,7 +30,7 @@ class Citation(_Strict):
 class Column(_Strict):
     """What a column holds; ``task`` and ``metric`` where it is a quality this benchmark measures too.
 
-    ``note`` is what to know before reading the column beside ours.
+    ``note`` is what to know before comparing the column with ours.
     """
 
     label: str
@@ -43,8 +43,8 @@ class Column(_Strict):
 class Row(_Strict):
     """One printed row. ``architecture`` and ``variant`` name its counterpart here, where there is one.
 
-    ``tier`` is the user-activity tier that it is of. ``base`` marks the row that the table's differences are
-    taken to; its own are zero and not printed.
+    ``tier`` is its tier of user activity. ``base`` marks the row that the table's differences are taken to;
+    its own differences are zero and not printed.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Note(_Strict):
 
 
 class Paper(_Strict):
-    """The paper's numbers and what is said of them."""
+    """The paper's numbers and the notes on them."""
 
     citation: Citation
     tables: dict[str, Table]

@@ -57,9 +57,9 @@ def _roof(axes: Axes, rows: pd.DataFrame) -> None:
     high = max(rows["intensity"].max() * 3, ridge * 3)
     ends = np.array([low, ridge, high])
     axes.plot(ends, np.minimum(ends * bandwidth, peak), color=INK, linewidth=1.2)
-    beside: dict[str, Any] = {"textcoords": "offset points"}
-    axes.annotate(f"peak {short(peak)}FLOP/s", (high, peak), (0, 2), ha="right", va="bottom", **beside)
-    axes.annotate(f"{short(bandwidth)}B/s", (low, low * bandwidth), (8, 0), ha="left", va="center", **beside)
+    offset: dict[str, Any] = {"textcoords": "offset points"}
+    axes.annotate(f"peak {short(peak)}FLOP/s", (high, peak), (0, 2), ha="right", va="bottom", **offset)
+    axes.annotate(f"{short(bandwidth)}B/s", (low, low * bandwidth), (8, 0), ha="left", va="center", **offset)
 
 
 @styled

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.records.record import read_json
 from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
 from reports.files import write_csv, write_text
-from reports.paper.beside import printed_table
+from reports.paper.comparison import printed_table
 from reports.paper.printed import load_paper
 from reports.speed.figures import latency_against_batch, roofline
 from reports.speed.page import SpeedContents, write_speed_page

@@ -1,6 +1,6 @@
-"""The cost table of a dataset: parameters, FLOPs, budget miss, speed and MFU, the paper's beside them.
+"""The cost table of a dataset: parameters, FLOPs, budget miss, speed and MFU, with the paper's numbers.
 
-Where no budget was set, costs stand against the base's; where there are experts, how many are active.
+Without a budget, costs are compared with the base's. Models with experts show how many are active.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from harness.records.contestant import Contestant, label
 from harness.records.record import Record
 from reports.cells import MISSING, Shown, fixed, grouped, is_missing, params, percent, short, signed
-from reports.paper.beside import paper_note, paper_row, paper_table
+from reports.paper.comparison import paper_note, paper_row, paper_table
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.results import COSTS
@@ -92,16 +92,16 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
 def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | None) -> dict[str, object]:
     runs = section.runs_of(contestant)
     ended = section.finished_runs_of(contestant)
-    beside = paper_row(printed, contestant)
+    theirs = paper_row(printed, contestant)
     costs = [run.cost for run in ended or runs if run.cost]
     row: dict[str, object] = {"architecture": contestant.architecture, "variant": contestant.variant}
     row |= {name: _mean([getattr(cost, name) for cost in costs]) for name in COSTS}
     row |= _expert_numbers(runs)
     row["budget_miss"] = next((run.budget.miss for run in runs if run.budget), None)
     row |= {name: _median(runs, name) for name in _MEASURED}
-    row["paper_row"] = beside.name if beside else None
+    row["paper_row"] = theirs.name if theirs else None
     for name, _, _ in _PAPER_COLUMNS:
-        row[f"paper_{name}"] = beside.numbers.get(name) if beside else None
+        row[f"paper_{name}"] = theirs.numbers.get(name) if theirs else None
     return row
 
 
@@ -128,7 +128,7 @@ def _median(runs: list[Record], name: str) -> float | None:
 
 
 def cost_table(section: Section, paper: Paper) -> Table:
-    """Parameters, FLOPs, budget miss, speed and MFU; the paper's parameters and FLOPs beside them."""
+    """Parameters, FLOPs, budget miss, speed and MFU, with the paper's parameters and FLOPs."""
     numbers = cost_numbers(section, paper)
     printed = paper_table(section, paper)
     columns = [column for column in _COST_COLUMNS if _is_worth_showing(numbers, column[0])]

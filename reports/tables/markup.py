@@ -153,7 +153,7 @@ _NOTES = Template(r"""\par\smallskip\begin{minipage}{\linewidth}\footnotesize $n
 
 
 def latex_document(tables: list[Table]) -> str:
-    """A document that shows all ``tables`` from the ``.tex`` files beside it."""
+    """A document that shows all ``tables`` from the ``.tex`` files in its folder."""
     return _DOCUMENT.substitute(inputs="\n".join(rf"\input{{{table.name}.tex}}" for table in tables))
 
 

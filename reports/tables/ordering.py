@@ -1,4 +1,4 @@
-"""The order of our models beside that of the paper's Table 1: a table, and what it comes to in words."""
+"""The order of our models compared with the paper's Table 1, as a table and in sentences."""
 
 from __future__ import annotations
 

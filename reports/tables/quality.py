@@ -1,4 +1,4 @@
-"""The quality tables of a dataset, by task, the paper's own numbers beside ours.
+"""The quality tables of a dataset, by task, with the paper's own numbers.
 
 ``quality_numbers`` returns raw numbers; ``quality_tables`` puts them into the words and digits that people
 read.
@@ -14,7 +14,7 @@ from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import Contestant, label
 from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
-from reports.paper.beside import paper_note, paper_row, paper_table, sign, stands_on_its_base
+from reports.paper.comparison import has_the_papers_base, paper_note, paper_row, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
@@ -44,11 +44,11 @@ SIGN_NOTE = (
 
 
 def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
-    """:func:`harness.evaluation.quality.quality` of a section, with the paper's numbers beside it.
+    """:func:`harness.evaluation.quality.quality` of a section, with the paper's numbers.
 
     Further columns: paper_row, the paper's row of this name; paper, its printed value (points x 100, or the
     AUC in its base row); sign, whether the difference goes the paper's way
-    (:func:`reports.paper.beside.sign`).
+    (:func:`reports.paper.comparison.sign`).
     """
     printed = paper_table(section, paper)
     numbers = quality(
@@ -58,7 +58,7 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
         task,
         section.comparisons,
     )
-    can_compare = stands_on_its_base(section, printed)
+    can_compare = has_the_papers_base(section, printed)
     return numbers.join(
         pd.DataFrame(
             [_printed_cells(row, printed, can_compare) for row in numbers.to_dict("records")],
@@ -72,12 +72,12 @@ def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
 def _printed_cells(row: dict, printed: PaperTable | None, can_compare: bool) -> dict[str, object]:
     if row["kind"] == "reference" or printed is None:
         return {"paper_row": None, "paper": math.nan, "sign": None}
-    beside = paper_row(printed, Contestant(row["architecture"], row["variant"]))
+    theirs = paper_row(printed, Contestant(row["architecture"], row["variant"]))
     column = printed.column(row["task"], row["metric"])
-    value = beside.numbers.get(column, math.nan) if beside and column else math.nan
+    value = theirs.numbers.get(column, math.nan) if theirs and column else math.nan
     can_compare = can_compare and not row["is_base"] and row["metric"] in QUALITIES
     return {
-        "paper_row": beside.name if beside else None,
+        "paper_row": theirs.name if theirs else None,
         "paper": value,
         "sign": sign(row["resolved"], row["diff"], value) if can_compare else None,
     }
@@ -99,7 +99,7 @@ def _csv_columns() -> dict[str, dict[str, str]]:
 
 
 def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
-    """The tables of one task: AUC and UAUC, the paper's gains beside ours; p-values; GAUC and the others.
+    """The tables of one task: AUC and UAUC with the paper's gains; p-values; GAUC and the others.
 
     The CSV of each holds all of :func:`quality_numbers`.
     """
@@ -113,11 +113,11 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
         more[title] = [fixed(row["mean"], 4) for row in rows_of_metric(numbers, metric)]
     where = f"on {section.dataset}, task {task}, test split"
     notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
-    beside = _paper_notes(section, task, printed, paper)
+    paper_notes = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
     return [
-        _from_columns(f"quality-{stem}", f"Quality {where}", csv, models | main, notes + beside),
+        _from_columns(f"quality-{stem}", f"Quality {where}", csv, models | main, notes + paper_notes),
         *significance_table(section, task, numbers, csv),
         _from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes),
     ]
@@ -126,7 +126,7 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
 def _paper_notes(section: Section, task: str, printed: PaperTable | None, paper: Paper) -> list[str]:
     if printed is None or not printed.has_task(task):
         return []
-    signs = [SIGN_NOTE] if stands_on_its_base(section, printed) else []
+    signs = [SIGN_NOTE] if has_the_papers_base(section, printed) else []
     return [paper_note(section, printed, paper), *printed.column_notes(task), *signs]
 
 

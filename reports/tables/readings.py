@@ -1,4 +1,4 @@
-"""Variants beside the plain row of their own architecture: what each switch changed."""
+"""Variants compared with the plain row of their own architecture: what each switch changed."""
 
 from __future__ import annotations
 

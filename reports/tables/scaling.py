@@ -10,7 +10,7 @@ import pandas as pd
 from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
 from harness.records.contestant import label
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
-from reports.paper.beside import paper_table
+from reports.paper.comparison import paper_table
 from reports.paper.printed import Paper
 from reports.paper.scaling import paper_slopes
 from reports.sections import Section, slug
@@ -113,20 +113,20 @@ def _steeper(row: dict) -> str:
 
 
 def _paper_column(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.Series:
-    """The paper's slope of each row of points, where the suite stands beside its Figure 2."""
+    """The paper's slope of each row of points, where the suite is compared with its Figure 2."""
     printed = paper_table(section, paper)
     if not section.suite.wants("scaling") or printed is None or not printed.column(task, metric):
         return pd.Series(math.nan, fits.index)
     slopes = {
         (row["axis"], row["architecture"]): row["slope"] for row in paper_slopes(paper).to_dict("records")
     }
-    beside = [
+    values = [
         slopes.get((row["axis"], row["architecture"]), math.nan)
         if row["law"] == "points" and not row["variant"]
         else math.nan
         for row in fits.to_dict("records")
     ]
-    return pd.Series(beside, fits.index)
+    return pd.Series(values, fits.index)
 
 
 # --- In words -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which differences hold after Holm's correction: their mark, their table, and what is said of them.
+"""Which differences hold after Holm's correction: their mark, their table, and the sentence about them.
 
 ``comparisons.csv`` has the p-values; files older than those columns have none, and then nothing is shown.
 """

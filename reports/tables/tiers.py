@@ -1,4 +1,4 @@
-"""The lift by user-activity tier: a table a task, and what is said of it beside the paper's online Table 4.
+"""The lift by user-activity tier: a table a task, and sentences about the paper's online Table 4.
 
 The lift is the difference to the base within one tier of users. ``tiers.csv`` has it with its interval, and,
 as ``low - high``, the lift in one tier less that in another, which alone says whether the one gains more.
@@ -16,7 +16,7 @@ from harness.evaluation.tiers import TIERS
 from harness.records.contestant import Contestant, label
 from reports.cells import fixed, grouped, interval, is_missing, signed
 from reports.figures.models import contestants, rows_of
-from reports.paper.beside import SIGNS, paper_table, sign
+from reports.paper.comparison import SIGNS, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
@@ -41,7 +41,7 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     Columns: kind, architecture, variant, is_base, task, tier; ``users`` and ``rows`` of the tier's test rows,
     ``users_with_both_labels``, ``seeds``; metric (auc, uauc), its mean over seeds, and the quantities of the
     difference to the base (:func:`harness.evaluation.quality.difference`). ``paper_<app>`` is the paper's
-    online lift in percent, which stands beside a RankMixer.
+    online lift in percent, given in the rows of RankMixer.
     """
     pairs = [tier for tier in dict.fromkeys(section.tiers["tier"]) if tier not in TIERS]
     everyone = [(who, "model") for who in section.contestants]
@@ -58,8 +58,8 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
             runs = _rows_of(section.tier_metrics, task, tier, who)
             shared |= _counts(runs)
             for app, by_tier in lifts.items():
-                beside = kind == "model" and who.label == "rankmixer"
-                shared[f"paper_{app}"] = by_tier.get(tier, math.nan) if beside else math.nan
+                is_papers_model = kind == "model" and who.label == "rankmixer"
+                shared[f"paper_{app}"] = by_tier.get(tier, math.nan) if is_papers_model else math.nan
             for metric in METRICS:
                 mean = float(runs[metric].mean()) if len(runs) else math.nan
                 lift = difference(section.tiers, task, metric, who, tier)

@@ -170,27 +170,27 @@ def comparison_rows(records: list[dict], base: str = "dlrm_mlp", half_width: flo
         for architecture, variant in dict.fromkeys((r["architecture"], r["variant"]) for r in here):
             if architecture == base and not variant:
                 continue
-            mine = [r for r in here if (r["architecture"], r["variant"]) == (architecture, variant)]
+            runs_here = [r for r in here if (r["architecture"], r["variant"]) == (architecture, variant)]
             bases = [r for r in here if r["architecture"] == base and not r["variant"]]
             if not bases:
                 continue
-            for task in mine[0]["metrics"]:
+            for task in runs_here[0]["metrics"]:
                 for metric in ("auc", "uauc", "gauc"):
                     mean, base_mean = (
-                        sum(r["metrics"][task][metric] for r in g) / len(g) for g in (mine, bases)
+                        sum(r["metrics"][task][metric] for r in g) / len(g) for g in (runs_here, bases)
                     )
                     diff = mean - base_mean
                     low, high = diff - half_width, diff + half_width
                     rows.append(
                         {
-                            "suite": mine[0]["suite"],
+                            "suite": runs_here[0]["suite"],
                             "dataset": dataset,
                             "task": task,
                             "metric": metric,
                             "architecture": architecture,
                             "variant": variant,
                             "base": base,
-                            "seeds": len(mine),
+                            "seeds": len(runs_here),
                             "users": 1180,
                             "mean": mean,
                             "base_mean": base_mean,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.records.store import read_runs
-from reports.paper.against import against_the_paper
-from reports.paper.beside import sign
+from reports.paper.comparison import sign
 from reports.paper.printed import load_paper
+from reports.paper.words import against_the_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.summary import compared

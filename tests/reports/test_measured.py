@@ -38,8 +38,8 @@ def tables() -> Iterator[Table]:
     logs = ("{}-kuairand-pure", "{}")
     measures = (("finish", "auc"), ("skip", "auc"), ("skip", "uauc"))
     for words, suite in (("At 1 MFLOP a sample:", "table1"), ("At 200,000 dense", "table1-params")):
-        of_log = [Difference(log.format(suite), *measure) for log in logs for measure in measures]
-        yield Table(KEPT, words, dict(enumerate(of_log, 2)))
+        differences = [Difference(log.format(suite), *measure) for log in logs for measure in measures]
+        yield Table(KEPT, words, dict(enumerate(differences, 2)))
     beside_values = {2: "auc", 4: "uauc", 6: "auc", 8: "uauc"}
     for file, words, folder, tasks in (
         (ROOT / "README.md", "## What comes out", "quick", ("finish", "skip")),
@@ -53,8 +53,10 @@ def tables() -> Iterator[Table]:
         ("and with `--dataset kuairand-pure --seeds 5`: 8 experts", "figure3", (3, 4, 6, 7)),
         ("how embeddings become tokens", "tokens", (1, 2, 3, 4)),
     ):
-        of_log = [Difference(log.format(suite), task) for log in logs[::-1] for task in ("finish", "skip")]
-        yield Table(KEPT, words, dict(zip(at, of_log, strict=True)), is_of_variants=True)
+        differences = [
+            Difference(log.format(suite), task) for log in logs[::-1] for task in ("finish", "skip")
+        ]
+        yield Table(KEPT, words, dict(zip(at, differences, strict=True)), is_of_variants=True)
 
 
 def rows_of(table: Table) -> list[list[str]]:
@@ -78,9 +80,9 @@ def written(difference: Difference, name: str, is_variant: bool) -> str:
         files.append(FOLDERS / difference.folder.replace("table2", "table3") / "comparisons.csv")
     kept = pd.concat([pd.read_csv(file, keep_default_na=False) for file in files])
     kept = kept[(kept["task"] == difference.task) & (kept["metric"] == difference.metric)]
-    [of_name] = kept[kept["variant" if is_variant else "architecture"] == name].to_dict("records")
-    cell = f"{100 * of_name['diff']:+.2f}".replace("-", "\N{MINUS SIGN}")
-    return f"**{cell}**" if of_name["resolved"] == "yes" else cell
+    [row] = kept[kept["variant" if is_variant else "architecture"] == name].to_dict("records")
+    cell = f"{100 * row['diff']:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"**{cell}**" if row["resolved"] == "yes" else cell
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.words)

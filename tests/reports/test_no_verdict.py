@@ -51,7 +51,7 @@ def with_auc(records: list[dict], kind: str, auc: float, task: str = "finish") -
     return [*records[:number], made | {"metrics": measured}, *records[number + 1 :]]
 
 
-def said(out: Path) -> list[str]:
+def texts_of(out: Path) -> list[str]:
     """All that the report says of its sections: words, and tables with their captions and notes."""
     contents = gather(read_runs(out))
     texts = []
@@ -120,8 +120,8 @@ Suite = Callable[[Path, dict], Path]
 )
 def test_no_word_of_verdict_is_left_on_data_that_leak(tmp_path, suite: Suite):
     free, gated = suite(tmp_path / "free", leaks()), suite(tmp_path / "gated", leaks(LEAK))
-    assert any(VERDICTS.search(text) for text in said(free))  # there would be some
-    assert [text for text in said(gated) if VERDICTS.search(text)] == []
+    assert any(VERDICTS.search(text) for text in texts_of(free))  # there would be some
+    assert [text for text in texts_of(gated) if VERDICTS.search(text)] == []
     (part,) = gather(read_runs(gated)).parts
     assert REASON in part.in_short
     assert {words.title: words for words in part.overview}["What was found"].bullets == [
@@ -196,10 +196,10 @@ def test_an_acknowledged_leak_is_told_and_the_verdict_comes_back(tmp_path):
     out = write_out(tmp_path, with_leaks(records, leaks(LEAK, leak_ok=("play_progress",))))
     section = section_of(out)
     assert not section.no_verdict
-    told = [text for text in said(out) if text.startswith("Acknowledged with leak_ok")]
+    told = [text for text in texts_of(out) if text.startswith("Acknowledged with leak_ok")]
     assert "feature 'play_progress' alone predicts 'finish'" in told[0]
     assert "[play_progress]: dlrm_mlp reaches AUC 0.9991 on 'finish'" in told[1]
-    assert any("higher" in text for text in said(out))
+    assert any("higher" in text for text in texts_of(out))
 
 
 def test_one_acknowledged_leak_does_not_excuse_another_nor_the_auc_of_another_task(tmp_path):

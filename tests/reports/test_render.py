@@ -158,12 +158,12 @@ def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(t
     records.append(reference("duration_only", "kuairand-pure", tasks=("finish",), lift=0.01))
     out = write_out(tmp_path, records)
     text = report_text(out)
-    said = [line for line in text.splitlines() if "did not train well" in line]
-    assert len(said) == 2
-    assert "AUC 0.5410 is near chance" in said[0]
-    assert "This is the base" in said[0]
-    assert "normalized entropy 1.020" in said[1]
-    assert "below duration_only's 0.7412" in said[1]
+    lines = [line for line in text.splitlines() if "did not train well" in line]
+    assert len(lines) == 2
+    assert "AUC 0.5410 is near chance" in lines[0]
+    assert "This is the base" in lines[0]
+    assert "normalized entropy 1.020" in lines[1]
+    assert "below duration_only's 0.7412" in lines[1]
 
 
 def test_one_seed_claims_nothing(mixed_out):

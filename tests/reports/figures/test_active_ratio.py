@@ -12,7 +12,7 @@ from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.active_ratio import quality_against_active_ratio
 from reports.figures.models import contestants, looks_for
-from reports.paper.beside import active_ratio_curves
+from reports.paper.comparison import active_ratio_curves
 from reports.paper.printed import load_paper
 from reports.results import results_frame
 from tests.reports.figures.read_back import lines_by_label, lines_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.paper.beside import active_ratio_curves
+from reports.paper.comparison import active_ratio_curves
 from reports.paper.printed import load_paper
 
 
@@ -138,9 +138,9 @@ def test_vanilla_experts_lose_with_every_halving_and_balance_wins_part_back():
 def test_figure_4_means_are_those_that_its_note_states():
     rows = [row.numbers for row in load_paper().tables["figure4"].rows]
     means = [
-        sum(of_layer) / len(of_layer)
+        sum(ratios) / len(ratios)
         for layer in (1, 2)
-        if (of_layer := [row["active_ratio"] for row in rows if row["layer"] == layer])
+        if (ratios := [row["active_ratio"] for row in rows if row["layer"] == layer])
     ]
     assert [f"{mean:.2f}" for mean in (*means, sum(means) / 2)] == ["0.44", "0.23", "0.34"]
     assert any("0.44 in layer 1, 0.23 in layer 2 and 0.34" in n for n in load_paper().notes_on("figure4"))

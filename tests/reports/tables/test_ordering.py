@@ -50,7 +50,7 @@ def table1(out, diffs, half=0.0004, **changes):
     return section_of(write_out(out, records, rows, **changes))
 
 
-def of_finish(section):
+def finish_numbers(section):
     both = compared_with_paper(section, load_paper())
     return both, agreement(both), ordered_pairs(both)
 
@@ -67,7 +67,7 @@ def test_tau_is_scipys_ties_and_all(pairs):
 
 def test_tau_of_models_in_both_is_scipys_over_differences_and_printed_gains(tmp_path):
     diffs = {"dcnv2": 0.3, "moe": -0.2, "wukong": 0.1, "rankmixer": 0.5, "masknet": 0.9}
-    both, [*_], _ = of_finish(table1(tmp_path, diffs))
+    both, [*_], _ = finish_numbers(table1(tmp_path, diffs))
     assert dict(zip(both["name"], both["paper"], strict=True)) == PAPER  # masknet is not in the paper
     tau = agreement(both)["tau"].item()
     ours = [0.0, *(diffs[name] for name in list(PAPER)[1:])]
@@ -75,18 +75,18 @@ def test_tau_of_models_in_both_is_scipys_over_differences_and_printed_gains(tmp_
 
 
 def test_a_tau_without_doubt_has_a_narrow_interval_and_one_of_noise_a_wide_one(tmp_path):
-    _, sure, _ = of_finish(
+    _, sure, _ = finish_numbers(
         table1(tmp_path / "a", {name: 10 * g for name, g in list(PAPER.items())[1:]}, 1e-6)
     )
     assert sure[["tau", "low", "high"]].iloc[0].tolist() == pytest.approx([1, 1, 1])
-    _, noise, _ = of_finish(table1(tmp_path / "b", dict.fromkeys(list(PAPER)[1:], 0.001), 0.5))
+    _, noise, _ = finish_numbers(table1(tmp_path / "b", dict.fromkeys(list(PAPER)[1:], 0.001), 0.5))
     assert noise["low"].item() < -0.3
     assert noise["high"].item() > 0.3
 
 
 def test_the_interval_is_that_of_independent_draws_made_another_way(tmp_path):
     diffs = {"dcnv2": 0.12, "moe": 0.10, "wukong": 0.05, "rankmixer": 0.20}
-    _, agreed, _ = of_finish(table1(tmp_path, diffs, half=0.001))
+    _, agreed, _ = finish_numbers(table1(tmp_path, diffs, half=0.001))
     # Every mean errs alike and independently, the base too: differences then have 0.1 / 1.96 as their error.
     rng = np.random.default_rng(11)
     errors = 0.1 / 1.959964 / math.sqrt(2) * rng.standard_normal((4000, 5))
@@ -101,7 +101,7 @@ def test_the_interval_is_that_of_independent_draws_made_another_way(tmp_path):
 def test_pairs_are_resolved_by_a_difference_whose_error_does_not_count_the_base_twice(tmp_path):
     # With half-widths of 0.1 to the base, two other models also differ by 0.1 give or take.
     diffs = {"dcnv2": 0.105, "moe": 0.0, "wukong": 0.02, "rankmixer": -0.2}
-    _, _, pairs = of_finish(table1(tmp_path, diffs, half=0.001))
+    _, _, pairs = finish_numbers(table1(tmp_path, diffs, half=0.001))
     verdicts = {
         (row["higher"], row["lower"]): (row["resolved"], row["order"]) for row in pairs.to_dict("records")
     }
@@ -113,13 +113,13 @@ def test_pairs_are_resolved_by_a_difference_whose_error_does_not_count_the_base_
 
 
 def test_a_pair_that_the_paper_ties_is_neither_alike_nor_different(tmp_path):
-    _, _, pairs = of_finish(table1(tmp_path, {"moe": 0.1, "rdcn": 0.2, "dcnv2": 0.3}))
+    _, _, pairs = finish_numbers(table1(tmp_path, {"moe": 0.1, "rdcn": 0.2, "dcnv2": 0.3}))
     assert ("rdcn", "moe") not in set(zip(pairs["higher"], pairs["lower"], strict=True))  # both +0.09
 
 
 def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
     section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5}, half=None)
-    _, agreed, pairs = of_finish(section)
+    _, agreed, pairs = finish_numbers(section)
     assert agreed["tau"].notna().all()
     assert agreed[["low", "high"]].isna().all(axis=None)
     assert set(pairs["resolved"]) == {"no"}
@@ -141,7 +141,7 @@ def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp
         for name, diff in zip(names, diffs[size], strict=True)
     ]
     section = section_of(write_out(tmp_path, records, rows, paper_table="figure2"))
-    _, agreed, _ = of_finish(section)
+    _, agreed, _ = finish_numbers(section)
     assert agreed["size"].tolist() == ["0.3M", "3M"]
     assert agreed["models"].tolist() == [3, 3]
     assert agreed["tau"].tolist() == pytest.approx([-1 / 3, 1])
@@ -153,8 +153,8 @@ def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
     rows = [compared_row(name, diff / 100, 0.0004) for name, diff in diffs.items()]
     out = write_out(tmp_path, records, rows)
     page = report_text(out)
-    [said] = [line for line in page.splitlines() if "Orderings resolved here" in line]
-    agree, differ = said.partition("that agree:")[2].split("that do not:")
+    [sentence] = [line for line in page.splitlines() if "Orderings resolved here" in line]
+    agree, differ = sentence.partition("that agree:")[2].split("that do not:")
     assert "rankmixer over wukong" in agree
     assert "dcnv2 over rankmixer" in differ
     assert "dlrm\\_mlp over moe" in differ or "dlrm_mlp over moe" in differ

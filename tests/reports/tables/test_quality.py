@@ -222,7 +222,7 @@ def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quic
     resolved = row.assign(architecture="won", diff_low=0.0005, resolved="yes")
     names = [f"model{number}" for number in range(unresolved)]
     rows = [row.assign(architecture=name) for name in names]
-    said = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
-    assert said.startswith("finish, AUC against dlrm_mlp: higher: won +0.10 (+0.05 to +0.30); ")
+    sentence = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
+    assert sentence.startswith("finish, AUC against dlrm_mlp: higher: won +0.10 (+0.05 to +0.30); ")
     end = ", ".join(names) if unresolved == 3 else "45 models, as the table shows"
-    assert said.endswith(f"; no difference seen: {end}.")
+    assert sentence.endswith(f"; no difference seen: {end}.")

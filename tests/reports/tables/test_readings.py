@@ -63,8 +63,8 @@ def test_the_table_says_what_was_switched_and_what_that_changed(section):
 def test_differences_to_the_base_are_none_of_its_business(section):
     (table,) = reading_tables(section)
     assert set(table.numbers["base"]) == {"dcn"}
-    of_base = section.comparisons
-    assert set(of_base["base"]) == {"dlrm_mlp"}
+    to_base = section.comparisons
+    assert set(to_base["base"]) == {"dlrm_mlp"}
 
 
 def test_without_the_file_there_is_no_table(tmp_path):

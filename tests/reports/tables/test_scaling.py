@@ -76,7 +76,7 @@ def figure2_out(tmp_path_factory):
     return write_figure2(tmp_path_factory.mktemp("figure2"))
 
 
-def of(fits, task="finish", metric="auc", axis="flops_per_sample", law="points"):
+def fits_for(fits, task="finish", metric="auc", axis="flops_per_sample", law="points"):
     return fits[
         (fits["task"] == task) & (fits["metric"] == metric) & (fits["axis"] == axis) & (fits["law"] == law)
     ]
@@ -121,7 +121,7 @@ def test_a_line_is_numpys_and_the_mean_of_seeds_lines_is_the_line_of_all_runs(va
 def test_slopes_that_were_put_in_come_out_over_flops_and_over_parameters(tmp_path):
     fits = scaling_fits(runs_of(tmp_path, sized_records(noise=0)))
     for axis, power in (("flops_per_sample", 1), ("dense_params", PARAMS_EXPONENT)):
-        rows = of(fits, axis=axis).set_index("architecture")
+        rows = fits_for(fits, axis=axis).set_index("architecture")
         for architecture, slope in SLOPES.items():
             assert rows.loc[architecture, "slope"] == pytest.approx(100 * slope / power, rel=1e-5)
             assert rows.loc[architecture, "off_line"] == pytest.approx(0, abs=1e-5)
@@ -137,8 +137,8 @@ def test_a_power_law_that_was_put_in_comes_out(tmp_path):
                 auc = 1 - 2.0 * made["cost"]["dense_params"] ** -0.17
                 made["metrics"][task] |= {"auc": auc, "uauc": auc}
     fits = scaling_fits(runs_of(tmp_path, records))
-    assert of(fits, axis="dense_params", law="exponent")["slope"].tolist() == pytest.approx([0.17] * 3)
-    flops = of(fits, axis="flops_per_sample", law="exponent")["slope"].tolist()
+    assert fits_for(fits, axis="dense_params", law="exponent")["slope"].tolist() == pytest.approx([0.17] * 3)
+    flops = fits_for(fits, axis="flops_per_sample", law="exponent")["slope"].tolist()
     assert flops == pytest.approx([0.17 * PARAMS_EXPONENT] * 3, rel=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_a_seed_that_lacks_a_size_is_left_out_and_a_size_that_none_finished_too(
             made = sized_record("rankmixer", target, seed)
             gone = {"variant": made["variant"], "budget": made["budget"], "suite": "figure2"}
             records.append(failed("rankmixer", seed) | gone if lost else made)
-    fits = of(scaling_fits(runs_of(tmp_path, records))).set_index("architecture")
+    fits = fits_for(scaling_fits(runs_of(tmp_path, records))).set_index("architecture")
     assert fits.loc["rankmixer", ["sizes", "seeds"]].tolist() == [4, 2]
     assert fits.loc["wukong", ["sizes", "seeds"]].tolist() == [5, 3]
 
@@ -190,8 +190,8 @@ def test_the_interval_of_a_slope_holds_the_truth_in_95_of_100_worlds_however_see
     for shared in (0.0, 1.0, 4.0):
         held = 0
         for _ in range(600):
-            of_seed = shared * rng.standard_normal(3)
-            slopes = rng.standard_normal((6, 3)) + of_seed
+            seed_effect = shared * rng.standard_normal(3)
+            slopes = rng.standard_normal((6, 3)) + seed_effect
             made = {(str(i), ""): dict(enumerate(row)) for i, row in enumerate(slopes)}
             held += abs(slopes[0].mean()) <= pooled_spread(made).half_width(3)
         assert 0.92 <= held / 600 <= 0.99
@@ -199,7 +199,7 @@ def test_the_interval_of_a_slope_holds_the_truth_in_95_of_100_worlds_however_see
 
 def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):
     section = section_of(write_figure2(tmp_path, sized_records(seeds=1)))
-    fits = of(scaling_fits(runs_by_size(section)))
+    fits = fits_for(scaling_fits(runs_by_size(section)))
     assert fits["slope"].notna().all()
     assert fits[["low", "high", "next_low", "next_high"]].isna().all(axis=None)
     table = scaling_tables(section, load_paper())[0]
@@ -241,13 +241,13 @@ def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alo
 
 
 def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
-    said = scaling_words(section_of(figure2_out), load_paper())
-    [flops] = [line for line in said if line.startswith("finish, AUC, points a decade of FLOPs")]
+    sentences = scaling_words(section_of(figure2_out), load_paper())
+    [flops] = [line for line in sentences if line.startswith("finish, AUC, points a decade of FLOPs")]
     names = [name for name in flops.replace(",", " ").split() if name in SLOPES]
     assert names[:3] == ["rankmixer", "wukong", "dlrm_mlp"]
     assert "rankmixer over wukong" in flops
-    assert sum("+0.28 there" in line for line in said) == 1
-    assert any("cannot show" in line for line in said)
+    assert sum("+0.28 there" in line for line in sentences) == 1
+    assert any("cannot show" in line for line in sentences)
     contents = contents_of(figure2_out)
     page = markdown_page(contents)
     assert "How quality grows with size" in page
@@ -276,17 +276,17 @@ def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
     for axes, axis in ((params, "dense_params"), (flops, "flops_per_sample")):
         points = {drawn.get_label(): drawn for drawn in axes.lines if drawn.get_label() in SLOPES}
         for name, slope in SLOPES.items():
-            mine = runs[
+            its_runs = runs[
                 (runs["architecture"] == name) & (runs["task"] == "finish") & (runs["metric"] == "auc")
             ]
-            expected = mine.groupby("size")["value"].mean()
+            expected = its_runs.groupby("size")["value"].mean()
             assert sorted(points[name].get_ydata()) == pytest.approx(sorted(expected))
             [fitted] = [
                 d for d in axes.lines if d.get_color() == looks[name, ""].color and len(d.get_xdata()) == 2
             ]
             (x0, x1), (y0, y1) = fitted.get_xdata(), fitted.get_ydata()
-            of_axis = of(fits, axis=axis).set_index("architecture").loc[name, "slope"]
-            assert 100 * (y1 - y0) / math.log10(x1 / x0) == pytest.approx(of_axis)
+            fitted_slope = fits_for(fits, axis=axis).set_index("architecture").loc[name, "slope"]
+            assert 100 * (y1 - y0) / math.log10(x1 / x0) == pytest.approx(fitted_slope)
             assert slope > 0
 
 
@@ -304,9 +304,9 @@ def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_
     figure = size_front(means)
     panels = iter(figure.axes)
     for metric in ("auc", "uauc"):
-        of_metric = means[means["metric"] == metric]
+        metric_means = means[means["metric"] == metric]
         for axis in ("dense_params", "flops_per_sample"):
-            rows = of_metric[[axis, "mean"]].to_numpy()
+            rows = metric_means[[axis, "mean"]].to_numpy()
             best = [
                 (cost, mean)
                 for cost, mean in rows

@@ -126,9 +126,11 @@ def test_a_table_has_a_row_a_model_and_tier_and_pair_of_tiers(section):
 def test_the_papers_lifts_stand_beside_a_rankmixer_on_its_task_alone_and_are_called_online(section):
     finish, skip = tier_tables(section, load_paper())
     column = finish.header.index("paper, online: Finish % (Douyin lite)")
-    beside = {(row[0], row[1]): row[column] for row in finish.rows}
-    assert [beside["rankmixer", tier] for tier in TIERS] == ["+3.40", "+2.66", "+1.77"]
-    assert {cell for (model, tier), cell in beside.items() if model != "rankmixer" or "-" in tier} == {DASH}
+    papers_cells = {(row[0], row[1]): row[column] for row in finish.rows}
+    assert [papers_cells["rankmixer", tier] for tier in TIERS] == ["+3.40", "+2.66", "+1.77"]
+    assert {cell for (model, tier), cell in papers_cells.items() if model != "rankmixer" or "-" in tier} == {
+        DASH
+    }
     assert not any("paper" in name for name in skip.header)
     assert any("only the order of tiers can be compared" in note for note in finish.notes)
 
@@ -142,18 +144,18 @@ def test_the_numbers_of_a_tier_are_those_of_the_file(section):
 
 
 def test_the_words_count_who_gains_most_here_and_in_the_paper(section):
-    said = by_user_activity(section, load_paper())
-    assert "made from the training split alone" in said[0]
-    assert said[1] == (
+    sentences = by_user_activity(section, load_paper())
+    assert "made from the training split alone" in sentences[0]
+    assert sentences[1] == (
         "Test split, finish: low 3,300 users (300 with both labels), 5,063 rows; "
         "middle 3,301 users (301 with both labels), 5,064 rows; "
         "high 3,302 users (302 with both labels), 5,065 rows."
     )
     # Counted by hand in the paper's ten columns: high gains most in comments on Douyin lite, and its likes
     # fall from low to high but not from middle to high.
-    [papers] = [sentence for sentence in said if "online, another quantity" in sentence]
+    [papers] = [sentence for sentence in sentences if "online, another quantity" in sentence]
     assert "in 9 of its 10 columns, and low > middle > high in 8." in papers
-    [finish] = [sentence for sentence in said if sentence.startswith("finish, AUC: the lift among")]
+    [finish] = [sentence for sentence in sentences if sentence.startswith("finish, AUC: the lift among")]
     assert "agrees 1 (rankmixer +0.70 (+0.45 to +0.95)); differs 0" in finish
     assert f"not resolved 1 (wukong {MINUS}0.10 ({MINUS}0.35 to +0.15)); untested 0" in finish
     assert "columns: rankmixer; other: wukong middle > high > low." in finish
@@ -163,8 +165,8 @@ def test_a_resolved_lift_among_the_high_differs_from_the_paper_and_one_seed_is_u
     lifts = {"rankmixer": (0.001, 0.002, 0.009)}
     for resolved, words in ((None, "agrees 0; differs 1 (rankmixer"), ("one seed", "untested 1 (rankmixer")):
         out = write_table4(tmp_path / str(resolved), tier_rows(resolved, lifts))
-        said = by_user_activity(section_of(out), load_paper())
-        assert any(sentence.startswith("skip, UAUC") and words in sentence for sentence in said)
+        sentences = by_user_activity(section_of(out), load_paper())
+        assert any(sentence.startswith("skip, UAUC") and words in sentence for sentence in sentences)
 
 
 def test_a_suite_without_tiers_says_nothing_of_them(quick_out):

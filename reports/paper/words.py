@@ -1,4 +1,4 @@
-"""What a section says of the paper: where signs, orders and active ratios agree, and where they do not."""
+"""Sentences on where our signs, orders and active ratios agree with the paper's and where they do not."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 from harness.records.contestant import label
 from reports.cells import fixed, is_missing, signed
 from reports.frames import active_experts_frame
-from reports.paper.beside import DIFFERS, SIGNS, paper_row, paper_table
+from reports.paper.comparison import DIFFERS, SIGNS, paper_row, paper_table
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.summary import METRICS
 from reports.tables.quality import POINTS, rows_of_metric
 
-MOST_NAMES = 8  # an order of more models than this is counted, not told
+MOST_NAMES = 8  # an order of more models than this is counted, not listed
 
 
 def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> list[str]:
@@ -68,9 +68,9 @@ def _in_both(section: Section, rows: list[dict], column: str, printed: PaperTabl
     both = []
     models = [row for row in rows if row["kind"] == "model"]
     for contestant, row in zip(section.contestants, models, strict=True):
-        beside = paper_row(printed, contestant)
-        if beside and (beside.base or column in beside.numbers) and not is_missing(row["mean"]):
-            gain = 0.0 if beside.base else beside.numbers[column]
+        theirs = paper_row(printed, contestant)
+        if theirs and (theirs.base or column in theirs.numbers) and not is_missing(row["mean"]):
+            gain = 0.0 if theirs.base else theirs.numbers[column]
             both.append({"name": contestant.label, "ours": row["mean"], "paper": gain})
     return both
 

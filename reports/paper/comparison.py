@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours: which of its rows stands for which model, and its tables as printed."""
+"""Which row of the paper corresponds to which of our models, and the paper's tables as printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNS = AGREES, DIFFERS, NOT_RESOLVED, UNTESTED = "agrees", "differs", "not reso
 
 
 def paper_table(section: Section, paper: Paper) -> PaperTable | None:
-    """The paper's table that the suite stands beside, if it names one."""
+    """The paper's table that the suite is compared with, if it names one."""
     return paper.tables.get(section.suite.paper_table or "")
 
 
@@ -27,12 +27,12 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
     return printed.row(contestant.architecture, "" if contestant.is_plain else contestant.variant)
 
 
-def stands_on_its_base(section: Section, printed: PaperTable | None) -> bool:
+def has_the_papers_base(section: Section, printed: PaperTable | None) -> bool:
     """Whether our base is the row that the paper's differences are taken to, and may be compared with it."""
     if section.no_verdict:
         return False
-    beside = paper_row(printed, section.base) if section.base else None
-    return beside is not None and beside.base
+    row = paper_row(printed, section.base) if section.base else None
+    return row is not None and row.base
 
 
 def sign(resolved: str | None, diff: float, paper: float) -> str | None:
@@ -49,14 +49,14 @@ def sign(resolved: str | None, diff: float, paper: float) -> str | None:
 
 
 def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
-    """Which of the paper's rows stand beside which of ours, and whose data they are from."""
+    """Which of the paper's rows correspond to which of ours, and whose data they are from."""
     pairs = [
         f"{contestant.label} = {row.name}"
         for contestant in section.contestants
         if (row := paper_row(printed, contestant))
     ]
-    beside = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
-    return f"paper: {printed.label} of {paper.citation}, on its own data and sizes{beside}."
+    rows = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
+    return f"paper: {printed.label} of {paper.citation}, on its own data and sizes{rows}."
 
 
 def printed_table(key: str, paper: Paper) -> Table:
