@@ -334,7 +334,7 @@ def profile(
 
     from files.writing import check_writable
     from harness.machine.quiet import quiet_libraries
-    from reports.speed import render_profile
+    from reports.speed.report import render_profile
 
     quiet_libraries()
     from suites.profile import ProfileOptions, profile_suite
