@@ -213,7 +213,7 @@ def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
     from harness.machine.facts import machine_of
     from suites.plan import Caller
 
-    monkeypatch.setattr(Caller, "machine", lambda caller, precision: machine_of(caller.world.device, precision))
+    monkeypatch.setattr(Caller, "machine", lambda self, precision: machine_of(self.world.device, precision))
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in ("BENCH_CACHE", "BENCH_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
