@@ -32,9 +32,10 @@ $(READY_FOR_TESTS): $(READY)
 bench: $(READY)
 	$(BIN)/python run_bench.py run quick
 
-# Files of tests are shared out to as many processes as there are cores, a thread each.
+# Files of tests are shared out, in conftest.py's order, to one process more than there are cores, a thread
+# each: tests of whole commands wait for them.
 test: $(READY_FOR_TESTS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .

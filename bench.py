@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datasets.describe import Description
     from datasets.prepared import PreparedDataset
     from harness.records.store import StoredRuns
+    from reports.figures.saving import Figures
     from suites.suite import Suite
 
 ROOT = Path(__file__).absolute().parent  # of the checkout
@@ -73,15 +74,7 @@ class Results:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """Every figure of the report, by the name of its file."""
-        from reports.figures.sections import section_figures
-        from reports.paper.printed import load_paper
-
-        paper = load_paper()
-        return {
-            name: drawing.figure
-            for section in self._sections
-            for name, drawing in section_figures(section, paper).items()
-        }
+        return {name: drawing.figure for name, drawing in self._drawings.items()}
 
     def figure(self, name: str) -> Figure:
         """One figure: ``forest``, or the name of its file, with or without the dataset at its end.
@@ -91,11 +84,23 @@ class Results:
         from files.errors import InputError
 
         wanted = NAMES_OF_FIGURES.get(name, name)
-        found = [stem for stem in self.figures if stem == wanted or stem.startswith(f"{wanted}-")]
+        found = [stem for stem in self._drawings if stem == wanted or stem.startswith(f"{wanted}-")]
         if wanted in found or len(found) == 1:
-            return self.figures[wanted if wanted in found else found[0]]
-        names = ", ".join(found or self.figures)
+            return self._drawings[wanted if wanted in found else found[0]].figure
+        names = ", ".join(found or self._drawings)
         raise InputError(f"no single figure is named {name!r}: choose from {names}")
+
+    @cached_property
+    def _drawings(self) -> Figures:
+        from reports.figures.sections import section_figures
+        from reports.paper.printed import load_paper
+
+        paper = load_paper()
+        return {
+            name: drawing
+            for section in self._sections
+            for name, drawing in section_figures(section, paper).items()
+        }
 
     @cached_property
     def _sections(self) -> list:

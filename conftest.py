@@ -20,6 +20,11 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole commands come first: they take longest, and none is then left to the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("tests", "tuning", "training"))
+
+
 @pytest.fixture(autouse=True)
 def own_path(monkeypatch):
     """No test finds a module in a folder that an earlier one put on ``sys.path``."""

@@ -175,9 +175,18 @@ class _Search:
         return (self._value(setting) - self.target) / self.target
 
     def _one_knob(self, knob: Knob, fixed: dict) -> list[dict]:
-        """The values that meet the target most closely at each alignment, below and above it."""
+        """The values that meet the target most closely at each alignment, below and above it.
+
+        A side ends at its first miss of more than half a percent: coarser alignments miss by more.
+        """
         low = self._last_below(lambda value: {**fixed, knob.field: value}, knob)
-        return [{**fixed, knob.field: value} for value in _aligned_around(low, knob)]
+        found: list[dict] = []
+        for side in _aligned_around(low, knob):
+            for value in side:
+                found.append({**fixed, knob.field: value})
+                if abs(self._miss(found[-1])) > CLOSE_MISS:
+                    break
+        return found
 
     def _two_knobs(self) -> list[dict]:
         """For coarse values around the customary setting, the fine values that meet the target."""
@@ -187,9 +196,8 @@ class _Search:
             return {coarse.field: value, fine.field: self._customary(value, fine)}
 
         low = self._last_below(tied, coarse)
-        nearby = [
-            value for value in _aligned_around(low, coarse) if abs(value - low) <= max(low / 8, coarse.step)
-        ]
+        aligned = sorted({value for side in _aligned_around(low, coarse) for value in side})
+        nearby = [value for value in aligned if abs(value - low) <= max(low / 8, coarse.step)]
         found = []
         for value in nearby:
             if self._value({coarse.field: value, fine.field: fine.minimum}) < self.target:
@@ -271,14 +279,16 @@ def _parabola_reaches(target: float, counted: dict[int, int]) -> int:
     return math.floor(x2 - 2 * (y2 - target) / root)
 
 
-def _aligned_around(value: int, knob: Knob) -> list[int]:
-    """For each alignment, the nearest values of ``knob`` at or below ``value`` and above it."""
-    found = set()
+def _aligned_around(value: int, knob: Knob) -> tuple[list[int], list[int]]:
+    """For each alignment, the nearest values of ``knob`` at or below ``value``, and above it, outwards."""
+    below, above = set(), set()
     for alignment in ALIGNMENTS:
         step = math.lcm(knob.step, alignment)
         floor = value // step * step
-        found |= {floor, floor + step}
-    return sorted(candidate for candidate in found if candidate >= knob.minimum)
+        below.add(floor)
+        above.add(floor + step)
+    allowed = [value for value in below | above if value >= knob.minimum]
+    return sorted(below.intersection(allowed), reverse=True), sorted(above.intersection(allowed))
 
 
 def _depends_on_the_batch(architecture: str) -> InputError:
