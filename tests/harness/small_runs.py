@@ -8,6 +8,9 @@ from typing import Any
 import torch
 
 from datasets.prepared import PreparedDataset
+from harness.machine.environment import environment
+from harness.machine.facts import Machine
+from harness.machine.peaks import Peak
 from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
 from harness.records.folder import RunFolder
@@ -55,7 +58,7 @@ def carry_out(
     checkpoint_seconds: float = 1e9,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
-    """Run a spec and return its record as JSON."""
+    """Run a spec against a made-up peak, which costs no time to measure, and return its record as JSON."""
     inputs = Inputs(
         tokenizer=spec.tokenizer,
         num_tokens=spec.num_tokens,
@@ -66,5 +69,6 @@ def carry_out(
     count = CostCounter(prepared.schema, prepared.table_sizes, inputs, len(spec.tasks))
     cost = count.cost(spec.architecture, spec.config)
     folder = RunFolder(out, spec.folder_name)
-    record = run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds)
+    machine = Machine(Peak(1e11, "made up"), environment())
+    record = run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds, machine)
     return record.as_json()
