@@ -22,7 +22,7 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of whole commands come first: they take longest, and none is then left to the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("tests", "tuning", "training"))
+    items.sort(key=lambda item: item.path.parent.name not in ("tests", "suites", "tuning", "training"))
 
 
 @pytest.fixture(autouse=True)

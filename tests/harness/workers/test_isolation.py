@@ -30,6 +30,12 @@ from tests.threads import threads_at_work
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.fixture(autouse=True)
+def server():
+    """Later tests of this process use the same server, so it imports what their workers need."""
+    isolation.start_server(["suites.run"])
+
+
 def test_a_worker_has_this_process_s_surroundings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SURROUNDINGS", "a\nb=ü")
@@ -122,6 +128,7 @@ def test_after_the_server_was_killed_another_one_is_started():
     killed.wait()
     assert in_worker(abs, -1) == 1
     assert isolation._server._process.pid != killed.pid
+    isolation._server.end()  # it has imported nothing, so no later test should use it
 
 
 def test_a_run_in_a_worker_has_the_numbers_of_one_here_to_the_last_bit(prepared, tmp_path):
