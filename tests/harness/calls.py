@@ -13,7 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.prepared import PreparedDataset
 from files.errors import InputError
+from harness.records.spec import RunSpec
+from harness.training.loop import Trainer
+from tests.harness.small_runs import carry_out
 
 
 class OwnBaseError(BaseException):
@@ -100,3 +104,16 @@ def train_and_die(watcher) -> None:
     watcher.start("spec", 0, 10)
     watcher.advance(5, 0.5, 100.0)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(spec: RunSpec, prepared: PreparedDataset, out: Path, step: int) -> None:
+    """Train with a checkpoint after every stretch; be killed at the end of the first one after ``step``."""
+    look = Trainer._look
+
+    def deadly_look(trainer: Trainer, *arguments: object) -> None:
+        if trainer.progress.step >= step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        look(trainer, *arguments)
+
+    Trainer._look = deadly_look  # type: ignore[method-assign]
+    carry_out(spec, prepared, out, checkpoint_seconds=0.0)

@@ -11,6 +11,7 @@ import pytest
 from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
 from datasets.source import Source
+from harness.workers.isolation import start_server
 from tests.harness.schemas import small_schema
 
 
@@ -44,6 +45,12 @@ def small_table(rows: int, seed: int = 0) -> pl.DataFrame:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     source = Source(schema=small_schema(), frame=small_table(6000).lazy(), identity={"rows": 6000}, notes={})
     return prepare(source, tmp_path_factory.mktemp("prepared") / "small", shard_rows=500)
+
+
+@pytest.fixture
+def server() -> None:
+    """What workers are forked from. Later tests use the same one, so it imports what their workers need."""
+    start_server(["suites.run"])
 
 
 @pytest.fixture

@@ -77,15 +77,15 @@ def test_a_vector_costs_its_linear_map():
 @pytest.mark.parametrize("budget", [0.25e6, 1e9])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_meets_every_budget(architecture, budget):
-    match = counter().match(architecture, {}, "flops_per_sample", budget)
+    match = counter(num_tokens=8).match(architecture, {}, "flops_per_sample", budget)
     assert abs(match.miss) <= 0.01
     assert match.cost.flops_per_sample == pytest.approx(budget, rel=0.01)
-    assert counter().cost(architecture, match.config) == match.cost
+    assert counter(num_tokens=8).cost(architecture, match.config) == match.cost
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_parameter_budget_is_met_too(architecture):
-    match = counter().match(architecture, {}, "dense_params", 2e6)
+    match = counter(num_tokens=8).match(architecture, {}, "dense_params", 2e6)
     assert match.cost.dense_params == pytest.approx(2e6, rel=CLOSE_MISS)
 
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,26 +18,11 @@ from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
 from harness.training.step import dense_optimizer
+from harness.workers.isolation import BrokenCallError, in_worker
+from tests.harness import calls
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
-SCRIPT = """
-    import sys, time
-    from pathlib import Path
-    from datasets.prepared import open_prepared
-    from harness.training.loop import Trainer
-    from tests.harness.small_runs import carry_out, small_spec
-
-    look = Trainer._look
-    def stuck_look(self, losses, samples, seconds):
-        if self.progress.step >= {stuck_at}:
-            time.sleep(600)
-        look(self, losses, samples, seconds)
-    Trainer._look = stuck_look
-    prepared = open_prepared(Path(sys.argv[1]))
-    spec = small_spec(prepared, **{training!r}).model_copy(update={{"target_attention": {attention}}})
-    carry_out(spec, prepared, Path(sys.argv[2]), checkpoint_seconds=0.0)
-"""
-STUCK_AT = 110
+KILLED_AT = 110
 RECIPES = {
     "adam, two epochs": {},
     "target attention": {"validations_per_epoch": 0},
@@ -61,25 +41,15 @@ def outcome(record: dict) -> dict:
 
 
 @pytest.mark.parametrize("training", RECIPES.values(), ids=RECIPES.keys())
-def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepared, tmp_path):
+def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepared, tmp_path, server):
     attention = training == RECIPES["target attention"]
     spec = small_spec(prepared, **training).model_copy(update={"target_attention": attention})
     undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
     killed = RunFolder(tmp_path / "killed", spec.folder_name)
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(SCRIPT.format(training=training, attention=attention, stuck_at=STUCK_AT)),
-            prepared.path,
-            tmp_path / "killed",
-        ]
-    )
-    wait_for_checkpoint(killed.partial, STUCK_AT, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with pytest.raises(BrokenCallError, match=r"killed \(SIGKILL"):
+        in_worker(calls.train_until_killed, spec, prepared, tmp_path / "killed", KILLED_AT)
     assert not killed.is_finished
-    assert checkpoint_tag(killed.partial) >= STUCK_AT
+    assert checkpoint_tag(killed.partial) >= KILLED_AT
 
     resumed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "killed")))
     assert outcome(resumed) == outcome(undisturbed)
@@ -92,15 +62,6 @@ def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepare
 def checkpoint_tag(folder: Path) -> int:
     pointer = folder / POINTER_FILE
     return json.loads(pointer.read_text())["tag"] if pointer.is_file() else -1
-
-
-def wait_for_checkpoint(folder: Path, tag_at_least: int, process: subprocess.Popen) -> None:
-    for _ in range(9000):
-        if checkpoint_tag(folder) >= tag_at_least:
-            return
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    raise AssertionError("no checkpoint appeared")
 
 
 def test_epochs_shorter_than_the_interval_are_saved_all_the_same(prepared, tmp_path, monkeypatch):

@@ -28,12 +28,7 @@ from tests.harness.small_runs import carry_out as carry_out_here
 from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(autouse=True)
-def server():
-    """Later tests of this process use the same server, so it imports what their workers need."""
-    isolation.start_server(["suites.run"])
+pytestmark = pytest.mark.usefixtures("server")
 
 
 def test_a_worker_has_this_process_s_surroundings(tmp_path, monkeypatch):

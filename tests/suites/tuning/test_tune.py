@@ -22,7 +22,7 @@ from suites.tuning.storage import open_storage
 from suites.tuning.studies import RowStudy, _validated_more_often
 from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
-TRIALS = 3
+TRIALS = 2
 ROWS = ["dlrm_mlp", "own_models:Shallow"]
 DATABASE = "sqlite:///tune.db"
 # A worker whose heartbeat is quick, so that its death is noticed within seconds.
