@@ -34,8 +34,9 @@ bench: $(READY)
 
 # Files of tests are shared out, in conftest.py's order, to one process more than there are cores, a thread
 # each: tests of whole commands wait for them.
+CORES = $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 test: $(READY_FOR_TESTS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .

@@ -327,13 +327,17 @@ def profile(
     """Latency, samples a second and MFU of a suite's architectures, and their report in ``out``.
 
     Args:
+        batch_sizes: in rows.
         precisions: of ``fp32``, ``bf16`` and ``fp8``.
+        compile: measure the models under torch.compile.
         cuda_graphs: replay the dense part's inference as a CUDA graph.
         out: where the records and the report go; ``out/profile-<suite>`` if None.
         say: receives a line for each model that was measured.
 
     Returns one row a model, precision, batch size, part (dense, whole) and mode (inference, train): times in
     milliseconds, spreads as fractions, None where a time was too unsteady to be stated.
+
+    Raises InputError on bad input: an unknown precision or dataset, several datasets, what the device lacks.
     """
     import pandas as pd
 

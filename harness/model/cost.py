@@ -281,14 +281,13 @@ def _parabola_reaches(target: float, counted: dict[int, int]) -> int:
 
 def _aligned_around(value: int, knob: Knob) -> tuple[list[int], list[int]]:
     """For each alignment, the nearest values of ``knob`` at or below ``value``, and above it, outwards."""
-    below, above = set(), set()
-    for alignment in ALIGNMENTS:
-        step = math.lcm(knob.step, alignment)
-        floor = value // step * step
-        below.add(floor)
-        above.add(floor + step)
-    allowed = [value for value in below | above if value >= knob.minimum]
-    return sorted(below.intersection(allowed), reverse=True), sorted(above.intersection(allowed))
+    steps = [math.lcm(knob.step, alignment) for alignment in ALIGNMENTS]
+    below = {value // step * step for step in steps}
+    above = {(value // step + 1) * step for step in steps}
+    return (
+        sorted((candidate for candidate in below if candidate >= knob.minimum), reverse=True),
+        sorted(candidate for candidate in above if candidate >= knob.minimum),
+    )
 
 
 def _depends_on_the_batch(architecture: str) -> InputError:
