@@ -120,6 +120,7 @@ def run(
     *,
     dataset: str | None = None,
     seeds: int | None = None,
+    worlds: int | None = None,
     set: Settings = (),
     out: Place | None = None,
     **options: Any,
@@ -130,15 +131,23 @@ def run(
         suite: a shipped suite's name, or the path of your own YAML.
         dataset: run on this dataset instead (name, or path of a schema).
         seeds: how many seeds.
+        worlds: how many worlds of each dataset that has worlds.
         set: fields to override: ``{"training.batch_size": 2048}`` or ``["training.batch_size=2048"]``.
         out: where records and the report go; ``out/<suite>`` if None.
         options: as `carry_out` takes them.
 
     Raises InputError on bad input, UnfinishedError if a run broke: `report` then shows what is finished.
     """
-    given = {"dataset": dataset, "seeds": seeds, "set": set, "out": out and str(out), **options}
+    given = {
+        "dataset": dataset,
+        "seeds": seeds,
+        "worlds": worlds,
+        "set": set,
+        "out": out and str(out),
+        **options,
+    }
     options.setdefault("command", _as_typed("run", suite, given))
-    chosen = choose(suite, dataset=dataset, seeds=seeds, set=set)
+    chosen = choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=set)
     return carry_out(chosen, out or folder_of(chosen), **options)
 
 
@@ -158,7 +167,14 @@ def open_results(out: Place) -> Results:
     return results
 
 
-def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, set: Settings = ()) -> Suite:
+def choose(
+    suite: str,
+    *,
+    dataset: str | None = None,
+    seeds: int | None = None,
+    worlds: int | None = None,
+    set: Settings = (),
+) -> Suite:
     """The suite by name or path, with the same overrides as `run`; no module of yours is imported."""
     from suites.suite import load_suite
 
@@ -167,7 +183,7 @@ def choose(suite: str, *, dataset: str | None = None, seeds: int | None = None, 
         replaced["datasets"] = [{"name": dataset}]
     if seeds is not None:
         replaced["seeds"] = seeds
-    return load_suite(suite, _texts(set), replaced, import_architectures=False)
+    return load_suite(suite, _texts(set), replaced, import_architectures=False, worlds=worlds)
 
 
 def folder_of(suite: Suite) -> Path:
@@ -300,7 +316,9 @@ def cost(
     chosen = choose(suite, dataset=dataset, set=set)
     rows = []
     for source in chosen.datasets:
-        prepared = prepare_dataset(source.name, source.options, _path(data_root), Path(cache))
+        prepared = prepare_dataset(
+            source.name, source.options, _path(data_root), Path(cache), world=source.each_world[0]
+        )
         for row in match_rows(chosen, prepared):
             named = {"dataset": prepared.schema.name, "model": row.name}
             miss = row.budget.miss if row.budget else None

@@ -116,6 +116,10 @@ def run(
     ] = None,
     data_root: DataRoot = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="How many seeds.")] = None,
+    worlds: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="How many worlds of each dataset that has worlds (shortvideo)."),
+    ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     out: Annotated[
         Path | None,
@@ -138,7 +142,7 @@ def run(
     ] = None,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
-    chosen = bench.choose(suite, dataset=dataset, seeds=seeds, set=settings or ())
+    chosen = bench.choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=settings or ())
     out = out or bench.folder_of(chosen)
     try:
         results = bench.carry_out(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from datasets.prepared import PreparedDataset, identity_fingerprint
+from datasets.prepared import PreparedDataset, dataset_fingerprint, identity_fingerprint
 from datasets.source import Source
 from files.errors import InputError
 
@@ -22,6 +22,9 @@ DESCRIPTIONS = {
     "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
 }
 
+# The option that draws another world of a dataset: the same questions of other users, items and rows.
+WORLD_OPTIONS = {"shortvideo": "seed"}
+
 
 def prepare_dataset(
     name_or_yaml: str | Path,
@@ -30,19 +33,44 @@ def prepare_dataset(
     cache_root: Path,
     rebuild: bool = False,
     shard_rows: int | None = None,
+    world: int | None = None,
 ) -> PreparedDataset:
     """Prepare a dataset by name, or your own by the path of its schema YAML, in ``cache_root``.
 
+    ``world`` is one of the dataset's worlds (`in_world`), each of which has a folder of its own.
     If the folder ``<name>-<12 hex of its identity>`` was prepared before, it is used as it is and
     ``shard_rows`` has no effect. Raises InputError on an unknown name, on bad raw data, and
     on a folder that is half-written or changed unless ``rebuild`` replaces it.
     """
     from datasets.prepare.pipeline import SHARD_ROWS, prepare_lazily
 
-    name, identity, make_source = find_dataset(name_or_yaml, options, data_root)
+    chosen = options if world is None else in_world(str(name_or_yaml), options, world)
+    name, identity, make_source = find_dataset(name_or_yaml, chosen, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
     prepared = prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild)
+    if world is not None:
+        _, of_all_worlds, _ = find_dataset(name_or_yaml, options, data_root)
+        prepared = prepared.in_world(world, dataset_fingerprint(of_all_worlds, prepared.schema))
     return prepared.acknowledging(_leak_ok(str(name_or_yaml)))
+
+
+def world_option(name: str) -> str:
+    """The option that a dataset's worlds set; InputError where it has no worlds."""
+    if name not in WORLD_OPTIONS:
+        raise InputError(
+            f"dataset {name!r} has no worlds (these have: {', '.join(WORLD_OPTIONS)}); leave 'worlds' out"
+        )
+    return WORLD_OPTIONS[name]
+
+
+def in_world(name: str, options: dict, world: int) -> dict:
+    """A dataset's options in one of its worlds; InputError where it has none, or they choose one by hand."""
+    option = world_option(name)
+    if option in options:
+        raise InputError(
+            f"option {option!r} of dataset {name!r} is what worlds set; leave one of the two out"
+        )
+    return {**options, option: world}
 
 
 def find_dataset(

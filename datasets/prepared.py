@@ -20,11 +20,17 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """An opened folder: shards by split, vocabularies, ``schema.json`` and ``manifest.json``."""
+    """An opened folder: shards by split, vocabularies, ``schema.json`` and ``manifest.json``.
+
+    ``world`` is which of a dataset's worlds it is, None where no worlds were asked for. The folder does not
+    store it.
+    """
 
     path: Path
     schema: Schema
     manifest: dict
+    world: int | None = None
+    _fingerprint_of_all_worlds: str = ""
 
     @property
     def table_sizes(self) -> dict[str, int]:
@@ -44,6 +50,15 @@ class PreparedDataset:
     def fingerprint(self) -> str:
         """16 hex digits over the source's identity and the schema."""
         return self.manifest["fingerprint"]
+
+    @property
+    def shared_fingerprint(self) -> str:
+        """What all worlds of the dataset have in common: the fingerprint with no world chosen."""
+        return self._fingerprint_of_all_worlds or self.fingerprint
+
+    def in_world(self, world: int, shared_fingerprint: str) -> PreparedDataset:
+        """The same data as one of several worlds, which share this fingerprint."""
+        return replace(self, world=world, _fingerprint_of_all_worlds=shared_fingerprint)
 
     def acknowledging(self, leak_ok: list[str]) -> PreparedDataset:
         """The same data with these features' leaks acknowledged; the folder does not store this."""

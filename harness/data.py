@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.catalog import prepare_dataset
+from datasets.catalog import WORLD_OPTIONS, in_world, prepare_dataset
 from datasets.leaks.report import as_recorded as leaks_as_recorded
 from datasets.leaks.report import warnings as leak_warnings
 from datasets.prepare.folder import is_full_disk
@@ -14,11 +14,13 @@ from files.errors import InputError
 from files.yaml_files import override, read_yaml, yaml_text
 
 __all__ = [
+    "WORLD_OPTIONS",
     "InputError",
     "PlainName",
     "PlainText",
     "PreparedDataset",
     "first_problem",
+    "in_world",
     "is_full_disk",
     "leak_warnings",
     "leaks_as_recorded",
@@ -31,12 +33,18 @@ __all__ = [
 
 
 def prepared_for_ranks(
-    name: str, options: dict, data_root: Path | None, cache_root: Path, rebuild: bool, world
+    name: str,
+    options: dict,
+    data_root: Path | None,
+    cache_root: Path,
+    rebuild: bool,
+    ranks,
+    world: int | None = None,
 ) -> PreparedDataset:
-    """Prepare on the first rank, then open on all."""
-    if world.is_first:
-        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild)
-    world.barrier()
-    if not world.is_first:
-        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False)
+    """Prepare on the first rank, then open on all; ``world`` as `prepare_dataset` has it."""
+    if ranks.is_first:
+        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild, world=world)
+    ranks.barrier()
+    if not ranks.is_first:
+        prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False, world=world)
     return prepared

@@ -61,6 +61,7 @@ COLUMNS: dict[str, str] = {
     "series": _TEXT,
     "size": _TEXT,
     "ratio": _TEXT,
+    "world": _COUNT,
 }
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
 COSTS = (
@@ -119,6 +120,7 @@ def _row(record: Record, task: str) -> dict[str, Any]:
             "architecture",
             "dataset",
             "seed",
+            "world",
             "status",
             "spec_hash",
             "started_at",

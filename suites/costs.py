@@ -8,7 +8,7 @@ from typing import Any
 from harness.data import prepare_dataset
 from harness.model.tokens import Inputs
 from suites.rows import MatchedRow, match_rows
-from suites.suite import Suite
+from suites.suite import Dataset, Suite
 
 HEADING = (
     f"{'dense params':>14}{'sparse params':>15}{'FLOPs/sample':>15}{'active FLOPs':>15}"
@@ -42,13 +42,23 @@ def cost_table(
     """
     blocks = []
     for dataset in suite.datasets:
-        prepared = prepare_dataset(dataset.name, dataset.options, data_root, cache_root)
+        prepared = prepare_dataset(
+            dataset.name, dataset.options, data_root, cache_root, world=dataset.each_world[0]
+        )
         rows = match_rows(suite, prepared)
-        blocks.append(_block(prepared.schema.name, rows))
+        blocks.append(_block(_heading(suite, dataset, prepared.schema.name), rows))
         at_the_papers_size = [row for row in rows if _is_at_the_papers_size(row, published or {})]
         if published and at_the_papers_size:
             blocks += [_beside(at_the_papers_size, published), NOTE]
     return "\n\n".join(blocks)
+
+
+def _heading(suite: Suite, dataset: Dataset, name: str) -> str:
+    """The dataset's name and, where it is run in worlds, how many runs a row has; costs are of the first."""
+    if dataset.worlds is None:
+        return name
+    worlds, seeds = len(dataset.worlds), suite.seeds
+    return f"{name} world {dataset.worlds[0]}, {worlds * seeds} runs a row ({worlds} worlds x {seeds} seeds)"
 
 
 def _is_at_the_papers_size(row: MatchedRow, published: Published) -> bool:

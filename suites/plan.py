@@ -77,7 +77,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Row:
-    """A matched row on a dataset, and its jobs, one a seed."""
+    """A matched row on a dataset, and its jobs: seed after seed, each in every world."""
 
     title: str
     matched: MatchedRow
@@ -100,22 +100,34 @@ def _find(architectures: list[str]) -> None:
 
 
 def plan_rows(
-    setting: Setting, job: Callable[[RunSpec, Cost], Job], call: Caller, broken: Broken
+    settings: list[Setting],
+    job: Callable[[Setting, RunSpec, Cost], Job],
+    call: Caller,
+    broken: Broken,
 ) -> list[Row]:
     """The suite's rows on a dataset, but for those that break while they are matched.
+
+    ``settings`` are the dataset's worlds. A row is matched in the first: its structure, inputs and FLOPs do
+    not depend on the world, and the sizes of its embedding tables are counted in each.
 
     Raises InputError where a row's tokens, its settings or its budget cannot be had.
     """
     rows = []
+    setting = settings[0]
+    seeds = range(setting.suite.seeds)
     for number, contestant in enumerate(setting.suite.architectures):
         title = f"{setting.prepared.schema.name} {contestant.name}"
         try:
             matched, spec = call(plan_row, setting, number)
         except BrokenCallError as error:
-            broken.add(title, error, setting.suite.seeds)
+            broken.add(title, error, len(seeds) * len(settings))
             continue
-        specs = [spec.model_copy(update={"seed": seed}) for seed in range(setting.suite.seeds)]
-        rows.append(Row(title, matched, [job(spec, matched.cost) for spec in specs]))
+        jobs = [
+            job(world, world.here(spec).model_copy(update={"seed": seed}), world.cost_here(matched.cost))
+            for seed in seeds
+            for world in settings
+        ]
+        rows.append(Row(title, matched, jobs))
     return rows
 
 

@@ -110,7 +110,9 @@ def _matched(
     if len(suite.datasets) > 1:
         raise InputError("profile measures on one dataset; name it with --dataset")
     dataset = suite.datasets[0]
-    prepared = prepare_dataset(dataset.name, dataset.options, data_root, cache_root)
+    prepared = prepare_dataset(
+        dataset.name, dataset.options, data_root, cache_root, world=dataset.each_world[0]
+    )
     setting = Setting(suite, dataset, prepared, World(0, 1, device))
     return setting, match_rows(suite, prepared)
 

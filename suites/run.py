@@ -193,23 +193,28 @@ def _shown(metrics: TaskMetrics) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite on one dataset: its references and its rows."""
+    """A suite on one dataset, in every one of its worlds: its references and its rows."""
 
-    setting: Setting
+    settings: list[Setting]
     references: list[Job]
     rows: list[Row]
 
     @property
+    def setting(self) -> Setting:
+        """The first world's, or the only one."""
+        return self.settings[0]
+
+    @property
     def jobs(self) -> list[Job]:
-        """All jobs in their order: the references, then seed after seed of all rows."""
-        by_seed = zip(*(row.jobs for row in self.rows), strict=True)
-        return [*self.references, *(job for jobs in by_seed for job in jobs)]
+        """All jobs in their order: the references, then seed after seed, world after world, of all rows."""
+        by_seed_and_world = zip(*(row.jobs for row in self.rows), strict=True)
+        return [*self.references, *(job for jobs in by_seed_and_world for job in jobs)]
 
     @property
     def runs(self) -> int:
         """How many runs there would be if every row could be matched."""
         suite = self.setting.suite
-        return len(self.references) + suite.seeds * len(suite.architectures)
+        return len(self.references) + suite.seeds * len(self.settings) * len(suite.architectures)
 
     def jobs_that_fit(self, call: Caller, broken: Broken) -> list[Job]:
         """Those of rows that can be carried out, and those that have a record."""
@@ -218,20 +223,37 @@ class Plan:
 
 
 def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken: Broken) -> Plan:
-    broken.watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
+    settings = [_setting(suite, dataset, world, options, call, broken) for world in dataset.each_world]
+
+    def job(setting: Setting, spec: RunSpec, cost: Cost | None = None) -> Job:
+        return Job(spec, cost, setting.prepared, options.out, options.checkpoint_seconds)
+
+    rows = plan_rows(settings, job, call, broken)
+    first = settings[0]
+    names = available_references(first.prepared, first.tasks) if suite.references else []
+    references = [job(setting, setting.reference_spec(name)) for setting in settings for name in names]
+    return Plan(settings, references, rows)
+
+
+def _setting(
+    suite: Suite, dataset: Dataset, world: int | None, options: Options, call: Caller, broken: Broken
+) -> Setting:
+    """The suite in one world of a dataset, whose leaks are reported."""
+    name = dataset.name if world is None else f"{dataset.name} world {world}"
+    broken.watcher.note(f"{name}: preparing, or opening what is prepared")
     prepared = prepared_for_ranks(
-        dataset.name, dataset.options, options.data_root, options.cache_root, options.rebuild, call.world
+        dataset.name,
+        dataset.options,
+        options.data_root,
+        options.cache_root,
+        options.rebuild,
+        call.world,
+        world,
     )
     setting = Setting(suite, dataset, prepared, call.world)
     for warning in leak_warnings(prepared, setting.tasks):
-        broken.watcher.note(f"{dataset.name}: {warning}")
-
-    def job(spec: RunSpec, cost: Cost | None = None) -> Job:
-        return Job(spec, cost, prepared, options.out, options.checkpoint_seconds)
-
-    rows = plan_rows(setting, job, call, broken)
-    names = available_references(prepared, setting.tasks) if suite.references else []
-    return Plan(setting, [job(setting.reference_spec(name)) for name in names], rows)
+        broken.watcher.note(f"{name}: {warning}")
+    return setting
 
 
 def _as_tuned(rows: list[Row]) -> list[dict]:
@@ -246,8 +268,26 @@ def _as_tuned(rows: list[Row]) -> list[dict]:
     ]
 
 
+def _leaks(plan: Plan) -> dict[str, Any]:
+    """The leaks of a dataset; one that several worlds have is that of the first of them."""
+    first = leaks_as_recorded(plan.setting.prepared)
+    if plan.setting.prepared.world is None:
+        return first
+    found: dict[tuple, dict[str, Any]] = {}
+    for setting in plan.settings:
+        for leak in leaks_as_recorded(setting.prepared)["found"]:
+            says = f"{leak['says']} (world {setting.prepared.world})"
+            found.setdefault((leak["feature"], leak["kind"], leak["task"]), leak | {"says": says})
+    return first | {"found": list(found.values())}
+
+
 def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
     """``suite.json``: what was asked for, as the report reads it."""
+    worlds = {
+        plan.setting.prepared.schema.name: plan.setting.dataset.worlds
+        for plan in plans
+        if plan.setting.dataset.worlds is not None
+    }
     content: dict[str, Any] = {
         "name": suite.name,
         "description": suite.description,
@@ -256,15 +296,14 @@ def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
         "base": suite.base or "",
         "architectures": [row.contestant for row in suite.architectures],
         "datasets": [plan.setting.prepared.schema.name for plan in plans],
+        **({"worlds": worlds} if worlds else {}),
         "seeds": suite.seeds,
         "tasks": suite.tasks,
         "budget": suite.budget.model_dump(exclude_none=True) if suite.budget else None,
         "sizes": [size.model_dump(exclude_none=True) for size in suite.sizes],
         "tuned": _as_tuned([row for plan in plans for row in plan.rows]),
         "spec_hashes": [job.spec.hash for plan in plans for job in plan.jobs],
-        "leaks": {
-            plan.setting.prepared.schema.name: leaks_as_recorded(plan.setting.prepared) for plan in plans
-        },
+        "leaks": {plan.setting.prepared.schema.name: _leaks(plan) for plan in plans},
         "command": options.command,
     }
     return SuiteRecord.model_validate(content)

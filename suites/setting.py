@@ -1,12 +1,16 @@
-"""A suite on one prepared dataset: what all its runs there have in common, and the spec of each."""
+"""A suite on one prepared dataset, in one world: what all its runs there share, and the spec of each."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.data import PreparedDataset
 from harness.model.architectures import source_hash
+from harness.model.cost import sparse_params
 from harness.model.tokens import Inputs
+from harness.records.cost import Cost
 from harness.records.spec import Budget, RunSpec, Training
 from harness.training.ranks import World
 from suites.rows import MatchedRow, row_inputs
@@ -58,7 +62,6 @@ class Setting:
             config=config,
             dataset=self.prepared.schema.name,
             dataset_options=self.dataset.options,
-            dataset_fingerprint=self.prepared.fingerprint,
             tasks=self.tasks,
             tokenizer=inputs.tokenizer,
             num_tokens=inputs.num_tokens,
@@ -70,4 +73,21 @@ class Setting:
             device=self.world.device.type,
             world_size=self.world.size,
             seed=seed,
+            **self._data,
         )
+
+    def here(self, spec: RunSpec) -> RunSpec:
+        """A run of another of the dataset's worlds, in this one."""
+        return spec.model_copy(update=self._data)
+
+    def cost_here(self, cost: Cost) -> Cost:
+        """A cost that was counted in another world, with this one's embedding tables."""
+        tables = sparse_params(self.prepared.schema, self.prepared.table_sizes)
+        return dataclasses.replace(cost, sparse_params=tables)
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        """What of a spec differs between the worlds of a dataset."""
+        fingerprint, world = self.prepared.fingerprint, self.prepared.world
+        shared = "" if world is None else self.prepared.shared_fingerprint
+        return {"dataset_fingerprint": fingerprint, "world": world, "shared_fingerprint": shared}

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from harness.data import InputError, PlainName, PlainText, first_problem, override, read_yaml
+from harness.data import (
+    WORLD_OPTIONS,
+    InputError,
+    PlainName,
+    PlainText,
+    first_problem,
+    in_world,
+    override,
+    read_yaml,
+)
 from harness.model.architectures import ARCHITECTURES, architecture_class, architecture_path
 from harness.records.contestant import Contestant, Ratio, size_name
 from harness.records.spec import ROW_FIELDS, Strict, TokenizerName, Training
@@ -16,6 +25,7 @@ from suites.tuning.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
 MOST_SEEDS = 1000
+MOST_WORLDS = 1000
 MOST_DIM = 65_536
 LONGEST_NAME = 140  # of an architecture's class and a variant: the run's folder adds 90 to it, of 255 at most
 PaperTable = Literal["table1", "table2", "table3", "table4", "table6", "figure2", "figure3", "figure4"]
@@ -95,14 +105,51 @@ class SuiteRow(Strict):
 
 
 class Dataset(Strict):
-    """A dataset by name (or schema YAML by path) and its options."""
+    """A dataset by name (or schema YAML by path), its options, and the worlds that everything is run in.
+
+    ``worlds`` are their numbers, or how many: 3 stands for 0, 1 and 2. A world sets one option of the dataset
+    (``datasets/catalog.py``: WORLD_OPTIONS), which ``options`` may not set then. None: no world is chosen.
+    """
 
     name: PlainName
     options: dict[str, Any] = Field(default_factory=dict)
+    worlds: list[Annotated[int, Field(ge=0, lt=MOST_WORLDS)]] | None = Field(
+        None, min_length=1, max_length=MOST_WORLDS
+    )
+
+    @field_validator("worlds", mode="before")
+    @classmethod
+    def _count_of_worlds(cls, worlds: Any) -> Any:
+        if isinstance(worlds, bool) or not isinstance(worlds, int | list | None):
+            raise ValueError("should be a list of numbers, or how many")
+        if isinstance(worlds, int) and not 1 <= worlds <= MOST_WORLDS:
+            raise ValueError(f"should be from 1 to {MOST_WORLDS}")
+        return list(range(worlds)) if isinstance(worlds, int) else worlds
+
+    @field_validator("worlds")
+    @classmethod
+    def _worlds_differ(cls, worlds: list[int] | None) -> list[int] | None:
+        if worlds is not None and len(set(worlds)) < len(worlds):
+            raise ValueError("names a world twice; name each once")
+        return worlds
+
+    @model_validator(mode="after")
+    def _has_worlds(self) -> Dataset:
+        if self.worlds is not None:
+            try:
+                in_world(self.name, self.options, self.worlds[0])
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def each_world(self) -> list[int | None]:
+        """The worlds, or None alone where none is chosen."""
+        return [None] if self.worlds is None else list(self.worlds)
 
 
 class Suite(Strict):
-    """A comparison: every contestant on every dataset with every seed, at one budget or at several.
+    """A comparison: every contestant on every dataset, in each of its worlds, with every seed.
 
     ``tokens`` x ``token_dim``, made by ``tokenizer``, is what every contestant without its own gets.
     ``tokens`` absent: 16 chunks, one token a semantic group, or one a feature; ``token_dim`` absent: the
@@ -237,6 +284,19 @@ def check_own_names(datasets: list[Dataset], names: list[str]) -> None:
         first[name] = dataset.name
 
 
+def _in_worlds(datasets: Any, worlds: int) -> Any:
+    """A suite's datasets as YAML has them, those that have worlds in this many; InputError where none has."""
+    rows = Suite._dataset_names_alone(datasets)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return datasets  # is no list of datasets, which is said when the suite is checked
+    if not any(row.get("name") in WORLD_OPTIONS for row in rows):
+        raise InputError(
+            f"--worlds {worlds}: no dataset of the suite has worlds, as {', '.join(WORLD_OPTIONS)} would; "
+            "leave it out, or choose another with --dataset"
+        )
+    return [row | {"worlds": worlds} if row.get("name") in WORLD_OPTIONS else row for row in rows]
+
+
 def shipped_suites() -> dict[str, Path]:
     """Suites that come with the project, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
@@ -247,12 +307,14 @@ def load_suite(
     overrides: list[str],
     replaced: dict[str, Any] | None = None,
     import_architectures: bool = True,
+    worlds: int | None = None,
 ) -> Suite:
     """Read a shipped suite by name or a user's by path.
 
     ``overrides`` are ``key.subkey=value`` with values in YAML; ``replaced`` sets whole top-level
-    fields. Raises InputError naming the file or flag, the field and the mend, also for an architecture
-    that cannot be found, so that the user learns it before data are prepared. Without
+    fields; ``worlds`` sets how many worlds every dataset that has worlds is run in. Raises InputError naming
+    the file or flag, the field and the mend, also for an architecture that cannot be found, so that the user
+    learns it before data are prepared. Without
     ``import_architectures``, a user's own module is not imported yet, so nothing in it is executed.
     """
     if name_or_path.endswith((".yaml", ".yml")):
@@ -267,6 +329,8 @@ def load_suite(
     content = read_yaml(path) | (replaced or {})
     for text in overrides:
         override(content, "--set", text)
+    if worlds is not None:
+        content["datasets"] = _in_worlds(content.get("datasets"), worlds)
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:

@@ -48,6 +48,12 @@ class Match:
     miss: float
 
 
+def sparse_params(schema: Schema, table_sizes: dict[str, int]) -> int:
+    """Parameters of the embedding tables, whose numbers of rows are ``table_sizes``."""
+    dims = {feature.table: feature.embedding_dim for feature in schema.sparse_features}
+    return sum(table_sizes[table] * dim for table, dim in dims.items())
+
+
 class CostCounter:
     """Counts architectures on one table's tokens.
 
@@ -60,10 +66,7 @@ class CostCounter:
         self.schema = schema
         self.inputs = inputs
         self.num_tasks = num_tasks
-        self.sparse_params = sum(
-            table_sizes[table] * dim
-            for table, dim in {f.table: f.embedding_dim for f in schema.sparse_features}.items()
-        )
+        self.sparse_params = sparse_params(schema, table_sizes)
         self._counted: dict[tuple, Cost] = {}
         self._forward: dict[tuple, tuple[int, int]] = {}
 

@@ -188,6 +188,7 @@ class Record(Part):
 
     ``spec`` is the run's :class:`harness.records.spec.RunSpec` as JSON. ``series``, ``size`` and ``ratio``
     are the row's; read them from ``contestant``, which also knows them of records that lack these fields.
+    ``world`` is the dataset's world that the run took place in, None where no worlds were asked for.
     ``files`` are sha256 sums of what lies beside the record.
     """
 
@@ -201,6 +202,7 @@ class Record(Part):
     size: str = ""
     ratio: Ratio | None = None
     dataset: str
+    world: Count = None
     seed: Annotated[int, Strict()]
     spec_hash: str
     spec: dict[str, Any]
@@ -246,8 +248,9 @@ class Record(Part):
 
     @property
     def settings(self) -> str:
-        """The spec without its seed: runs that differ here do not belong in one mean."""
-        spec = {name: value for name, value in self.spec.items() if name != "seed"}
+        """The spec without its seed and world: runs that differ here do not belong in one mean."""
+        chance = ("seed",) if self.world is None else ("seed", "world", "dataset_fingerprint")
+        spec = {name: value for name, value in self.spec.items() if name not in chance}
         return json.dumps(spec, sort_keys=True)
 
     def as_json(self) -> dict[str, Any]:

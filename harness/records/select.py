@@ -34,11 +34,16 @@ class Selection:
         return [record for record in self.records if record.contestant == contestant]
 
     def finished(self) -> list[Record]:
-        """Finished runs: the models in the suite's order, then the references by name; seeds ascending."""
+        """Finished runs: models in the suite's order, references by name; worlds, then seeds ascending."""
         order = self.suite.architectures
         return sorted(
             (record for record in self.records if record.status == "finished"),
-            key=lambda record: (_place(record.contestant, order), record.contestant.key, record.seed),
+            key=lambda record: (
+                _place(record.contestant, order),
+                record.contestant.key,
+                -1 if record.world is None else record.world,
+                record.seed,
+            ),
         )
 
 
@@ -47,8 +52,8 @@ def select(records: list[Record], suite: SuiteRecord, dataset: str) -> Selection
 
     Models that the suite has no row for do not count. Where a contestant was run under several settings,
     those that the suite last asked for count, and without such, those of the run that began last; every seed
-    of these settings counts. Once a model has run as the suite last asked, a model of the same dataset that
-    has not does not count: what it was before may have been trained in another way.
+    and world of these settings counts. Once a model has run as the suite last asked, a model of the same
+    dataset that has not does not count: what it was before may have been trained in another way.
     """
     here = [record for record in records if (record.suite, record.dataset) == (suite.name, dataset)]
     by_age = sorted(here, key=lambda record: (record.spec_hash in suite.spec_hashes, record.started_at))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,7 @@ from harness.records.contestant import Contestant, Ratio
 RECORD_FORMAT = 1
 
 ROW_FIELDS = ("series", "size", "ratio")
+WORLD_FIELDS = ("world", "shared_fingerprint")
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/model/tokens.py
 
 # The paper trains the dense side with RMSProp at 0.01; harness/README.md shows what that does at small size.
@@ -83,7 +85,9 @@ class RunSpec(Strict):
     """All that decides a run's numbers, and the row that the run stands for.
 
     ``series``, ``size`` and ``ratio`` are the row's (``harness/records/contestant.py``). The hash leaves them
-    out where the variant's name already states them.
+    out where the variant's name already states them. ``world`` is the dataset's world, which the fingerprint
+    is of and ``dataset_options`` leave out; ``shared_fingerprint`` is of what all its worlds have in common.
+    Both are left out of the hash and of JSON where no world was asked for.
     """
 
     format: int = RECORD_FORMAT
@@ -109,6 +113,8 @@ class RunSpec(Strict):
     series: str = ""
     size: str = ""
     ratio: Ratio | None = None
+    world: int | None = None
+    shared_fingerprint: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -131,17 +137,30 @@ class RunSpec(Strict):
         target = self.budget.target if self.budget else None
         named = Contestant.from_run(self.architecture, self.variant, target)
         in_the_name = {name for name in ROW_FIELDS if getattr(self, name) == getattr(named, name)}
-        content = self.model_dump(mode="json", exclude=in_the_name)
+        # what the worlds share follows from the dataset's fingerprint
+        content = self.as_json(leave_out=in_the_name | {"shared_fingerprint"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def as_json(self, leave_out: Collection[str] = ()) -> dict[str, Any]:
+        """Plain JSON, as a record holds it."""
+        worlds = set() if self.world is not None else set(WORLD_FIELDS)
+        return self.model_dump(mode="json", exclude=worlds | set(leave_out))
+
+    @property
+    def place(self) -> str:
+        """The dataset and, where there are several, its world, in words."""
+        return self.dataset if self.world is None else f"{self.dataset} world {self.world}"
 
     @property
     def title(self) -> str:
         """What a person calls the run."""
         variant = f" ({self.variant})" if self.variant else ""
-        return f"{self.dataset} {self.architecture}{variant} seed {self.seed}"
+        return f"{self.place} {self.architecture}{variant} seed {self.seed}"
 
     @property
     def folder_name(self) -> str:
-        parts = [self.dataset, self.architecture.rpartition(":")[2], self.variant, f"s{self.seed}", self.hash]
+        world = "" if self.world is None else f"w{self.world}"
+        name = self.architecture.rpartition(":")[2]
+        parts = [self.dataset, name, self.variant, world, f"s{self.seed}", self.hash]
         return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts if part)

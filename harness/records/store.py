@@ -47,5 +47,7 @@ def read_runs(out: Path) -> StoredRuns:
         raise InputError(
             f"{out / 'runs'}: holds no finished run; give the folder a suite was run into with --out"
         )
-    records.sort(key=lambda record: (record.started_at, record.contestant.label, record.seed))
+    records.sort(
+        key=lambda record: (record.started_at, record.contestant.label, record.world or 0, record.seed)
+    )
     return StoredRuns(out, records, suite)

@@ -43,7 +43,8 @@ class SuiteRecord(Part):
     """A suite as it was last run.
 
     ``base`` names the architecture that the others are compared with (empty: none), ``spec_hashes`` the runs
-    that it asked for, ``leaks`` what it found in each dataset, and what is acknowledged there.
+    that it asked for, ``leaks`` what it found in each dataset, and what is acknowledged there. ``worlds`` are
+    those of each dataset that was run in several.
     ``analyses`` None: those that ``paper_table`` implies, and others where the data allow them.
     """
 
@@ -54,6 +55,7 @@ class SuiteRecord(Part):
     base: str
     architectures: list[Contestant]
     datasets: list[str] = Field(default_factory=list)
+    worlds: dict[str, list[int]] = Field(default_factory=dict)
     seeds: int | None = None
     tasks: list[str] | None = None
     budget: dict[str, Any] | None = None

@@ -29,7 +29,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        return self.spec.title if self.cost else f"{self.spec.dataset} {self.spec.architecture}"
+        return self.spec.title if self.cost else f"{self.spec.place} {self.spec.architecture}"
 
     @property
     def folder(self) -> RunFolder:

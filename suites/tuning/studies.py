@@ -74,7 +74,7 @@ class RowStudy:
         matched = facts.matched
         fingerprint = fingerprint_of(
             {
-                "identity": identity_of(suite, setting.prepared),
+                "identity": identity_of(suite, setting.prepared) | _world_of(setting),
                 "source": facts.source,
                 "search": suite.model_dump(mode="json", include={"search"}),
                 "structure": facts.choices,
@@ -269,6 +269,12 @@ def _validated_more_often(training: Training, settings: dict[str, Any]) -> Train
     if changed["patience"] is not None:
         changed["patience"] = math.ceil(changed["patience"] * VALIDATIONS / changed["validations_per_epoch"])
     return Training.model_validate(changed | {"validations_per_epoch": VALIDATIONS})
+
+
+def _world_of(setting: Setting) -> dict[str, Any]:
+    """The world that trials train in, where its data are not those that no world's number stands for."""
+    prepared = setting.prepared
+    return {} if prepared.fingerprint == prepared.shared_fingerprint else {"world": prepared.world}
 
 
 def _suggest(trial: optuna.Trial, name: str, choices: Range | list[Any]) -> Any:

@@ -130,7 +130,12 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
 
 def _setting(suite: Suite, dataset: Dataset, options: Options, world: World, watcher: Watcher) -> Setting:
     prepared = prepare_dataset(
-        dataset.name, dataset.options, options.data_root, options.cache_root, rebuild=options.rebuild
+        dataset.name,
+        dataset.options,
+        options.data_root,
+        options.cache_root,
+        rebuild=options.rebuild,
+        world=dataset.each_world[0],  # settings are found in the first world and hold for all
     )
     setting = Setting(suite, dataset, prepared, world)
     for warning in leak_warnings(prepared, setting.tasks):

@@ -58,7 +58,7 @@ def identity_of(suite: Suite, prepared: PreparedDataset) -> dict[str, Any]:
     """What tuned settings depend on beside a row's inputs: the data, the tasks, what is not searched."""
     searched = {*suite.search, "validations_per_epoch", "recipe"}
     return {
-        "dataset_fingerprint": prepared.fingerprint,
+        "dataset_fingerprint": prepared.shared_fingerprint,
         "tasks": prepared.schema.chosen_tasks(suite.tasks),
         "training": suite.training.model_dump(mode="json", exclude=searched),
     }

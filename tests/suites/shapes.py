@@ -15,4 +15,6 @@ def shape_of(schema: Schema) -> Any:
         table_sizes={feature.table: 100 for feature in schema.sparse_features},
         rows={"train": 800, "valid": 100, "test": 100},
         fingerprint="0" * 16,
+        shared_fingerprint="0" * 16,
+        world=None,
     )

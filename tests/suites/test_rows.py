@@ -169,7 +169,7 @@ def test_rankmixer_has_the_papers_tokens_width_and_layers(papers_table):
 
 def test_rows_of_the_papers_size_stand_beside_its_own_columns(monkeypatch, papers_table):
     rows, _ = papers_table
-    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SHAPES["shortvideo"])
+    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_, **__: SHAPES["shortvideo"])
     monkeypatch.setattr(suites.costs, "match_rows", lambda *_: list(rows.values()))
     published = {name: (millions * 1e6, giga * 1e9) for name, (millions, giga) in TABLE_1.items()}
     text = cost_table(load_suite("paper", []), None, None, published)  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ def test_rows_of_the_papers_size_stand_beside_its_own_columns(monkeypatch, paper
 
 def test_a_suite_of_other_sizes_has_no_such_block(monkeypatch):
     published = {"dlrm_mlp": (8.7e6, 52e9)}
-    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SMALL)
+    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_, **__: SMALL)
     asked = suite({"architecture": "dlrm_mlp", "config": {"hidden_dim": 8}}, tokens=3)
     assert "paper" not in cost_table(asked, None, None, published)  # type: ignore[arg-type]
 
@@ -197,7 +197,7 @@ def test_a_suite_of_other_sizes_has_no_such_block(monkeypatch):
 
 
 def table(monkeypatch, asked: Suite) -> list[str]:
-    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_: SMALL)
+    monkeypatch.setattr(suites.costs, "prepare_dataset", lambda *_, **__: SMALL)
     return cost_table(asked, None, None).splitlines()  # type: ignore[arg-type]
 
 

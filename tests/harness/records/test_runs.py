@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from harness.evaluation.predictions import read_predictions
 from harness.records.archive import unpack
 from harness.records.folder import RunFolder
 from harness.records.record import Record
-from harness.records.spec import Training
+from harness.records.spec import RunSpec, Training
 from tests.harness.small_runs import small_spec
 
 
@@ -34,6 +35,7 @@ def test_the_hash_depends_on_every_field_and_not_on_their_order(prepared):
         "token_dim": 24,
         "target_attention": True,
         "seed": 5,
+        "world": 0,
         "training": Training(batch_size=128),
         "world_size": 2,
         "device": "cuda",
@@ -47,6 +49,18 @@ def test_the_hash_depends_on_every_field_and_not_on_their_order(prepared):
 def test_a_folder_name_holds_no_character_that_a_file_system_minds(prepared):
     spec = small_spec(prepared).model_copy(update={"architecture": "my.pkg:Net", "variant": "no norm / k=2"})
     assert spec.folder_name == f"small-Net-no_norm_k_2-s0-{spec.hash}"
+
+
+def test_a_run_in_a_world_says_so_in_its_name_and_one_without_is_as_it_was_before_there_were_any(prepared):
+    spec = small_spec(prepared, seed=2)
+    content = spec.model_dump(mode="json", exclude={"series", "size", "ratio", "world", "shared_fingerprint"})
+    before = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert spec.hash == before[:12]
+    there = spec.model_copy(update={"world": 7, "shared_fingerprint": "a"})
+    assert (spec.title, there.title) == ("small dlrm_mlp seed 2", "small world 7 dlrm_mlp seed 2")
+    assert there.folder_name == f"small-dlrm_mlp-w7-s2-{there.hash}"
+    assert there.hash == there.model_copy(update={"shared_fingerprint": "b"}).hash != spec.hash
+    assert RunSpec.model_validate(there.as_json()) == there
 
 
 @pytest.mark.parametrize("misspelt", [{"batchsize": 3}, {"dense_optimizer": "sgdd"}, {"batch_size": 0}])

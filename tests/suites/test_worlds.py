@@ -1,0 +1,263 @@
+"""Worlds of a dataset: what a suite may say of them, and that all is run in each, in an order of pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+import yaml
+
+import suites.run
+from datasets.catalog import prepare_dataset
+from files.errors import InputError
+from harness.machine.facts import Machine
+from harness.machine.peaks import Peak
+from harness.records.archive import unpack
+from harness.records.record import Record
+from harness.records.store import read_runs
+from harness.training.progress import Silent
+from suites.costs import cost_table
+from suites.run import Options, run_suite
+from suites.suite import Suite, load_suite
+from suites.tuning.tuned import Tuned, identity_of, read_tuned, tuned_path, write_tuned
+
+TINY = {"rows": 1200, "users": 100, "items": 100}
+CONTENT = {
+    "name": "mine",
+    "description": "Two rows in two worlds.",
+    "datasets": [{"name": "shortvideo", "options": TINY, "worlds": [0, 3]}],
+    "budget": {"flops_per_sample": 30_000},
+    "tokens": 16,
+    "seeds": 2,
+    "architectures": ["dlrm_mlp", "deepfm"],
+    "training": {"batch_size": 256},
+}
+SHORT = {"name": "shortvideo", "options": TINY}
+
+
+def written(folder: Path, **changes: object) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(CONTENT | changes))
+    return str(path)
+
+
+def worlds_of(suite: Suite) -> list[list[int] | None]:
+    return [dataset.worlds for dataset in suite.datasets]
+
+
+# ------------------------------------------------------------------------------------- what a suite may say
+
+
+@pytest.mark.parametrize(("given", "worlds"), [(3, [0, 1, 2]), ([4, 2], [4, 2]), ([7], [7]), (None, None)])
+def test_worlds_are_numbers_or_how_many(tmp_path, given, worlds):
+    path = written(tmp_path, datasets=[SHORT | {"worlds": given}])
+    assert worlds_of(load_suite(path, [])) == [worlds]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (SHORT | {"worlds": 0}, "datasets.0.worlds"),
+        (SHORT | {"worlds": []}, "datasets.0.worlds"),
+        (SHORT | {"worlds": [0, -1]}, "datasets.0.worlds.1"),
+        (SHORT | {"worlds": [1, 1]}, "names a world twice"),
+        (SHORT | {"worlds": True}, "a list of numbers, or how many"),
+        (SHORT | {"worlds": "two"}, "a list of numbers, or how many"),
+        (
+            {"name": "shortvideo", "options": {"seed": 0}, "worlds": 2},
+            "option 'seed' of dataset 'shortvideo'",
+        ),
+        ({"name": "my/schema.yaml", "worlds": 2}, "has no worlds .*leave 'worlds' out"),
+    ],
+)
+def test_worlds_that_cannot_be_are_refused_by_field(tmp_path, dataset, words):
+    with pytest.raises(InputError, match=words) as error:
+        load_suite(written(tmp_path, datasets=[dataset]), [])
+    assert "datasets.0" in str(error.value)
+
+
+def test_the_flag_sets_worlds_where_there_are_any_and_replaces_those_of_the_suite(tmp_path):
+    assert worlds_of(load_suite(written(tmp_path), [], worlds=3)) == [[0, 1, 2]]
+    both = written(tmp_path, datasets=["my.yaml", "shortvideo"])
+    assert worlds_of(load_suite(both, [], worlds=2)) == [None, [0, 1]]
+    chosen = load_suite(both, [], {"datasets": [{"name": "shortvideo"}]}, worlds=2)
+    assert worlds_of(chosen) == [[0, 1]]
+    with pytest.raises(InputError, match="--worlds 2: no dataset of the suite has worlds"):
+        load_suite(both, [], {"datasets": [{"name": "my.yaml"}]}, worlds=2)
+    by_hand = written(tmp_path, datasets=[{"name": "shortvideo", "options": {"seed": 1}}])
+    with pytest.raises(InputError, match=r"option 'seed'.* is what worlds set; leave one of the two out"):
+        load_suite(by_hand, [], worlds=2)
+
+
+# --------------------------------------------------------------------------------------- what is run, and how
+
+
+class Listening(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def carried_out(out: Path, cache: Path, **changes: object) -> tuple[list[Record], list[str]]:
+    listening = Listening()
+    options = Options(out, cache, None, torch.device("cpu"))
+    records = run_suite(Suite.model_validate(CONTENT | changes), options, listening)
+    return records, listening.said
+
+
+def call_here(_, function, *arguments, watcher=None, hold=None):
+    """Calls in this process, which takes a fraction of the time of a worker."""
+    return function(*arguments, *([] if watcher is None else [watcher]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine():
+    """No measuring of this machine and no workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites.run.Caller, "machine", lambda *_: Machine(Peak(1e11, "made up"), {}))
+        patch.setattr(suites.run.Caller, "__call__", call_here)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two rows and the references in two worlds, two seeds each: the folder, records and what was said."""
+    out, cache = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("cache")
+    return out, cache, *carried_out(out, cache)
+
+
+def test_everything_is_run_in_every_world_with_every_seed_and_pairs_are_complete_early(finished):
+    _, _, records, _ = finished
+    models = [record for record in records if not record.is_reference]
+    order = [(record.seed, record.world, record.architecture) for record in models]
+    assert order == list(product((0, 1), (0, 3), ("dlrm_mlp", "deepfm")))
+    references = Counter((record.architecture, record.world) for record in records if record.is_reference)
+    assert references == Counter(product(("oracle", "constant", "duration_only"), (0, 3)))
+
+
+def test_a_world_is_the_data_of_its_option_and_a_run_says_which_it_is_of(finished):
+    out, cache, _, _ = finished
+    for record in read_runs(out).records:
+        alone = prepare_dataset("shortvideo", TINY | {"seed": record.world}, None, cache)
+        assert record.dataset_info.fingerprint == alone.fingerprint == record.spec["dataset_fingerprint"]
+        assert f"-w{record.world}-s{record.seed}-" in record.folder.name
+        if record.cost is not None:
+            sizes = {feature.table: feature.embedding_dim for feature in alone.schema.sparse_features}
+            expected = sum(alone.table_sizes[table] * dim for table, dim in sizes.items())
+            assert record.cost.sparse_params == expected
+    assert len(list(cache.glob("shortvideo-*"))) == 2
+
+
+def test_runs_of_all_worlds_count_together_and_older_data_do_not(finished):
+    out, _, records, _ = finished
+    stored = read_runs(out)
+    assert stored.suite is not None
+    assert stored.suite.worlds == {"shortvideo": [0, 3]}
+    [selection] = stored.selections()
+    assert len(selection.records) == len(records)
+    assert not selection.superseded
+    assert len({record.settings for record in records if record.architecture == "deepfm"}) == 1
+    other = records[-1].model_copy(update={"spec": records[-1].spec | {"shared_fingerprint": "older"}})
+    assert other.settings != records[-1].settings
+
+
+def test_nothing_is_repeated_and_a_third_world_is_added_to_two(finished, monkeypatch):
+    out, cache, records, _ = finished
+    carried: list[str] = []
+
+    def carry_out(job, *_):
+        carried.append(job.title)
+        return suites.run.NoRecord.NONE
+
+    monkeypatch.setattr(suites.run, "_carry_out", carry_out)
+    again, said = carried_out(out, cache)
+    assert len(again) == len(records)
+    assert not carried
+    assert "nothing to train: every run has its record" in said
+    _, said = carried_out(out, cache, datasets=[SHORT | {"worlds": [0, 3, 1]}], references=False)
+    assert carried == [
+        f"shortvideo world 1 {name} seed {seed}" for seed in (0, 1) for name in ("dlrm_mlp", "deepfm")
+    ]
+    assert any(text.startswith("4 runs of dlrm_mlp, deepfm to train") for text in said)
+
+
+def test_a_run_without_worlds_is_another_than_that_of_the_first_world(finished, monkeypatch):
+    """Its spec holds no word of worlds, so that it has the hash that it had before there were any."""
+    out, cache, records, _ = finished
+    monkeypatch.setattr(suites.run, "_carry_out", lambda *_: suites.run.NoRecord.NONE)
+    planned: list = []
+    monkeypatch.setattr(suites.run, "fit_jobs", lambda row, *_: planned.extend(row.jobs) or [])
+    without, _ = carried_out(out.with_name("plain"), cache, datasets=[SHORT], references=False)
+    hashes = {record.spec_hash for record in records}
+    assert without == []
+    assert len(planned) == 4
+    for job in planned:
+        assert not {"world", "shared_fingerprint"} & set(job.spec.as_json())
+        assert job.spec.hash not in hashes
+
+
+# --------------------------------------------------------------------------------- leaks, costs and settings
+
+
+def test_leaks_are_reported_once_a_world_and_each_is_recorded_once(finished, monkeypatch, tmp_path):
+    _, cache, _, said = finished
+    preparing = [text for text in said if "preparing" in text]
+    assert [text.partition(":")[0] for text in preparing] == ["shortvideo world 0", "shortvideo world 3"]
+    leak = {"feature": "age", "kind": "label", "task": "finish", "number": 0.9, "says": "knows"}
+    found = {0: [leak], 3: [leak, leak | {"feature": "city"}]}
+
+    def recorded(prepared) -> dict:
+        return {"found": found[prepared.world], "leak_ok": []}
+
+    monkeypatch.setattr(suites.run, "leaks_as_recorded", recorded)
+    monkeypatch.setattr(suites.run, "leak_warnings", lambda prepared, _: [f"{len(found[prepared.world])}"])
+    monkeypatch.setattr(suites.run, "fit_jobs", lambda *_: [])
+    _, said = carried_out(tmp_path, cache, references=False)
+    assert [text for text in said if text[-1].isdigit()] == ["shortvideo world 0: 1", "shortvideo world 3: 2"]
+    stored = suites.run.SuiteRecord.model_validate_json((tmp_path / "suite.json").read_text())
+    says = [(leak.feature, leak.says) for leak in stored.leaks["shortvideo"].found]
+    assert says == [("age", "knows (world 0)"), ("city", "knows (world 3)")]
+
+
+def test_costs_say_how_many_runs_a_row_has(finished):
+    _, cache, _, _ = finished
+    table = cost_table(Suite.model_validate(CONTENT), None, cache)
+    assert table.startswith("shortvideo world 0, 4 runs a row (2 worlds x 2 seeds): 16 tokens of width 24\n")
+
+
+def test_tuned_settings_hold_in_every_world_of_a_dataset_and_on_no_other_data(finished, tmp_path):
+    _, cache, _, _ = finished
+    suite = Suite.model_validate(CONTENT | {"tuned": "mine"})
+    suite._folder = tmp_path
+    worlds = [prepare_dataset("shortvideo", TINY, None, cache, world=world) for world in (None, 0, 3)]
+    identities = [identity_of(suite, prepared) for prepared in worlds]
+    assert identities[0] == identities[1] == identities[2]
+    assert len({prepared.fingerprint for prepared in worlds}) == 2
+    found = {"suite": "mine", "dataset": "shortvideo", "fingerprint": "", "command": "", "metric": "auc"}
+    tuned = Tuned(**found, trials=1, seed=0, identity=identities[0], rows={})
+    write_tuned(tuned_path(tmp_path, "mine", "shortvideo"), tuned)
+    assert all(read_tuned(suite, prepared) == tuned for prepared in worlds)
+    for other in (TINY | {"seed": 3}, TINY | {"rows": 1300}):
+        with pytest.raises(InputError, match="another version of the data"):
+            read_tuned(suite, prepare_dataset("shortvideo", other, None, cache))
+
+
+# ---------------------------------------------------------------------------------------- records in git
+
+
+def test_kept_records_are_of_no_world_and_their_runs_count_as_before(tmp_path):
+    stored = read_runs(unpack(Path("reports/measured/quick"), tmp_path / "quick"))
+    [selection] = stored.selections()
+    assert {record.world for record in stored.records} == {None}
+    models = [record for record in selection.records if not record.is_reference]
+    assert len(models) == 12
+    assert not selection.superseded
+    assert pl.Series([record.spec_hash for record in models]).is_unique().all()
