@@ -88,16 +88,22 @@ class ShortVideo:
     """A stream of ``rows`` watched videos over 14 simulated days.
 
     ``interactions`` scales all that is not a main effect: interest match, history overlap, pairs
-    and triples. Equal arguments give equal rows whatever the chunk size. Memory is a chunk and the
-    state, mostly the author counters: 3 * users * authors integers (authors = items / 5) of two
-    bytes each up to 65,535 ticks, of four beyond.
+    and triples, or the kinds of them that ``effects="mixed"`` draws. Equal arguments give equal rows
+    whatever the chunk size. Memory is a chunk and the state, mostly the author counters: 3 * users *
+    authors integers (authors = items / 5) of two bytes each up to 65,535 ticks, of four beyond.
     """
 
     def __init__(
-        self, rows: int, users: int = 20_000, items: int = 10_000, seed: int = 0, interactions: float = 1.0
+        self,
+        rows: int,
+        users: int = 20_000,
+        items: int = 10_000,
+        seed: int = 0,
+        interactions: float = 1.0,
+        effects: str = "products",
     ) -> None:
         self.rows, self.seed, self.interactions = rows, seed, interactions
-        self.world = draw_world(users, items, seed)
+        self.world = draw_world(users, items, seed, effects)
         self.tick_rows = max(users // USERS_PER_TICK_ROW, 1)
         self.num_ticks = -(-rows // self.tick_rows)
         self._clock = _clock()
@@ -261,7 +267,7 @@ class ShortVideo:
         codes, overlap = _codes_and_overlap(row, world)
         interest = np.einsum("uk,uk->u", interests, world.topics[row["item_id"]])
         matched = np.sqrt(INTEREST_VARIANCE) * interest + overlap
-        matched += sum(effect(codes) for effect in (*world.pairs, *world.triples))
+        matched += sum(effect(codes) for effect in world.interactions)
         main = world.user_bias[row["user_id"]] + world.item_bias[row["item_id"]]
         main -= DURATION_SLOPE * np.log(row["duration"] / 20.0)
         main += sum(effect(codes) for effect in world.main)

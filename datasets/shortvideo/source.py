@@ -38,6 +38,9 @@ expect a better AUC: that is the *oracle* row of a table.
 - :math:`e_{fg}, e_{fgh}`: 14 pairs and 8 triples, within groups and across; which fields meet is
   uniform over all such combinations, and the effects are random tables of rank 4, free of lower
   orders (:mod:`datasets.shortvideo.effects`). PAIR_VARIANCE and TRIPLE_VARIANCE are their sums.
+  With option ``effects: mixed``, other kinds take their place with the same sum of variances: products,
+  tree-like thresholds, full-rank tables, gated effects, memory of id and category, and more main effects,
+  a sixth of it each (:mod:`datasets.shortvideo.kinds` has their equations).
 - :math:`\langle p_u(t), q_i \rangle`: interest match, 8 latent factors. Items get theirs from
   category, author and themselves; users from age band, gender and themselves; a user's drift by
   an autoregression of daily correlation DRIFT_MEMORY.
@@ -53,52 +56,67 @@ user's history) the user sees the best by interest match plus Gumbel noise.
 a model finds at a given cost and number of rows, with the oracle as the ceiling; and, because
 ``interactions`` can be 0, whether an advantage comes from interactions at all.
 
-**What it cannot prove.** That an architecture is better on real logs. Users here have no sessions,
-no fatigue beyond the fields above, and no taste for what a latent factor cannot hold; interactions
-are sparse, of rank 4 and of at most third order, and all variances are our choice. The data
+**What it cannot prove.** That an architecture is better on real logs. By default (``effects:
+products``) all interactions but the history's are sums of a few products, and so is the interest
+match: the very class of functions that cross networks (DCN) compute, so a lead of theirs says little;
+``mixed`` is no such home game, but its kinds and shares are our choice too. One seed is one draw of all
+tables, and who leads can change with it: compare over several (a suite's ``worlds``). Users
+here have no sessions, no fatigue beyond the fields above, and no taste for what a latent factor
+cannot hold; interactions are sparse and of low order, and all variances are our choice. The data
 are not from a real product: an absolute AUC here cannot be compared with published figures.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import polars as pl
 
 from datasets.schema import Feature, FractionSplit, Schema, SingleFeatureBaseline, Task
+from datasets.shortvideo.kinds import Term
 from datasets.shortvideo.log import ShortVideo
-from datasets.shortvideo.world import DAYS, HISTORY
+from datasets.shortvideo.world import DAYS, HISTORY, World
 from datasets.source import Source
 from files.errors import InputError
 
 GENERATOR_VERSION = 1  # increase it when the same options give different rows
 CHUNK_ROWS = 100_000
+PRODUCTS_ALONE = (
+    "products of rank 4, which cross networks (DCN) can write down, so a lead of theirs says little; "
+    "effects=mixed draws other kinds too"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What a user may set. ``seed`` draws world and log; ``interactions`` is the utility's lambda."""
+    """What a user may set.
+
+    ``seed`` draws world and log; ``interactions`` is the utility's lambda; ``effects`` says which kinds of
+    interactions there are.
+    """
 
     rows: int = 400_000
     users: int = 20_000
     items: int = 10_000
     seed: int = 0
     interactions: float = 1.0
+    effects: str = "products"
 
 
+EFFECTS = ("products", "mixed")
 _MINIMUM = {"rows": 100, "users": 100, "items": 100, "seed": 0, "interactions": 0}
 _MOST_USERS_TIMES_ITEMS = 5_000_000_000  # 6 GB of author counters
 
 
 def identity(options: dict, data_root: Path | None = None) -> dict:
     """Everything that determines the rows; InputError on an unknown or impossible option."""
-    return {
-        "dataset": "shortvideo",
-        "generator_version": GENERATOR_VERSION,
-        "options": asdict(_checked(options)),
-    }
+    checked = asdict(_checked(options))
+    if checked["effects"] == "products":  # as it was before there was a choice
+        del checked["effects"]
+    return {"dataset": "shortvideo", "generator_version": GENERATOR_VERSION, "options": checked}
 
 
 def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
@@ -106,17 +124,27 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     log = ShortVideo(**asdict(_checked(options)))
     for number, chunk in enumerate(log.chunks(CHUNK_ROWS)):
         chunk.write_parquet(scratch / f"log-{number:06d}.parquet")
-    world = log.world
     return Source(
         schema=shortvideo_schema(),
         frame=pl.scan_parquet(sorted(scratch.glob("log-*.parquet")), glob=False),
         identity=identity(options),
-        notes={
-            "simulated_days": DAYS,
-            "interacting_pairs": ", ".join(" x ".join(effect.fields) for effect in world.pairs),
-            "interacting_triples": ", ".join(" x ".join(effect.fields) for effect in world.triples),
-        },
+        notes={"simulated_days": DAYS, **_notes(log.world)},
     )
+
+
+def _notes(world: World) -> dict[str, int | float | str]:
+    """Which fields interact, and what a lead on such data can mean."""
+    if not world.kinds:
+        return {
+            "interacting_pairs": _named(world.pairs),
+            "interacting_triples": _named(world.triples),
+            "kind_of_interactions": PRODUCTS_ALONE,
+        }
+    return {f"interacting_{kind}": _named(terms) for kind, terms in world.kinds.items()}
+
+
+def _named(terms: Sequence[Term]) -> str:
+    return ", ".join(" x ".join(term.fields) for term in terms)
 
 
 def shortvideo_schema() -> Schema:
@@ -185,6 +213,12 @@ def _checked(options: dict) -> Options:
     for name, value in options.items():
         if name not in known:
             raise InputError(f"dataset 'shortvideo' has no option {name!r}: choose from {', '.join(known)}")
+        if name == "effects":
+            if value not in EFFECTS:
+                raise InputError(
+                    f"shortvideo option 'effects' must be {' or '.join(EFFECTS)}, not {value!r}; correct it"
+                )
+            continue
         whole = name != "interactions"
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             kind = "a whole number" if whole else "a number"

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 
+from datasets.shortvideo.kinds import KINDS
 from datasets.shortvideo.source import ShortVideo, identity, shortvideo_schema, source
 from files.errors import InputError
 
@@ -108,17 +109,44 @@ def test_the_source_holds_the_stream_and_the_identity_computed_before(tmp_path):
     assert made.identity == identity(options, None)
 
 
+def test_the_notes_say_which_fields_interact_and_what_a_lead_of_cross_networks_means(tmp_path):
+    options = {"rows": 200, "users": 300, "items": 200}
+    plain, mixed = (
+        source(options | {"effects": name}, None, tmp_path).notes for name in ("products", "mixed")
+    )
+    assert plain["interacting_pairs"].count(" x ") == 14
+    assert (
+        "cross networks (DCN) can write down, so a lead of theirs says little"
+        in plain["kind_of_interactions"]
+    )
+    assert mixed["interacting_memory"].startswith("user_id x category, user_id x author, item_id x ")
+    assert {name.removeprefix("interacting_") for name in mixed} - {"simulated_days"} == set(KINDS[:-1])
+
+
 def test_every_option_changes_the_identity():
-    other = {"rows": 500, "users": 500, "items": 500, "seed": 1, "interactions": 0.5}
+    other = {"rows": 500, "users": 500, "items": 500, "seed": 1, "interactions": 0.5, "effects": "mixed"}
     identities = [identity({})] + [identity({name: value}) for name, value in other.items()]
     assert all(a != b for i, a in enumerate(identities) for b in identities[:i])
-    assert identity({"interactions": 1}) == identity({})
+    assert identity({"interactions": 1}) == identity({}) == identity({"effects": "products"})
+
+
+def test_the_default_identity_and_rows_are_those_before_there_were_kinds_of_effects():
+    """The fingerprint of a kept record, and a checksum of rows that the earlier generator made."""
+    assert identity({"rows": 500})["options"] == {
+        **{"rows": 500, "users": 20_000, "items": 10_000},
+        **{"seed": 0, "interactions": 1.0},
+    }
+    rows = pl.concat(list(ShortVideo(rows=600, users=300, items=200, seed=3).chunks(600)))
+    assert rows["p_finish"].sum() == pytest.approx(133.70328187169216, rel=1e-12)
+    assert rows["item_id"].dot(pl.Series(range(600))) == 17_480_468
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"row": 10_000}, "no option 'row': choose from rows, users, items, seed, interactions"),
+        ({"row": 10_000}, "no option 'row': choose from rows, users, items, seed, interactions, effects"),
+        ({"effects": "trees"}, "'effects' must be products or mixed, not 'trees'; correct it"),
+        ({"effects": ["mixed"]}, "'effects' must be products or mixed, not ['mixed']; correct it"),
         ({"rows": "many"}, "'rows' must be a whole number, not 'many'"),
         ({"rows": 1e6}, "'rows' must be a whole number"),
         ({"users": True}, "'users' must be a whole number"),
