@@ -18,6 +18,7 @@ from harness.records.cost import Cost
 from harness.records.record import Record, TaskMetrics
 from harness.records.spec import RunSpec
 from harness.records.suite import SUITE_FILE, SuiteRecord
+from harness.runs.fitted import FITTED
 from harness.runs.jobs import Job, carry_out
 from harness.runs.references import available_references
 from harness.training.progress import Silent, Watcher
@@ -137,11 +138,11 @@ def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: B
 
 
 def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> Record | NoRecord:
-    """The job's record; a reference, which has none of the user's code, is carried out in this process."""
-    if job.cost is None:
+    """The job's record; a reference that fits nothing is carried out in this process."""
+    if job.cost is None and job.spec.architecture not in FITTED:
         return carry_out(job, None, call.world, watcher) or NoRecord.NONE
-    machine = call.machine(job.spec.training.precision)
-    return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock)
+    machine = call.machine(job.spec.training.precision) if job.cost else None
+    return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock) or NoRecord.NONE
 
 
 @dataclass
@@ -230,7 +231,7 @@ def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken
 
     rows = plan_rows(settings, job, call, broken)
     first = settings[0]
-    names = available_references(first.prepared, first.tasks) if suite.references else []
+    names = available_references(first.prepared, first.tasks, suite.references)
     references = [job(setting, setting.reference_spec(name)) for setting in settings for name in names]
     return Plan(settings, references, rows)
 

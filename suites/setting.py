@@ -12,6 +12,7 @@ from harness.model.cost import sparse_params
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
 from harness.records.spec import Budget, RunSpec, Training
+from harness.runs.fitted import reference_config
 from harness.training.ranks import World
 from suites.rows import MatchedRow, row_inputs
 from suites.suite import Dataset, Suite, SuiteRow
@@ -35,11 +36,14 @@ class Setting:
         source = source_hash(row.row.architecture)
         return self._spec(row.row, source, row.config, row.inputs, row.budget, row.training, seed)
 
-    def reference_spec(self, name: str) -> RunSpec:
-        """The run of a reference, which has no model: its inputs and training are the suite's, unused."""
+    def reference_spec(self, name: str, settings: dict[str, Any] | None = None) -> RunSpec:
+        """The run of a reference, which has no model: its inputs and training are the suite's, unused.
+
+        ``settings`` are those that tuning found; without them it has its defaults.
+        """
         row = SuiteRow(architecture=name)
         inputs = row_inputs(self.suite, self.prepared, row)
-        return self._spec(row, "", {}, inputs, None, self.suite.training, 0)
+        return self._spec(row, "", reference_config(name, settings), inputs, None, self.suite.training, 0)
 
     def _spec(
         self,

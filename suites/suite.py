@@ -159,8 +159,8 @@ class Suite(Strict):
     whose variant ends in the target, such as "0.3M". ``architectures: all`` stands for a row of every
     architecture of the table, and ``{all: [{}, {variant: ...}]}`` for one with each of these fields.
     ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
-    is what tuning chooses from. ``analyses`` are those that the report makes beside the comparisons with the
-    base.
+    is what tuning chooses from. ``references`` names some of the dataset's, or is true for all. ``analyses``
+    are those that the report makes beside the comparisons with the base.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
@@ -179,7 +179,7 @@ class Suite(Strict):
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     base: PlainName | None = "dlrm_mlp"
     architectures: list[SuiteRow] = Field(min_length=1)
-    references: bool = True
+    references: bool | list[PlainName] = True
     training: Training = Training()
     tuned: PlainName | None = Field(None, max_length=100)
     search: Search = Field(default_factory=lambda: dict(DEFAULT_SEARCH))

@@ -57,12 +57,26 @@ def test_the_oracle_scores_with_the_true_probabilities(with_truth, out):
 
 
 def test_an_oracle_is_offered_only_where_every_task_has_true_probabilities(with_truth, prepared):
-    assert available_references(with_truth, ["finish"]) == ["oracle", "constant", "price_only"]
-    assert available_references(with_truth, ["finish", "skip"]) == ["constant", "price_only"]
-    assert available_references(prepared, ["finish"]) == ["constant"]
+    fitted = ["gbdt", "logistic"]
+    assert available_references(with_truth, ["finish"]) == ["oracle", "constant", *fitted, "price_only"]
+    assert available_references(with_truth, ["finish", "skip"]) == ["constant", *fitted, "price_only"]
+    assert available_references(prepared, ["finish"]) == ["constant", *fitted]
 
 
-@pytest.mark.parametrize("name", ["oracle", "constant", "dlrm_mlp"])
+def test_those_asked_for_are_offered_and_a_misspelt_one_is_refused(with_truth):
+    asked = ["price_only", "gbdt", "oracle"]
+    assert available_references(with_truth, ["finish"], asked) == ["oracle", "gbdt", "price_only"]
+    assert available_references(with_truth, ["finish", "skip"], asked) == ["gbdt", "price_only"]
+    assert available_references(with_truth, ["finish"], False) == []
+    assert available_references(with_truth, ["finish"], []) == []
+    with pytest.raises(
+        InputError,
+        match="references: dataset 'small' has no 'gdbt': choose from oracle, constant, gbdt, logistic, pr",
+    ):
+        available_references(with_truth, ["finish"], ["gdbt"])
+
+
+@pytest.mark.parametrize("name", ["oracle", "constant", "gbdt", "dlrm_mlp"])
 def test_a_baseline_with_the_name_of_another_row_is_refused(with_truth, name):
     schema = with_truth.schema.model_copy(
         update={"baseline": SingleFeatureBaseline(name=name, column="price")}
