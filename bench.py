@@ -259,7 +259,7 @@ def report(out: Place) -> Results:
 def tune(
     suite: str,
     *,
-    trials: int = 10,
+    trials: int = 30,
     storage: str | None = None,
     dataset: str | None = None,
     set: Settings = (),

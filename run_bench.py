@@ -175,7 +175,7 @@ def tune(
     suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
     trials: Annotated[
         int, typer.Option(min=1, max=100_000, help="Trials of every row, the defaults among them.")
-    ] = 10,
+    ] = 30,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Database that processes share [sqlite:///out/tune/SUITE.db]."),
@@ -193,7 +193,7 @@ def tune(
     run_minutes: RunMinutes = None,
     run_gigabytes: RunGigabytes = None,
 ) -> None:
-    """Search each row's training and structure on the validation split, by the same number of trials."""
+    """Search each row's training, structure and tokens on validation, by the same number of trials."""
     written = bench.tune(
         suite,
         trials=trials,

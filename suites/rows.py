@@ -12,7 +12,7 @@ from harness.model.tokens import Inputs, check_tokens_hold_embeddings, natural_n
 from harness.records.cost import Cost
 from harness.records.spec import Budget, Training
 from suites.suite import Suite, SuiteRow
-from suites.tuning.tuned import Tuned, TunedRow, inputs_of, read_tuned, tuned_training
+from suites.tuning.tuned import Tuned, TunedRow, chooses_tokens, inputs_of, read_tuned, tuned_training
 
 DEFAULT_CHUNKS = 16
 
@@ -61,13 +61,18 @@ def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
     def match(row: SuiteRow) -> MatchedRow:
         inputs = row_inputs(suite, prepared, row)
         settings = tuned_row(tuned, row, inputs)
+        if settings is not None and settings.tokens and chooses_tokens(row):
+            inputs = row_inputs(suite, prepared, row.model_copy(update=settings.tokens))
         return _match_row(row, suite, counter(inputs), settings)
 
     return match
 
 
 def tuned_row(tuned: Tuned | None, row: SuiteRow, inputs: Inputs) -> TunedRow | None:
-    """The row's tuned settings, None where it wants none; InputError where there are none for its inputs."""
+    """The row's tuned settings, None where it wants none; InputError where there are none for its inputs.
+
+    ``inputs`` are the row's before tuning; a row with tokens of its own keeps them.
+    """
     if tuned is None or row.tuned_as is None:
         return None
     settings = tuned.rows.get(row.tuned_as or row.name)
@@ -76,7 +81,8 @@ def tuned_row(tuned: Tuned | None, row: SuiteRow, inputs: Inputs) -> TunedRow | 
         raise InputError(
             f"{row.name}: has no tuned settings in {tuned.suite!r} for {tuned.dataset!r}; {again}"
         )
-    if settings.inputs != inputs_of(inputs):
+    untuned = settings.default_inputs if settings.tokens and chooses_tokens(row) else settings.inputs
+    if untuned != inputs_of(inputs):
         raise InputError(f"{row.name}: was tuned on other tokens in {tuned.suite!r}; {again}")
     return settings
 

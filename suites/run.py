@@ -17,7 +17,7 @@ from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recor
 from harness.records.cost import Cost
 from harness.records.record import Record, TaskMetrics
 from harness.records.spec import RunSpec
-from harness.records.suite import SUITE_FILE, SuiteRecord
+from harness.records.suite import SUITE_FILE, SuiteRecord, TunedContestant
 from harness.runs.fitted import FITTED
 from harness.runs.jobs import Job, carry_out
 from harness.runs.references import available_references
@@ -29,6 +29,7 @@ from suites.estimate import Workload, announcement
 from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
+from suites.tuning.tuned import TunedRow
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def _setting(
 
 def _as_tuned(rows: list[Row]) -> list[dict]:
     """What tuning found for each row, once a dataset."""
-    kept = {"default", "best", "trained", "pruned", "training", "config"}
+    kept = set(TunedContestant.model_fields) & set(TunedRow.model_fields)
     return [
         {name: getattr(row.jobs[0].spec, name) for name in ("dataset", "architecture", "variant")}
         | {"metric": row.matched.training.select_metric}

@@ -159,8 +159,9 @@ class Suite(Strict):
     whose variant ends in the target, such as "0.3M". ``architectures: all`` stands for a row of every
     architecture of the table, and ``{all: [{}, {variant: ...}]}`` for one with each of these fields.
     ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
-    is what tuning chooses from. ``references`` names some of the dataset's, or is true for all. ``analyses``
-    are those that the report makes beside the comparisons with the base.
+    is what tuning chooses from: fields of ``training``, ``tokenizer`` and ``tokens``. ``references`` names
+    some of the dataset's, or is true for all. ``analyses`` are those that the report makes beside the
+    comparisons with the base.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)

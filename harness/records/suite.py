@@ -24,8 +24,21 @@ _BY_PAPER_TABLE: dict[str, set[Analysis]] = {
 _WHERE_DATA_ALLOW: set[Analysis] = {"scaling", "active_ratio", "ablations"}
 
 
+class LearningRate(Part):
+    """The chosen settings at another learning rate; without a ``score`` training diverged."""
+
+    factor: float
+    dense_lr: float
+    score: Number = None
+
+
 class TunedContestant(Part):
-    """What tuning found for one row on one dataset; ``default`` and ``best`` are of the validation split."""
+    """What tuning found for one row on one dataset; all scores are of the validation split.
+
+    ``default`` and ``best`` are the search's, from one seed; ``gain`` is the mean paired difference of the
+    chosen settings to the defaults over further seeds, with its standard error. What an earlier version did
+    not know is absent, and its ``pruned`` trials hold those that ``diverged``.
+    """
 
     dataset: str
     architecture: str
@@ -37,6 +50,16 @@ class TunedContestant(Part):
     best: float
     training: dict[str, Any]
     config: dict[str, Any]
+    tokens: dict[str, Any] = Field(default_factory=dict)
+    diverged: int | None = None
+    out_of_reach: int | None = None
+    defaults_kept: bool | None = None
+    gain: Number = None
+    standard_error: Number = None
+    lr_curve: list[LearningRate] = Field(default_factory=list)
+
+
+UNTUNED = "untuned: every model was trained with its defaults, which may suit some better than others"
 
 
 class SuiteRecord(Part):
@@ -76,6 +99,10 @@ class SuiteRecord(Part):
         if self.analyses is not None:
             return analysis in self.analyses
         return analysis in _WHERE_DATA_ALLOW | _BY_PAPER_TABLE.get(self.paper_table or "", set())
+
+    def untuned(self, dataset: str) -> str:
+        """What a page says beside its title where no row was tuned on the dataset; empty where one was."""
+        return "" if any(row.dataset == dataset for row in self.tuned) else UNTUNED
 
     def as_json(self) -> dict[str, Any]:
         """The fields that it was built with, as plain JSON."""

@@ -1,16 +1,15 @@
-"""What tuning may choose from: the same ranges of training settings for all, and each architecture's own."""
+"""What tuning may choose from: the same training settings and tokens for all, and each architecture's own."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from itertools import product
 from typing import Any, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from harness.data import InputError
 from harness.model.architectures import architecture_class
-from harness.records.spec import Strict, Training
+from harness.records.spec import Strict, TokenizerName, Training
 
 
 class Range(Strict):
@@ -27,6 +26,8 @@ class Range(Strict):
 
 
 Search = dict[str, Range | list[Any]]
+TOKEN_FIELDS = ("tokenizer", "tokens")  # of a suite's row; what else is searched are fields of `Training`
+MOST_TOKENS = 4096
 
 # Regularisers may be off, which is where they start.
 DEFAULT_SEARCH: Search = {
@@ -39,10 +40,13 @@ DEFAULT_SEARCH: Search = {
 
 
 def check_search(search: Search) -> Search:
-    """Raise ValueError unless every key is a field of `Training` that tuning may set, and may be so set."""
+    """Raise ValueError unless every key is a token field or a field of `Training`, and may be so set."""
     for name, choices in search.items():
+        if name in TOKEN_FIELDS:
+            _check_tokens(name, choices)
+            continue
         if name not in Training.model_fields or name == "recipe":
-            known = ", ".join(sorted(set(Training.model_fields) - {"recipe"}))
+            known = ", ".join([*sorted(set(Training.model_fields) - {"recipe"}), *TOKEN_FIELDS])
             raise ValueError(f"search: {name!r} is no setting of training; choose from {known}")
         if isinstance(choices, list) and not choices:
             raise ValueError(f"search: {name!r} has nothing to choose from; list values or remove it")
@@ -53,12 +57,35 @@ def check_search(search: Search) -> Search:
     return search
 
 
-def check_has_defaults(search: Search, training: Training) -> None:
-    """Raise InputError unless the first trial, which takes what ``training`` has, is one of the search."""
-    for name, choices in search.items():
-        value = getattr(training, name)
+def _check_tokens(name: str, choices: Range | list[Any]) -> None:
+    if isinstance(choices, Range) or not choices:
+        raise ValueError(f"search: {name!r} needs a list of values to choose from")
+    tokenizers = get_args(TokenizerName)
+    for value in choices:
+        if name == "tokenizer" and value not in tokenizers:
+            raise ValueError(f"search: 'tokenizer' cannot be {value!r}; choose from {', '.join(tokenizers)}")
+        if name == "tokens" and (type(value) is not int or not 1 <= value <= MOST_TOKENS):
+            raise ValueError(
+                f"search: 'tokens' cannot be {value!r}; give whole numbers from 1 to {MOST_TOKENS}"
+            )
+
+
+def check_has_defaults(search: Search, defaults: dict[str, Any]) -> None:
+    """Raise InputError unless the first trial, which takes ``defaults``, is one of the search."""
+    for name, value in defaults.items():
+        choices = search[name]
         if isinstance(choices, list) and value not in choices:
             raise InputError(f"search: {name!r} lacks {value}, which the first trial takes; list it too")
+
+
+def training_search(search: Search) -> Search:
+    """The part of a search that sets fields of `Training`."""
+    return {name: choices for name, choices in search.items() if name not in TOKEN_FIELDS}
+
+
+def token_search(search: Search) -> Search:
+    """The part of a search that sets a row's tokens."""
+    return {name: choices for name, choices in search.items() if name in TOKEN_FIELDS}
 
 
 def _types(name: str) -> tuple[Any, ...]:
@@ -83,8 +110,3 @@ def structural_choices(architecture: str, config: dict[str, Any]) -> dict[str, t
         for name, metadata in declared.items()
         if "choices" in metadata and name not in config
     }
-
-
-def structures(choices: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Every combination of structural choices; the defaults, which stand first in each, come first."""
-    return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]

@@ -10,16 +10,19 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import TrialState
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from harness.data import InputError
+from suites.tuning.claims import BEGUN
 from suites.tuning.masking import masked, masked_url
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
@@ -197,3 +200,12 @@ def heartbeat(storage: RDBStorage, trial_id: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def fail_dead_trials(study: optuna.Study) -> None:
+    """Give up the trials of processes that died: their heartbeat stopped, or they did not live to begin."""
+    fail_stale_trials(study)
+    latest = datetime.now() - timedelta(seconds=GRACE_SECONDS)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if BEGUN not in trial.user_attrs and (trial.datetime_start or latest) < latest:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)

@@ -1,7 +1,8 @@
-"""The study of one row on one dataset: trials that settle its training and its structure.
+"""The study of one row on one dataset: trials that settle its training, its structure and its tokens.
 
 Trials live in a database that several processes may share; `suites.tuning.claims` says which process makes
 which. A trial whose process died is detected by its missing heartbeat and repeated with the same parameters.
+The best of them are then scored again (`suites.tuning.confirm`).
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import PercentilePruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.data import InputError
 from harness.records.spec import Training
 from harness.training.progress import Watcher
 from harness.workers.isolation import BrokenCallError
@@ -28,9 +28,10 @@ from suites.setting import Setting
 from suites.suite import SuiteRow
 from suites.tuning import storage as database
 from suites.tuning.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
-from suites.tuning.search import Range
-from suites.tuning.trials import RowFacts, Trial, match_row, row_facts, score_in_worker
-from suites.tuning.tuned import TunedRow, fingerprint_of, identity_of, inputs_of
+from suites.tuning.decision import Settings
+from suites.tuning.search import Range, Search, check_has_defaults, token_search, training_search
+from suites.tuning.trials import RowFacts, Trial, row_facts, score_in_worker
+from suites.tuning.tuned import chooses_tokens, fingerprint_of, identity_of, inputs_of
 
 SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
 VALIDATIONS = 3  # an epoch; after each but the last a trial may be given up
@@ -66,17 +67,21 @@ class RowStudy:
     ) -> RowStudy:
         """The row's study, begun or gone on with: its name holds a fingerprint of all that it depends on.
 
-        Raises InputError where the row misses its budget with its defaults, BrokenCallError where its code
-        breaks before that is known.
+        Raises InputError where the row misses its budget with its defaults or the search lacks the tokens
+        that it has without tuning, BrokenCallError where its code breaks before that is known.
         """
         suite, dataset = setting.suite, setting.prepared.schema.name
         facts = call(row_facts, setting, row)
         matched = facts.matched
+        search = row_search(suite.search, row)
+        check_has_defaults(search, _default_tokens(search, facts))
         fingerprint = fingerprint_of(
             {
                 "identity": identity_of(suite, setting.prepared) | _world_of(setting),
                 "source": facts.source,
-                "search": suite.model_dump(mode="json", include={"search"}),
+                "search": suite.model_copy(update={"search": search}).model_dump(
+                    mode="json", include={"search"}
+                ),
                 "structure": facts.choices,
                 "inputs": inputs_of(matched.inputs),
                 "budget": [matched.budget.kind, matched.budget.target] if matched.budget else None,
@@ -101,8 +106,7 @@ class RowStudy:
     def has_room(self, wanted: int, patient: bool) -> bool:
         """Whether a trial is wanting that no process makes; ``patient`` waits until that is certain."""
         while not self.given_up(wanted):
-            fail_stale_trials(self.study)
-            self._fail_unbegun_trials()
+            database.fail_dead_trials(self.study)
             judged = len(self.judged())
             if judged + len(self._trials(TrialState.RUNNING)) < wanted:
                 return True
@@ -123,13 +127,6 @@ class RowStudy:
         if len(broken) < MOST_BROKEN:
             return None
         return f"{len(broken)} of its trials broke, the last by {broken[-1].user_attrs['error']}"
-
-    def _fail_unbegun_trials(self) -> None:
-        """Give up what a process claimed and did not live to begin: it has no heartbeat to be told from."""
-        latest = datetime.now() - timedelta(seconds=database.GRACE_SECONDS)
-        for trial in self._trials(TrialState.RUNNING):
-            if BEGUN not in trial.user_attrs and (trial.datetime_start or latest) < latest:
-                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def make_one(self, wanted: int) -> str:
         """Make a trial; returns what it found in words, nothing where it does not count.
@@ -187,40 +184,44 @@ class RowStudy:
     ) -> FrozenTrial:
         return self.study.tell(trial, value, state, skip_if_finished=True)
 
-    def found(self, wanted: int) -> TunedRow:
-        """The best of the first ``wanted`` trials, so that every row's best is of as many.
+    def out_of_reach(self) -> int:
+        """How many trials drew what cannot meet the budget."""
+        return sum("out_of_reach" in trial.user_attrs for trial in self._trials(TrialState.FAIL))
 
-        Raises InputError where none of them reached its end.
-        """
-        judged = self.judged()[:wanted]
-        complete = [trial for trial in judged if trial.state == TrialState.COMPLETE]
-        if not complete:
-            raise InputError(f"{self.row.name}: every trial diverged; narrow the learning rates in search")
-        best = max(complete, key=lambda trial: trial.value or 0.0)
-        default = [trial for trial in self._defaults_tried() if trial.state == TrialState.COMPLETE]
-        matched = self.call(match_row, self.setting, self.row, best.user_attrs["config"])
-        return TunedRow(
-            study=self.study.study_name,
-            inputs=inputs_of(matched.inputs),
-            budget=matched.budget,
-            trained=len(judged),
-            pruned=len(judged) - len(complete),
-            default=default[0].value if default else None,
-            best=best.value or 0.0,
-            training=best.user_attrs["training"],
-            config=best.user_attrs["config"],
-        )
+    def default_trial(self) -> FrozenTrial | None:
+        """The trial of the defaults, if it was judged."""
+        return next((trial for trial in self.judged() if trial.user_attrs.get(BEGUN)), None)
+
+    def default_settings(self) -> Settings:
+        """What the row has without tuning."""
+        return self._settings(self._defaults())
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _defaults_tried(self) -> list[FrozenTrial]:
-        return [trial for trial in self._trials() if trial.user_attrs.get(BEGUN)]
+    @property
+    def search(self) -> Search:
+        return row_search(self.setting.suite.search, self.row)
 
     def _defaults(self) -> dict[str, Any]:
+        """The parameters of the first trial."""
         training = self.setting.suite.training
-        settings = {name: getattr(training, name) for name in self.setting.suite.search}
-        return settings | {f"config.{name}": values[0] for name, values in self.facts.choices.items()}
+        return (
+            {name: getattr(training, name) for name in training_search(self.search)}
+            | {f"config.{name}": values[0] for name, values in self.facts.choices.items()}
+            | _default_tokens(self.search, self.facts)
+        )
+
+    def _settings(self, params: dict[str, Any]) -> Settings:
+        """What parameters of a trial mean for the row."""
+        tokens = {name: params[name] for name in token_search(self.search) if name in params}
+        if tokens == {"tokenizer": self.setting.suite.tokenizer}:
+            tokens = {}  # named in the row, it would get its own number of tokens in place of the suite's
+        return Settings(
+            training={name: params[name] for name in training_search(self.search)},
+            config={name: params[f"config.{name}"] for name in self.facts.choices},
+            tokens=tokens,
+        )
 
     def _objective(self, trial: optuna.Trial) -> float:
         # Its own sampler, so that a process that goes on later does not draw the same numbers again.
@@ -252,15 +253,46 @@ class RowStudy:
 
     def _suggested(self, trial: optuna.Trial) -> Trial:
         suite = self.setting.suite
-        settings = {name: _suggest(trial, name, choices) for name, choices in suite.search.items()}
-        structure = {
-            name: trial.suggest_categorical(f"config.{name}", values)
-            for name, values in self.facts.choices.items()
+        drawn = {
+            name: _suggest(trial, name, choices) for name, choices in training_search(self.search).items()
         }
-        trial.set_user_attr("training", settings)
-        trial.set_user_attr("config", structure)
-        training = _validated_more_often(suite.training, settings)
-        return Trial(self.setting, self.row, structure, training, SEED)
+        for name, values in self.facts.choices.items():
+            drawn[f"config.{name}"] = trial.suggest_categorical(f"config.{name}", values)
+        tokenizer = self.facts.matched.inputs.tokenizer
+        for name, choices in token_search(self.search).items():
+            if name == "tokens" and tokenizer == "fields":
+                continue  # it makes one a feature
+            drawn[name] = _suggest(trial, name, choices)
+            tokenizer = drawn.get("tokenizer", tokenizer)
+        settings = self._settings(drawn)
+        for name, values in settings.model_dump().items():
+            trial.set_user_attr(name, values)
+        training = _validated_more_often(suite.training, settings.training)
+        row = self.row.model_copy(update=settings.tokens)
+        return Trial(self.setting, row, settings.config, training, SEED)
+
+
+def settings_of(trial: FrozenTrial) -> Settings:
+    """What a trial that began had drawn."""
+    return Settings.model_validate(
+        {name: trial.user_attrs.get(name, {}) for name in ("training", "config", "tokens")}
+    )
+
+
+def row_search(search: Search, row: SuiteRow) -> Search:
+    """What is chosen for a row: its tokens only where it leaves them to the suite, the tokenizer first."""
+    chosen = training_search(search)
+    if chooses_tokens(row):
+        chosen |= dict(sorted(token_search(search).items()))
+    return chosen
+
+
+def _default_tokens(search: Search, facts: RowFacts) -> dict[str, Any]:
+    inputs = facts.matched.inputs
+    defaults = {"tokenizer": inputs.tokenizer, "tokens": inputs.num_tokens}
+    if inputs.tokenizer == "fields":
+        del defaults["tokens"]
+    return {name: defaults[name] for name in token_search(search) if name in defaults}
 
 
 def _validated_more_often(training: Training, settings: dict[str, Any]) -> Training:

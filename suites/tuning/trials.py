@@ -44,7 +44,7 @@ def match_row(setting: Setting, row: SuiteRow, structure: dict[str, Any]) -> Mat
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial trains: a row with a structure, by a training, from a seed."""
+    """What a trial trains: a row with its tokens and a structure, by a training, from a seed."""
 
     setting: Setting
     row: SuiteRow

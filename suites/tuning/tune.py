@@ -3,6 +3,9 @@
 A trial trains a row at its budget and is judged by the validation split; the test split is not read. Trials
 have a seed of their own, so that no seed of a later comparison has been tuned for. Each has a process of its
 own, so that one that hangs, takes all memory or alters PyTorch's settings leaves the others as they are.
+
+After the trials, each row's best three settings and its defaults are trained from three further seeds, and
+the defaults are kept unless one beats them by more than a standard error (`suites.tuning.decision`).
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from suites.plan import Caller, find_own_architectures
 from suites.run import Options
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
+from suites.tuning.confirm import MOST_CANDIDATES, RATE_FACTORS, RESCORED_SEEDS, Confirmation
 from suites.tuning.masking import masked_url
-from suites.tuning.search import check_has_defaults
+from suites.tuning.search import check_has_defaults, training_search
 from suites.tuning.storage import DatabaseErrors, database_problem, open_storage
 from suites.tuning.studies import SEED, RowStudy
 from suites.tuning.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
@@ -38,12 +42,16 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     folder of the settings cannot be used, a row misses its budget, or two datasets have one name;
     UnfinishedError, when all trials of the others are made, where rows broke or had to be given up.
     """
-    check_has_defaults(suite.search, suite.training)
+    check_has_defaults(
+        suite.search, {name: getattr(suite.training, name) for name in training_search(suite.search)}
+    )
     suite = suite.model_copy(update={"tuned": None})
     try:
         by_dataset = _studies(suite, options, storage, watcher)
         try:
-            _make_trials([study for tuning in by_dataset for study in tuning.studies], trials, watcher)
+            rows = [row for tuning in by_dataset for row in tuning.rows]
+            _make_trials([row.study for row in rows], trials, watcher)
+            _confirm(rows, trials, watcher)
         except KeyboardInterrupt:
             watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
             raise
@@ -57,10 +65,10 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
 
 @dataclass
 class Tuning:
-    """The studies of one dataset's rows, and why there is none of a row whose code broke."""
+    """What is made of one dataset's rows, and why there is nothing of a row whose code broke."""
 
     setting: Setting
-    studies: list[RowStudy] = field(default_factory=list)
+    rows: list[Confirmation] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
@@ -83,12 +91,22 @@ def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher) -> None
             judged[number] = min(trials, len(study.judged()))
 
 
+def _confirm(rows: list[Confirmation], trials: int, watcher: Watcher) -> None:
+    watcher.note(
+        f"the best {MOST_CANDIDATES} settings of each row and its defaults from {len(RESCORED_SEEDS)} "
+        f"further seeds, then {len(RATE_FACTORS)} learning rates"
+    )
+    for patient in (False, True):
+        for row in rows:
+            row.make(trials, patient)
+
+
 def _write_all(suite: Suite, by_dataset: list[Tuning], trials: int, command: str) -> list[Path]:
     """Write the file of every dataset whose rows were all tuned; raises for the others when that is done."""
     written: list[Path] = []
     problems: list[str] = []
     for tuning in by_dataset:
-        given_up = [f"{study.row.name}: {why}" for study in tuning.studies if (why := study.given_up(trials))]
+        given_up = [f"{row.study.row.name}: {why}" for row in tuning.rows if (why := row.given_up(trials))]
         problems += (missing := tuning.broken + given_up)
         if missing:
             continue
@@ -119,7 +137,8 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         tuning = Tuning(_setting(suite, dataset, options, world, watcher))
         for row in suite.architectures:
             try:
-                tuning.studies.append(RowStudy.open(tuning.setting, row, call, database, watcher))
+                study = RowStudy.open(tuning.setting, row, call, database, watcher)
+                tuning.rows.append(Confirmation.open(study))
             except BrokenCallError as error:
                 tuning.broken.append(f"{row.name}: {error}")
                 watcher.note(f"{dataset.name} {row.name} broke: {error}")
@@ -145,7 +164,7 @@ def _setting(suite: Suite, dataset: Dataset, options: Options, world: World, wat
 
 def _write(suite: Suite, tuning: Tuning, trials: int, command: str) -> Path:
     prepared = tuning.setting.prepared
-    rows = {study.row.name: study.found(trials) for study in tuning.studies}
+    rows = {row.study.row.name: row.found(trials) for row in tuning.rows}
     path = tuned_path(suite.folder, suite.name, prepared.schema.name)
     tuned = Tuned(
         suite=suite.name,

@@ -7,21 +7,39 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from files.writing import write_atomically
 from harness.data import InputError, PreparedDataset, first_problem, read_yaml, yaml_text
 from harness.model.tokens import Inputs
 from harness.records.spec import Budget, Strict, Training
-from suites.suite import Suite
+from suites.suite import Suite, SuiteRow
+from suites.tuning.decision import Rescored
+
+
+class LearningRate(Strict):
+    """A point of a learning-rate curve; ``score`` None: training diverged."""
+
+    factor: float
+    dense_lr: float
+    score: float | None
 
 
 class TunedRow(Strict):
-    """The best settings of a row's study, beside what the defaults reached in it.
+    """The settings of a row that tuning chose, and all scores that it chose by.
 
-    ``default`` and ``best`` are the metric on the validation split, mean over tasks; the best of many
-    trials is biased upwards, so that only the test split tells what tuning is worth. ``trained`` trials
-    were judged, ``pruned`` of them given up on the way.
+    ``training``, ``config`` and ``tokens`` (fields of the row) are the chosen settings, ``inputs`` what the
+    row is fed with them, ``default_inputs`` what it is fed without (empty: the same). All scores are the
+    metric on the validation split, mean over tasks. ``default`` and ``best`` are the search's: those of the
+    defaults and of the best trial, which is biased upwards. ``rescored`` are the defaults and the search's
+    best on further seeds (`suites.tuning.decision`), from which ``defaults_kept`` follows; ``gain`` is the
+    mean paired difference of what was chosen to the defaults and ``standard_error`` that of the mean.
+
+    ``trained`` trials were judged: ``pruned`` of them given up on the way and ``diverged`` lost;
+    ``out_of_reach`` others could not meet the budget and do not count. ``lr_curve`` is the chosen settings
+    at other learning rates.
+
+    Files of earlier versions lack all but the search's scores: ``pruned`` counts their diverged trials too.
     """
 
     study: str
@@ -33,6 +51,15 @@ class TunedRow(Strict):
     best: float
     training: dict[str, Any]
     config: dict[str, Any]
+    tokens: dict[str, Any] = Field(default_factory=dict)
+    default_inputs: dict[str, Any] = Field(default_factory=dict)
+    diverged: int | None = None
+    out_of_reach: int | None = None
+    defaults_kept: bool | None = None
+    gain: float | None = None
+    standard_error: float | None = None
+    rescored: list[Rescored] = Field(default_factory=list)
+    lr_curve: list[LearningRate] = Field(default_factory=list)
 
 
 class Tuned(Strict):
@@ -68,6 +95,11 @@ def fingerprint_of(value: Any) -> str:
     """Twelve hex digits over canonical JSON."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def chooses_tokens(row: SuiteRow) -> bool:
+    """Whether a row leaves its tokens to the suite, and so to tuning."""
+    return row.tokenizer is None and row.tokens is None and row.token_dim is None
 
 
 def inputs_of(inputs: Inputs) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 from baselines.contract import tunable
 from harness.records.spec import Training
 from suites.suite import Suite, load_suite, shipped_suites
-from suites.tuning.search import DEFAULT_SEARCH, Range, structural_choices
+from suites.tuning.search import DEFAULT_SEARCH, Range, structural_choices, training_search
 
 
 class Own(nn.Module):
@@ -47,7 +47,7 @@ def test_what_a_row_settles_itself_is_not_chosen_for_it(config, expected):
 
 def test_every_shipped_suite_searches_the_same_ranges_and_can_draw_the_defaults():
     for name in shipped_suites():
-        assert load_suite(name, []).search == DEFAULT_SEARCH
+        assert training_search(load_suite(name, []).search) == DEFAULT_SEARCH
     for name, choices in DEFAULT_SEARCH.items():
         default = Training.model_fields[name].default
         if isinstance(choices, Range):
@@ -66,6 +66,14 @@ def test_every_shipped_suite_searches_the_same_ranges_and_can_draw_the_defaults(
         ({"dense_lr": {"low": 0.0, "high": 0.01}}, "greater than 0"),
         ({"dense_lr": [1e-3, -1]}, "'dense_lr' cannot be -1 .*greater than 0"),
         ({"dropout": {"low": 0.1, "high": 1.5}}, "'dropout' cannot be 1.5 .*less than 1"),
+        ({"tokens": []}, "'tokens' needs a list of values"),
+        ({"tokens": {"low": 2, "high": 4}}, "'tokens' needs a list of values"),
+        ({"tokens": [8, 0]}, "'tokens' cannot be 0; give whole numbers from 1 to 4096"),
+        ({"tokens": [True]}, "'tokens' cannot be True"),
+        ({"tokens": [8.5]}, "'tokens' cannot be 8.5"),
+        ({"tokenizer": ["chunk"]}, "'tokenizer' cannot be 'chunk'; choose from chunks, groups, fields"),
+        ({"tokenizer": "chunks"}, "search"),
+        ({"token_dim": [8]}, "'token_dim' is no setting of training; .* tokenizer, tokens"),
         ({"batch_size": {"low": 128, "high": 1024}}, "'batch_size' is no real number; list the values"),
     ],
 )

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from optuna.trial import TrialState
 
 from harness.records.spec import Training
+from suites.tuning import confirm
 from suites.tuning.search import DEFAULT_SEARCH, Range
 from suites.tuning.storage import open_storage
 from suites.tuning.studies import RowStudy, _validated_more_often
@@ -29,14 +31,18 @@ DATABASE = "sqlite:///tune.db"
 WORKER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
+import suites.tuning.confirm as confirm, suites.tuning.points as points
 import suites.tuning.storage as storage, suites.tuning.studies as studies
-storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS, studies.POLL_SECONDS = 1, 10, 0.2
+storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 10
+points.POLL_SECONDS = studies.POLL_SECONDS = 0.2
+{{less}}
 {{extra}}
 import run_bench
 sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
             "--cache", "cache"]
 run_bench.main()
 """
+LESS_AFTER_THE_SEARCH = "confirm.RESCORED_SEEDS, confirm.RATE_FACTORS = (1001, 1002), (1.0,)"
 # Workers that stand still in their first, or second, trial.
 STUCK = """
 import time
@@ -94,9 +100,9 @@ def two_rows(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def worker(folder: Path, extra: str = "") -> subprocess.Popen:
+def worker(folder: Path, extra: str = "", less: str = LESS_AFTER_THE_SEARCH) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER.format(extra=extra)],
+        [sys.executable, "-c", WORKER.format(extra=extra, less=less)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -118,11 +124,13 @@ def settings(folder: Path) -> dict:
     return yaml.safe_load((folder / "tuned/tiny-mine.yaml").read_text())
 
 
-def studies(folder: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
+def studies(folder: Path, again: bool = False) -> dict[str, list[optuna.trial.FrozenTrial]]:
+    """The trials of each row's search, or those that were scored ``again`` after it."""
     storage = f"sqlite:///{folder}/tune.db"
     return {
         name.split("/")[2]: optuna.load_study(study_name=name, storage=storage).trials
         for name in optuna.get_all_study_names(storage)
+        if name.endswith("/again") == again
     }
 
 
@@ -134,11 +142,17 @@ def found(trial: optuna.trial.FrozenTrial) -> str:
     return json.dumps([trial.params, trial.value], sort_keys=True)
 
 
+@pytest.fixture(autouse=True)
+def _less_after_the_search(monkeypatch):
+    monkeypatch.setattr(confirm, "RESCORED_SEEDS", (1001, 1002))
+    monkeypatch.setattr(confirm, "RATE_FACTORS", (1.0,))
+
+
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory) -> Path:
     """The folder after ``tune tiny.yaml`` in one process."""
     folder = two_rows(own_folder(tmp_path_factory.mktemp("tuned")))
-    outcome = ended(worker(folder))
+    outcome = ended(worker(folder, less=""))
     assert outcome.code == 0, outcome.err
     assert "settings: tuned/tiny-mine.yaml" in outcome.out
     return folder
@@ -168,13 +182,32 @@ def test_the_file_has_the_best_trial_of_each_row_and_what_the_defaults_reached(t
         best = max(values, key=values.get)
         assert (row["best"], row["default"]) == (values[best], values[0])
         assert row["trained"] == TRIALS
-        training_settings = {key: v for key, v in found[name][best].params.items() if "config." not in key}
-        assert row["training"] == training_settings
-        chosen = {
-            key.removeprefix("config."): v for key, v in found[name][best].params.items() if "config." in key
-        }
+        params = found[name][0 if row["defaults_kept"] else best].params
+        assert row["training"] == {key: value for key, value in params.items() if "config." not in key}
+        chosen = {key.removeprefix("config."): value for key, value in params.items() if "config." in key}
         assert row["config"] == chosen
     assert settings(tuned)["rows"]["own_models:Shallow"]["config"] == {}  # it declares no choices
+
+
+def test_the_best_and_the_defaults_are_scored_again_by_seed_and_the_rule_decides(tuned):
+    made = studies(tuned, again=True)
+    for name, row in settings(tuned)["rows"].items():
+        default, best = row["rescored"]
+        assert (default["is_default"], best["is_default"], best["trial"]) == (True, False, 1)
+        assert list(default["scores"]) == list(best["scores"]) == ["1001", "1002", "1003"]
+        first, second = list(default["scores"].values()), list(best["scores"].values())
+        differences = np.subtract(second, first)
+        standard_error = differences.std(ddof=1) / 3**0.5
+        assert best["difference"] == pytest.approx(differences.mean())
+        assert best["standard_error"] == pytest.approx(standard_error)
+        assert row["defaults_kept"] == (differences.mean() <= standard_error)
+        # Six scores and five learning rates, one of which has the chosen settings from the first seed.
+        assert len(made[name]) == len({trial.user_attrs["key"] for trial in made[name]}) == 10
+        rates = [rate["dense_lr"] for rate in row["lr_curve"]]
+        assert np.divide(rates, row["training"]["dense_lr"]) == pytest.approx([1 / 9, 1 / 3, 1, 3, 9])
+        chosen = default if row["defaults_kept"] else best
+        assert row["lr_curve"][2]["score"] == chosen["scores"]["1001"]
+        assert len({rate["score"] for rate in row["lr_curve"]}) == 5
 
 
 def test_trials_have_a_seed_that_no_compared_run_has(tuned):
@@ -220,6 +253,42 @@ def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, monkeyp
     )
 
 
+def test_tokens_are_chosen_and_a_run_takes_them_and_its_spec_says_so(own, bench):  # noqa: F811
+    """Of chunks of four tokens, one a group and one a feature; a row with its own tokens is not searched."""
+    rows = ["dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "own", "tokens": 2}]
+    search = {"tokenizer": ["chunks", "groups", "fields"], "tokens": [3, 4]}
+    two_rows(own, architectures=rows, search=search)
+    command = ["tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "6"]
+    outcome = bench(*command)
+    assert outcome.code == 0, outcome.err
+    drawn = [trial.params for trial in judged(studies(own)["dlrm_mlp"])]
+    assert (drawn[0]["tokenizer"], drawn[0]["tokens"]) == ("chunks", 3)
+    assert all(("tokens" in params) == (params["tokenizer"] != "fields") for params in drawn)
+    assert not any({"tokens", "tokenizer"} & set(t.params) for t in studies(own)["dlrm_mlp-own"])
+    content = settings(own)
+    row = content["rows"]["dlrm_mlp"]
+    assert (row["default_inputs"]["tokenizer"], row["default_inputs"]["num_tokens"]) == ("chunks", 3)
+    for chosen, made in {
+        ("groups", 4): {"tokenizer": "groups", "tokens": 4},
+        ("fields", 4): {"tokenizer": "fields"},
+        ("chunks", 4): {"tokens": 4},
+    }.items():
+        row["tokens"] = made
+        row["inputs"] |= {"tokenizer": chosen[0], "num_tokens": chosen[1]}
+        (own / "tuned/tiny-mine.yaml").write_text(yaml.safe_dump(content))
+        out = f"out-{chosen[0]}"
+        run = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
+        outcome = bench(*run, "--out", out)
+        assert outcome.code == 0, outcome.err
+        specs = [json.loads(path.read_text())["spec"] for path in (own / out).glob("runs/*dlrm*/record.json")]
+        found = {spec["variant"]: (spec["tokenizer"], spec["num_tokens"]) for spec in specs}
+        assert found == {"": chosen, "own": ("chunks", 2)}
+        assert json.loads((own / out / "suite.json").read_text())["tuned"][0]["tokens"] == made
+    outcome = bench(*run, "--set", "tokens=4", "--out", "refused")
+    assert outcome.code == 2
+    assert "dlrm_mlp: was tuned on other tokens" in " ".join(outcome.err.split())
+
+
 def test_what_a_row_settles_itself_outlasts_tuning(tuned, bench, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tuned)
     rows = "[{architecture: dlrm_mlp, config: {num_layers: 5}}]"
@@ -248,8 +317,8 @@ def test_an_edited_architecture_is_tuned_anew_and_the_others_are_not(own, bench)
     before = set(optuna.get_all_study_names(DATABASE))
     (own / "own_models.py").write_text((own / "own_models.py").read_text() + "# edited\n")
     assert bench(*once).code == 0
-    [anew] = set(optuna.get_all_study_names(DATABASE)) - before
-    assert anew.split("/")[2] == "own_models:Shallow"
+    anew = set(optuna.get_all_study_names(DATABASE)) - before
+    assert [name.split("/")[2] for name in anew] == ["own_models:Shallow"] * 2  # its search, and after it
 
 
 def test_a_tuning_that_was_killed_loses_its_running_trial_alone_and_finds_the_same(tuned, tmp_path):
@@ -435,6 +504,8 @@ def test_a_folder_that_cannot_hold_the_settings_is_refused_before_the_first_tria
         (["tune", "tiny.yaml", "--storage", "nonsense"], ["--storage nonsense", "sqlite:///tune.db"]),
         (["tune", "tiny.yaml", "--set", "search.dense_rate=[1]"], ["'dense_rate' is no setting of training"]),
         (["tune", "tiny.yaml", "--set", "search.dropout=[0.1]"], ["'dropout' lacks 0.0", "list it too"]),
+        (["tune", "tiny.yaml", "--set", "search.tokens=[2, 4]"], ["'tokens' lacks 3", "list it too"]),
+        (["tune", "tiny.yaml", "--set", "search.tokenizer=[fields]"], ["'tokenizer' lacks chunks"]),
         (["tune", "tiny.yaml", "--trials", "0"], ["--trials", "greater than or equal to 1"]),
         (["tune", "tiny.yaml", "--set", "budget.flops_per_sample=100"], ["dlrm_mlp cannot meet", "308"]),
     ],
