@@ -13,6 +13,7 @@ from reports.figures.cost import quality_against_cost
 from reports.figures.curves import loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
+from reports.figures.learning_rates import learning_rate_curves
 from reports.figures.models import Looks, Model, contestants, family, looks_for, rows_among, rows_of
 from reports.figures.panels import METRICS
 from reports.figures.saving import Drawing, Figures
@@ -24,6 +25,7 @@ from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
 from reports.tables.scaling import runs_by_size
+from reports.tables.tuning import learning_rate_frame
 
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
@@ -127,6 +129,11 @@ def _curve_figures(section: Section, looks: Looks) -> Figures:
     if not losses.empty:
         caption = f"Training loss (running mean){left_out}"
         figures[f"loss-{section.name}"] = Drawing(partial(loss_curves, losses, looks), caption, losses)
+    rates = learning_rate_frame(section)
+    if not rates.empty:
+        caption = "Validation score over the learning rate, around the tuned one; crosses diverged"
+        drawn = partial(learning_rate_curves, rates, looks)
+        figures[f"learning-rates-{section.name}"] = Drawing(drawn, caption, rates)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""What tuning found for each model of a suite: defaults against tuned, on the validation split."""
+"""What tuning chose for each model of a suite, by the validation split: settings, scores, learning rates."""
 
 from __future__ import annotations
 
@@ -7,57 +7,147 @@ from typing import Any
 import pandas as pd
 
 from harness.records.contestant import label
-from harness.records.suite import TunedContestant
-from reports.cells import fixed, grouped, settings, signed
+from harness.records.suite import LearningRate, TunedContestant
+from reports.cells import MISSING, fixed, grouped, settings, signed
 from reports.sections import Section
 from reports.tables.markup import Table
 
+DIVERGED = "diverged"
+
 
 def tuning_tables(section: Section) -> list[Table]:
-    """One table, a row a tuned model in the suite's order; none where nothing was tuned."""
+    """What was chosen, and the learning-rate curves; a row a tuned model, none where nothing was tuned."""
+    rows = tuned_rows(section)
+    if not rows:
+        return []
+    return [_chosen(section, rows), *_curves(section, [row for row in rows if row.lr_curve])]
+
+
+def tuned_rows(section: Section) -> list[TunedContestant]:
+    """The tuned models of a section, in the suite's order."""
     tuned = {
         (row.architecture, row.variant): row for row in section.suite.tuned if row.dataset == section.dataset
     }
     names = [(contestant.architecture, contestant.variant) for contestant in section.contestants]
-    rows = [tuned[name] for name in names if name in tuned]
+    return [tuned[name] for name in names if name in tuned]
+
+
+def learning_rate_frame(section: Section) -> pd.DataFrame:
+    """Columns architecture, variant, metric, factor, dense_lr, score; a row a training, NaN: it diverged."""
+    return pd.DataFrame(
+        [
+            {"architecture": row.architecture, "variant": row.variant, "metric": row.metric}
+            | {"factor": point.factor, "dense_lr": point.dense_lr, "score": point.score}
+            for row in tuned_rows(section)
+            for point in row.lr_curve
+        ],
+        columns=["architecture", "variant", "metric", "factor", "dense_lr", "score"],
+    ).astype({"score": float})
+
+
+def _chosen(section: Section, rows: list[TunedContestant]) -> Table:
+    metric = rows[0].metric.upper()
+    return Table(
+        name=f"tuning-{section.name}",
+        caption=f"What tuning found on {section.dataset}",
+        numbers=pd.DataFrame([_numbers(row) for row in rows]),
+        header=[
+            "model",
+            "trials",
+            "given up",
+            "diverged",
+            "out of reach",
+            f"{metric} with defaults",
+            "best trial",
+            "chosen, x 100",
+            "settings",
+        ],
+        rows=[_cells(row) for row in rows],
+        notes=_notes(rows, metric),
+    )
+
+
+def _notes(rows: list[TunedContestant], metric: str) -> list[str]:
+    notes = [
+        f"{metric} on the validation split, mean over tasks. Its two columns are from one seed, that of the "
+        "search, and the best of several trials is biased upwards: the test split alone tells what tuning is "
+        "worth.",
+        "Trials were trained: those given up on the way and those that diverged are among them, those out of "
+        "reach of the budget are not.",
+    ]
+    if any(row.defaults_kept is not None for row in rows):
+        notes.append(
+            "The best three settings and the defaults were trained again from three further seeds. The "
+            "defaults are kept unless a setting's mean difference to them, paired by seed, exceeds its "
+            "standard error (after the ±); of those that do, the best mean is taken. Nothing here has been "
+            "seen on the test split."
+        )
+    if any(row.defaults_kept is None for row in rows):
+        notes.append(
+            "Rows without a decision were tuned by an earlier version: the best trial was taken, and trials "
+            "that diverged are counted as given up."
+        )
+    return notes
+
+
+def _curves(section: Section, rows: list[TunedContestant]) -> list[Table]:
     if not rows:
         return []
-    metric = rows[0].metric.upper()
+    factors = [point.factor for point in rows[0].lr_curve]
     return [
         Table(
-            name=f"tuning-{section.name}",
-            caption=f"What tuning found on {section.dataset}",
-            numbers=pd.DataFrame([_numbers(row) for row in rows]),
-            header=[
-                "model",
-                "trials",
-                "given up",
-                f"{metric} with defaults",
-                "tuned",
-                "gain x 100",
-                "settings",
-            ],
-            rows=[_cells(row) for row in rows],
+            name=f"learning-rates-{section.name}",
+            caption=f"{rows[0].metric.upper()} over the dense learning rate on {section.dataset}",
+            numbers=learning_rate_frame(section),
+            header=["model", "dense_lr", *(_times(factor) for factor in factors)],
+            rows=[_curve_cells(row) for row in rows],
             notes=[
-                f"{metric} on the validation split, mean over tasks, from a seed that no run here has. The "
-                "best of several trials is biased upwards: the test split alone tells what tuning is worth."
+                "On the validation split, mean over tasks, one seed each; all other settings as chosen. "
+                "A row whose best rate is at an end of the range may do better beyond it."
             ],
         )
     ]
 
 
+def _times(factor: float) -> str:
+    return f"x {factor:.3g}" if factor >= 1 else f"/ {1 / factor:.3g}"
+
+
+def _curve_cells(row: TunedContestant) -> list[str]:
+    name = label(row.architecture, row.variant)
+    chosen = next(point.dense_lr for point in row.lr_curve if point.factor == 1)
+    return [name, fixed(chosen, 5), *(_score(point) for point in row.lr_curve)]
+
+
+def _score(point: LearningRate) -> str:
+    return DIVERGED if point.score is None else fixed(point.score, 4)
+
+
 def _numbers(row: TunedContestant) -> dict[str, Any]:
-    return row.model_dump(exclude={"training", "config"}) | row.config | row.training
+    apart = {"training", "config", "tokens", "lr_curve"}
+    return row.model_dump(exclude=apart) | row.tokens | row.config | row.training
 
 
 def _cells(row: TunedContestant) -> list[str]:
-    gain = None if row.default is None else 100 * (row.best - row.default)
     return [
         label(row.architecture, row.variant),
         grouped(row.trained),
         grouped(row.pruned),
+        grouped(row.diverged),
+        grouped(row.out_of_reach),
         fixed(row.default, 4),
         fixed(row.best, 4),
-        signed(gain, 2),
-        settings(row.config | row.training),
+        _decision(row),
+        settings(row.tokens | row.config | row.training),
     ]
+
+
+def _decision(row: TunedContestant) -> str:
+    """``defaults kept``, or by how much the chosen settings beat them."""
+    if row.defaults_kept is None:
+        return MISSING
+    if row.defaults_kept:
+        return "defaults kept"
+    if row.gain is None or row.standard_error is None:
+        return "the defaults diverged"
+    return f"{signed(100 * row.gain, 2)} ± {fixed(100 * row.standard_error, 2)}"

@@ -1,0 +1,89 @@
+"""What the report says of tuning, from made-up results of both ways to decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.records.store import read_runs
+from reports.cells import MISSING
+from reports.figures.learning_rates import learning_rate_curves
+from reports.sections import load_sections
+from reports.tables.tuning import learning_rate_frame, tuning_tables
+from tests.reports.made_up import quick_records, write_out
+from tests.reports.reading import report_text
+
+EARLIER = {
+    **{"dataset": "shortvideo", "variant": "", "metric": "auc", "trained": 10, "pruned": 3},
+    **{"default": 0.75, "best": 0.76, "training": {"dense_lr": 0.002}, "config": {"num_layers": 2}},
+}
+RATES = [(1 / 9, 0.70), (1 / 3, 0.74), (1.0, 0.755), (3.0, 0.73), (9.0, None)]
+NOW = EARLIER | {
+    **{"trained": 30, "pruned": 7, "diverged": 2, "out_of_reach": 4, "tokens": {"tokenizer": "groups"}},
+    "lr_curve": [{"factor": f, "dense_lr": 0.002 * f, "score": score} for f, score in RATES],
+}
+TUNED = [
+    EARLIER | {"architecture": "dlrm_mlp"},
+    NOW | {"architecture": "dcn", "defaults_kept": True},
+    NOW | {"architecture": "autoint", "defaults_kept": False},
+    NOW | {"architecture": "rankmixer", "defaults_kept": False, "gain": 0.0012, "standard_error": 0.00051},
+]
+
+
+@pytest.fixture
+def out(tmp_path):
+    return write_out(tmp_path, quick_records(), tuned=TUNED)
+
+
+@pytest.fixture
+def section(out):
+    [section] = load_sections(read_runs(out))
+    return section
+
+
+def test_the_decision_and_what_became_of_the_trials_are_shown_apart(section):
+    rows = {row[0]: row[1:] for row in tuning_tables(section)[0].rows}
+    assert rows["rankmixer"] == [
+        *("30", "7", "2", "4", "0.7500", "0.7600", "+0.12 ± 0.05"),
+        "tokenizer groups, num_layers 2, dense_lr 0.002",
+    ]
+    assert rows["dcn"][6] == "defaults kept"
+    assert rows["autoint"][6] == "the defaults diverged"
+    assert rows["dlrm_mlp"][:4] + rows["dlrm_mlp"][6:7] == ["10", "3", *[MISSING] * 3]
+
+
+def test_rows_of_an_earlier_version_are_said_to_be(out, section):
+    notes = " ".join(tuning_tables(section)[0].notes)
+    assert "exceeds its standard error" in notes
+    assert "tuned by an earlier version: the best trial was taken" in notes
+    assert "tuned by an earlier version" in report_text(out)
+
+
+def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged_marked(section):
+    table = tuning_tables(section)[1]
+    assert table.header[2:] == ["/ 9", "/ 3", "x 1", "x 3", "x 9"]
+    assert table.rows[0] == ["dcn", "0.00200", "0.7000", "0.7400", "0.7550", "0.7300", "diverged"]
+    frame = learning_rate_frame(section)
+    assert len(frame) == 15
+    pd.testing.assert_frame_equal(frame, table.numbers)
+    panels = {axes.get_title("left") or axes.get_title(): axes for axes in learning_rate_curves(frame).axes}
+    assert set(panels) == {"dcn", "autoint", "rankmixer"}
+    lines = [line for line in panels["dcn"].lines if line.get_alpha() != 0]
+    [curve] = [line for line in lines if len(line.get_xdata()) == 4]
+    np.testing.assert_allclose(curve.get_xdata(), [0.002 / 9, 0.002 / 3, 0.002, 0.006])
+    np.testing.assert_allclose(curve.get_ydata(), [0.70, 0.74, 0.755, 0.73])
+    [crosses] = [line for line in lines if line.get_marker() == "x"]
+    np.testing.assert_allclose(crosses.get_xdata(), [0.018])
+
+
+def test_a_suite_without_tuning_has_no_such_table_and_says_that_it_is_untuned(tmp_path):
+    [section] = load_sections(read_runs(write_out(tmp_path, quick_records())))
+    assert tuning_tables(section) == []
+    assert learning_rate_frame(section).empty
+    assert section.suite.untuned("shortvideo").startswith("untuned: every model")
+
+
+def test_a_tuned_suite_does_not_say_so_of_what_was_tuned(section):
+    assert section.suite.untuned("shortvideo") == ""
+    assert section.suite.untuned("another")
