@@ -12,48 +12,27 @@ from files.plain_text import csv_value, visible
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 
+FILES = {
+    "comparisons": INTERVAL_COLUMNS,
+    "variants": INTERVAL_COLUMNS,
+    "tiers": [*INTERVAL_COLUMNS, "tier"],
+    "tier_metrics": METRIC_COLUMNS,
+}
 TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
 
 
-def load_comparisons(out: Path) -> pd.DataFrame:
-    """``OUT/comparisons.csv``: one row a contestant, task and metric. Empty if there is no such file.
+def load_inferred(out: Path, name: str) -> pd.DataFrame:
+    """``OUT/<name>.csv``, one of ``FILES``; empty if there is no such file.
 
-    ``TEST_COLUMNS`` are NaN where the file is older than they are.
+    ``comparisons`` has one row a contestant, task and metric. In ``variants`` the ``base`` is the plain row
+    of the variant's own architecture. ``tiers`` has the differences within each tier of user activity and
+    between two of them; ``tier_metrics`` one row a run, task and tier. ``TEST_COLUMNS`` are NaN where the
+    file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
     """
-    return _load(out / "comparisons.csv", INTERVAL_COLUMNS)
-
-
-def load_variants(out: Path) -> pd.DataFrame:
-    """``OUT/variants.csv``: variants' differences to their own architecture's plain row, the ``base``.
-
-    Raises:
-        InputError: as ``load_comparisons``.
-    """
-    return _load(out / "variants.csv", INTERVAL_COLUMNS)
-
-
-def load_tiers(out: Path) -> pd.DataFrame:
-    """``OUT/tiers.csv``: the same within each user-activity tier, named in ``tier``, and between two of them.
-
-    Raises:
-        InputError: as ``load_comparisons``.
-    """
-    return _load(out / "tiers.csv", [*INTERVAL_COLUMNS, "tier"])
-
-
-def load_tier_metrics(out: Path) -> pd.DataFrame:
-    """``OUT/tier_metrics.csv``: one row a run, task and tier.
-
-    Raises:
-        InputError: as ``load_comparisons``.
-    """
-    return _load(out / "tier_metrics.csv", METRIC_COLUMNS)
-
-
-def _load(path: Path, columns: list[str]) -> pd.DataFrame:
+    path, columns = out / f"{name}.csv", FILES[name]
     if not path.is_file() or path.stat().st_size == 0:
         return pd.DataFrame(columns=[*columns, *(TEST_COLUMNS if "resolved" in columns else [])])
     mend = "remove it and run the suite again, which compares the finished runs anew"

@@ -11,82 +11,34 @@ from harness.records.contestant import Contestant
 from harness.records.record import Record
 from reports.files import replacing, write_csv
 
-_TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
-
 # The columns of results.csv, a public format: add at the end, never rename, never reorder.
-COLUMNS: dict[str, str] = {
-    "suite": _TEXT,
-    "architecture": _TEXT,
-    "variant": _TEXT,
-    "dataset": _TEXT,
-    "seed": _COUNT,
-    "task": _TEXT,
-    "status": _TEXT,
-    "auc": _REAL,
-    "uauc": _REAL,
-    "gauc": _REAL,
-    "logloss": _REAL,
-    "normalized_entropy": _REAL,
-    "calibration": _REAL,
-    "users": _COUNT,
-    "rows": _COUNT,
-    "dense_params": _COUNT,
-    "sparse_params": _COUNT,
-    "flops_per_sample": _COUNT,
-    "active_flops_per_sample": _COUNT,
-    "flops_per_batch_512": _COUNT,
-    "budget_flops": _COUNT,
-    "budget_miss": _REAL,
-    "train_samples": _COUNT,
-    "train_seconds": _REAL,
-    "train_samples_per_second": _REAL,
-    "eval_samples_per_second": _REAL,
-    "mfu_train": _REAL,
-    "mfu_inference": _REAL,
-    "latency_ms_p50": _REAL,
-    "latency_ms_p99": _REAL,
-    "batch_size": _COUNT,
-    "precision": _TEXT,
-    "device": _TEXT,
-    "peak_flops": _REAL,
-    "peak_source": _TEXT,
-    "spec_hash": _TEXT,
-    "started_at": _TEXT,
-    "active_ratio_target": _REAL,
-    "active_ratio": _REAL,
-    "dead_experts": _COUNT,
-    "num_tokens": _COUNT,
-    "tokenizer": _TEXT,
-    "train_flops_per_sample": _COUNT,
-    "series": _TEXT,
-    "size": _TEXT,
-    "ratio": _TEXT,
-    "world": _COUNT,
-}
-METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration", "users", "rows")
-COSTS = (
-    "dense_params",
-    "sparse_params",
-    "flops_per_sample",
-    "active_flops_per_sample",
-    "flops_per_batch_512",
-    "train_flops_per_sample",
-)
-SPEEDS = (
-    "train_samples",
-    "train_seconds",
-    "train_samples_per_second",
-    "eval_samples_per_second",
-    "mfu_train",
-    "mfu_inference",
-    "latency_ms_p50",
-    "latency_ms_p99",
-    "batch_size",
-    "precision",
-    "device",
-    "peak_flops",
-    "peak_source",
-)
+_GROUPS = [
+    ("string", ("suite", "architecture", "variant", "dataset")),
+    ("Int64", ("seed",)),
+    ("string", ("task", "status")),
+    ("Float64", ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")),
+    ("Int64", ("users", "rows", "dense_params", "sparse_params")),
+    ("Int64", ("flops_per_sample", "active_flops_per_sample", "flops_per_batch_512", "budget_flops")),
+    ("Float64", ("budget_miss",)),
+    ("Int64", ("train_samples",)),
+    ("Float64", ("train_seconds", "train_samples_per_second", "eval_samples_per_second")),
+    ("Float64", ("mfu_train", "mfu_inference", "latency_ms_p50", "latency_ms_p99")),
+    ("Int64", ("batch_size",)),
+    ("string", ("precision", "device")),
+    ("Float64", ("peak_flops",)),
+    ("string", ("peak_source", "spec_hash", "started_at")),
+    ("Float64", ("active_ratio_target", "active_ratio")),
+    ("Int64", ("dead_experts", "num_tokens")),
+    ("string", ("tokenizer",)),
+    ("Int64", ("train_flops_per_sample",)),
+    ("string", ("series", "size", "ratio")),
+    ("Int64", ("world",)),
+]
+COLUMNS = {name: kind for kind, names in _GROUPS for name in names}
+_NAMES = list(COLUMNS)
+METRICS = tuple(_NAMES[_NAMES.index("auc") : _NAMES.index("dense_params")])
+COSTS = (*_NAMES[_NAMES.index("dense_params") : _NAMES.index("budget_flops")], "train_flops_per_sample")
+SPEEDS = tuple(_NAMES[_NAMES.index("train_samples") : _NAMES.index("spec_hash")])
 
 
 def results_frame(records: list[Record]) -> pd.DataFrame:
@@ -97,7 +49,7 @@ def results_frame(records: list[Record]) -> pd.DataFrame:
     rows = [_row(record, task) for record in records for task in record.tasks or [""]]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, kind in COLUMNS.items():
-        if kind == _COUNT:
+        if kind == "Int64":
             frame[name] = pd.to_numeric(frame[name]).round()
         frame[name] = frame[name].astype(kind)  # type: ignore[call-overload]
     return frame
@@ -113,19 +65,8 @@ def with_row_fields(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(record: Record, task: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: getattr(record, name)
-        for name in (
-            "suite",
-            "architecture",
-            "dataset",
-            "seed",
-            "world",
-            "status",
-            "spec_hash",
-            "started_at",
-        )
-    }
+    named = ("suite", "architecture", "dataset", "seed", "status", "spec_hash", "started_at")
+    row: dict[str, Any] = {name: getattr(record, name) for name in named}
     who = record.contestant
     row |= {"variant": who.variant, "task": task or None, "series": who.series, "size": who.size}
     row["ratio"] = None if who.ratio is None else str(who.ratio)

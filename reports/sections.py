@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,7 +12,7 @@ from harness.records.record import Record
 from harness.records.select import Selection, select, suite_from_records
 from harness.records.store import StoredRuns
 from harness.records.suite import SuiteRecord
-from reports.comparisons import load_comparisons, load_tier_metrics, load_tiers, load_variants
+from reports.comparisons import FILES, load_inferred
 from reports.no_verdict import acknowledged, no_verdict
 
 
@@ -39,7 +37,7 @@ class Section(Selection):
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(task for record in self.records for task in record.tasks))
 
-    def finished_runs_of(self, contestant: Contestant) -> list[Record]:
+    def select_finished(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.runs_of(contestant) if record.status == "finished"]
 
 
@@ -50,29 +48,15 @@ def slug(text: str) -> str:
 
 def load_sections(stored: StoredRuns) -> list[Section]:
     """One section a suite and dataset, in the order in which the datasets were asked for or first run."""
-    inferred = _Inferred.read(stored.out)
+    inferred = {name: load_inferred(stored.out, name) for name in FILES}
     keys = list(dict.fromkeys((record.suite, record.dataset) for record in stored.records))
     one_suite = len({suite for suite, _ in keys}) == 1
     sections = []
     for suite_name, dataset in keys:
-        suite = _suite(stored, suite_name, inferred.comparisons)
+        suite = _suite(stored, suite_name, inferred["comparisons"])
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
         sections.append(_section(name, select(stored.records, suite, dataset), inferred))
-    return sorted(sections, key=lambda section: _position(section.dataset, section.suite.datasets))
-
-
-@dataclass(frozen=True)
-class _Inferred:
-    """The files that inference wrote into a folder."""
-
-    comparisons: pd.DataFrame
-    variants: pd.DataFrame
-    tiers: pd.DataFrame
-    tier_metrics: pd.DataFrame
-
-    @classmethod
-    def read(cls, out: Path) -> _Inferred:
-        return cls(load_comparisons(out), load_variants(out), load_tiers(out), load_tier_metrics(out))
+    return sorted(sections, key=lambda section: _position(section.dataset, list(section.suite.datasets)))
 
 
 def _suite(stored: StoredRuns, name: str, comparisons: pd.DataFrame) -> SuiteRecord:
@@ -82,29 +66,29 @@ def _suite(stored: StoredRuns, name: str, comparisons: pd.DataFrame) -> SuiteRec
     return suite_from_records(name, stored.records, str(bases[0]) if len(bases) else "")
 
 
-def _section(name: str, selection: Selection, inferred: _Inferred) -> Section:
+def _section(name: str, selection: Selection, inferred: dict[str, pd.DataFrame]) -> Section:
     """The section with its verdicts, or the reason why its data allow none."""
     suite, dataset = selection.suite, selection.dataset
     tasks = list(dict.fromkeys(task for record in selection.records for task in record.tasks))
     found = doubts(selection.records, tasks, known_leaks(suite.leaks.get(dataset), selection.records))
 
-    def rows(frame: pd.DataFrame, wanted: bool = True) -> pd.DataFrame:
-        in_section = (frame["suite"] == suite.name) & (frame["dataset"] == dataset) & wanted
-        frame = frame[in_section].reset_index(drop=True)
-        return withheld(frame) if found.withhold else frame
+    def select_rows(file: str) -> pd.DataFrame:
+        frame = inferred[file]
+        wanted = suite.wants("tiers") or not file.startswith("tier")
+        frame = frame[(frame["suite"] == suite.name) & (frame["dataset"] == dataset) & wanted]
+        return withheld(frame.reset_index(drop=True)) if found.withhold else frame.reset_index(drop=True)
 
     return Section(
         **vars(selection),
         name=name,
-        comparisons=rows(inferred.comparisons),
-        variants=rows(inferred.variants),
-        tiers=rows(inferred.tiers, suite.wants("tiers")),
-        tier_metrics=rows(inferred.tier_metrics, suite.wants("tiers")),
+        comparisons=select_rows("comparisons"),
+        variants=select_rows("variants"),
+        tiers=select_rows("tiers"),
+        tier_metrics=select_rows("tier_metrics"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
     )
 
 
-def _position(item: str, order: Iterable[str]) -> int:
-    known = list(order)
-    return known.index(item) if item in known else len(known)
+def _position(item: str, order: list[str]) -> int:
+    return order.index(item) if item in order else len(order)

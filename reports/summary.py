@@ -8,7 +8,7 @@ from harness.records.contestant import Contestant, label
 from harness.records.record import Record
 from reports.cells import fixed, grouped, interval, is_missing, percent, short
 from reports.sections import Section
-from reports.tables.quality import NO_DIFFERENCE, in_points, rows_of_metric, verdict
+from reports.tables.quality import NO_DIFFERENCE, in_points, select_metric, verdict
 from reports.tables.significance import HOLM_MARK, holds_after_holm, holm_sentence
 
 METRICS = ("auc", "uauc")
@@ -131,7 +131,7 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             if section.contestants
             else []
         )
-    if not section.finished_runs_of(section.base):
+    if not section.select_finished(section.base):
         return [f"The base {section.base.label} has no finished run, so no differences are shown."]
     if section.comparisons.empty and len(section.contestants) > 1:
         return ["The folder holds no comparisons.csv, so it is not known which differences are resolved."]
@@ -158,7 +158,7 @@ def _some(word: str, names: list[str]) -> str:
 def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
     """Models by verdict; those with a resolved difference carry it and its interval in points x 100."""
     groups: dict[str, list[str]] = {"higher": [], "lower": [], NO_DIFFERENCE: []}
-    for row in rows_of_metric(numbers, metric):
+    for row in select_metric(numbers, metric):
         if row["kind"] == "model" and not row["is_base"] and not is_missing(row["diff"]):
             word = verdict(row)
             mark = HOLM_MARK if holds_after_holm(row) else ""
@@ -170,7 +170,7 @@ def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
     sentences = [*section.acknowledged, *_untrained(section, tables)]
-    finished = [len(section.finished_runs_of(contestant)) for contestant in section.contestants]
+    finished = [len(section.select_finished(contestant)) for contestant in section.contestants]
     if finished and min(finished) <= 1:
         sentences.append(
             "With one finished seed, what another seed would change is not known: "
@@ -199,8 +199,8 @@ def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """Models that did no better than chance, a constant, or one feature: these sentences come first."""
     sentences = []
     for task, numbers in tables.items():
-        rows = rows_of_metric(numbers, "auc")
-        entropies = [row["mean"] for row in rows_of_metric(numbers, "normalized_entropy")]
+        rows = select_metric(numbers, "auc")
+        entropies = [row["mean"] for row in select_metric(numbers, "normalized_entropy")]
         references = {row["architecture"]: row["mean"] for row in rows if row["kind"] == "reference"}
         single = {name: auc for name, auc in references.items() if name not in ("oracle", "constant")}
         for row, entropy in zip(rows, entropies, strict=True):

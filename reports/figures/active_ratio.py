@@ -14,7 +14,15 @@ from matplotlib.lines import Line2D
 
 from harness.evaluation.intervals import mean_interval
 from harness.records.contestant import is_plain, label
-from reports.figures.models import Looks, Model, contestants, looks_for, rows_of, seaborn_looks, with_labels
+from reports.figures.models import (
+    Looks,
+    Model,
+    contestants,
+    looks_for,
+    seaborn_looks,
+    select_model,
+    with_labels,
+)
 from reports.figures.panels import canvas
 from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_COLOR, PAPER_GROUND, SMALL_INK, styled
@@ -79,7 +87,7 @@ def _ratio_panel(
     axes: Axes, base: pd.DataFrame, rows: pd.DataFrame, ratios: list[Fraction], looks: Looks
 ) -> None:
     for model in contestants(base):
-        mean, low, high = mean_interval(rows_of(base, model)["auc"].dropna().tolist())
+        mean, low, high = mean_interval(select_model(base, model)["auc"].dropna().tolist())
         color = looks[model].color
         axes.axhline(mean, color=color, linestyle="--", linewidth=1.4, label=label(*model))
         if low == low:
@@ -118,7 +126,7 @@ def _measured_ratios(axes: Axes, rows: pd.DataFrame, ratios: list[Fraction]) -> 
     for number, model in enumerate(contestants(rows)):
         below = -36 - 11 * number
         axes.annotate(f"{model[1]}, measured", (-0.4, 0), (-4, below), ha="right", **place)
-        means = rows_of(rows, model).groupby("ratio")["active_ratio"].mean().reset_index()
+        means = select_model(rows, model).groupby("ratio")["active_ratio"].mean().reset_index()
         for ratio, measured in means.itertuples(index=False):
             axes.annotate(f"{measured:.3f}", (ratios.index(ratio), 0), (0, below), ha="center", **place)
 

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from harness.records.contestant import label
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.models import Looks, contestants, drawn_name, looks_for, rows_of
+from reports.figures.models import Looks, contestants, drawn_name, looks_for, select_model
 from reports.figures.panels import canvas
 from reports.figures.saving import hover, hover_line
 from reports.figures.style import INK, SMALL_INK, styled
@@ -91,7 +91,7 @@ def active_heat_map(experts: pd.DataFrame) -> Figure:
     size = max(6.0, 1.2 + 0.36 * num_tokens), 0.5 + 0.3 * num_layers
     figure, panels = canvas(len(models), 1, *size, sharex=True)
     for model, [axes] in zip(models, panels, strict=True):
-        rows = rows_of(experts, model)
+        rows = select_model(experts, model)
         _heat_panel(axes, rows.pivot_table(index="layer", columns="token", values="share", aggfunc="mean"))
         overall, target = rows["share"].mean(), rows["target"].iloc[0]
         axes.set_title(f"{label(*model)}: {overall:.3f} active, target {target:g}", fontsize=9)
@@ -131,7 +131,7 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None) -> Figur
     for axes in every[len(models) :]:
         axes.set_visible(False)
     for axes, model in zip(every, models, strict=False):
-        _expert_panel(axes, rows_of(experts, model), looks[model].color)
+        _expert_panel(axes, select_model(experts, model), looks[model].color)
         axes.set_title(drawn_name(model), fontsize=9)
     figure.supxlabel("share of test rows on which an expert is active (dotted: target)", fontsize="medium")
     figure.supylabel("share of experts", fontsize="medium")

@@ -33,12 +33,12 @@ def contestants(frame: pd.DataFrame) -> list[Model]:
     return list(dict.fromkeys(zip(frame["architecture"].astype(str), variants, strict=True)))
 
 
-def rows_of(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
+def select_model(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
     """The rows of one (architecture, variant)."""
-    return rows_among(frame, [model])
+    return select_models(frame, [model])
 
 
-def rows_among(frame: pd.DataFrame, models: Iterable[Model]) -> pd.DataFrame:
+def select_models(frame: pd.DataFrame, models: Iterable[Model]) -> pd.DataFrame:
     """The rows of any of these (architecture, variant) pairs."""
     wanted = set(models)
     keys = zip(frame["architecture"].astype(str), frame["variant"].fillna("").astype(str), strict=True)

@@ -15,7 +15,15 @@ from harness.records.contestant import label
 from reports.cells import short
 from reports.figures.cost import front_line, pareto_front
 from reports.figures.line_names import End, name_ends, names_fit
-from reports.figures.models import Looks, Model, contestants, looks_for, rows_of, seaborn_looks, with_labels
+from reports.figures.models import (
+    Looks,
+    Model,
+    contestants,
+    looks_for,
+    seaborn_looks,
+    select_model,
+    with_labels,
+)
 from reports.figures.panels import POINTS, canvas, legend_beside, legend_handles, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_GROUND, styled
@@ -42,9 +50,9 @@ def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, looks: Looks |
         lines = fits[(fits["metric"] == rows["metric"].iloc[0]) & (fits["axis"] == axis)]
         lines, ends = lines[lines["law"] == "points"], {}
         for model, shift in zip(models, _shifts(rows, axis, models), strict=True):
-            points = rows_of(rows, model)
+            points = select_model(rows, model)
             _interval_points(axes, points.assign(x=points[axis] * shift), axis, model, looks)
-            ends[model] = _line(axes, rows_of(lines, model), points[axis], 1 / POINTS, model, looks)
+            ends[model] = _line(axes, select_model(lines, model), points[axis], 1 / POINTS, model, looks)
         if axis == list(PANELS)[-1] and names_fit(HEIGHT, len(models)):
             name_ends(axes, {model: end for model, end in ends.items() if end}, looks)
     _legend_if_too_many(figure, models, looks)
@@ -98,8 +106,8 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | Non
             text = f"{row['model']}: {row['gain']:+.2f} at {short(row[axis])}"
             hover_point(axes, row[axis], row["gain"], text)
         for model in models:
-            lines = rows_of(slopes[slopes["axis"] == axis], model)
-            _line(axes, lines, rows_of(points, model)[axis], 1.0, model, looks)
+            lines = select_model(slopes[slopes["axis"] == axis], model)
+            _line(axes, lines, select_model(points, model)[axis], 1.0, model, looks)
         axes.set_facecolor(PAPER_GROUND)
         axes.set_title("the paper's Figure 2: its own data")
         _size_axis(axes, points[axis], words)
@@ -164,7 +172,7 @@ def _line(
 
 def _largest(rows: pd.DataFrame, axis: str, value: str) -> dict[Model, End]:
     """Where each model's largest size stands."""
-    last = {model: rows_of(rows, model).sort_values(axis).iloc[-1] for model in contestants(rows)}
+    last = {model: select_model(rows, model).sort_values(axis).iloc[-1] for model in contestants(rows)}
     return {model: (float(row[axis]), float(row[value])) for model, row in last.items()}
 
 

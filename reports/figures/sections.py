@@ -14,7 +14,7 @@ from reports.figures.curves import loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
-from reports.figures.models import Looks, Model, contestants, family, looks_for, rows_among, rows_of
+from reports.figures.models import Looks, Model, contestants, family, looks_for, select_model, select_models
 from reports.figures.panels import METRICS
 from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
@@ -58,7 +58,7 @@ def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures
             partial(ablation_waterfall, rows, looks), caption, rows
         )
     if not section.tiers.empty:
-        tiers = _in_suite_order(rows_among(section.tiers, _models(section)), section)
+        tiers = _in_suite_order(select_models(section.tiers, _models(section)), section)
         caption = "Lift by user-activity tier, 95% intervals over users and seeds"
         figures[f"tiers-{section.name}"] = Drawing(partial(lift_by_tier, tiers, looks), caption, tiers)
     return figures
@@ -148,7 +148,7 @@ def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     kept = {family(model): model for model in models}.values()
     hidden = len(models) - len(kept)
     words = f"; of each series only its last row, {hidden} models left out" if hidden else ""
-    return rows_among(curves, kept), words
+    return select_models(curves, kept), words
 
 
 def _expert_figures(section: Section, looks: Looks) -> Figures:
@@ -160,23 +160,23 @@ def _expert_figures(section: Section, looks: Looks) -> Figures:
     figures: Figures = {}
     routing = _in_suite_order(routing_frame(section.records), section)
     for model in contestants(routing):
-        rows = rows_of(routing, model)
+        rows = select_model(routing, model)
         if len(set(rows["samples"])) > 1 and _differs(rows["active"]):
             caption = f"Active experts over training: {label(*model)}"
             stem = f"active-{section.name}-{slug(label(*model))}"
             figures[stem] = Drawing(partial(active_over_training, rows, looks), caption, rows)
     experts = _in_suite_order(active_experts_frame(section.records), section)
-    shares = {model: rows_of(experts, model) for model in contestants(experts)}
+    shares = {model: select_model(experts, model) for model in contestants(experts)}
     keys = ["seed", "layer", "token"]
     free = [model for model, rows in shares.items() if _differs(rows.groupby(keys)["share"].mean())]
     if free:
         caption = "Active ratio on the test split by layer and token, mean over seeds"
-        rows = rows_among(experts, free)
+        rows = select_models(experts, free)
         figures[f"active-map-{section.name}"] = Drawing(partial(active_heat_map, rows), caption, rows)
     routed = [model for model, rows in shares.items() if rows["share"].min() < 1]
     if routed:
         caption = "How often each expert is active on the test split; dead: on less than 0.1% of its rows"
-        rows = rows_among(experts, routed)
+        rows = select_models(experts, routed)
         figures[f"experts-{section.name}"] = Drawing(partial(expert_histogram, rows, looks), caption, rows)
     return figures
 
@@ -189,7 +189,7 @@ def differences_frame(section: Section, paper: Paper) -> pd.DataFrame:
     """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``."""
     rows = section.comparisons
     rows = _in_suite_order(rows[rows["diff"].notna() & rows["metric"].isin(METRICS)], section)
-    rows = rows_among(rows, _models(section))
+    rows = select_models(rows, _models(section))
     printed = paper_table(section, paper)
     paper_rows = {c.key: paper_row(printed, c) for c in section.contestants}
     gains = []

@@ -20,7 +20,7 @@ class Scale:
     high: float
 
     @classmethod
-    def of(cls, cells: Iterable[object]) -> Scale | None:
+    def fit(cls, cells: Iterable[object]) -> Scale | None:
         """The scale that holds every interval among ``cells``; None if no cell has one."""
         ends = [end for cell in cells if has_interval(cell) for end in (cell.low, cell.high)]  # type: ignore
         return cls(min(0.0, *ends), max(0.0, *ends)) if ends and max(map(abs, ends)) > 0 else None

@@ -61,7 +61,7 @@ class TableView:
 def table_view(table: Table) -> TableView:
     """The view of one of the report's tables."""
     shown = [*table.rows, *table.references]
-    scales = [Scale.of(row[i] for row in table.rows) for i in range(len(table.header))]
+    scales = [Scale.fit(row[i] for row in table.rows) for i in range(len(table.header))]
     columns = [
         Column(title, _is_numeric([row[i] for row in shown]), title.startswith(PAPERS), scales[i] is not None)
         for i, title in enumerate(table.header)

@@ -15,7 +15,7 @@ from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.summary import METRICS
-from reports.tables.quality import POINTS, rows_of_metric
+from reports.tables.quality import POINTS, select_metric
 
 MOST_NAMES = 8  # an order of more models than this is counted, not listed
 
@@ -33,7 +33,7 @@ def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: 
     for task, numbers in tables.items():
         for metric in METRICS:
             if column := printed.column(task, metric):
-                title, rows = f"{task}, {metric.upper()}", rows_of_metric(numbers, metric)
+                title, rows = f"{task}, {metric.upper()}", select_metric(numbers, metric)
                 sentences += _signs_sentence(section, rows, title)
                 both = _in_both(section, rows, column, printed)
                 sentences += [f"{title}: {_order_sentence(both)}"] if len(both) > 1 else []
@@ -96,7 +96,7 @@ def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:
             layers[int(row.numbers["layer"])].append(row.numbers["active_ratio"])
     if not layers:
         return []
-    sentences = [f"Active ratio by token when training ends, in the paper: {_spread_of_layers(layers)}."]
+    sentences = [f"Active ratio by token when training ends, in the paper: {_describe_layers(layers)}."]
     experts = active_experts_frame(section.records)
     for contestant in section.contestants:
         shares = experts[
@@ -105,11 +105,11 @@ def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:
         if not shares.empty:
             tokens = shares.groupby(["layer", "token"], as_index=False)["share"].mean()
             ours = {n: tokens.loc[tokens["layer"] == n, "share"].tolist() for n in set(tokens["layer"])}
-            sentences.append(f"{contestant.label}, on the test split: {_spread_of_layers(ours)}.")
+            sentences.append(f"{contestant.label}, on the test split: {_describe_layers(ours)}.")
     return sentences
 
 
-def _spread_of_layers(layers: dict[int, list[float]]) -> str:
+def _describe_layers(layers: dict[int, list[float]]) -> str:
     return "; ".join(
         f"layer {layer} {fixed(min(values), 2)} to {fixed(max(values), 2)}, "
         f"mean {fixed(sum(values) / len(values), 2)}"

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator
 
 from reports.cells import is_missing, percent, short
 from reports.figures.line_names import name_ends, names_fit
-from reports.figures.models import Looks, contestants, looks_for, rows_of, seaborn_looks, with_labels
+from reports.figures.models import Looks, contestants, looks_for, seaborn_looks, select_model, with_labels
 from reports.figures.panels import canvas, legend_beside, legend_handles, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import INK, styled
@@ -87,7 +87,7 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Fig
         legend_beside(figure, legend_handles(models, looks, "-"))
         return figure
     for axes, points in panels:
-        last = {m: rows_of(points, m).sort_values("batch_size").iloc[-1] for m in contestants(points)}
+        last = {m: select_model(points, m).sort_values("batch_size").iloc[-1] for m in contestants(points)}
         ends = {m: (float(row["batch_size"]), float(row["latency_ms_p50"])) for m, row in last.items()}
         name_ends(axes, ends, looks)
     return figure

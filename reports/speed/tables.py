@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records.contestant import label
 from reports import cells
-from reports.figures.models import contestants, rows_of
+from reports.figures.models import contestants, select_model
 from reports.speed.words import MODES
 from reports.tables.markup import Table
 
@@ -77,7 +77,7 @@ def speed_tables(frame: pd.DataFrame) -> list[Table]:
                 caption=f"Speed of {MODES[str(mode)]}, {precision}, batch {batch}",
                 numbers=rows,
                 header=["model", *columns],
-                rows=[_row(rows_of(rows, model), columns) for model in contestants(rows)],
+                rows=[_row(select_model(rows, model), columns) for model in contestants(rows)],
                 notes=_notes(rows),
             )
         )
@@ -134,7 +134,9 @@ def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
                 caption=f"Where the time of {MODES[str(mode)]} goes: dense part, {precision}, batch {batch}",
                 numbers=rows,
                 header=["model", *(f"operator {number + 1}" for number in range(shown))],
-                rows=[[label(*model), *_top(rows_of(rows, model), shown)] for model in contestants(rows)],
+                rows=[
+                    [label(*model), *_top(select_model(rows, model), shown)] for model in contestants(rows)
+                ],
                 notes=["Share of the operators' own time, under the profiler; operators.csv has more."],
             )
         )

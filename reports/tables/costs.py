@@ -91,7 +91,7 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
 
 def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | None) -> dict[str, object]:
     runs = section.runs_of(contestant)
-    ended = section.finished_runs_of(contestant)
+    ended = section.select_finished(contestant)
     theirs = paper_row(printed, contestant)
     costs = [run.cost for run in ended or runs if run.cost]
     row: dict[str, object] = {"architecture": contestant.architecture, "variant": contestant.variant}

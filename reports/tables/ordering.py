@@ -40,7 +40,7 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
     pairs = ordered_pairs(both)
     rows = []
     for row in agreement(both).to_dict("records"):
-        its_pairs = _pairs_of(pairs, row)
+        its_pairs = _select_pairs(pairs, row)
         counts = [_resolved(its_pairs, order) for order in ("agrees", "differs")]
         size = Shown(row["size"], float(row["size"].removesuffix("M"))) if row["size"] else "one"
         shown = [row["task"], row["metric"].upper(), size, grouped(row["models"])]
@@ -75,7 +75,7 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
     pairs = ordered_pairs(both)
     sentences = []
     for row in agreement(both).to_dict("records"):
-        its_pairs = _pairs_of(pairs, row)
+        its_pairs = _select_pairs(pairs, row)
         at = f" at {row['size']}" if row["size"] else ""
         agree, differ = (_resolved(its_pairs, order) for order in ("agrees", "differs"))
         sentences.append(
@@ -92,7 +92,7 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
     ]
 
 
-def _pairs_of(pairs: pd.DataFrame, group: dict) -> pd.DataFrame:
+def _select_pairs(pairs: pd.DataFrame, group: dict) -> pd.DataFrame:
     return pairs[np.logical_and.reduce([pairs[name] == group[name] for name in GROUP])]
 
 

@@ -83,7 +83,7 @@ def _printed_cells(row: dict, printed: PaperTable | None, can_compare: bool) -> 
     }
 
 
-def rows_of_metric(numbers: pd.DataFrame, metric: str) -> list[dict]:
+def select_metric(numbers: pd.DataFrame, metric: str) -> list[dict]:
     """The rows of one metric: one a contestant, then one a reference."""
     return numbers[numbers["metric"] == metric].to_dict("records")
 
@@ -104,13 +104,13 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     The CSV of each holds all of :func:`quality_numbers`.
     """
     numbers, printed = quality_numbers(section, task, paper), paper_table(section, paper)
-    rows = rows_of_metric(numbers, "auc")
+    rows = select_metric(numbers, "auc")
     models = {"model": [label(row["architecture"], row["variant"]) for row in rows]}
     models["seeds"] = [_seeds_cell(row) for row in rows]
     main = _metric_columns(numbers, "auc", task, printed) | _metric_columns(numbers, "uauc", task, printed)
     more = _metric_columns(numbers, "gauc", task, printed)
     for metric, title in PROBABILITY_METRICS.items():
-        more[title] = [fixed(row["mean"], 4) for row in rows_of_metric(numbers, metric)]
+        more[title] = [fixed(row["mean"], 4) for row in select_metric(numbers, metric)]
     where = f"on {section.dataset}, task {task}, test split"
     notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
     paper_notes = _paper_notes(section, task, printed, paper)
@@ -150,7 +150,7 @@ def _metric_columns(
     numbers: pd.DataFrame, metric: str, task: str, printed: PaperTable | None
 ) -> dict[str, list[str]]:
     """A metric's mean, its difference to the base and, where the paper has the column, its printed value."""
-    title, rows = metric.upper(), rows_of_metric(numbers, metric)
+    title, rows = metric.upper(), select_metric(numbers, metric)
     columns = {
         title: [_mean_cell(row) for row in rows],
         f"{title} vs base x100": [difference_cell(row) for row in rows],

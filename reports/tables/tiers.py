@@ -15,14 +15,14 @@ from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
 from harness.records.contestant import Contestant, label
 from reports.cells import fixed, grouped, interval, is_missing, signed
-from reports.figures.models import contestants, rows_of
+from reports.figures.models import contestants, select_model
 from reports.paper.comparison import SIGNS, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
 from reports.summary import METRICS
 from reports.tables.markup import Table
-from reports.tables.quality import POINTS, difference_cell, in_points, rows_of_metric
+from reports.tables.quality import POINTS, difference_cell, in_points, select_metric
 from reports.tables.significance import HOLM_MARK, has_p_values
 
 FIRST_LESS_LAST = "low - high"
@@ -55,7 +55,7 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
                 **{"kind": kind, "architecture": who.architecture, "variant": who.variant},
                 **{"is_base": is_base, "task": task, "tier": tier},
             }
-            runs = _rows_of(section.tier_metrics, task, tier, who)
+            runs = _select_rows(section.tier_metrics, task, tier, who)
             shared |= _counts(runs)
             for app, by_tier in lifts.items():
                 is_papers_model = kind == "model" and who.label == "rankmixer"
@@ -89,7 +89,7 @@ def paper_lifts(printed: PaperTable | None, task: str) -> dict[str, Lifts]:
     return lifts
 
 
-def _rows_of(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFrame:
+def _select_rows(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFrame:
     return frame[
         (frame["task"] == task)
         & (frame["tier"] == tier)
@@ -124,7 +124,7 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     printed = paper_table(section, paper)
     apps = list(paper_lifts(printed, task))
     cells: dict[str, list[list[str]]] = {"model": [], "reference": []}
-    for auc, uauc in zip(*(rows_of_metric(numbers, metric) for metric in METRICS), strict=True):
+    for auc, uauc in zip(*(select_metric(numbers, metric) for metric in METRICS), strict=True):
         line = [label(auc["architecture"], auc["variant"]), auc["tier"]]
         line += [grouped(auc["users"]), grouped(auc["rows"])]
         for row in (auc, uauc):
@@ -225,7 +225,7 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
     ]
     alike, others = [], []
     for model in contestants(models):
-        rows = rows_of(models, model)
+        rows = select_model(models, model)
         lifts = dict(zip(rows["tier"], rows["diff"], strict=True))
         if all(tier in lifts for tier in TIERS):
             best_first = order({tier: lifts[tier] for tier in TIERS})

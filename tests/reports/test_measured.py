@@ -59,7 +59,7 @@ def tables() -> Iterator[Table]:
         yield Table(KEPT, words, dict(zip(at, differences, strict=True)), is_of_variants=True)
 
 
-def rows_of(table: Table) -> list[list[str]]:
+def select_model(table: Table) -> list[list[str]]:
     _, found, after = table.file.read_text().partition(table.words)
     assert found, f"{table.file.name} has no words {table.words!r}"
     lines = after[after.index("\n|") + 1 :].splitlines()
@@ -87,7 +87,7 @@ def written(difference: Difference, name: str, is_variant: bool) -> str:
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.words)
 def test_a_table_s_differences_are_those_that_its_command_wrote(table):
-    rows = [row for row in rows_of(table) if "base" not in row[1:3]]
+    rows = [row for row in select_model(table) if "base" not in row[1:3]]
     assert len(rows) >= 6
     for row in rows:
         for at, difference in table.columns.items():
@@ -102,7 +102,7 @@ def records_of(folder: str, architecture: str) -> list[dict]:
 
 @pytest.mark.parametrize("table", [t for t in tables() if t.has_values], ids=lambda table: table.words)
 def test_a_table_s_values_are_means_and_its_speeds_medians_over_the_seeds_that_its_command_ran(table):
-    for row in rows_of(table):
+    for row in select_model(table):
         for at, (folder, task, metric) in table.columns.items():
             records = records_of(folder, name_of(row))
             assert records, name_of(row)
@@ -129,7 +129,7 @@ def test_a_table_s_speeds_are_those_that_the_profile_holds(words):
     folder, batch, width = SPEEDS[words]
     profile = json.loads((FOLDERS / folder / "profile.json").read_text(encoding="utf-8"))
     dense = [r for r in profile["records"] if (r["part"], r["batch_size"]) == ("dense", batch)]
-    rows = rows_of(Table(KEPT, words, {}))
+    rows = select_model(Table(KEPT, words, {}))
     assert len(rows) >= 5
     for row in rows:
         for mode, at in (("inference", 1), ("train", 1 + width)):

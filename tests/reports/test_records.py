@@ -12,7 +12,7 @@ import pytest
 
 from files.errors import InputError
 from harness.records.store import read_runs
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.frames import loss_frame, validation_frame
 from reports.results import results_frame, write_results
 from reports.sections import load_sections
@@ -135,7 +135,7 @@ def test_comparisons_that_lack_a_column_are_an_error_that_names_it(tmp_path):
     out = write_out(tmp_path, [record("dcn")])
     (out / "comparisons.csv").write_text("suite,dataset\nquick,shortvideo\n")
     with pytest.raises(InputError, match=r"comparisons\.csv: lacks the column 'task'"):
-        load_comparisons(out)
+        load_inferred(out, "comparisons")
 
 
 def test_a_suite_description_of_another_suite_is_not_taken(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from files.errors import InputError
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.render import render
 from reports.results import COLUMNS
 from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
@@ -147,7 +147,7 @@ def test_control_characters_and_formulas_of_older_records_reach_no_page_figure_o
     shown = prose(out)
     assert r"\x1b]0;owned\x07\x1b[31mred" in shown
     assert "rankmixer (=1+1)" in shown
-    assert {"=1+1", "@x"} <= set(load_comparisons(out)["variant"])
+    assert {"=1+1", "@x"} <= set(load_inferred(out, "comparisons")["variant"])
 
 
 def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(tmp_path):

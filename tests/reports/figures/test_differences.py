@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.figures.differences import ablation_waterfall, forest
 from reports.figures.sections import is_ablation_of_one_model, section_figures
 from reports.paper.printed import load_paper
@@ -19,7 +19,7 @@ PANELS = [("finish", "auc"), ("finish", "uauc"), ("skip", "auc"), ("skip", "uauc
 
 
 def test_forest_draws_each_difference_and_its_interval(quick_out):
-    comparisons = load_comparisons(quick_out)
+    comparisons = load_inferred(quick_out, "comparisons")
     figure = forest(comparisons)
     assert [axes.get_title("left") for axes in figure.axes] == [f"{t}: {m.upper()}" for t, m in PANELS]
     for (task, metric), axes in zip(PANELS, figure.axes, strict=True):
@@ -36,14 +36,14 @@ def test_forest_draws_each_difference_and_its_interval(quick_out):
 
 
 def test_forest_names_the_models_at_the_height_of_their_points(quick_out):
-    axes = forest(load_comparisons(quick_out)).axes[0]
+    axes = forest(load_inferred(quick_out, "comparisons")).axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     for name, point in lines_by_label(axes).items():
         assert names[int(point.get_ydata()[0])] == name
 
 
 def test_the_papers_gains_are_drawn_only_where_they_are_given(quick_out):
-    comparisons = load_comparisons(quick_out)
+    comparisons = load_inferred(quick_out, "comparisons")
     is_rankmixer = comparisons["architecture"] == "rankmixer"
     with_gain = comparisons.assign(paper_gain=np.where(is_rankmixer, 1.82, np.nan))
 
@@ -60,7 +60,7 @@ def test_the_papers_gains_are_drawn_only_where_they_are_given(quick_out):
 
 
 def test_one_seed_draws_the_users_interval_dotted_and_hollow(quick_out):
-    comparisons = load_comparisons(quick_out).assign(low=np.nan, high=np.nan, resolved="one seed")
+    comparisons = load_inferred(quick_out, "comparisons").assign(low=np.nan, high=np.nan, resolved="one seed")
     axes = forest(comparisons).axes[0]
     assert {line.get_markerfacecolor() for line in lines_by_label(axes).values()} == {"white"}
     assert sum(line.get_linestyle() == ":" for line in axes.lines) == len(ARCHITECTURES) - 1

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from harness.records.store import read_runs
 from reports.contents import gather
-from reports.figures.models import contestants, looks_for, rows_among, with_labels
+from reports.figures.models import contestants, looks_for, select_models, with_labels
 from reports.figures.style import COLORS
 from tests.reports.figures.read_back import dots, lines_by_label, lines_of
 from tests.reports.made_up import ARCHITECTURES
@@ -62,7 +62,7 @@ def test_a_model_has_the_same_color_in_every_figure_of_a_report(quick_out):
 def test_an_absent_variant_is_the_plain_architecture():
     frame = pd.DataFrame({"architecture": ["dcn", "dcn"], "variant": [None, "deep"], "value": [1, 2]})
     assert contestants(frame) == [("dcn", ""), ("dcn", "deep")]
-    assert rows_among(frame, [("dcn", "")])["value"].tolist() == [1]
+    assert select_models(frame, [("dcn", "")])["value"].tolist() == [1]
     assert with_labels(frame)["model"].tolist() == ["dcn", "dcn (deep)"]
 
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import matplotlib.pyplot as plt
 
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.figures.differences import forest
 from reports.figures.panels import canvas
 from reports.figures.saving import hover, save_figure
@@ -28,7 +28,7 @@ def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
 
 
 def test_the_same_rows_give_the_same_files_and_leave_nothing_in_pyplot(quick_out, tmp_path):
-    comparisons = load_comparisons(quick_out)
+    comparisons = load_inferred(quick_out, "comparisons")
     for name in ("one", "two"):
         save_figure(forest(comparisons), tmp_path / name)
     for kind in ("png", "svg"):

@@ -31,7 +31,7 @@ def attribute(svg, element, name):
 @given(st.lists(st.tuples(st.floats(-2, 2), st.floats(0.01, 1)), min_size=1, max_size=8))
 def test_intervals_of_a_column_share_a_scale_that_keeps_order_and_proportion(rows):
     cells = [interval(middle, middle - half, middle + half, 2) for middle, half in rows]
-    scale = Scale.of(cells)
+    scale = Scale.fit(cells)
     per_unit = (WIDTH - 2 * MARGIN) / (scale.high - scale.low)
     for cell in cells:
         svg = str(draw(cell, scale))
@@ -54,7 +54,7 @@ def test_an_interval_beyond_the_scale_is_an_arrow_that_way():
 def test_an_interval_that_claims_nothing_is_never_filled():
     untested = interval(0.5, 0.4, 0.6, 2, "untested (one seed)", claimed=False)
     assert 'class="interval open unclaimed"' in draw(untested, Scale(0.0, 1.0))
-    assert Scale.of([Shown("base", 0.0), "text"]) is None
+    assert Scale.fit([Shown("base", 0.0), "text"]) is None
 
 
 def test_a_curve_goes_through_its_points_and_says_their_values():

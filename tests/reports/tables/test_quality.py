@@ -13,7 +13,7 @@ from scipy import stats
 
 from harness.evaluation.intervals import mean_interval
 from harness.records.store import read_runs
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.summary import found
@@ -172,7 +172,7 @@ def test_variants_that_look_like_numbers_or_nothing_keep_their_differences(tmp_p
     records = [record("dlrm_mlp", 0), *(record("dcn", 0, variant=name) for name in names)]
     rows = [row for row in comparison_rows(records) if (row["task"], row["metric"]) == ("finish", "auc")]
     rows = [row | {"diff": at} for at, row in enumerate(rows)]
-    read = load_comparisons(write_out(tmp_path, records, rows))
+    read = load_inferred(write_out(tmp_path, records, rows), "comparisons")
     assert dict(zip(read["variant"], read["diff"], strict=True)) == {
         name: at for at, name in enumerate(names)
     }

@@ -6,7 +6,7 @@ import csv
 import re
 
 from harness.records.store import read_runs
-from reports.comparisons import load_comparisons
+from reports.comparisons import load_inferred
 from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
@@ -76,7 +76,7 @@ def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):
         writer = csv.DictWriter(file, old, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    assert load_comparisons(out)[list(ADDED)].isna().all(axis=None)
+    assert load_inferred(out, "comparisons")[list(ADDED)].isna().all(axis=None)
     contents = contents_of(out)
     text = markdown_page(contents)
     assert "each at 95% and without correction" in text

@@ -12,7 +12,7 @@ from files.errors import InputError
 from harness.evaluation.comparisons import INTERVAL_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 from harness.records.store import read_runs
-from reports.comparisons import load_tiers
+from reports.comparisons import load_inferred
 from reports.figures.differences import lift_by_tier
 from reports.paper.printed import load_paper
 from reports.render import markdown_page
@@ -224,4 +224,4 @@ def test_the_page_has_the_tables_the_figure_and_the_papers_table(tmp_path):
 def test_a_file_of_tiers_without_a_column_is_refused_by_name(tmp_path):
     (tmp_path / "tiers.csv").write_text("suite,dataset\nquick,shortvideo\n")
     with pytest.raises(InputError, match=r"tiers\.csv: lacks the column 'task'"):
-        load_tiers(tmp_path)
+        load_inferred(tmp_path, "tiers")
