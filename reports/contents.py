@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.records.record import Record
 from harness.records.store import StoredRuns
 from reports import summary
+from reports.comparisons import FILES
 from reports.figures.saving import Figures
 from reports.figures.sections import section_figures
 from reports.paper.comparison import printed_table
@@ -36,13 +37,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Part:
-    """The content of one section: one dataset of one suite.
+    """One dataset of one suite, or the measured speeds.
 
     ``overview`` is what was compared, found, and cannot be concluded; ``more`` are the details. Words
     without a bullet are left out.
     """
 
-    section: Section
+    name: str  # a stem for anchors and files
     title: str
     in_short: str
     overview: list[Words]
@@ -54,15 +55,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Contents:
-    """A whole report."""
+    """A whole report, of runs or of measured speeds."""
 
     title: str
     descriptions: list[str]
-    citation: str
     commands: list[str]
     parts: list[Part]
     printed: list[Table]  # the paper's own tables
-    records: list[Record]
+    data: list[str]  # the files beside the report that hold every number
+    page: str = "report.md"
+    citation: str = ""  # of the paper whose numbers stand beside ours
+    definitions: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
     @property
     def tables(self) -> list[Table]:
@@ -85,13 +89,16 @@ def gather(stored: StoredRuns) -> Contents:
     paper = load_paper()
     suites = [section.suite for section in sections]
     keys = dict.fromkeys(suite.paper_table for suite in suites)
+    inferred = [f"{name}.csv" for name in FILES]
     return Contents(
         title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
         descriptions=list(dict.fromkeys(suite.description for suite in suites if suite.description)),
-        citation=str(paper.citation),
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
         parts=[_part(section, paper) for section in sections],
         printed=[printed_table(key, paper) for key in keys if key in paper.tables],
+        data=["results.csv", "results.parquet", *(n for n in inferred if (stored.out / n).is_file())],
+        citation=str(paper.citation),
+        definitions=summary.DEFINITIONS,
         records=stored.records,
     )
 
@@ -105,7 +112,7 @@ def _part(section: Section, paper: Paper) -> Part:
         Words("By user activity", by_user_activity(section, paper)),
     ]
     return Part(
-        section=section,
+        name=section.name,
         title=f"{section.dataset} ({section.suite.name})",
         in_short=summary.in_short(section, numbers),
         overview=_not_empty(

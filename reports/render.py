@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.records.store import StoredRuns, read_runs
-from reports import summary
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
 from reports.figures.saving import markdown_drawing, write_drawing
 from reports.files import write_text
@@ -33,38 +32,45 @@ def render(out: Path, stored: StoredRuns | None = None) -> Path:
     """
     contents = gather(stored or read_runs(out))
     write_results(results_frame(contents.records), out)
+    return write_report(contents, out)
+
+
+def write_report(contents: Contents, out: Path) -> Path:
+    """Write ``tables/``, ``figures/``, the report as Markdown and ``report/``; the Markdown file's path."""
     for part in contents.parts:
         for name, drawing in part.figures.items():
             write_drawing(drawing, out / "figures" / name)
     for table in contents.tables:
         write_table(table, out / "tables")
     write_text(out / "tables" / "tables.tex", latex_document(contents.tables))
-    write_text(out / "report.md", markdown_page(contents))
+    write_text(out / contents.page, markdown_page(contents))
     write_pages(contents, out)
-    return out / "report.md"
+    return out / contents.page
 
 
-# --- report.md --------------------------------------------------------------------------------------------
+# --- Markdown ---------------------------------------------------------------------------------------------
 
 
 def markdown_page(contents: Contents) -> str:
     """The whole report as Markdown."""
-    bold, rest = map(markdown, NOT_THE_PAPERS_DATA)
-    parts = [f"# {markdown(contents.title)}"]
-    parts += [markdown(text) for text in contents.descriptions]
-    parts.append(
-        f"The paper's numbers on this page are from {markdown(contents.citation)}. **{bold}**: {rest}"
-    )
+    parts = [f"# {markdown(contents.title)}", *map(markdown, filter(None, contents.descriptions))]
+    if contents.citation:
+        bold, rest = map(markdown, NOT_THE_PAPERS_DATA)
+        source = f"The paper's numbers on this page are from {markdown(contents.citation)}."
+        parts.append(f"{source} **{bold}**: {rest}")
     parts.append("## In short\n\n" + bullet_list([part.in_short for part in contents.parts]))
     parts += map(_section_page, contents.parts)
     parts += ["## The paper's own table", *map(markdown_table, contents.printed)] if contents.printed else []
-    parts.append("## How the numbers are defined\n\n" + bullet_list(summary.DEFINITIONS))
+    if contents.definitions:
+        parts.append("## How the numbers are defined\n\n" + bullet_list(contents.definitions))
     if contents.commands:
         commands = "\n\n".join(map(code_block, contents.commands))
         parts.append(f"## The command that made this\n\n{commands}")
+    data = ", ".join(f"[{name}]({name})" for name in contents.data)
+    folders = "`tables/`, `figures/`, `runs/`" if contents.records else "`tables/`, `figures/`"
     parts.append(
-        "Rows behind everything: [results.csv](results.csv), [results.parquet](results.parquet), `tables/`, "
-        "`comparisons.csv`, `runs/`. LaTeX: `tables/tables.tex` shows them all. "
+        f"Every number: {data}, {folders}. "
+        "All tables as one LaTeX document: `tables/tables.tex`. "
         "As a web page: [report/index.html](report/index.html)."
     )
     return "\n\n".join(parts) + "\n"

@@ -14,7 +14,7 @@ from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import TableView, page_table, table_view
 from reports.page.templating import templates
-from reports.summary import DEFINITIONS, METRICS
+from reports.summary import METRICS
 
 
 def write_pages(contents: Contents, out: Path) -> Path:
@@ -45,8 +45,7 @@ def index_page(contents: Contents, figures: Path) -> str:
             tables=[list(map(table_view, part.tables)) for part in contents.parts],
             figures=[figure_views(part.figures, figures) for part in contents.parts],
             printed=[table_view(table) for table in contents.printed],
-            runs=runs_table(contents.records),
-            definitions=DEFINITIONS,
+            runs=runs_table(contents.records) if contents.records else None,
         )
     )
 

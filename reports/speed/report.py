@@ -10,22 +10,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from harness.records.record import read_json
-from reports.figures.saving import Drawing, Figures, markdown_drawing, write_drawing
-from reports.files import write_csv, write_text
+from reports.contents import Contents, Part, Words
+from reports.figures.saving import Drawing, Figures
+from reports.files import write_csv
+from reports.page.run_pages import flattened
 from reports.paper.comparison import printed_table
 from reports.paper.printed import load_paper
+from reports.render import write_report
 from reports.speed.figures import latency_against_batch, roofline
-from reports.speed.page import SpeedContents, write_speed_page
 from reports.speed.tables import operator_tables, speed_tables
 from reports.speed.words import speed_words
-from reports.tables.markup import (
-    bullet_list,
-    code_block,
-    latex_document,
-    markdown,
-    markdown_table,
-    write_table,
-)
 
 PROFILE_FILE = "profile.json"
 COLUMNS = [
@@ -78,39 +72,40 @@ def operator_frame(profile: Profile) -> pd.DataFrame:
 
 
 def render_profile(out: Path) -> Path:
-    """Write ``profile.csv``, ``operators.csv``, ``tables/``, ``figures/``, ``profile.md`` and ``report/``.
+    """Write ``profile.csv``, ``operators.csv`` and the report on them; returns the path of ``profile.md``.
 
-    Returns the path of ``profile.md``. Raises InputError where ``out/profile.json`` is not there or damaged.
+    Raises InputError where ``out/profile.json`` is not there or damaged.
     """
     profile = load_profile(out)
     write_csv(out / "profile.csv", speed_frame(profile))
     write_csv(out / "operators.csv", operator_frame(profile))
-    contents = profile_contents(profile)
-    tables = [*contents.tables, *contents.printed]
-    for table in tables:
-        write_table(table, out / "tables")
-    write_text(out / "tables" / "tables.tex", latex_document(tables))
-    for name, drawing in contents.figures.items():
-        write_drawing(drawing, out / "figures" / name)
-    write_text(out / "profile.md", profile_page(contents))
-    write_speed_page(contents, out)
-    return out / "profile.md"
+    return write_report(profile_contents(profile), out)
 
 
-def profile_contents(profile: Profile) -> SpeedContents:
+def profile_contents(profile: Profile) -> Contents:
     """All that the report on measured speeds says."""
     frame = speed_frame(profile)
     paper, key = load_paper(), str(profile.paper_table)
-    return SpeedContents(
-        title=f"Speed: {profile.suite}",
-        description=profile.description,
-        command=profile.command,
-        measured_at=profile.measured_at,
-        machine=profile.environment,
-        words=speed_words(frame),
+    machine = [f"{name} {value}" for name, value in flattened(profile.environment)]
+    in_short, *found = speed_words(frame)
+    part = Part(
+        name="speed",
+        title="Speed",
+        in_short=in_short,
+        overview=[Words("What was measured, and what cannot be concluded", found)],
+        more=[],
         tables=[*speed_tables(frame), *operator_tables(operator_frame(profile))],
-        printed=[printed_table(key, paper)] if key in paper.tables else [],
         figures=_figures(frame),
+        environment=[", ".join(machine), f"Measured {profile.measured_at}"],
+    )
+    return Contents(
+        title=f"Speed: {profile.suite}",
+        descriptions=[profile.description] if profile.description else [],
+        commands=[profile.command] if profile.command else [],
+        parts=[part],
+        printed=[printed_table(key, paper)] if key in paper.tables else [],
+        data=["profile.csv", "operators.csv", PROFILE_FILE],
+        page="profile.md",
     )
 
 
@@ -127,20 +122,3 @@ def _figures(frame: pd.DataFrame) -> Figures:
             rows = rows[rows["part"] == "dense"]
             figures[f"latency-{precision!s}"] = Drawing(partial(latency_against_batch, rows), caption, rows)
     return figures
-
-
-def profile_page(contents: SpeedContents) -> str:
-    """The report on measured speeds as Markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in contents.machine.items() if value is not None)
-    parts = [
-        f"# {markdown(contents.title)}",
-        markdown(contents.description),
-        bullet_list(contents.words),
-        *map(markdown_table, [*contents.tables, *contents.printed]),
-        *(markdown_drawing(name, drawing) for name, drawing in contents.figures.items()),
-        f"Machine: {markdown(machine)}. Measured {markdown(contents.measured_at)}.",
-        code_block(contents.command) if contents.command else "",
-        "Every number: [profile.csv](profile.csv), [operators.csv](operators.csv). "
-        "As a web page: [report/index.html](report/index.html).",
-    ]
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"

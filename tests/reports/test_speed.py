@@ -10,12 +10,12 @@ import pytest
 
 from files.errors import InputError
 from reports.figures.models import contestants, looks_for
+from reports.render import markdown_page
 from reports.speed.figures import latency_against_batch, roofline
 from reports.speed.report import (
     COLUMNS,
     load_profile,
     profile_contents,
-    profile_page,
     render_profile,
     speed_frame,
 )
@@ -76,7 +76,7 @@ def write(out, records, **changes):
 
 def profile_text(out):
     """The text that ``profile.md`` would have; nothing is drawn or written."""
-    return profile_page(profile_contents(load_profile(out)))
+    return markdown_page(profile_contents(load_profile(out)))
 
 
 def row_of(page, model, caption):
