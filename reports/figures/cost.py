@@ -45,7 +45,7 @@ def quality_against_cost(results: pd.DataFrame, looks: Looks | None = None) -> F
     shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""
     front = "; line: Pareto front of the means" if _has_front(models) else ""
     kind = "forward FLOPs" if models["flops"].equals(models["flops_per_sample"]) else "active forward FLOPs"
-    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed{shaded}{front})", fontsize="medium")
+    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed{shaded}{front})")
     legend_beside(figure, legend_handles(contestants(models), looks))
     return figure
 

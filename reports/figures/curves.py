@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.cells import grouped, short_tick
-from reports.figures.line_names import End, name_ends, names_fit
+from reports.figures.line_names import End, name_lines
 from reports.figures.models import Looks, Model, contestants, looks_for, seaborn_looks, with_labels
-from reports.figures.panels import canvas, facets, legend_beside, legend_handles, legend_height
+from reports.figures.panels import canvas, facets, legend_height
 from reports.figures.saving import hover_line
 from reports.figures.style import styled
 
@@ -31,7 +31,7 @@ def loss_curves(losses: pd.DataFrame, looks: Looks | None = None) -> Figure:
     low = axes.get_ylim()[0]
     axes.set_ylim(top=low + 1.1 * (settled.max() - low))  # the fall at the beginning is cut off
     axes.set(xlabel="training samples seen", ylabel="training loss")
-    _name_lines(figure, {axes: ends}, contestants(losses), looks, height)
+    name_lines(figure, {axes: ends}, contestants(losses), looks, height)
     return figure
 
 
@@ -49,8 +49,8 @@ def validation_curves(validation: pd.DataFrame, looks: Looks | None = None) -> F
     ends = {axes: _curves(axes, _means(rows), looks) for axes, rows in panels}
     for axes, _ in panels:
         axes.set_title(f"{axes.get_title('left')}, validation")
-    figure.supxlabel("training samples seen", fontsize="medium")
-    _name_lines(figure, ends, contestants(validation), looks, height)
+    figure.supxlabel("training samples seen")
+    name_lines(figure, ends, contestants(validation), looks, height)
     return figure
 
 
@@ -81,14 +81,3 @@ def _curves(axes: Axes, means: pd.DataFrame, looks: Looks) -> dict[Model, End]:
     axes.set(xlabel="", ylabel="")
     axes.xaxis.set_major_formatter(short_tick)
     return ends
-
-
-def _name_lines(
-    figure: Figure, ends: dict[Axes, dict[Model, End]], models: list[Model], looks: Looks, height: float
-) -> None:
-    """Names at the ends of the lines, or a legend where they do not fit."""
-    if not names_fit(height, len(models)):
-        legend_beside(figure, legend_handles(models, looks, "-"))
-        return
-    for axes, panel_ends in ends.items():
-        name_ends(axes, panel_ends, looks)

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from reports.cells import grouped, interval
-from reports.figures.models import Look, Looks, contestants, drawn_name, looks_for
+from reports.figures.models import Look, Looks, drawn_name, looks_in
 from reports.figures.panels import POINTS, facets, legend_beside, legend_handles
 from reports.figures.saving import hover
 from reports.figures.style import INK, PAPER_COLOR, styled
@@ -33,8 +33,7 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
         comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
             ``paper_gain`` (points x 100) adds the paper's marks.
     """
-    models = contestants(comparisons)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(comparisons, looks)
     height = 0.9 + (0.38 if len(models) <= 10 else 0.27) * len(models)
     figure, panels = facets(_in_points(comparisons), 4.6, height, sharey=True, sharex="col")
     for axes, rows in panels:
@@ -62,8 +61,7 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
     Args:
         comparisons: as in :func:`forest`, variants of the base alone.
     """
-    models = contestants(comparisons)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(comparisons, looks)
     figure, panels = facets(_in_points(comparisons), 4.9, 0.8 + 0.36 * (len(models) + 1))
     for axes, rows in panels:
         names = [f"{row.base}, whole: {row.base_mean:.4f}" for row in rows.head(1).itertuples()]
@@ -75,7 +73,7 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
         axes.margins(x=0.08)
     base = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
     words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
-    figure.supxlabel(words, fontsize="medium")
+    figure.supxlabel(words)
     figure.legend(handles=_legend(comparisons, "s", ""), loc="outside upper center", ncols=3)
     return figure
 
@@ -88,8 +86,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
         tiers: rows of ``tiers.csv`` for one dataset, models only.
     """
     within = tiers[tiers["tier"].isin(TIERS) & tiers["diff"].notna()]
-    models = contestants(within)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(within, looks)
     step = min(0.14, 0.7 / max(1, len(models)))
     figure, panels = facets(_in_points(within), 4.0, 2.9, sharex=True)
     for axes, rows in panels:
@@ -104,7 +101,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
     for axes, _ in panels[::2]:
         axes.set_ylabel("lift, AUC points x 100")
     bases = ", ".join(dict.fromkeys(within["base"].astype(str)))
-    figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)", fontsize="medium")
+    figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)")
     legend_beside(figure, [*legend_handles(models, looks, "-"), *_legend(within)])
     return figure
 

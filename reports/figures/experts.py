@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from harness.records.contestant import label
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.models import Looks, contestants, drawn_name, looks_for, select_model
+from reports.figures.models import Looks, contestants, drawn_name, looks_for, looks_in, select_model
 from reports.figures.panels import canvas
 from reports.figures.saving import hover, hover_line
 from reports.figures.style import INK, SMALL_INK, styled
@@ -48,7 +48,7 @@ def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> F
         for token, axes in zip(tokens, layer_panels.flat, strict=False):
             rows = routing[(routing["layer"] == layer) & (routing["token"] == token)]
             _active_panel(axes, rows, f"layer {layer}, token {token}", color)
-    figure.supxlabel("training samples seen", fontsize="medium")
+    figure.supxlabel("training samples seen")
     title = f"{label(*model)}: share of each token's experts that are active"
     handles = _active_legend(routing["seed"].nunique(), color)
     figure.legend(handles=handles, title=title, loc="outside upper center", ncols=3)
@@ -96,7 +96,7 @@ def active_heat_map(experts: pd.DataFrame) -> Figure:
         overall, target = rows["share"].mean(), rows["target"].iloc[0]
         axes.set_title(f"{label(*model)}: {overall:.3f} active, target {target:g}", fontsize=9)
     panels[-1][0].set_xlabel("token")
-    figure.supylabel("layer", fontsize="medium")
+    figure.supylabel("layer")
     return figure
 
 
@@ -123,8 +123,7 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None) -> Figur
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
     """
-    models = contestants(experts)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(experts, looks)
     columns = 3 if len(models) % 3 == 0 else min(4, len(models))
     figure, panels = canvas(math.ceil(len(models) / columns), columns, 2.9, 2.1, sharey=True)
     every = list(chain.from_iterable(panels))
@@ -133,8 +132,8 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None) -> Figur
     for axes, model in zip(every, models, strict=False):
         _expert_panel(axes, select_model(experts, model), looks[model].color)
         axes.set_title(drawn_name(model), fontsize=9)
-    figure.supxlabel("share of test rows on which an expert is active (dotted: target)", fontsize="medium")
-    figure.supylabel("share of experts", fontsize="medium")
+    figure.supxlabel("share of test rows on which an expert is active (dotted: target)")
+    figure.supylabel("share of experts")
     return figure
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from reports.figures.models import Looks, Model, drawn_name
+from reports.figures.models import Looks, Model, contestants, drawn_name, select_model
+from reports.figures.panels import legend_beside, legend_handles
 from reports.figures.saving import missing_letters_are_boxes
 from reports.figures.style import FAINT, styled
 
@@ -20,6 +23,28 @@ End = tuple[float, float]  # in data coordinates
 def names_fit(height: float, num_names: int) -> bool:
     """Whether so many names can stand below each other beside a panel ``height`` inches high."""
     return num_names * LINE_HEIGHT <= 0.85 * height * 72
+
+
+def line_ends(rows: pd.DataFrame, x: str, y: str) -> dict[Model, End]:
+    """Where the line of each model ends: at its largest ``x``."""
+    last = {model: select_model(rows, model).sort_values(x).iloc[-1] for model in contestants(rows)}
+    return {model: (float(row[x]), float(row[y])) for model, row in last.items()}
+
+
+def name_lines(
+    figure: Figure, ends: dict[Axes, dict[Model, End]], models: list[Model], looks: Looks, height: float
+) -> None:
+    """Names at the ends of the lines of each panel, or one legend where a panel has no room for all.
+
+    Args:
+        ends: by panel, only those panels whose lines are to be named.
+        height: of a panel, in inches.
+    """
+    if not names_fit(height, len(models)):
+        legend_beside(figure, legend_handles(models, looks, "-"))
+        return
+    for axes, panel_ends in ends.items():
+        name_ends(axes, panel_ends, looks)
 
 
 @styled

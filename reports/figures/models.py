@@ -89,6 +89,12 @@ def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:
     return found
 
 
+def looks_in(frame: pd.DataFrame, looks: Looks | None) -> tuple[list[Model], Looks]:
+    """The models of a frame, and :func:`looks_for` them."""
+    models = contestants(frame)
+    return models, looks_for(models, looks)
+
+
 def seaborn_looks(models: list[Model], looks: Looks) -> dict[str, Any]:
     """The arguments with which seaborn draws each row's ``model`` (:func:`with_labels`) in its look."""
     labels = [label(*model) for model in models]

@@ -23,11 +23,18 @@ from reports.files import replacing, write_csv, write_text
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn when it is asked for, its caption, and the rows that it shows."""
+    """A figure that is drawn when it is asked for: ``function(data, *arguments)``.
 
-    draw: Callable[[], Figure]
-    caption: str
+    ``data`` are the rows that it shows, which stand beside it as a CSV file.
+    """
+
+    function: Callable[..., Figure]
     data: pd.DataFrame
+    caption: str
+    arguments: tuple = ()
+
+    def draw(self) -> Figure:
+        return self.function(self.data, *self.arguments)
 
     @cached_property
     def figure(self) -> Figure:

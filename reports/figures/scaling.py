@@ -14,17 +14,9 @@ from numpy.polynomial import Polynomial
 from harness.records.contestant import label
 from reports.cells import short
 from reports.figures.cost import front_line, pareto_front
-from reports.figures.line_names import End, name_ends, names_fit
-from reports.figures.models import (
-    Looks,
-    Model,
-    contestants,
-    looks_for,
-    seaborn_looks,
-    select_model,
-    with_labels,
-)
-from reports.figures.panels import POINTS, canvas, legend_beside, legend_handles, log_axis
+from reports.figures.line_names import End, line_ends, name_ends, name_lines
+from reports.figures.models import Looks, Model, looks_in, seaborn_looks, select_model, with_labels
+from reports.figures.panels import POINTS, canvas, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_GROUND, styled
 
@@ -43,19 +35,19 @@ def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, looks: Looks |
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
         fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
     """
-    models = contestants(means)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(means, looks)
     figure, panels = _size_panels(means)
+    ends: dict[Axes, dict[Model, End]] = {}
     for axes, rows, axis in panels:
         lines = fits[(fits["metric"] == rows["metric"].iloc[0]) & (fits["axis"] == axis)]
-        lines, ends = lines[lines["law"] == "points"], {}
+        lines = lines[lines["law"] == "points"]
         for model, shift in zip(models, _shifts(rows, axis, models), strict=True):
             points = select_model(rows, model)
             _interval_points(axes, points.assign(x=points[axis] * shift), axis, model, looks)
-            ends[model] = _line(axes, select_model(lines, model), points[axis], 1 / POINTS, model, looks)
-        if axis == list(PANELS)[-1] and names_fit(HEIGHT, len(models)):
-            name_ends(axes, {model: end for model, end in ends.items() if end}, looks)
-    _legend_if_too_many(figure, models, looks)
+            end = _line(axes, select_model(lines, model), points[axis], 1 / POINTS, model, looks)
+            if end and axis == list(PANELS)[-1]:
+                ends.setdefault(axes, {})[model] = end
+    name_lines(figure, ends, models, looks, HEIGHT)
     return figure
 
 
@@ -68,9 +60,9 @@ def size_front(means: pd.DataFrame, looks: Looks | None = None) -> Figure:
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
     """
-    models = contestants(means)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(means, looks)
     figure, panels = _size_panels(with_labels(means))
+    ends: dict[Axes, dict[Model, End]] = {}
     for axes, rows, axis in panels:
         styles = seaborn_looks(models, looks)
         sns.lineplot(rows, x=axis, y="mean", **styles, dashes=False, lw=0.8, errorbar=None, ax=axes)
@@ -80,10 +72,10 @@ def size_front(means: pd.DataFrame, looks: Looks | None = None) -> Figure:
             hover_point(axes, row[axis], row["mean"], text)
         every_size = rows.assign(variant=rows["variant"] + "-" + rows["size"])
         front_line(axes, pareto_front(every_size, "mean", axis))
-        if axis == list(PANELS)[-1] and names_fit(HEIGHT, len(models)):
-            name_ends(axes, _largest(rows, axis, "mean"), looks)
-    _legend_if_too_many(figure, models, looks)
-    figure.supxlabel("steps: Pareto front of the means, resolved or not", fontsize="medium")
+        if axis == list(PANELS)[-1]:
+            ends[axes] = line_ends(rows, axis, "mean")
+    figure.supxlabel("steps: Pareto front of the means, resolved or not")
+    name_lines(figure, ends, models, looks, HEIGHT)
     return figure
 
 
@@ -96,8 +88,7 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | Non
         slopes: :func:`reports.paper.scaling.paper_slopes`.
     """
     points, slopes = with_labels(points.assign(variant="")), slopes.assign(variant="")
-    models = contestants(points)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(points, looks)
     figure, [panels] = canvas(1, len(PAPER_PANELS), 4.6, HEIGHT, sharey=True)
     for (axis, words), axes in zip(PAPER_PANELS.items(), panels, strict=True):
         styles = seaborn_looks(models, looks)
@@ -112,7 +103,7 @@ def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | Non
         axes.set_title("the paper's Figure 2: its own data")
         _size_axis(axes, points[axis], words)
     panels[0].set_ylabel("Finish AUC gain, points x 100")
-    name_ends(panels[-1], _largest(points, axis, "gain"), looks)
+    name_ends(panels[-1], line_ends(points, axis, "gain"), looks)
     return figure
 
 
@@ -168,14 +159,3 @@ def _line(
     heights = scale * points_a_decade(np.log10(ends))
     axes.plot(ends, heights, color=looks[model].color, linewidth=1.3)
     return float(ends[-1]), float(heights[-1])
-
-
-def _largest(rows: pd.DataFrame, axis: str, value: str) -> dict[Model, End]:
-    """Where each model's largest size stands."""
-    last = {model: select_model(rows, model).sort_values(axis).iloc[-1] for model in contestants(rows)}
-    return {model: (float(row[axis]), float(row[value])) for model, row in last.items()}
-
-
-def _legend_if_too_many(figure: Figure, models: list[Model], looks: Looks) -> None:
-    if not names_fit(HEIGHT, len(models)):
-        legend_beside(figure, legend_handles(models, looks, "-"))

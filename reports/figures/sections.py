@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pandas as pd
 
 from harness.evaluation.scaling import scaling_fits, size_means
@@ -51,16 +49,14 @@ def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures
     rows = differences_frame(section, paper)
     if not rows.empty:
         caption = "Differences to the base, 95% intervals"
-        figures[f"differences-{section.name}"] = Drawing(partial(forest, rows, looks), caption, rows)
+        figures[f"differences-{section.name}"] = Drawing(forest, rows, caption, (looks,))
     if is_ablation_of_one_model(section) and not rows.empty:
         caption = "What each change to the one model costs or gains, 95% intervals"
-        figures[f"ablations-{section.name}"] = Drawing(
-            partial(ablation_waterfall, rows, looks), caption, rows
-        )
+        figures[f"ablations-{section.name}"] = Drawing(ablation_waterfall, rows, caption, (looks,))
     if not section.tiers.empty:
         tiers = _in_suite_order(select_models(section.tiers, _models(section)), section)
         caption = "Lift by user-activity tier, 95% intervals over users and seeds"
-        figures[f"tiers-{section.name}"] = Drawing(partial(lift_by_tier, tiers, looks), caption, tiers)
+        figures[f"tiers-{section.name}"] = Drawing(lift_by_tier, tiers, caption, (looks,))
     return figures
 
 
@@ -72,12 +68,11 @@ def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
         printed = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
         with_paper = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
         caption = f"Quality against the active ratio, 95% intervals over seeds{with_paper}"
-        drawn = partial(quality_against_active_ratio, results, printed, looks)
-        figures[f"active-ratio-{section.name}"] = Drawing(drawn, caption, results)
+        drawing = Drawing(quality_against_active_ratio, results, caption, (printed, looks))
+        figures[f"active-ratio-{section.name}"] = drawing
     if results["flops_per_sample"].notna().any() and runs_by_size(section).empty:
         caption = "Quality against forward FLOPs per sample"
-        drawn = partial(quality_against_cost, results, looks)
-        figures[f"quality-cost-{section.name}"] = Drawing(drawn, caption, results)
+        figures[f"quality-cost-{section.name}"] = Drawing(quality_against_cost, results, caption, (looks,))
     return figures
 
 
@@ -101,19 +96,16 @@ def _scaling_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
     means, fits = size_means(runs), scaling_fits(runs)
     figures: Figures = {}
     for task in dict.fromkeys(means["task"]):
+        stem, rows = f"{section.name}-{slug(task)}", means[means["task"] == task]
         caption = f"{task} against size: means, 95% intervals over seeds, lines of points a decade"
-        rows = means[means["task"] == task]
-        drawn = partial(quality_against_size, rows, fits[fits["task"] == task], looks)
-        figures[f"scaling-{section.name}-{slug(task)}"] = Drawing(drawn, caption, rows)
+        arguments = (fits[fits["task"] == task], looks)
+        figures[f"scaling-{stem}"] = Drawing(quality_against_size, rows, caption, arguments)
         caption = f"{task}: what quality each size buys, with the Pareto front of the means"
-        figures[f"front-{section.name}-{slug(task)}"] = Drawing(
-            partial(size_front, rows, looks), caption, rows
-        )
+        figures[f"front-{stem}"] = Drawing(size_front, rows, caption, (looks,))
     if figures and section.suite.paper_table == "figure2":
-        points = paper_points(paper)
-        drawn = partial(paper_scaling, points, paper_slopes(paper), looks)
         caption = "The paper's Figure 2 with the same lines: its own data, sizes and base; no axis is shared"
-        figures[f"scaling-paper-{section.name}"] = Drawing(drawn, caption, points)
+        drawing = Drawing(paper_scaling, paper_points(paper), caption, (paper_slopes(paper), looks))
+        figures[f"scaling-paper-{section.name}"] = drawing
     return figures
 
 
@@ -123,17 +115,15 @@ def _curve_figures(section: Section, looks: Looks) -> Figures:
     validation, left_out = few_enough(_in_suite_order(validation_frame(models), section))
     if validation.groupby(["architecture", "variant"])["samples"].nunique().max() > 1:
         caption = f"Validation over training samples{left_out}"
-        drawn = partial(validation_curves, validation, looks)
-        figures[f"validation-{section.name}"] = Drawing(drawn, caption, validation)
+        figures[f"validation-{section.name}"] = Drawing(validation_curves, validation, caption, (looks,))
     losses, left_out = few_enough(_in_suite_order(loss_frame(models), section))
     if not losses.empty:
         caption = f"Training loss (running mean){left_out}"
-        figures[f"loss-{section.name}"] = Drawing(partial(loss_curves, losses, looks), caption, losses)
+        figures[f"loss-{section.name}"] = Drawing(loss_curves, losses, caption, (looks,))
     rates = learning_rate_frame(section)
     if not rates.empty:
         caption = "Validation score over the learning rate, around the tuned one; crosses diverged"
-        drawn = partial(learning_rate_curves, rates, looks)
-        figures[f"learning-rates-{section.name}"] = Drawing(drawn, caption, rates)
+        figures[f"learning-rates-{section.name}"] = Drawing(learning_rate_curves, rates, caption, (looks,))
     return figures
 
 
@@ -164,7 +154,7 @@ def _expert_figures(section: Section, looks: Looks) -> Figures:
         if len(set(rows["samples"])) > 1 and _differs(rows["active"]):
             caption = f"Active experts over training: {label(*model)}"
             stem = f"active-{section.name}-{slug(label(*model))}"
-            figures[stem] = Drawing(partial(active_over_training, rows, looks), caption, rows)
+            figures[stem] = Drawing(active_over_training, rows, caption, (looks,))
     experts = _in_suite_order(active_experts_frame(section.records), section)
     shares = {model: select_model(experts, model) for model in contestants(experts)}
     keys = ["seed", "layer", "token"]
@@ -172,12 +162,12 @@ def _expert_figures(section: Section, looks: Looks) -> Figures:
     if free:
         caption = "Active ratio on the test split by layer and token, mean over seeds"
         rows = select_models(experts, free)
-        figures[f"active-map-{section.name}"] = Drawing(partial(active_heat_map, rows), caption, rows)
+        figures[f"active-map-{section.name}"] = Drawing(active_heat_map, rows, caption)
     routed = [model for model, rows in shares.items() if rows["share"].min() < 1]
     if routed:
         caption = "How often each expert is active on the test split; dead: on less than 0.1% of its rows"
         rows = select_models(experts, routed)
-        figures[f"experts-{section.name}"] = Drawing(partial(expert_histogram, rows, looks), caption, rows)
+        figures[f"experts-{section.name}"] = Drawing(expert_histogram, rows, caption, (looks,))
     return figures
 
 

@@ -22,6 +22,7 @@ SETTINGS: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "font.family": "DejaVu Sans",  # matplotlib brings it: the same figure on every machine
+    "figure.labelsize": "medium",
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",

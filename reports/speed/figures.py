@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from reports.cells import is_missing, percent, short
-from reports.figures.line_names import name_ends, names_fit
-from reports.figures.models import Looks, contestants, looks_for, seaborn_looks, select_model, with_labels
+from reports.figures.line_names import line_ends, name_lines
+from reports.figures.models import Looks, looks_in, seaborn_looks, with_labels
 from reports.figures.panels import canvas, legend_beside, legend_handles, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import INK, styled
@@ -31,8 +31,7 @@ def roofline(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
             ``flops_per_second`` are left out.
     """
     rows = with_labels(rows[rows["flops_per_second"].notna()])
-    models = contestants(rows)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(rows, looks)
     figure, panels = _mode_panels(rows, 4.8, sharey=True)
     styles = seaborn_looks(models, looks)
     for axes, points in panels:
@@ -70,8 +69,7 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Fig
         rows: of ``profile.csv``, part ``dense``, one precision.
     """
     rows = with_labels(rows)
-    models = contestants(rows)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(rows, looks)
     figure, panels = _mode_panels(rows, 4.6)
     styles = seaborn_looks(models, looks)
     for axes, points in panels:
@@ -83,13 +81,8 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Fig
         _log_axes(axes, "batch size")
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
     panels[0][0].set_ylabel("milliseconds, median")
-    if not names_fit(HEIGHT, len(models)):
-        legend_beside(figure, legend_handles(models, looks, "-"))
-        return figure
-    for axes, points in panels:
-        last = {m: select_model(points, m).sort_values("batch_size").iloc[-1] for m in contestants(points)}
-        ends = {m: (float(row["batch_size"]), float(row["latency_ms_p50"])) for m, row in last.items()}
-        name_ends(axes, ends, looks)
+    ends = {axes: line_ends(points, "batch_size", "latency_ms_p50") for axes, points in panels}
+    name_lines(figure, ends, models, looks, HEIGHT)
     return figure
 
 

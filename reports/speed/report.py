@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,10 @@ def _figures(frame: pd.DataFrame) -> Figures:
     dense = steady[steady["part"] == "dense"]
     for (precision, batch), rows in dense.groupby(["precision", "batch_size"], sort=False):
         caption = f"Roofline, {precision}, batch {batch}: FLOPs a second against FLOPs a byte of all operands"
-        figures[f"roofline-{precision}-{batch}"] = Drawing(partial(roofline, rows), caption, rows)
+        figures[f"roofline-{precision}-{batch}"] = Drawing(roofline, rows, caption)
     for precision, rows in steady.groupby("precision", sort=False):
         if len(set(rows["batch_size"])) > 1:
             caption = f"Time of a batch against its size, {precision!s}, dense part"
             rows = rows[rows["part"] == "dense"]
-            figures[f"latency-{precision!s}"] = Drawing(partial(latency_against_batch, rows), caption, rows)
+            figures[f"latency-{precision!s}"] = Drawing(latency_against_batch, rows, caption)
     return figures
