@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+from harness.records.contestant import label
+
 MISSING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+METRICS = ("auc", "uauc")  # those that every report compares
+POINTS = 100  # differences are shown as the paper prints them: AUC points x 100
 
 Value = float | int | None
 
@@ -119,6 +124,11 @@ def percent(value: Value, digits: int = 1, sign: bool = False) -> Shown:
     if is_missing(value):
         return Shown(MISSING, None)
     return Shown((signed if sign else fixed)(100 * value, digits) + "%", value)  # type: ignore[operator]
+
+
+def model_name(row: dict) -> str:
+    """The label of the model of a row with the columns architecture and variant."""
+    return label(row["architecture"], row["variant"])
 
 
 def settings(values: dict[str, object]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.records.contestant import Contestant, label
+from harness.records.contestant import Contestant
 from harness.records.record import Record
-from reports.cells import fixed, grouped, interval, is_missing, percent, short
+from reports.cells import METRICS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.sections import Section
 from reports.tables.quality import NO_DIFFERENCE, in_points, select_metric, verdict
 from reports.tables.significance import HOLM_MARK, holds_after_holm, holm_sentence
 
-METRICS = ("auc", "uauc")
 FEW_SEEDS = 5
 CHANCE_AUC = 0.55
 MOST_NAMES = 20
@@ -163,7 +162,7 @@ def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
             word = verdict(row)
             mark = HOLM_MARK if holds_after_holm(row) else ""
             shown = f" {interval(*in_points(row), 2, mark)}" if word in ("higher", "lower") else ""
-            groups.setdefault(word, []).append(label(row["architecture"], row["variant"]) + shown)
+            groups.setdefault(word, []).append(model_name(row) + shown)
     return {word: names for word, names in groups.items() if names}
 
 
@@ -207,7 +206,7 @@ def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             if row["kind"] != "model" or is_missing(row["mean"]):
                 continue
             if reasons := _signs_of_no_training(row["mean"], entropy, single):
-                name = label(row["architecture"], row["variant"])
+                name = model_name(row)
                 about_base = " This is the base: differences to it say little about the others."
                 sentences.append(
                     f"On {task}, {name} did not train well under this recipe ({'; '.join(reasons)})."

@@ -9,9 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.cells import short, short_tick
+from reports.cells import METRICS, short, short_tick
 from reports.figures.models import Looks, contestants, drawn_name, looks_for, seaborn_looks, with_labels
-from reports.figures.panels import METRICS, facets, legend_beside, legend_handles, legend_height, log_axis
+from reports.figures.panels import facets, legend_beside, legend_handles, legend_height, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import BAND, FAINT, SMALL_INK, styled
 

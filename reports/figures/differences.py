@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.evaluation.verdict import WITHHELD
-from harness.records.contestant import label
-from reports.cells import grouped, interval
+from reports.cells import POINTS, grouped, interval, model_name
 from reports.figures.models import Look, Looks, drawn_name, looks_in
-from reports.figures.panels import POINTS, facets, legend_beside, legend_handles
+from reports.figures.panels import facets, legend_beside, legend_handles
 from reports.figures.saving import hover
 from reports.figures.style import INK, PAPER_COLOR, styled
 from reports.tables.tiers import TIERS
@@ -127,7 +126,7 @@ def _mark(axes: Axes, row: dict, at: float, look: Look, upright: bool = False) -
         axes.plot(*ends, f"|{line}", color=color, linewidth=2, markersize=6)
     (point,) = axes.plot(*(middle[::-1] if upright else middle), look.marker, color=color, markersize=6.5)
     point.set(mfc=color if row["resolved"] == "yes" else "white", mec=color)
-    point.set_label(label(row["architecture"], row["variant"]))
+    point.set_label(model_name(row))
     hover(point, _hover_text(row))
 
 
@@ -140,7 +139,7 @@ def _bar(axes: Axes, row: dict, at: int, color: Any) -> None:
 
 
 def _hover_text(row: dict) -> str:
-    name = ", ".join(filter(None, [label(row["architecture"], row["variant"]), row.get("tier")]))
+    name = ", ".join(filter(None, [model_name(row), row.get("tier")]))
     return f"{name}: {interval(row['diff'], row['low'], row['high'], 2)}"
 
 

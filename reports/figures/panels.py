@@ -11,12 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from reports.cells import short_tick
+from reports.cells import METRICS, short_tick
 from reports.figures.models import Looks, Model, contestants, drawn_name
 from reports.figures.style import styled
-
-METRICS = ("auc", "uauc")
-POINTS = 100  # differences are drawn in AUC points x 100
 
 
 @styled

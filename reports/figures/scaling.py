@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from numpy.polynomial import Polynomial
 
 from harness.records.contestant import label
-from reports.cells import short
+from reports.cells import POINTS, short
 from reports.figures.cost import front_line, pareto_front
 from reports.figures.line_names import End, line_ends, name_ends, name_lines
 from reports.figures.models import Looks, Model, looks_in, seaborn_looks, select_model, with_labels
-from reports.figures.panels import POINTS, canvas, log_axis
+from reports.figures.panels import canvas, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_GROUND, styled
 

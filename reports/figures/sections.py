@@ -6,6 +6,7 @@ import pandas as pd
 
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
+from reports.cells import METRICS
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
 from reports.figures.cost import quality_against_cost
 from reports.figures.curves import loss_curves, validation_curves
@@ -13,7 +14,6 @@ from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
 from reports.figures.models import Looks, Model, contestants, family, looks_for, select_model, select_models
-from reports.figures.panels import METRICS
 from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame

@@ -7,14 +7,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.records.record import Record
-from reports.cells import fixed, grouped
+from reports.cells import METRICS, fixed, grouped
 from reports.contents import NOT_THE_PAPERS_DATA, Contents
 from reports.files import write_text
 from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import TableView, page_table, table_view
 from reports.page.templating import templates
-from reports.summary import METRICS
 
 
 def write_pages(contents: Contents, out: Path) -> Path:

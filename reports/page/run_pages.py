@@ -10,11 +10,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from harness.records.record import Record
-from reports.cells import Shown, fixed, grouped, params, percent, short
+from reports.cells import METRICS, Shown, fixed, grouped, params, percent, short
 from reports.figures.style import COLORS
 from reports.page.curves import line_chart
 from reports.page.tables import TableView, page_table
-from reports.summary import METRICS
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
 Fields = dict[str, tuple[str, Callable[[Any], Shown]]]  # title: attribute, how its value is printed

@@ -7,15 +7,13 @@ from itertools import combinations
 
 import pandas as pd
 
-from harness.records.contestant import label
-from reports.cells import fixed, is_missing, signed
+from reports.cells import METRICS, POINTS, fixed, is_missing, model_name, signed
 from reports.frames import active_experts_frame
 from reports.paper.comparison import DIFFERS, SIGNS, paper_row, paper_table
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
-from reports.summary import METRICS
-from reports.tables.quality import POINTS, select_metric
+from reports.tables.quality import select_metric
 
 MOST_NAMES = 8  # an order of more models than this is counted, not listed
 
@@ -56,7 +54,7 @@ def _signs_sentence(section: Section, rows: list[dict], title: str) -> list[str]
 
 
 def _signed_name(row: dict, word: str) -> str:
-    name = label(row["architecture"], row["variant"])
+    name = model_name(row)
     if word != DIFFERS:
         return name
     here, there = signed(POINTS * row["diff"], 2), signed(row["paper"], 2)

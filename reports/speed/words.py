@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.contestant import label
-from reports.cells import grouped, percent, short
+from reports.cells import grouped, model_name, percent, short
 from reports.figures.models import contestants, drawn_name
 
 MODES = {"inference": "inference", "train": "a training step"}
@@ -43,9 +43,9 @@ def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
     left_out = f" Too unsteady to say: {', '.join(unsteady)}." if unsteady else ""
     if steady.empty:
         return f"{where}:{left_out}"
-    speeds = [f"{grouped(row['samples_per_second'])} samples/s ({_name(row)})" for row in _ends(steady)]
+    speeds = [f"{grouped(row['samples_per_second'])} samples/s ({model_name(row)})" for row in _ends(steady)]
     shares = steady[steady["mfu"].notna()].sort_values("mfu", ascending=False)
-    mfu = " to ".join(f"{percent(row['mfu'], 0)} ({_name(row)})" for row in _ends(shares))
+    mfu = " to ".join(f"{percent(row['mfu'], 0)} ({model_name(row)})" for row in _ends(shares))
     share_of_peak = (
         f"; MFU {mfu} of the {short(rows['peak_flops'].median())}FLOP/s of a large matrix product"
         if mfu
@@ -57,7 +57,3 @@ def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
 def _ends(rows: pd.DataFrame) -> list[dict]:
     """The first and the last row; of one row that one."""
     return rows.iloc[[0, -1] if len(rows) > 1 else list(range(len(rows)))].to_dict("records")
-
-
-def _name(row: dict) -> str:
-    return label(row["architecture"], row["variant"])

@@ -11,9 +11,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from harness.records.contestant import Contestant, label
+from harness.records.contestant import Contestant
 from harness.records.record import Record
-from reports.cells import MISSING, Shown, fixed, grouped, is_missing, params, percent, short, signed
+from reports.cells import (
+    MISSING,
+    Shown,
+    fixed,
+    grouped,
+    is_missing,
+    model_name,
+    params,
+    percent,
+    short,
+    signed,
+)
 from reports.paper.comparison import paper_note, paper_row, paper_table
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
@@ -135,16 +146,13 @@ def cost_table(section: Section, paper: Paper) -> Table:
     for name, title, show in _PAPER_COLUMNS:
         if printed and name in printed.columns:
             columns.append((f"paper_{name}", title, show))
-    rows = [
-        [label(row["architecture"], row["variant"]), *(show(row[name]) for name, _, show in columns)]
-        for row in numbers.to_dict("records")
-    ]
-    return Table(
+    rows = numbers.to_dict("records")
+    return Table.from_columns(
         name=f"cost-{section.name}",
         caption=f"Cost on {section.dataset}",
         numbers=numbers,
-        header=["model", *(title for _, title, _ in columns)],
-        rows=rows,
+        columns={"model": list(map(model_name, rows))}
+        | {title: [show(row[name]) for row in rows] for name, title, show in columns},
         notes=_cost_notes(section, numbers, paper),
     )
 

@@ -32,6 +32,21 @@ class Table:
     references: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_columns(
+        cls,
+        name: str,
+        caption: str,
+        numbers: pd.DataFrame,
+        columns: dict[str, list[str]],
+        notes: list[str],
+        num_references: int = 0,
+    ) -> Table:
+        """The table with these columns by title; their last ``num_references`` cells are of references."""
+        rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+        split = len(rows) - num_references
+        return cls(name, caption, numbers, list(columns), rows[:split], rows[split:], notes)
+
 
 NO_CONTESTANTS = "no contestants, for reference:"
 

@@ -12,8 +12,19 @@ import pandas as pd
 
 from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
 from harness.evaluation.verdict import WITHHELD
-from harness.records.contestant import Contestant, label
-from reports.cells import MISSING, Shown, fixed, grouped, interval, is_missing, signed, spread
+from harness.records.contestant import Contestant
+from reports.cells import (
+    MISSING,
+    POINTS,
+    Shown,
+    fixed,
+    grouped,
+    interval,
+    is_missing,
+    model_name,
+    signed,
+    spread,
+)
 from reports.paper.comparison import has_the_papers_base, paper_note, paper_row, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
@@ -32,7 +43,6 @@ PROBABILITY_METRICS = {
     "normalized_entropy": "normalized entropy",
     "calibration": "calibration",
 }
-POINTS = 100  # differences are printed as the paper prints them: AUC points x 100
 NO_DIFFERENCE = "no difference seen"
 SIGN_NOTE = (
     "Sign: whether a resolved difference to the base has the sign that the paper prints (agrees, differs); "
@@ -105,7 +115,7 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     """
     numbers, printed = quality_numbers(section, task, paper), paper_table(section, paper)
     rows = select_metric(numbers, "auc")
-    models = {"model": [label(row["architecture"], row["variant"]) for row in rows]}
+    models = {"model": [model_name(row) for row in rows]}
     models["seeds"] = [_seeds_cell(row) for row in rows]
     main = _metric_columns(numbers, "auc", task, printed) | _metric_columns(numbers, "uauc", task, printed)
     more = _metric_columns(numbers, "gauc", task, printed)
@@ -116,10 +126,13 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     paper_notes = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
+    count = int((csv["kind"] == "reference").sum())
     return [
-        _from_columns(f"quality-{stem}", f"Quality {where}", csv, models | main, notes + paper_notes),
+        Table.from_columns(
+            f"quality-{stem}", f"Quality {where}", csv, models | main, notes + paper_notes, count
+        ),
         *significance_table(section, task, numbers, csv),
-        _from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes),
+        Table.from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes, count),
     ]
 
 
@@ -128,14 +141,6 @@ def _paper_notes(section: Section, task: str, printed: PaperTable | None, paper:
         return []
     signs = [SIGN_NOTE] if has_the_papers_base(section, printed) else []
     return [paper_note(section, printed, paper), *printed.column_notes(task), *signs]
-
-
-def _from_columns(
-    name: str, caption: str, numbers: pd.DataFrame, columns: dict[str, list[str]], notes: list[str]
-) -> Table:
-    rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
-    num_models = int((numbers["kind"] == "model").sum())
-    return Table(name, caption, numbers, list(columns), rows[:num_models], rows[num_models:], notes)
 
 
 def _seeds_cell(row: dict) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from harness.evaluation.quality import difference
 from harness.records.contestant import Contestant
-from reports.cells import settings
+from reports.cells import METRICS, settings
 from reports.sections import Section
 from reports.tables.markup import Table
 from reports.tables.quality import NO_DIFFERENCE, difference_cell
-
-METRICS = ("auc", "uauc")
 
 
 def reading_tables(section: Section) -> list[Table]:

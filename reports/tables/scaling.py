@@ -8,8 +8,7 @@ from itertools import pairwise
 import pandas as pd
 
 from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
-from harness.records.contestant import label
-from reports.cells import MISSING, fixed, grouped, interval, is_missing, short, signed
+from reports.cells import MISSING, fixed, grouped, interval, is_missing, model_name, short, signed
 from reports.paper.comparison import paper_table
 from reports.paper.printed import Paper
 from reports.paper.scaling import paper_slopes
@@ -23,14 +22,17 @@ STEEPER = (
 )
 
 
-def _notes(steeper: str) -> list[str]:
-    return [
-        "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
-        "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
-        "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; "
-        f"test users are the same throughout.{steeper}",
-        "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
-    ]
+NOTES = [
+    "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
+    "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
+    "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; "
+    "test users are the same throughout.",
+    "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
+]
+PAPER_NOTE = (
+    "Paper: the same fit to the digitised points of its Figure 2, one run a point and so without an "
+    "interval; its FLOPs are its own count of training, its data and sizes its own."
+)
 
 
 def runs_by_size(section: Section) -> pd.DataFrame:
@@ -49,55 +51,44 @@ def scaling_tables(section: Section, paper: Paper) -> list[Table]:
 
 
 def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> Table:
-    numbers = fits.assign(paper_slope=_paper_column(section, task, metric, fits, paper))
-    cells = {(row["axis"], row["law"], _name(row)): row for row in numbers.to_dict("records")}
-    steeper = [] if section.no_verdict else ["steeper than the next"]
-    header = ["model", "sizes", "seeds", "points a decade of FLOPs", *steeper, "off the line"]
-    header += ["exponent of FLOPs", "points a decade of parameters", "exponent of parameters"]
-    papers = numbers["paper_slope"].notna().any()
-    header += [f"paper: points a decade of {axis}" for axis in AXES.values()] if papers else []
-    rows = []
-    for row in _ranked(numbers, "flops_per_sample"):
-        name = _name(row)
-        exponent, params, params_exponent = (
-            cells[key]
-            for key in (
-                ("flops_per_sample", "exponent", name),
-                ("dense_params", "points", name),
-                ("dense_params", "exponent", name),
-            )
+    numbers = _with_paper(section, task, metric, fits, paper)
+    fit_by_name = {(row["axis"], row["law"], model_name(row)): row for row in numbers.to_dict("records")}
+    ranked = _ranked(numbers, "flops_per_sample")
+    exponents, params, params_exponents = (
+        [fit_by_name[axis, law, model_name(row)] for row in ranked]
+        for axis, law in (
+            ("flops_per_sample", "exponent"),
+            ("dense_params", "points"),
+            ("dense_params", "exponent"),
         )
-        shown = [name, grouped(row["sizes"]), grouped(row["seeds"]), _slope(row, 2)]
-        shown += [_steeper(row)] if steeper else []
-        shown += [fixed(row["off_line"], 2), _slope(exponent, 4), _slope(params, 2)]
-        shown += [_slope(params_exponent, 4)]
-        shown += [signed(cell["paper_slope"], 2) for cell in (row, params)] if papers else []
-        rows.append(shown)
-    notes = _notes(STEEPER if steeper else "") + (
-        [
-            "Paper: the same fit to the digitised points of its Figure 2, one run a point and so without an "
-            "interval; its FLOPs are its own count of training, its data and sizes its own."
-        ]
-        if papers
-        else []
     )
-    return Table(
-        name=f"scaling-{section.name}-{slug(task)}-{metric}",
-        caption=f"{task}, {metric.upper()}: growth with size on {section.dataset}, the steepest first",
-        numbers=numbers,
-        header=header,
-        rows=rows,
-        notes=notes,
-    )
+    columns: dict[str, list[str]] = {
+        "model": list(map(model_name, ranked)),
+        "sizes": [grouped(row["sizes"]) for row in ranked],
+        "seeds": [grouped(row["seeds"]) for row in ranked],
+        "points a decade of FLOPs": [_slope(row, 2) for row in ranked],
+        "steeper than the next": list(map(_steeper, ranked)),
+        "off the line": [fixed(row["off_line"], 2) for row in ranked],
+        "exponent of FLOPs": [_slope(row, 4) for row in exponents],
+        "points a decade of parameters": [_slope(row, 2) for row in params],
+        "exponent of parameters": [_slope(row, 4) for row in params_exponents],
+    }
+    notes = [NOTES[0], NOTES[1] + STEEPER, NOTES[2]]
+    if section.no_verdict:
+        del columns["steeper than the next"]
+        notes = [*NOTES]
+    if numbers["paper_slope"].notna().any():
+        for unit, rows in zip(AXES.values(), (ranked, params), strict=True):
+            columns[f"paper: points a decade of {unit}"] = [signed(row["paper_slope"], 2) for row in rows]
+        notes.append(PAPER_NOTE)
+    caption = f"{task}, {metric.upper()}: growth with size on {section.dataset}, the steepest first"
+    name = f"scaling-{section.name}-{slug(task)}-{metric}"
+    return Table.from_columns(name, caption, numbers, columns, notes)
 
 
 def _ranked(fits: pd.DataFrame, axis: str) -> list[dict]:
     """The rows of points a decade over ``axis``, the steepest first."""
     return fits[(fits["axis"] == axis) & (fits["law"] == "points")].to_dict("records")
-
-
-def _name(row: dict) -> str:
-    return label(row["architecture"], row["variant"])
 
 
 def _slope(row: dict, digits: int) -> str:
@@ -112,21 +103,14 @@ def _steeper(row: dict) -> str:
     return "yes" if row["next_low"] > 0 else NO_DIFFERENCE
 
 
-def _paper_column(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.Series:
-    """The paper's slope of each row of points, where the suite is compared with its Figure 2."""
+def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.DataFrame:
+    """The fits with the paper's slope of the same line, NaN where its Figure 2 has none."""
     printed = paper_table(section, paper)
     if not section.suite.wants("scaling") or printed is None or not printed.column(task, metric):
-        return pd.Series(math.nan, fits.index)
-    slopes = {
-        (row["axis"], row["architecture"]): row["slope"] for row in paper_slopes(paper).to_dict("records")
-    }
-    values = [
-        slopes.get((row["axis"], row["architecture"]), math.nan)
-        if row["law"] == "points" and not row["variant"]
-        else math.nan
-        for row in fits.to_dict("records")
-    ]
-    return pd.Series(values, fits.index)
+        return fits.assign(paper_slope=math.nan)
+    slopes = paper_slopes(paper).drop(columns="intercept").rename(columns={"slope": "paper_slope"})
+    slopes = slopes.assign(law="points", variant="")
+    return fits.merge(slopes, how="left", on=["axis", "law", "architecture", "variant"])
 
 
 # --- In words -------------------------------------------------------------------------------------------
@@ -142,7 +126,7 @@ def scaling_words(section: Section, paper: Paper) -> list[str]:
     for (task, metric), rows in fits.groupby(["task", "metric"], sort=False):
         for axis, unit in AXES.items():
             sentences.append(f"{task}, {str(metric).upper()}, {_ranking(_ranked(rows, axis), unit)}")
-        numbers = rows.assign(paper_slope=_paper_column(section, str(task), str(metric), rows, paper))
+        numbers = _with_paper(section, str(task), str(metric), rows, paper)
         sentences += _beside_the_paper(_ranked(numbers, "dense_params"))
     sizes = [short(runs["flops_per_sample"].agg(end)) for end in ("min", "max")]
     return [
@@ -154,11 +138,15 @@ def scaling_words(section: Section, paper: Paper) -> list[str]:
 
 
 def _ranking(rows: list[dict], unit: str) -> str:
-    order = ", ".join(f"{_name(row)} {signed(row['slope'], 2)}" for row in rows)
+    order = ", ".join(f"{model_name(row)} {signed(row['slope'], 2)}" for row in rows)
     ranking = f"points a decade of {unit}, steepest first: {order}"
     if len(rows) < 2:
         return f"{ranking}."
-    steps = [f"{_name(row)} over {_name(after)}" for row, after in pairwise(rows) if _steeper(row) == "yes"]
+    steps = [
+        f"{model_name(row)} over {model_name(after)}"
+        for row, after in pairwise(rows)
+        if _steeper(row) == "yes"
+    ]
     return f"{ranking}. Resolved between neighbours: {', '.join(steps) or 'none'}."
 
 
@@ -167,6 +155,6 @@ def _beside_the_paper(rows: list[dict]) -> list[str]:
     if not both:
         return []
     pairs = ", ".join(
-        f"{_name(row)} {_slope(row, 2)} here, {signed(row['paper_slope'], 2)} there" for row in both
+        f"{model_name(row)} {_slope(row, 2)} here, {signed(row['paper_slope'], 2)} there" for row in both
     )
     return [f"The same line through the paper's digitised Figure 2, points a decade of parameters: {pairs}."]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.quality import QUALITIES
-from harness.records.contestant import label
-from reports.cells import Shown, is_missing, p_value, signed
+from reports.cells import Shown, is_missing, model_name, p_value, signed
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 
@@ -42,22 +41,20 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
     models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"]]
     if not has_p_values(models):
         return []
-    header, columns = ["model"], []
+    names = [model_name(row) for row in models[models["metric"] == QUALITIES[0]].to_dict("records")]
+    columns: dict[str, list[str]] = {"model": names}
     for metric in QUALITIES:
         title, rows = metric.upper(), models[models["metric"] == metric].to_dict("records")
-        header += [f"{title} p-value", f"{title} p, Holm", f"{title} effect size"]
-        columns.append([p_value(row["p_value"]) for row in rows])
-        columns.append([_holm_cell(row) for row in rows])
-        columns.append([signed(row["effect_size"], 1) for row in rows])
-    names = [label(row["architecture"], row["variant"]) for row in rows]
+        columns[f"{title} p-value"] = [p_value(row["p_value"]) for row in rows]
+        columns[f"{title} p, Holm"] = [_holm_cell(row) for row in rows]
+        columns[f"{title} effect size"] = [signed(row["effect_size"], 1) for row in rows]
     base = section.base.label if section.base else "the base"
     return [
-        Table(
+        Table.from_columns(
             name=f"significance-{section.name}-{slug(task)}",
             caption=f"How sure the differences to {base} are on {section.dataset}, task {task}",
             numbers=csv[(csv["kind"] == "model") & ~csv["is_base"]],
-            header=header,
-            rows=[list(cells) for cells in zip(names, *columns, strict=True)],
+            columns=columns,
             notes=[
                 "p-value: twice the share of the draws of users and seeds on the smaller side of zero; "
                 "no smaller than the number of draws of users can tell.",

@@ -13,16 +13,15 @@ import pandas as pd
 from harness.evaluation.comparisons import TEST_COLUMNS
 from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
-from harness.records.contestant import Contestant, label
-from reports.cells import fixed, grouped, interval, is_missing, signed
+from harness.records.contestant import label
+from reports.cells import METRICS, POINTS, fixed, grouped, interval, is_missing, model_name, signed
 from reports.figures.models import contestants, select_model
 from reports.paper.comparison import SIGNS, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
-from reports.summary import METRICS
 from reports.tables.markup import Table
-from reports.tables.quality import POINTS, difference_cell, in_points, select_metric
+from reports.tables.quality import difference_cell, in_points, select_metric
 from reports.tables.significance import HOLM_MARK, has_p_values
 
 FIRST_LESS_LAST = "low - high"
@@ -55,7 +54,7 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
                 **{"kind": kind, "architecture": who.architecture, "variant": who.variant},
                 **{"is_base": is_base, "task": task, "tier": tier},
             }
-            runs = _select_rows(section.tier_metrics, task, tier, who)
+            runs = select_model(_select_tier(section, task, tier), who.key)
             shared |= _counts(runs)
             for app, by_tier in lifts.items():
                 is_papers_model = kind == "model" and who.label == "rankmixer"
@@ -89,16 +88,12 @@ def paper_lifts(printed: PaperTable | None, task: str) -> dict[str, Lifts]:
     return lifts
 
 
-def _select_rows(frame: pd.DataFrame, task: str, tier: str, who: Contestant) -> pd.DataFrame:
-    return frame[
-        (frame["task"] == task)
-        & (frame["tier"] == tier)
-        & (frame["architecture"] == who.architecture)
-        & (frame["variant"] == who.variant)
-    ]
+def _select_tier(section: Section, task: str, tier: str) -> pd.DataFrame:
+    metrics = section.tier_metrics
+    return metrics[(metrics["task"] == task) & (metrics["tier"] == tier)]
 
 
-def _counts(runs: pd.DataFrame) -> dict[str, object]:
+def _counts(runs: pd.DataFrame) -> dict[str, int | None]:
     if runs.empty:
         return {"seeds": 0, "users": None, "rows": None, "users_with_both_labels": None}
     return {
@@ -123,16 +118,17 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     numbers = tier_numbers(section, task, paper)
     printed = paper_table(section, paper)
     apps = list(paper_lifts(printed, task))
-    cells: dict[str, list[list[str]]] = {"model": [], "reference": []}
-    for auc, uauc in zip(*(select_metric(numbers, metric) for metric in METRICS), strict=True):
-        line = [label(auc["architecture"], auc["variant"]), auc["tier"]]
-        line += [grouped(auc["users"]), grouped(auc["rows"])]
-        for row in (auc, uauc):
-            line += [fixed(row["mean"], 4), difference_cell(row)]
-        cells[auc["kind"]].append(line + [signed(auc[f"paper_{app}"], 2) for app in apps])
-    header = ["model", "tier", "users", "rows"]
-    for metric in METRICS:
-        header += [metric.upper(), f"{metric.upper()} vs base x100"]
+    rows_by_metric = {metric: select_metric(numbers, metric) for metric in METRICS}
+    rows = rows_by_metric["auc"]
+    columns: dict[str, list[str]] = {
+        "model": list(map(model_name, rows)),
+        "tier": [row["tier"] for row in rows],
+        "users": [grouped(row["users"]) for row in rows],
+        "rows": [grouped(row["rows"]) for row in rows],
+    }
+    for metric, measured in rows_by_metric.items():
+        columns[metric.upper()] = [fixed(row["mean"], 4) for row in measured]
+        columns[f"{metric.upper()} vs base x100"] = list(map(difference_cell, measured))
     notes = [
         WHAT_TIERS_ARE,
         "vs base: the lift, in AUC points x 100 with its 95% interval over users and seeds; in a row such as "
@@ -141,17 +137,17 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     if has_p_values(numbers):
         notes.append(f"{HOLM_MARK}: after Holm's correction over the models of a tier, task and metric too.")
     if apps and printed:
-        unit = printed.columns[task].unit
+        unit, title = printed.columns[task].unit, printed.columns[task].label
         notes.append(f"paper: {printed.label} of {paper.citation}, RankMixer-1B, {unit}; {ONLINE}.")
-    return Table(
+        for app in apps:
+            columns[f"paper, online: {title} % ({app})"] = [signed(row[f"paper_{app}"], 2) for row in rows]
+    return Table.from_columns(
         name=f"tiers-{section.name}-{slug(task)}",
         caption=f"Lift by user-activity tier on {section.dataset}, task {task}, test split",
         numbers=_csv_numbers(numbers),
-        header=header
-        + [f"paper, online: {printed.columns[task].label} % ({app})" for app in apps if printed],
-        rows=cells["model"],
-        references=cells["reference"],
+        columns=columns,
         notes=notes,
+        num_references=sum(row["kind"] == "reference" for row in rows),
     )
 
 
@@ -179,24 +175,20 @@ def by_user_activity(section: Section, paper: Paper) -> list[str]:
 def _sizes_sentence(section: Section, task: str) -> str:
     parts = []
     for tier in TIERS:
-        runs = section.tier_metrics[
-            (section.tier_metrics["task"] == task) & (section.tier_metrics["tier"] == tier)
-        ]
-        if not runs.empty:
-            users = int((runs["users"] + runs["one_class_users"]).max())
-            both, rows = grouped(runs["users"].max()), grouped(runs["rows"].max())
-            parts.append(f"{tier} {grouped(users)} users ({both} with both labels), {rows} rows")
+        counts = _counts(_select_tier(section, task, tier))
+        if counts["seeds"]:
+            users, both, rows = (
+                grouped(counts[name]) for name in ("users", "users_with_both_labels", "rows")
+            )
+            parts.append(f"{tier} {users} users ({both} with both labels), {rows} rows")
     return f"Test split, {task}: {'; '.join(parts)}."
 
 
 def _paper_sentence(printed: PaperTable) -> str:
     """In how many of its columns the paper's lift falls from low to high."""
-    columns: dict[tuple[str, str], Lifts] = {}
-    for row in printed.rows:
-        for name, value in row.numbers.items() if row.tier else ():
-            columns.setdefault((row.name.rpartition(", ")[0], name), {})[row.tier or ""] = value
-    falling = sum(order(lifts) == list(TIERS) for lifts in columns.values())
-    low_above = sum(lifts["low"] > lifts["high"] for lifts in columns.values())
+    columns = [lifts for name in printed.columns for lifts in paper_lifts(printed, name).values()]
+    falling = sum(order(lifts) == list(TIERS) for lifts in columns)
+    low_above = sum(lifts["low"] > lifts["high"] for lifts in columns)
     return (
         f"The paper's {printed.label} ({ONLINE}): the lift is larger among low-activity users than among "
         f"high-activity ones in {low_above} of its {len(columns)} columns, and low > middle > high in "
