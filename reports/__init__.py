@@ -1,8 +1,7 @@
-"""Run records in, tables and figures out. Never imports torch, nor anything else of this project.
+"""Run records in, tables and figures out. Never imports torch.
 
-``records`` reads ``OUT/runs/*/record.json``; ``results`` makes the rows of ``results.csv``, ``frames`` those
-over time; ``paper`` holds the paper's numbers as data, each with its table and row; ``tables``, ``costs``,
-``summary``, ``against`` and the figures are functions of those rows alone; ``contents`` puts them together,
-and ``render`` writes them as ``report.md`` and, with ``page``, as a web page. A notebook may call any of
-them: each figure's function takes a DataFrame and returns a figure.
+``sections`` selects the runs and comparisons of each dataset; ``results`` makes the rows of ``results.csv``,
+``frames`` those over time and by expert; ``paper`` holds the paper's numbers as data. ``tables``, ``figures``
+and ``summary`` are functions of these; ``contents`` puts them together, and ``render`` writes them as
+Markdown and, with ``page``, as a web page. ``speed`` does the same for measured speeds.
 """

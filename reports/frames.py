@@ -5,18 +5,25 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.record import Record
+from reports.cells import METRICS
+
+_RUN = ["architecture", "variant", "seed"]
+
+
+def _name_run(record: Record) -> tuple[str, str, int]:
+    return record.architecture, record.variant, record.seed
 
 
 def loss_frame(records: list[Record]) -> pd.DataFrame:
     """Training loss: one row a point, with columns architecture, variant, seed, samples, value."""
     return pd.DataFrame(
         [
-            (record.architecture, record.variant, record.seed, samples, loss)
+            (*_name_run(record), samples, loss)
             for record in records
             for samples, loss in record.curve
             if loss is not None
         ],
-        columns=["architecture", "variant", "seed", "samples", "value"],
+        columns=[*_RUN, "samples", "value"],
     )
 
 
@@ -24,14 +31,14 @@ def validation_frame(records: list[Record]) -> pd.DataFrame:
     """Validation metrics: one row a point; columns as ``loss_frame`` with task and metric."""
     return pd.DataFrame(
         [
-            (record.architecture, record.variant, record.seed, point.samples, task, metric, value)
+            (*_name_run(record), point.samples, task, metric, value)
             for record in records
             for point in record.validation
             for task, metrics in point.metrics.items()
-            for metric in ("auc", "uauc")
+            for metric in METRICS
             if (value := getattr(metrics, metric)) is not None
         ],
-        columns=["architecture", "variant", "seed", "samples", "task", "metric", "value"],
+        columns=[*_RUN, "samples", "task", "metric", "value"],
     )
 
 
@@ -44,17 +51,14 @@ def routing_frame(records: list[Record]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            (
-                *(record.architecture, record.variant, record.seed),
-                *(layer, token, point.samples, active, record.routing.target),
-            )
+            (*_name_run(record), layer, token, point.samples, active, record.routing.target)
             for record in records
             if record.routing
             for point in record.routing.training
             for layer, tokens in enumerate(point.active, 1)
             for token, active in enumerate(tokens, 1)
         ],
-        columns=["architecture", "variant", "seed", "layer", "token", "samples", "active", "target"],
+        columns=[*_RUN, "layer", "token", "samples", "active", "target"],
     )
 
 
@@ -66,10 +70,10 @@ def active_experts_frame(records: list[Record]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            (record.architecture, record.variant, record.seed, *place, share, record.routing.target)
+            (*_name_run(record), *place, share, record.routing.target)
             for record in records
             if record.routing and record.routing.test
             for place, share in record.routing.test.shares()
         ],
-        columns=["architecture", "variant", "seed", "layer", "token", "expert", "share", "target"],
+        columns=[*_RUN, "layer", "token", "expert", "share", "target"],
     )

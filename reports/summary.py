@@ -172,13 +172,13 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     finished = [len(section.select_finished(contestant)) for contestant in section.contestants]
     if finished and min(finished) <= 1:
         sentences.append(
-            "With one finished seed, what another seed would change is not known: "
+            "With one finished seed, it is not known how much another seed would change the results: "
             "intervals are over users alone, and no difference to such a model is called resolved."
         )
     elif finished and min(finished) < FEW_SEEDS:
         sentences.append(
-            f"With {min(finished)} seeds the spread over seeds is itself poorly known; "
-            f"{FEW_SEEDS} or more resolve smaller differences."
+            f"With {min(finished)} seeds the spread over seeds is itself only roughly known; "
+            f"with {FEW_SEEDS} or more, smaller differences can be resolved."
         )
     looked_at = "" if section.no_verdict else holm_sentence(tables, METRICS)
     sentences += [looked_at] if looked_at else []
@@ -187,8 +187,8 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         sentences.append(f"Only differences to {base} were tested; the order among the others is untested.")
     if section.superseded:
         sentences.append(
-            f"{_count(len(section.superseded), 'older run')} in this folder, of other settings or models "
-            "than were asked for last: in results.csv, not in the tables."
+            f"{_count(len(section.superseded), 'older run')} in this folder with other settings or models "
+            "than the suite asked for last. They are in results.csv but not in the tables."
         )
     sentences.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
     return sentences + dataset_notes(section)
@@ -267,8 +267,8 @@ DEFINITIONS: Bullets = [
     "UAUC: the plain mean of each user's own AUC, over users who have both labels; the others are left out.",
     "GAUC: the same mean, each user weighted by their rows.",
     "FLOPs: matrix products of the dense side (target attention, the architecture with its projections, the "
-    "towers), forward, a multiply-add as two; look-ups, norms, activations and optimizer are not counted. "
-    "Training is three times the forward pass that it computes, every expert and every view. "
+    "towers), forward, a multiply-add as two; look-ups, norms, activations and the optimizer are not "
+    "counted. Training counts three times the forward pass that it computes, with every expert and view. "
     "Active FLOPs leave out experts that a sample does not use.",
     "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
     "Interval of a mean: 95%, Student's t over its seeds.",
@@ -279,7 +279,7 @@ DEFINITIONS: Bullets = [
     "show that there is none. With one seed or too few users nothing is claimed.",
     "p-value: twice the share of those draws on the smaller side of zero. "
     f"{HOLM_MARK}: resolved after Holm's correction too, over all models of one dataset, task and metric; "
-    "across datasets, tasks and metrics nothing is corrected.",
+    "there is no correction across datasets, tasks and metrics.",
     "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "
     "models.",
 ]

@@ -24,8 +24,9 @@ NOTES = [
     "FLOPs and FLOPs per param: of the whole batch.",
     "MFU: FLOPs a second over those of a large matrix product of the same precision, timed beside each round "
     "on the same threads; the median over rounds. Training FLOPs are three times the forward pass.",
-    "floor: FLOPs at that peak, or each weight, input and output once at the measured bandwidth, the "
-    "longer. unfused: every operator by itself at the peak or the bandwidth; caches and fusion go below it.",
+    "floor: the longer of two times: the FLOPs at that peak, or each weight, input and output once at the "
+    "measured bandwidth. unfused: the time if every operator ran by itself at the peak or the bandwidth; "
+    "caches and fusion can be faster.",
     "A dash: not measured, too few calls for the percentile, or the rounds differed too much to report "
     "(quartiles further apart than a quarter of the median).",
 ]

@@ -32,7 +32,7 @@ def _measured(dense: pd.DataFrame) -> str:
     datasets, devices = (", ".join(dict.fromkeys(dense[column])) for column in ("dataset", "device"))
     return (
         f"Measured on {devices} with batches of {datasets}: the dense part (tokens, architecture, towers), "
-        f"which the next lines are about, and the whole with its look-ups. Models: {names}."
+        f"which the comparisons below are about, and the whole with its look-ups. Models: {names}."
     )
 
 

@@ -46,6 +46,15 @@ def _mfu(value: float | None) -> str:
     return percent(value, 1 if is_missing(value) or value >= 0.01 else 3)  # type: ignore[operator]
 
 
+def _change(value: float | None) -> str:
+    return percent(value, 1, sign=True)
+
+
+def _printed_change(value: float | None) -> str:
+    """The paper prints changes in percent."""
+    return MISSING if is_missing(value) else Shown(f"{signed(value, 1)}%", value)
+
+
 _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("dense_params", "dense params", params),
     ("sparse_params", "sparse params", params),
@@ -53,13 +62,13 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("active_flops_per_sample", "active FLOPs/sample", short),
     ("flops_per_batch_512", "FLOPs/batch of 512", short),
     ("train_flops_per_sample", "train FLOPs/sample", short),
-    ("params_vs_base", "params vs base", lambda value: percent(value, 1, sign=True)),
-    ("flops_vs_base", "FLOPs vs base", lambda value: percent(value, 1, sign=True)),
+    ("params_vs_base", "params vs base", _change),
+    ("flops_vs_base", "FLOPs vs base", _change),
     ("active_ratio_target", "active ratio: target", lambda value: fixed(value, 3)),
     ("active_ratio", "measured", lambda value: fixed(value, 3)),
     ("dead_experts", "dead experts", short),
     ("experts", "of", grouped),
-    ("budget_miss", "budget miss", lambda value: percent(value, 1, sign=True)),
+    ("budget_miss", "budget miss", _change),
     ("train_samples_per_second", "train samples/s", short),
     ("eval_samples_per_second", "eval samples/s", short),
     ("mfu_train", "train MFU", _mfu),
@@ -73,13 +82,9 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 _PAPER_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("dense_params", "paper: params", params),
     ("flops_per_batch_512", "paper: FLOPs/batch of 512", short),
-    ("params_change", "paper: params change", lambda value: _percent_of_paper(value)),
-    ("flops_change", "paper: FLOPs change", lambda value: _percent_of_paper(value)),
+    ("params_change", "paper: params change", _printed_change),
+    ("flops_change", "paper: FLOPs change", _printed_change),
 ]
-
-
-def _percent_of_paper(value: float | None) -> str:
-    return MISSING if is_missing(value) else Shown(f"{signed(value, 1)}%", value)
 
 
 def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
@@ -168,14 +173,14 @@ def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
 
 
 def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[str]:
-    notes = ["FLOPs are forward, a multiply-add is two; samples/s and MFU are medians over seeds."]
+    notes = ["FLOPs: forward pass, a multiply-add counts as two. samples/s and MFU: medians over seeds."]
     if numbers["flops_vs_base"].notna().any():
         notes.append("vs base: dense parameters and forward FLOPs over the base's; there is no budget.")
     if numbers["active_ratio"].notna().any():
         notes.append("Train FLOPs are three times what the training step's forward pass computes.")
         notes.append(
-            "Active ratio: mean share of a token's experts that are active on the test split. Dead: active "
-            "on less than 0.1% of its rows, among the experts of all layers and tokens. Means over seeds."
+            "Active ratio: mean share of a token's experts that are active on the test split. Dead experts "
+            "are active on less than 0.1% of its rows, over all layers and tokens. Both: means over seeds."
         )
     if ways := measuring_conditions(section):
         notes.append(f"Measured on: {'; '.join(ways)}.")

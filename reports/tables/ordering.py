@@ -51,7 +51,7 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
         f"Against {paper.tables['table1'].label}, models in both; pairs that it ties are not counted. "
         "Interval: 10,000 draws of our differences from normals with the standard errors of "
         "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
-        "without error. It leans towards zero.",
+        "without error. It leans towards zero, since a draw adds noise to noisy means.",
         "Resolved: the 95% interval of the pair's difference, of the same variances, leaves out zero; of "
         "pairs with the base, as in the table of differences. The CSV lists every pair.",
     ]
@@ -86,9 +86,9 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
         )
     return [
         *sentences,
-        "An order that agrees says that the same models are better here, not by as much; one that does "
-        "not may come from the data, the sizes (the paper's rows differ in cost, ours are matched) or the "
-        "training.",
+        "Where the order agrees, the same models are better here, though not by the same amount. Where it "
+        "differs, the reason may be the data, the sizes (the paper's rows differ in cost, ours are matched) "
+        "or the training.",
     ]
 
 

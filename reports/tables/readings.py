@@ -33,7 +33,7 @@ def reading_tables(section: Section) -> list[Table]:
             notes=[
                 "Difference to the architecture's row without a variant, in points x 100, with its 95% "
                 f"interval over users and seeds{words}.",
-                "Settings: fields whose value differs from that row's; some widths are the budget's.",
+                "Settings: fields whose value differs from that row's; some widths follow from the budget.",
             ],
         )
     ]

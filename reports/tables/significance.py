@@ -16,7 +16,7 @@ HOLM_MARK = "†"
 LEVEL = 0.05
 HOLM_NOTE = (
     f"{HOLM_MARK}: still resolved after Holm's correction over all models of this dataset, task and metric; "
-    "across tasks and metrics nothing is corrected."
+    "there is no correction across tasks and metrics."
 )
 
 
@@ -56,8 +56,8 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
             numbers=csv[(csv["kind"] == "model") & ~csv["is_base"]],
             columns=columns,
             notes=[
-                "p-value: twice the share of the draws of users and seeds on the smaller side of zero; "
-                "no smaller than the number of draws of users can tell.",
+                "p-value: twice the share of the draws of users and seeds that fall on the smaller side of "
+                "zero. The number of draws of users limits how small it can be.",
                 f"Holm: corrected over the {len(names)} models of this dataset, task and metric. {HOLM_NOTE}",
                 "Effect size: the difference in standard deviations of one run over seeds, pooled over the "
                 "dataset's models. It compares a difference with what another seed does, not with what "
@@ -82,7 +82,7 @@ def holm_sentence(tables: dict[str, pd.DataFrame], metrics: tuple[str, ...]) -> 
     ]
     if len(tested) < 2:
         return ""
-    looked_at = f"{len(tested)} AUC and UAUC differences were looked at, each at 95%"
+    looked_at = f"{len(tested)} AUC and UAUC differences were tested, each at the 95% level"
     chance = f"about {len(tested) / 20:.1f} would look resolved by chance if none were real"
     if not any(map(has_p_values, tables.values())):
         return f"{looked_at} and without correction: {chance}."

@@ -27,9 +27,9 @@ from reports.tables.significance import HOLM_MARK, has_p_values
 FIRST_LESS_LAST = "low - high"
 ONLINE = "online, another quantity: only the order of tiers can be compared"
 WHAT_TIERS_ARE = (
-    "Tiers are thirds of the users who have training rows, by how many they have: made from the training "
-    "split alone, so the test split has no say in them; users without a training row are low. (A schema that "
-    "names a tier column has its own.)"
+    "Tiers are thirds of the users who have training rows, by how many they have: counted in the "
+    "training split alone. Users without a training row are in the low tier. (A schema that names a tier "
+    "column has its own tiers.)"
 )
 Lifts = dict[str, float]  # by tier
 
@@ -166,8 +166,8 @@ def by_user_activity(section: Section, paper: Paper) -> list[str]:
             sentences += _direction_sentence(rows, f"{task}, {metric.upper()}")
             sentences += _oracle_sentence(rows, f"{task}, {metric.upper()}")
     sentences.append(
-        "Within a tier fewer users and rows bear on a difference than on the whole split, and how hard a "
-        "tier is to rank differs: between tiers compare lifts over the base, not AUCs."
+        "A tier has fewer users and rows than the whole split, so its differences are less certain. Tiers "
+        "also differ in how hard they are to rank: compare lifts over the base between tiers, not AUCs."
     )
     return sentences
 

@@ -52,7 +52,7 @@ def test_the_report_counts_what_is_resolved_and_what_holds(tmp_path):
     text = report_text(out)
     rows = [row for row in comparison_rows(records, half_width=0.0001) if row["metric"] != "gauc"]
     resolved = sum(row["resolved"] == "yes" for row in rows)
-    assert "20 AUC and UAUC differences were looked at, each at 95%: about 1.0 would" in text
+    assert "20 AUC and UAUC differences were tested, each at the 95% level: about 1.0 would" in text
     assert f"{resolved} are resolved, 4 of them also after Holm's correction" in text
     [found] = [line for line in text.splitlines() if line.startswith("- finish, AUC against dlrm")]
     assert re.search(r"dcn \+0\.\d\d \([^)]*\) †", found)
@@ -79,6 +79,6 @@ def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):
     assert load_inferred(out, "comparisons")[list(ADDED)].isna().all(axis=None)
     contents = contents_of(out)
     text = markdown_page(contents)
-    assert "each at 95% and without correction" in text
+    assert "each at the 95% level and without correction" in text
     assert not [table.name for table in contents.tables if table.name.startswith("significance-")]
     assert "†" not in text.partition("## How the numbers are defined")[0]

@@ -145,7 +145,7 @@ def test_the_numbers_of_a_tier_are_those_of_the_file(section):
 
 def test_the_words_count_who_gains_most_here_and_in_the_paper(section):
     sentences = by_user_activity(section, load_paper())
-    assert "made from the training split alone" in sentences[0]
+    assert "counted in the training split alone" in sentences[0]
     assert sentences[1] == (
         "Test split, finish: low 3,300 users (300 with both labels), 5,063 rows; "
         "middle 3,301 users (301 with both labels), 5,064 rows; "
