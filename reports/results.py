@@ -65,7 +65,7 @@ def with_row_fields(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(record: Record, task: str) -> dict[str, Any]:
-    named = ("suite", "architecture", "dataset", "seed", "status", "spec_hash", "started_at")
+    named = ("suite", "architecture", "dataset", "seed", "status", "spec_hash", "started_at", "world")
     row: dict[str, Any] = {name: getattr(record, name) for name in named}
     who = record.contestant
     row |= {"variant": who.variant, "task": task or None, "series": who.series, "size": who.size}

@@ -178,7 +178,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     elif finished and min(finished) < FEW_SEEDS:
         sentences.append(
             f"With {min(finished)} seeds the spread over seeds is itself only roughly known; "
-            f"with {FEW_SEEDS} or more, smaller differences can be resolved."
+            f"{FEW_SEEDS} or more show smaller differences."
         )
     looked_at = "" if section.no_verdict else holm_sentence(tables, METRICS)
     sentences += [looked_at] if looked_at else []

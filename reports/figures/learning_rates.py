@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.models import Looks, Model, contestants, drawn_name, looks_for, rows_of
+from reports.figures.models import Looks, Model, drawn_name, looks_in, select_model
 from reports.figures.panels import canvas
 from reports.figures.saving import hover_line
 from reports.figures.style import styled
@@ -26,18 +26,17 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None) -> Fi
         curves: architecture, variant, metric, factor, dense_lr, score (NaN: diverged), as in
             :func:`reports.tables.tuning.learning_rate_frame`.
     """
-    models = contestants(curves)
-    looks = looks_for(models, looks)
+    models, looks = looks_in(curves, looks)
     columns = min(COLUMNS, len(models))
     figure, grid = canvas(math.ceil(len(models) / columns), columns, 2.6, 2.1, sharex=True, sharey=True)
     panels = [axes for row in grid for axes in row]
     for axes, model in zip(panels, models, strict=False):
-        _panel(axes, rows_of(curves, model), model, looks)
+        _panel(axes, select_model(curves, model), model, looks)
     for axes in panels[len(models) :]:
         axes.remove()
-    figure.supxlabel("dense learning rate", fontsize="medium")
+    figure.supxlabel("dense learning rate")
     metric = str(curves["metric"].iloc[0]).upper()
-    figure.supylabel(f"{metric} on validation, mean over tasks", fontsize="medium")
+    figure.supylabel(f"{metric} on validation, mean over tasks")
     return figure
 
 
