@@ -1,13 +1,15 @@
-"""Every contestant of a folder against the base: ``comparisons.csv``, ``variants.csv`` and the tiers' files.
+"""Every contestant of a folder against the base: ``comparisons.csv``, ``variants.csv``, ``contrasts.csv``.
 
 The frames are tidy: one row a dataset, task, metric and contestant (and tier), one column a quantity, which
 ``harness/evaluation/differences.py`` defines. ``variants.csv`` is there where other architectures than the
-base have variants: each variant's difference to the plain row of its own architecture.
+base have variants: each variant's difference to the plain row of its own architecture. ``contrasts.csv``
+holds the pairs of rows that the suite declares: what its words compare directly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,8 @@ from files.errors import InputError
 from files.plain_text import csv_text
 from files.writing import write_atomically
 from harness.evaluation.bootstrap import REPLICATES, UserBootstrap, bootstrap_users
-from harness.evaluation.differences import differences
+from harness.evaluation.differences import MeasuredWorld, Pair, differences
+from harness.evaluation.intervals import World
 from harness.evaluation.metrics import NonFiniteScores
 from harness.evaluation.predictions import Predicted, read_predictions
 from harness.records.contestant import Contestant
@@ -30,54 +33,85 @@ INTERVAL_COLUMNS = [
     *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
     *("low", "high", "resolved"),
 ]
-TEST_COLUMNS = ["p_value", "p_holm", "effect_size"]
-COLUMNS = [*INTERVAL_COLUMNS, *TEST_COLUMNS]
+TEST_COLUMNS = ["p_value", "p_holm", "effect_size", "detectable"]
+COUNT_COLUMNS = ["worlds", "failed_seeds"]
+COLUMNS = [*INTERVAL_COLUMNS, *TEST_COLUMNS, *COUNT_COLUMNS]
+CONTRAST_COLUMNS = [*COLUMNS, "base_variant"]
 
 Rows = list[dict]
 
 
 @dataclass(frozen=True)
 class ComparableRuns:
-    """The finished runs of a suite on one dataset, its base's among them, and what they predicted."""
+    """The finished runs of a suite on one dataset, its base's among them, and what they predicted.
+
+    ``failed`` counts the runs of each contestant that failed.
+    """
 
     suite: str
     dataset: str
     base: Contestant
+    contrasts: list[Pair]
     runs: list[Record]
+    failed: Counter[Contestant]
 
     @cached_property
-    def predicted(self) -> dict[str, Predicted]:
-        """By task; the files are read at the first use."""
-        return read_predictions(self.runs)
+    def by_world(self) -> dict[World, list[Record]]:
+        worlds = dict.fromkeys(run.world for run in self.runs)
+        return {world: [run for run in self.runs if run.world == world] for world in worlds}
 
-    def measured(self, task: str, replicates: int) -> UserBootstrap:
-        """The runs' metrics of a task on the test rows and on draws of their users."""
-        return measure(self.runs, task, replicates, self.predicted[task])
+    @cached_property
+    def predicted(self) -> dict[World, dict[str, Predicted]]:
+        """By world and task; the files are read at the first use."""
+        return {world: read_predictions(runs) for world, runs in self.by_world.items()}
 
-    def plain_rows_with_variants(self) -> list[Contestant]:
-        """The plain rows of architectures that have variants too; none where that is the base alone."""
-        rows = dict.fromkeys(run.contestant for run in self.runs)
-        varied = {row.architecture for row in rows if row.variant}
-        plain = [row for row in rows if not row.variant and row.architecture in varied]
-        return [] if plain == [self.base] else plain
+    @property
+    def tasks(self) -> list[str]:
+        """Those that the runs of every world predicted."""
+        first, *others = self.predicted.values()
+        return [task for task in first if all(task in tasks for tasks in others)]
+
+    def measured(self, task: str, replicates: int) -> list[MeasuredWorld]:
+        """The runs' metrics of a task on each world's test rows and on draws of their users."""
+        return [
+            MeasuredWorld(
+                world, runs, measure(runs, task, replicates, self.predicted[world][task], world or 0)
+            )
+            for world, runs in self.by_world.items()
+        ]
+
+    @property
+    def to_base(self) -> list[Pair]:
+        """Every contestant with the base."""
+        return [(who, self.base) for who in self.contestants if who != self.base]
+
+    @property
+    def to_plain(self) -> list[Pair]:
+        """Every variant with the plain row of its architecture; none where that is the base alone."""
+        plain = {who.architecture: who for who in self.contestants if not who.variant}
+        pairs = [
+            (who, plain[who.architecture])
+            for who in self.contestants
+            if who.variant and who.architecture in plain
+        ]
+        return [] if {other for _, other in pairs} == {self.base} else pairs
+
+    @property
+    def contestants(self) -> list[Contestant]:
+        return list(dict.fromkeys(run.contestant for run in self.runs))
 
     def shared_cells(self, task: str) -> dict[str, str]:
         """The cells that all their rows of one task share."""
-        return {
-            "suite": self.suite,
-            "dataset": self.dataset,
-            "task": task,
-            "base": self.base.architecture,
-        }
+        return {"suite": self.suite, "dataset": self.dataset, "task": task}
 
 
 def comparable_runs(stored: StoredRuns) -> Iterator[ComparableRuns]:
     """The runs that count, dataset by dataset; no dataset without a finished run of the base."""
     for selection in stored.selections():
-        runs = selection.finished()
-        base = selection.base
+        runs, base, suite = selection.finished(), selection.base, selection.suite
+        failed = Counter(run.contestant for run in selection.records if run.status == "failed")
         if base is not None and any(run.contestant == base for run in runs):
-            yield ComparableRuns(selection.suite.name, selection.dataset, base, runs)
+            yield ComparableRuns(suite.name, selection.dataset, base, suite.contrasts, runs, failed)
 
 
 def measure(
@@ -90,21 +124,11 @@ def measure(
         raise InputError(f"a finished run on {runs[0].dataset} has no usable score_{task}: {error}") from None
 
 
-def base_rows(runs: ComparableRuns, task: str, measured: UserBootstrap) -> Rows:
-    """Every contestant's difference to the base: rows of ``comparisons.csv``."""
-    cells = runs.shared_cells(task)
-    return [cells | row for row in differences(runs.runs, measured, runs.base)]
-
-
-def variant_rows(runs: ComparableRuns, task: str, measured: UserBootstrap) -> Rows:
-    """Every variant's difference to the plain row of its own architecture: rows of ``variants.csv``."""
-    cells = runs.shared_cells(task)
-    return [
-        cells | row | {"base": plain.architecture}
-        for plain in runs.plain_rows_with_variants()
-        for row in differences(runs.runs, measured, plain)
-        if row["architecture"] == plain.architecture
-    ]
+def compared_rows(
+    runs: ComparableRuns, task: str, measured: Sequence[MeasuredWorld], pairs: Sequence[Pair]
+) -> Rows:
+    """The differences of ``pairs`` in one task."""
+    return [runs.shared_cells(task) | row for row in differences(measured, pairs, runs.failed)]
 
 
 def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
@@ -117,7 +141,7 @@ def compare(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     Raises
         InputError: a file is missing, damaged or does not fit the others.
     """
-    return _compare(out, replicates, base_rows)
+    return _compare(out, replicates, lambda runs: runs.to_base)[COLUMNS]
 
 
 def compare_variants(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
@@ -125,21 +149,35 @@ def compare_variants(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
 
     Empty where only the base has variants, which `compare` holds. Raises InputError as `compare` does.
     """
-    return _compare(out, replicates, variant_rows)
+    return _compare(out, replicates, lambda runs: runs.to_plain)[COLUMNS]
 
 
-def _compare(
-    out: Path, replicates: int, rows_of: Callable[[ComparableRuns, str, UserBootstrap], Rows]
-) -> pd.DataFrame:
+def compare_contrasts(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
+    """The differences that the suite declares: the columns of `compare`, and ``base_variant``.
+
+    Raises InputError as `compare` does.
+    """
+    return _compare(out, replicates, lambda runs: runs.contrasts)
+
+
+def _compare(out: Path, replicates: int, pairs_of: Callable[[ComparableRuns], list[Pair]]) -> pd.DataFrame:
     rows = [
         row
         for runs in comparable_runs(read_runs(out))
-        for task in runs.predicted
-        for row in rows_of(runs, task, runs.measured(task, replicates))
+        for task in runs.tasks
+        for row in compared_rows(runs, task, runs.measured(task, replicates), pairs_of(runs))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
 
 
 def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
     """Tidy rows as a CSV with the columns that its readers know, whole or not at all."""
     write_atomically(path, csv_text(pd.DataFrame(rows, columns=columns)).encode())
+
+
+def write_csv_if_any(path: Path, rows: Rows, columns: list[str]) -> None:
+    """`write_csv`; where there are no rows, there is no file."""
+    if rows:
+        write_csv(path, rows, columns)
+    else:
+        path.unlink(missing_ok=True)

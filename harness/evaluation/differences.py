@@ -1,163 +1,255 @@
-r"""Which differences to the base are real: their intervals over users and seeds.
+r"""Which differences are real: those between two contestants, with intervals over users, seeds and worlds.
 
-A difference is the mean over the seeds that both the row's runs and the base's finished; failed runs show in
-``seeds`` alone. It has two sources of chance, and an interval that names one of them promises too much:
+A difference is the mean over the pairs of runs, one of each contestant, that share world and seed. It has
+these sources of chance, and an interval that leaves one out promises too much:
 
 - **Users** (``users_low``, ``users_high``): other test users might have come. Paired bootstrap over users,
   seeds averaged (``harness/evaluation/bootstrap.py``). Empty with fewer than ``MIN_USERS`` users.
-- **Seeds** (``seeds_low``, ``seeds_high``): other seeds might have been drawn. With metric
-  :math:`y_{as}` of architecture a and seed s, in a randomised block design
-  :math:`y_{as} = \mu_a + \beta_s + \varepsilon_{as}`: what a seed does to all architectures alike (it orders
-  the rows and fills the tables alike) is the block :math:`\beta_s`, and **the rest is assumed to vary equally
-  in every architecture**. Then :math:`sd^2 = 2 \sum \hat\varepsilon^2 / df` is the variance of a paired
-  difference, pooled over all pairs of the dataset's architectures, and the half-width is
-  :math:`t_{df} \, sd / \sqrt n`, with :math:`df = K (n - 1)` for K compared architectures of n seeds each.
-  For K = 1 this is the paired t interval. Pooling the differences to the base alone would count the base's
-  own seeds K times over, and its degrees of freedom would be too many.
-  With one seed this part is unknown, and nothing is claimed.
+- **Seeds** (``seeds_low``, ``seeds_high``): other seeds might have been drawn. Student's t interval of the
+  pairs' own differences :math:`d_s`, whose half-width is :math:`t_{n-1} \, sd(d) / \sqrt n`. What a seed does
+  to both alike (it orders the rows and fills the tables alike) cancels in a pair. Nothing is pooled over
+  other rows: architectures vary unequally, and a verdict must not depend on which neighbours a row has. Empty
+  with one pair of runs in each world.
+- **Worlds**: another simulated world (or another cut of a log) might have been drawn. With W of them, the
+  interval is Student's t over the worlds' mean differences, with W - 1 degrees of freedom. Worlds have users
+  and seeds of their own, so what these do is in that spread already.
 
-``low`` and ``high`` are the middle 95% where users and seeds are drawn together
-(``harness/evaluation/joint.py``). ``resolved`` is "yes" if that interval leaves out zero, "no" if it holds
-zero, "one seed" or "few users" where a part is unknown. The intervals are not widened for the number of
-comparisons: of twenty rows without a difference, one is expected to be "resolved". ``p_value`` is twice the
-share of the joint draws on the smaller side of zero, ``p_holm`` the same after Holm's correction over the
-models of the dataset, task and metric, ``effect_size`` the difference in standard deviations of one run over
-seeds (``harness/evaluation/significance.py``).
+``low`` and ``high`` are the middle 95% of all this: of users and seeds drawn together
+(``harness/evaluation/joint.py``), or over the worlds. ``p_value`` is below .05 where they leave out zero.
+``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
+(``harness/evaluation/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
+Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed), "few
+users", or "failed seeds". A failed run counts against its contestant: what it would have reached is not
+known, so the mean over the others is shown and not judged. ``detectable`` is the difference that the row
+could have shown with 80% power, ``effect_size`` the difference in standard deviations of one run over seeds.
 
 Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
-base, the seed part is the base's own (its paired t interval), and they are not pooled with the architectures.
-They have a p-value, but are in no family, and have no effect size.
+base, and the seed part is the base's own. Each is a family of its own, and has no effect size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from harness.evaluation.bootstrap import METRICS, UserBootstrap
+from harness.evaluation.bootstrap import DECIMALS, METRICS, UserBootstrap
+from harness.evaluation.intervals import LEVEL, Spread, World, spread_of_mean
 from harness.evaluation.joint import JointDraws
-from harness.evaluation.significance import effect_size, holm
+from harness.evaluation.significance import detectable, effect_size, holm
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 
-LEVEL = 0.95
+MIN_RUNS = (
+    3  # seeds or, where there are several, worlds: two have one degree of freedom, too few for a verdict
+)
+
+Pair = tuple[Contestant, Contestant]  # a contestant, and the one that it is compared with
+Pairs = list[tuple[int, int]]  # numbers of the runs of either
 
 
-def differences(runs: list[Record], measured: UserBootstrap, base: Contestant) -> Iterator[dict]:
-    """For each metric that the rows define, every contestant's difference to the base with its intervals.
+@dataclass(frozen=True)
+class MeasuredWorld:
+    """The finished runs of one world, and their bootstrap in the same order."""
+
+    world: World
+    runs: list[Record]
+    measured: UserBootstrap
+
+
+def differences(
+    worlds: Sequence[MeasuredWorld], pairs: Sequence[Pair], failed: Mapping[Contestant, int]
+) -> list[dict]:
+    """For each metric that the rows define, the difference of every pair that has runs, with its intervals.
+
+    The pairs of a metric are one family of Holm's.
 
     Args
-        measured: the bootstrap of ``runs``, in their order.
+        failed: how many runs of each contestant failed.
     """
-    contestants = [who for who in dict.fromkeys(run.contestant for run in runs) if who != base]
+    found: list[dict] = []
     for metric in METRICS:
-        if np.isnan(measured.point[metric]).any():
+        if any(np.isnan(each.measured.point[metric]).any() for each in worlds):
             continue  # the test rows do not define it
-        pooled = pooled_seed_spread(runs, measured.point[metric])
-        named = {who: pairs for who in contestants if (pairs := _pairs(runs, who, base))}
-        rows = [_compared(runs, measured, metric, pairs, pooled) for pairs in named.values()]
-        in_family = [not runs[pairs[0][0]].is_reference for pairs in named.values()]
-        family = [row["p_value"] if is_in else math.nan for row, is_in in zip(rows, in_family, strict=True)]
-        for who, row, p_holm in zip(named, rows, holm(np.array(family)), strict=True):
-            yield {
-                "metric": metric,
-                "architecture": who.architecture,
-                "variant": who.variant,
-                **row,
-                "p_holm": float(p_holm),
-            }
+        compared = {
+            (who, other): _compare(parts, metric, failed.get(who, 0) + failed.get(other, 0))
+            for who, other in pairs
+            if (parts := _parts(worlds, who, other))
+        }
+        for pair, row in zip(compared, _judged(list(compared.values())), strict=True):
+            found.append({"metric": metric} | _names(*pair) | row)
+    return found
 
 
-def _pairs(runs: list[Record], who: Contestant, base: Contestant) -> list[tuple[int, int]]:
-    """Numbers of the runs (of ``who``, of the base) that share a seed; a reference shares every seed."""
+def _names(who: Contestant, other: Contestant) -> dict[str, str]:
+    return {
+        "architecture": who.architecture,
+        "variant": who.variant,
+        "base": other.architecture,
+        "base_variant": other.variant,
+    }
+
+
+# --- One pair ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A pair of contestants in one world: which runs to compare."""
+
+    world: MeasuredWorld
+    pairs: Pairs
+
+    @property
+    def is_reference(self) -> bool:
+        return self.world.runs[self.pairs[0][0]].is_reference
+
+    def values(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The metric of both sides, (pairs,) each."""
+        point = self.world.measured.point[metric]
+        ours, others = np.array(self.pairs).T
+        return point[ours], point[others]
+
+    def difference(self, metric: str) -> float:
+        return self.world.measured.difference(metric, *self._numbers())
+
+    def drawn(self, metric: str) -> NDArray[np.float64]:
+        """The difference on each draw of users; empty with few users."""
+        return self.world.measured.drawn_differences(metric, *self._numbers())
+
+    def _numbers(self) -> tuple[list[int], list[int]]:
+        return [i for i, _ in self.pairs], [j for _, j in self.pairs]
+
+
+def _parts(worlds: Sequence[MeasuredWorld], who: Contestant, other: Contestant) -> list[_Part]:
+    """The worlds in which both have runs."""
+    return [_Part(world, pairs) for world in worlds if (pairs := _pairs(world.runs, who, other))]
+
+
+def _pairs(runs: list[Record], who: Contestant, other: Contestant) -> Pairs:
+    """Numbers of the runs (of ``who``, of ``other``) that share a seed; a reference shares every seed."""
     return [
         (i, j)
-        for j, base_run in enumerate(runs)
-        if base_run.contestant == base
+        for j, other_run in enumerate(runs)
+        if other_run.contestant == other
         for i, run in enumerate(runs)
-        if run.contestant == who and (run.is_reference or run.seed == base_run.seed)
+        if run.contestant == who and (run.is_reference or run.seed == other_run.seed)
     ]
 
 
 @dataclass(frozen=True)
-class SeedSpread:
-    """Standard deviation of a paired difference between two runs of one seed, and what it rests on."""
+class _Difference:
+    """A difference in one metric; ``unknown`` says why no verdict can be given, or is empty."""
 
-    sd: float
-    df: int
+    columns: dict
+    joint: JointDraws
+    unknown: str
+    is_reference: bool
 
-    def sd_of_mean(self, seeds: int) -> float:
-        """Of the mean difference over ``seeds``; NaN with one seed, or without a degree of freedom."""
-        return self.sd / math.sqrt(seeds) if seeds > 1 and self.df > 0 else math.nan
-
-    def half_width(self, seeds: int) -> float:
-        """Half the t interval of the mean difference; NaN where its standard deviation is."""
-        return float(stats.t.ppf((1 + LEVEL) / 2, max(self.df, 1))) * self.sd_of_mean(seeds)
+    @property
+    def is_in_family(self) -> bool:
+        return not self.unknown and not self.is_reference
 
 
-def pooled_seed_spread(runs: list[Record], values: NDArray[np.float64]) -> SeedSpread:
-    """From the residuals of architecture + seed over all models' runs, of which some may be missing.
+def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
+    by_seed = [np.subtract(*part.values(metric)) for part in parts]
+    by_world = [part.difference(metric) for part in parts]
+    diff = round(float(np.mean(by_world)), DECIMALS)
+    users, seeds = _mean_of_draws([part.drawn(metric) for part in parts]), _spread_over_seeds(by_seed)
+    joint = JointDraws(users, seeds.sd, seeds.df)
+    if len(parts) > 1:
+        over_worlds = spread_of_mean(by_world)
+        joint = JointDraws(np.array([diff]), over_worlds.sd, over_worlds.df)
+    is_reference = parts[0].is_reference
+    columns = {
+        "seeds": 1 if is_reference else sum(map(len, by_seed)),
+        "users": sum(part.world.measured.users[metric] for part in parts),
+        "mean": float(np.mean([part.values(metric)[0].mean() for part in parts])),
+        "base_mean": float(np.mean([part.values(metric)[1].mean() for part in parts])),
+        "diff": diff,
+        **dict(zip(("users_low", "users_high"), _middle(users), strict=True)),
+        "seeds_low": diff - seeds.half_width(),
+        "seeds_high": diff + seeds.half_width(),
+        **dict(zip(("low", "high"), joint.interval(LEVEL), strict=True)),
+        "effect_size": math.nan if is_reference else effect_size(diff, _sd_of_a_pair(by_seed)),
+        "worlds": len(parts),
+        "failed_seeds": failed,
+    }
+    return _Difference(columns, joint, _why_unknown(by_seed, users, failed), is_reference)
+
+
+def _spread_over_seeds(by_seed: list[NDArray[np.float64]]) -> Spread:
+    """Of the mean over worlds of each world's mean over seeds, where only seeds are drawn anew.
 
     Args
-        values: (M,) the metric of every run.
+        by_seed: for each world the paired differences, (seeds,).
     """
-    models = [i for i, run in enumerate(runs) if not run.is_reference]
-    design = np.concatenate(
-        [_one_hot([runs[i].contestant for i in models]), _one_hot([runs[i].seed for i in models])], axis=1
-    )
-    y = values[models]
-    effects, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    df = len(y) - int(rank)
-    return SeedSpread(math.sqrt(2 * float(np.sum((y - design @ effects) ** 2)) / df) if df else math.nan, df)
+    repeated = [values for values in by_seed if len(values) > 1]
+    if len(repeated) < len(by_seed):
+        return Spread(math.nan, math.nan, 0)
+    variance = sum(values.var(ddof=1) / len(values) for values in by_seed) / len(by_seed) ** 2
+    return Spread(math.nan, math.sqrt(variance), sum(len(values) - 1 for values in by_seed))
 
 
-def _one_hot(values: list) -> NDArray[np.float64]:
-    """(N, distinct values)"""
-    levels = list(dict.fromkeys(values))
-    return np.eye(len(levels))[[levels.index(value) for value in values]]
+def _sd_of_a_pair(by_seed: list[NDArray[np.float64]]) -> float:
+    """Standard deviation over seeds of one paired difference, within worlds."""
+    df = sum(len(values) - 1 for values in by_seed)
+    squares = sum(float(np.sum((values - values.mean()) ** 2)) for values in by_seed)
+    return math.sqrt(squares / df) if df else math.nan
 
 
-def _compared(
-    runs: list[Record], measured: UserBootstrap, metric: str, pairs: list[tuple[int, int]], pooled: SeedSpread
-) -> dict:
-    point = measured.point[metric]
-    ours, bases = [i for i, _ in pairs], [j for _, j in pairs]
-    is_reference = runs[ours[0]].is_reference
-    if is_reference:
-        own_sd = float(np.std(point[ours] - point[bases], ddof=1)) if len(pairs) > 1 else math.nan
-        pooled = SeedSpread(own_sd, len(pairs) - 1)
-    diff = measured.difference(metric, ours, bases)
-    users_low, users_high = measured.interval(metric, ours, bases, LEVEL)
-    half = pooled.half_width(len(pairs))
-    drawn = measured.drawn_differences(metric, ours, bases)
-    joint = JointDraws(drawn, pooled.sd_of_mean(len(pairs)), pooled.df)
-    low, high = joint.interval(LEVEL)
-    return {
-        "seeds": 1 if is_reference else len(pairs),
-        "users": measured.users[metric],
-        "mean": float(point[ours].mean()),
-        "base_mean": float(point[bases].mean()),
-        "diff": diff,
-        "users_low": users_low,
-        "users_high": users_high,
-        "seeds_low": diff - half,
-        "seeds_high": diff + half,
-        "low": low,
-        "high": high,
-        "resolved": _resolved(users_low, half, low, high),
-        "p_value": joint.p_value(),
-        "effect_size": math.nan if is_reference else effect_size(diff, pooled.sd),
-    }
+def _mean_of_draws(by_world: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean difference over worlds on draws of each world's users; empty where one has few users."""
+    shortest = min(map(len, by_world))
+    return np.mean([draws[:shortest] for draws in by_world], axis=0)
 
 
-def _resolved(users_low: float, seed_half_width: float, low: float, high: float) -> str:
-    if math.isnan(seed_half_width):
-        return "one seed"
-    if math.isnan(users_low):
-        return "few users"
-    return "yes" if low > 0 or high < 0 else "no"
+def _middle(draws: NDArray[np.float64]) -> tuple[float, float]:
+    if not len(draws):
+        return math.nan, math.nan
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _why_unknown(by_seed: list[NDArray[np.float64]], users: NDArray[np.float64], failed: int) -> str:
+    """Why no verdict can be given, or an empty text."""
+    if failed:
+        return "failed seeds"
+    if len(by_seed) > 1:
+        return "few worlds" if len(by_seed) < MIN_RUNS else ""
+    if len(by_seed[0]) < MIN_RUNS:
+        return "few seeds"
+    return "" if len(users) else "few users"
+
+
+# --- A family of pairs ----------------------------------------------------------------------------------
+
+
+def _judged(family: list[_Difference]) -> list[dict]:
+    """The columns of the differences in one metric, with those that depend on how many they are."""
+    p_values = np.array([math.nan if each.unknown else each.joint.p_value() for each in family])
+    in_family = np.array([each.is_in_family for each in family], dtype=bool)
+    p_holm = holm(np.where(in_family, p_values, math.nan))
+    tests = int(in_family.sum())
+    return [
+        each.columns
+        | {
+            "resolved": each.unknown or _verdict(float(p if each.is_reference else corrected)),
+            "p_value": float(p),
+            "p_holm": float(corrected),
+            "detectable": math.nan if each.unknown else _detectable(each, tests),
+        }
+        for each, p, corrected in zip(family, p_values, p_holm, strict=True)
+    ]
+
+
+def _verdict(p_value: float) -> str:
+    return "yes" if p_value < 1 - LEVEL else "no"
+
+
+def _detectable(difference: _Difference, tests: int) -> float:
+    joint = difference.joint
+    return detectable(joint.seed_sd, joint.df, joint.users_sd, 1 if difference.is_reference else tests)

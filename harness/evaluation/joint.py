@@ -2,11 +2,15 @@ r"""A difference when users and seeds are drawn anew together: its 95% interval 
 
 A joint draw takes one draw of users (``harness/evaluation/bootstrap.py``), on which every run is measured,
 and for the runs of a difference one draw of what their seeds do. Users, of whom there are hundreds, are drawn
-from those that came. Seeds, of whom there are two to five, cannot be: two seeds have three samples, whose
-spread is half of the truth. So a seed's effect is drawn from the normal distribution, and its spread from
-what pooled residuals say of it (``harness/evaluation/differences.py``), which together is Student's t:
+from those that came. Seeds, of which there are few, cannot be: two seeds have three samples, whose spread is
+half of the truth. So a seed's effect is drawn from the normal distribution, and its spread from what the
+pair's own differences over n seeds say of it (``harness/evaluation/differences.py``), which together is
+Student's t:
 
-.. math:: d^* = d^*_{users} + \frac{sd}{\sqrt n}\, t_{df}
+.. math:: d^* = d^*_{users} + \frac{sd}{\sqrt n}\, t_{n-1}
+
+This is the Behrens-Fisher interval for the sum of two variances. It holds the truth 95% of the time or a
+little oftener; Satterthwaite's degrees of freedom hold it less often with few seeds (``docs/coverage.md``).
 
 The draws of users are R numbers; the seeds' are summed over exactly, instead of drawn: the distribution is
 the mean of R t distributions, each about its draw of users. Its quantiles are the interval, twice its smaller
@@ -33,7 +37,8 @@ class JointDraws:
     """A mean difference over draws of users and seeds.
 
     Args
-        user_draws: (R,) the difference on each draw of users, without undefined ones. Empty: not known.
+        user_draws: (R,) the difference on each draw of users, without undefined ones. Empty: not known. The
+            difference alone, if ``seed_sd`` holds what users do as well, as that over worlds does.
         seed_sd: standard deviation of the mean difference over seeds. NaN: not known.
         df: degrees of freedom that it rests on.
     """
@@ -64,7 +69,13 @@ class JointDraws:
         if not self._is_known():
             return math.nan
         below = self.share_below(0.0)
-        return min(1.0, max(2 * min(below, 1 - below), 1 / (len(self.user_draws) + 1)))
+        least = 1 / (len(self.user_draws) + 1) if len(self.user_draws) > 1 else 0.0
+        return min(1.0, max(2 * min(below, 1 - below), least))
+
+    @property
+    def users_sd(self) -> float:
+        """Standard deviation over the draws of users; NaN without any."""
+        return float(self.user_draws.std()) if len(self.user_draws) else math.nan
 
     def _is_known(self) -> bool:
         return len(self.user_draws) > 0 and self.df >= 1 and not math.isnan(self.seed_sd)

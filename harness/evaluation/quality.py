@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.comparisons import TEST_COLUMNS
-from harness.evaluation.intervals import mean_interval
+from harness.evaluation.intervals import World, mean_interval
 from harness.records.contestant import Contestant
 from harness.records.record import Record, TaskMetrics
 
@@ -43,10 +43,10 @@ def quality(
 
     Returns:
         Columns kind, architecture, variant, is_base, task, seeds, failed_seeds, users, rows, metric, and
-        the quantities: mean over seeds with mean_low and mean_high (95% interval over seeds), diff to the
-        base with diff_low, diff_high (95% interval), diff_users_low, diff_users_high (its part from users),
-        resolved (yes, no, one seed, few users), p_value, p_holm and effect_size. Metrics of probabilities
-        have the mean alone.
+        the quantities: mean over seeds with mean_low and mean_high (95% interval over seeds or, with several,
+        worlds), diff to the base with diff_low, diff_high (95% interval), diff_users_low, diff_users_high
+        (its part from users), resolved, p_value, p_holm, effect_size and detectable, which
+        ``harness/evaluation/differences.py`` defines. Metrics of probabilities have the mean alone.
     """
     rows: list[dict] = []
     for kind, runs_by_name in (("model", contestants), ("reference", references)):
@@ -58,21 +58,23 @@ def quality(
                 "variant": contestant.variant,
             }
             shared |= {"is_base": is_base, "task": task} | _counts(runs, task)
-            measured = _measured(runs, task)
-            rows += [shared | _mean(measured, metric) for metric in PROBABILITY_METRICS]
+            rows += [shared | _mean(runs, task, metric) for metric in PROBABILITY_METRICS]
             rows += [
-                shared | _mean(measured, metric) | difference(comparisons, task, metric, contestant)
+                shared | _mean(runs, task, metric) | difference(comparisons, task, metric, contestant)
                 for metric in QUALITIES
             ]
     return pd.DataFrame(rows)
 
 
-def _measured(runs: list[Record], task: str) -> list[TaskMetrics]:
-    return [run.metrics[task] for run in runs if run.status == "finished" and task in run.metrics]
+def _measured(runs: list[Record], task: str) -> list[tuple[World, TaskMetrics]]:
+    """The world and metrics of every finished run."""
+    return [
+        (run.world, run.metrics[task]) for run in runs if run.status == "finished" and task in run.metrics
+    ]
 
 
 def _counts(runs: list[Record], task: str) -> dict[str, Any]:
-    measured = _measured(runs, task)
+    measured = [metrics for _, metrics in _measured(runs, task)]
     return {
         "seeds": len(measured),
         "failed_seeds": sum(run.status == "failed" for run in runs),
@@ -81,9 +83,10 @@ def _counts(runs: list[Record], task: str) -> dict[str, Any]:
     }
 
 
-def _mean(measured: list[TaskMetrics], metric: str) -> dict[str, Any]:
-    values = [value for m in measured if (value := getattr(m, metric)) is not None]
-    mean, low, high = mean_interval(values)
+def _mean(runs: list[Record], task: str, metric: str) -> dict[str, Any]:
+    found = [(getattr(metrics, metric), world) for world, metrics in _measured(runs, task)]
+    known = [(value, world) for value, world in found if value is not None]
+    mean, low, high = mean_interval([value for value, _ in known], [world for _, world in known])
     return {"metric": metric, "mean": mean, "mean_low": low, "mean_high": high}
 
 

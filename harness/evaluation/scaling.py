@@ -6,18 +6,11 @@ Two descriptions of an architecture's runs, against forward FLOPs a sample or de
 - ``exponent``: :math:`1 - \text{AUC} = c \, x^{-\alpha}`, a straight line in logarithms; the slope is
   :math:`\alpha`. It has no floor, so it says that quality would grow for ever, which no data let it.
 
-Both are least squares **seed by seed**: seed s of architecture a has a slope :math:`b_{as}`, and their mean
+Both are least squares **seed by seed**: seed s of an architecture has a slope :math:`b_s`, and their mean
 over seeds is the least-squares slope of all runs together. A bootstrap over three seeds would draw from ten
-distinct samples, so the intervals are Student's t, with the spread pooled over architectures as
-``harness/evaluation/differences.py`` pools that of differences: :math:`b_{as} = \mu_a + \beta_s +
-\varepsilon_{as}`, where :math:`\varepsilon` is assumed to vary equally in every architecture, and
-:math:`\beta_s` is what a seed does to all of them alike.
-
-- **A slope** varies by both: its variance is :math:`SS_w / df_w`, squares of the deviations from each
-  architecture's mean. As those of one seed are not independent, the degrees of freedom are Satterthwaite's:
-  :math:`SS_w^2 / (SS_\beta^2 / df_\beta + SS_\varepsilon^2 / df_\varepsilon)`, with
-  :math:`SS_\beta = SS_w - SS_\varepsilon`. With one architecture this is its own t interval.
-- **A difference of two slopes** loses :math:`\beta_s`: variance :math:`2 \, SS_\varepsilon / df_\varepsilon`.
+distinct samples, so the intervals are Student's t over the seeds' own slopes, and over the seeds' own
+differences of two slopes, as ``harness/evaluation/differences.py`` has them. Where there are several worlds,
+they are over the worlds' means.
 
 The intervals are over seeds: test users are the same throughout, and whether a straight line fits is another
 matter (``off_line``). They are not widened for the number of pairs.
@@ -25,7 +18,6 @@ matter (``off_line``). They are not widened for the number of pairs.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,7 +25,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from harness.evaluation.intervals import mean_interval
 from harness.records.contestant import Contestant
@@ -44,9 +35,9 @@ POINTS = 100
 AXES = {"flops_per_sample": "FLOPs", "dense_params": "parameters"}
 LAWS = ("points", "exponent")
 MIN_SIZES = 3
-LEVEL = 0.95
 
 Key = tuple[str, str]  # architecture, and its variant without the size
+Run = tuple[int, int]  # world and seed
 
 
 # --- Runs by size ---------------------------------------------------------------------------------------
@@ -55,14 +46,20 @@ Key = tuple[str, str]  # architecture, and its variant without the size
 def sized_runs(contestants: list[Contestant], records: list[Record]) -> pd.DataFrame:
     """Finished runs of architectures with at least three sizes: one row a run, task and metric.
 
-    Columns: architecture, variant (without the size), size, seed, task, metric (auc, uauc), value,
-    flops_per_sample, dense_params. The rows are in the order of ``contestants``.
+    Columns: architecture, variant (without the size), size, world (0 without any), seed, task, metric (auc,
+    uauc), value, flops_per_sample, dense_params. The rows are in the order of ``contestants``.
     """
     rows = []
     for contestant in contestants:
         runs = [r for r in records if r.contestant == contestant and r.status == "finished" and r.cost]
         for run in runs if contestant.size else []:
-            who = (contestant.architecture, contestant.variant_without_size, contestant.size, run.seed)
+            who = (
+                contestant.architecture,
+                contestant.variant_without_size,
+                contestant.size,
+                run.world or 0,
+                run.seed,
+            )
             costs = [getattr(run.cost, axis) for axis in AXES]
             rows += [
                 (*who, task, metric, value, *costs)
@@ -70,18 +67,18 @@ def sized_runs(contestants: list[Contestant], records: list[Record]) -> pd.DataF
                 for metric in METRICS
                 if (value := getattr(metrics, metric)) is not None
             ]
-    names = ["architecture", "variant", "size", "seed", "task", "metric", "value", *AXES]
+    names = ["architecture", "variant", "size", "world", "seed", "task", "metric", "value", *AXES]
     runs_by_size = pd.DataFrame(rows, columns=names)
     sizes = runs_by_size.groupby(["architecture", "variant"])["size"].transform("nunique")
     return runs_by_size[sizes >= MIN_SIZES].reset_index(drop=True)
 
 
 def size_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean of the seeds of each size with its 95% t interval: columns mean, low, high, seeds."""
+    """Mean over runs of each size with its 95% t interval: columns mean, low, high, seeds."""
     keys = ["task", "metric", "architecture", "variant", "size"]
     rows = []
     for key, runs_of_size in runs.groupby(keys, sort=False):
-        mean, low, high = mean_interval(runs_of_size["value"].tolist())
+        mean, low, high = mean_interval(runs_of_size["value"].tolist(), runs_of_size["world"].tolist())
         costs = [runs_of_size[axis].mean() for axis in AXES]
         rows.append((*key, *costs, mean, low, high, len(runs_of_size)))
     return pd.DataFrame(rows, columns=[*keys, *AXES, "mean", "low", "high", "seeds"])
@@ -112,9 +109,9 @@ def _transformed(values: NDArray[np.float64], law: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Series:
-    """One architecture's sizes: x (N,), and a metric by seed and size, (S, N)."""
+    """One architecture's sizes: x (N,), and a metric by run and size, (S, N); ``runs``: world and seed."""
 
-    seeds: list[int]
+    runs: list[Run]
     x: NDArray[np.float64]
     values: NDArray[np.float64]
 
@@ -122,7 +119,7 @@ class _Series:
 def _series(rows: pd.DataFrame, axis: str) -> _Series | None:
     """The seeds that finished every size; None with fewer than three sizes or without such a seed."""
     by_size = rows.groupby("size")[axis].mean()
-    values = rows.pivot_table(index="seed", columns="size", values="value").dropna()
+    values = rows.pivot_table(index=["world", "seed"], columns="size", values="value").dropna()
     x = by_size[values.columns].to_numpy(float)
     if values.empty or len(set(x)) < MIN_SIZES:
         return None
@@ -164,84 +161,25 @@ FIT_COLUMNS = [
 
 
 def _fitted(found: dict[Key, _Series], law: str) -> list[dict]:
-    slopes: dict[Key, dict[int, float]] = {}
+    slopes: dict[Key, dict[Run, float]] = {}
     rows: dict[Key, dict[str, Any]] = {}
     for key, series in found.items():
         y = _transformed(series.values, law)
-        by_seed, intercepts = line(series.x, y)
-        slopes[key] = dict(zip(series.seeds, by_seed.tolist(), strict=True))
-        slope, intercept = float(by_seed.mean()), float(intercepts.mean())
+        by_run, intercepts = line(series.x, y)
+        slopes[key] = dict(zip(series.runs, by_run.tolist(), strict=True))
+        slope, low, high = _over_runs(slopes[key])
+        intercept = float(intercepts.mean())
         off = np.abs(y.mean(axis=0) - intercept - slope * np.log10(series.x)).max()
         rows[key] = {"architecture": key[0], "variant": key[1], "sizes": len(series.x)}
-        rows[key] |= {"seeds": len(series.seeds), "slope": slope, "intercept": intercept, "off_line": off}
-    spread = pooled_spread(slopes)
-    for row in rows.values():
-        half = spread.half_width(row["seeds"])
-        row |= {"low": row["slope"] - half, "high": row["slope"] + half}
+        rows[key] |= {"seeds": len(series.runs), "slope": slope, "low": low, "high": high}
+        rows[key] |= {"intercept": intercept, "off_line": off}
     order = sorted(rows, key=lambda key: -rows[key]["slope"])
     for key, after in pairwise(order):
-        shared = [seed for seed in slopes[key] if seed in slopes[after]]
-        diff = float(np.mean([slopes[key][s] - slopes[after][s] for s in shared])) if shared else math.nan
-        half = spread.half_width_of_difference(len(shared))
-        rows[key] |= {"next_diff": diff, "next_low": diff - half, "next_high": diff + half}
+        shared = {run: slopes[key][run] - slopes[after][run] for run in slopes[key] if run in slopes[after]}
+        diff, low, high = _over_runs(shared)
+        rows[key] |= {"next_diff": diff, "next_low": low, "next_high": high}
     return [rows[key] for key in order]
 
 
-# --- Spread over seeds ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Variances of one run's slope, and of its part that is no seed's alone; their degrees of freedom."""
-
-    variance: float
-    df: float
-    own_variance: float
-    own_df: int
-
-    def half_width(self, seeds: int) -> float:
-        """Of a mean slope over ``seeds``; NaN with one seed."""
-        return _half_width(self.variance, self.df, seeds)
-
-    def half_width_of_difference(self, seeds: int) -> float:
-        """Of the mean difference of two slopes over the ``seeds`` they share; NaN with one seed."""
-        return _half_width(2 * self.own_variance, self.own_df, seeds)
-
-
-def _half_width(variance: float, df: float, seeds: int) -> float:
-    if seeds < 2 or not df > 0:
-        return math.nan
-    return float(stdtrit(df, (1 + LEVEL) / 2)) * math.sqrt(variance / seeds)
-
-
-def pooled_spread(slopes: dict[Key, dict[int, float]]) -> Spread:
-    """From the slopes of all architectures by seed, of which some may be missing: see the module."""
-    entries = [(key, seed, slope) for key, by_seed in slopes.items() for seed, slope in by_seed.items()]
-    if not entries:
-        return Spread(math.nan, 0, math.nan, 0)
-    y = np.array([slope for *_, slope in entries])
-    who = _one_hot([key for key, *_ in entries])
-    when = _one_hot([seed for _, seed, _ in entries])
-    within, within_df = _residual(who, y)
-    own, own_df = _residual(np.concatenate([who, when], axis=1), y)
-    blocks, blocks_df = max(within - own, 0.0), within_df - own_df
-    parts = sum(part**2 / df for part, df in ((blocks, blocks_df), (own, own_df)) if df > 0)
-    df = within**2 / parts if parts > 0 else float(within_df)
-    return Spread(
-        variance=within / within_df if within_df else math.nan,
-        df=df,
-        own_variance=own / own_df if own_df else math.nan,
-        own_df=own_df,
-    )
-
-
-def _one_hot(values: list) -> NDArray[np.float64]:
-    """(N, distinct values)"""
-    levels = list(dict.fromkeys(values))
-    return np.eye(len(levels))[[levels.index(value) for value in values]]
-
-
-def _residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, int]:
-    """Sum of squares that the design leaves, and its degrees of freedom."""
-    effects, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    return float(np.sum((y - design @ effects) ** 2)), len(y) - int(rank)
+def _over_runs(values: dict[Run, float]) -> tuple[float, float, float]:
+    return mean_interval(list(values.values()), [world for world, _ in values])

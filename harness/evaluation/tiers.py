@@ -19,7 +19,7 @@ long once more. Only suites that declare the analysis ``tiers`` have these files
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -27,23 +27,28 @@ import pandas as pd
 
 from harness.evaluation.bootstrap import METRICS, REPLICATES, UserBootstrap
 from harness.evaluation.comparisons import (
+    COUNT_COLUMNS,
     INTERVAL_COLUMNS,
     TEST_COLUMNS,
     ComparableRuns,
     Rows,
     comparable_runs,
+    compared_rows,
     measure,
 )
-from harness.evaluation.differences import differences
-from harness.evaluation.metrics import binary_metrics
+from harness.evaluation.differences import MeasuredWorld
+from harness.evaluation.intervals import World
+from harness.evaluation.metrics import Metrics, binary_metrics
+from harness.records.record import Record
 from harness.records.store import read_runs
 
 TIERS = ("low", "middle", "high")  # the numbers 0, 1 and 2 of datasets.batch.Batch
-DIFFERENCE_COLUMNS = [*INTERVAL_COLUMNS, "tier", *TEST_COLUMNS]
+DIFFERENCE_COLUMNS = [*INTERVAL_COLUMNS, "tier", *TEST_COLUMNS, *COUNT_COLUMNS]
 MEASURED_COLUMNS = ["auc", "uauc", "users", "rows", "one_class_users"]
 METRIC_COLUMNS = [
     *("suite", "dataset", "task", "tier", "architecture", "variant", "seed"),
     *MEASURED_COLUMNS,
+    "world",
 ]
 
 
@@ -59,7 +64,7 @@ def compare_tiers(out: Path, replicates: int = REPLICATES) -> pd.DataFrame:
     rows = [
         row
         for runs in comparable_runs(read_runs(out))
-        for task in runs.predicted
+        for task in runs.tasks
         for row in lift_rows(runs, task, replicates)
     ]
     return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
@@ -73,7 +78,7 @@ def tier_metrics(out: Path) -> pd.DataFrame:
     rows = [
         row
         for runs in comparable_runs(read_runs(out))
-        for task in runs.predicted
+        for task in runs.tasks
         for row in metric_rows(runs, task)
     ]
     return pd.DataFrame(rows, columns=METRIC_COLUMNS)
@@ -82,27 +87,40 @@ def tier_metrics(out: Path) -> pd.DataFrame:
 def lift_rows(runs: ComparableRuns, task: str, replicates: int) -> Rows:
     """The rows of ``tiers.csv`` of one dataset and task."""
     return [
-        runs.shared_cells(task) | {"tier": name} | row
+        {"tier": name} | row
         for name, measured in _measured(runs, task, replicates)
-        for row in differences(runs.runs, measured, runs.base)
+        for row in compared_rows(runs, task, measured, runs.to_base)
     ]
 
 
-def _measured(runs: ComparableRuns, task: str, replicates: int) -> Iterator[tuple[str, UserBootstrap]]:
-    """Each tier and its bootstrap, then each two tiers and the bootstrap of the gap between them."""
-    predicted = runs.predicted[task]
+def _measured(
+    runs: ComparableRuns, task: str, replicates: int
+) -> Iterator[tuple[str, Sequence[MeasuredWorld]]]:
+    """Each tier and its bootstraps, then each two tiers and the bootstraps of the gap between them."""
     within = {
-        # Each tier has draws of its own; with one seed the same places among its users would be drawn.
-        name: measure(runs.runs, task, replicates, predicted.within_tier(tier), seed=tier)
+        name: [_in_tier(runs, world, task, tier, replicates) for world in runs.by_world]
         for tier, name in enumerate(TIERS)
     }
     yield from within.items()
     for one, other in combinations(TIERS, 2):
-        yield f"{one} - {other}", _gap(within[one], within[other])
+        yield f"{one} - {other}", [_gap(*worlds) for worlds in zip(within[one], within[other], strict=True)]
 
 
-def _gap(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
+def _in_tier(runs: ComparableRuns, world: World, task: str, tier: int, replicates: int) -> MeasuredWorld:
+    rows = runs.predicted[world][task].within_tier(tier)
+    # Each tier has draws of its own; with one seed the same places among its users would be drawn.
+    seed = tier + len(TIERS) * (world or 0)
+    return MeasuredWorld(
+        world, runs.by_world[world], measure(runs.by_world[world], task, replicates, rows, seed)
+    )
+
+
+def _gap(one: MeasuredWorld, other: MeasuredWorld) -> MeasuredWorld:
     """Metrics in one tier less those in the other; ``users`` are those of the smaller tier."""
+    return MeasuredWorld(one.world, one.runs, _less(one.measured, other.measured))
+
+
+def _less(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
     return UserBootstrap(
         point={metric: one.point[metric] - other.point[metric] for metric in METRICS},
         draws={metric: one.draws[metric] - other.draws[metric] for metric in METRICS},
@@ -112,14 +130,20 @@ def _gap(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
 
 def metric_rows(runs: ComparableRuns, task: str) -> Rows:
     """The rows of ``tier_metrics.csv`` of one dataset and task."""
-    rows = []
-    for tier, name in enumerate(TIERS):
-        predicted = runs.predicted[task].within_tier(tier)
-        for run, scores in zip(runs.runs, predicted.scores, strict=True):
-            measured = binary_metrics(predicted.labels, scores, predicted.users)
-            rows.append(
-                {"suite": runs.suite, "dataset": runs.dataset, "task": task, "tier": name}
-                | {"architecture": run.architecture, "variant": run.contestant.variant, "seed": run.seed}
-                | {column: getattr(measured, column) for column in MEASURED_COLUMNS}
-            )
-    return rows
+    return [
+        {"suite": runs.suite, "dataset": runs.dataset, "task": task, "tier": name}
+        | {"architecture": run.architecture, "variant": run.contestant.variant, "seed": run.seed}
+        | {column: getattr(measured, column) for column in MEASURED_COLUMNS}
+        | {"world": world}
+        for tier, name in enumerate(TIERS)
+        for world in runs.by_world
+        for run, measured in _metrics_in_tier(runs, world, task, tier)
+    ]
+
+
+def _metrics_in_tier(
+    runs: ComparableRuns, world: World, task: str, tier: int
+) -> Iterator[tuple[Record, Metrics]]:
+    rows = runs.predicted[world][task].within_tier(tier)
+    for run, scores in zip(runs.by_world[world], rows.scores, strict=True):
+        yield run, binary_metrics(rows.labels, scores, rows.users)

@@ -65,9 +65,9 @@ UNTUNED = "untuned: every model was trained with its defaults, which may suit so
 class SuiteRecord(Part):
     """A suite as it was last run.
 
-    ``base`` names the architecture that the others are compared with (empty: none), ``spec_hashes`` the runs
-    that it asked for, ``leaks`` what it found in each dataset, and what is acknowledged there. ``worlds`` are
-    those of each dataset that was run in several.
+    ``base`` names the architecture that the others are compared with (empty: none), ``contrasts`` are pairs
+    of rows that it compares directly, ``spec_hashes`` the runs that it asked for, ``leaks`` what it found in
+    each dataset, and what is acknowledged there. ``worlds`` are those of each dataset that was run in several.
     ``analyses`` None: those that ``paper_table`` implies, and others where the data allow them.
     """
 
@@ -77,6 +77,7 @@ class SuiteRecord(Part):
     analyses: list[Analysis] | None = None
     base: str
     architectures: list[Contestant]
+    contrasts: list[tuple[Contestant, Contestant]] = Field(default_factory=list)
     datasets: list[str] = Field(default_factory=list)
     worlds: dict[str, list[int]] = Field(default_factory=dict)
     seeds: int | None = None

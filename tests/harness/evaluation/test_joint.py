@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.evaluation.differences import pooled_seed_spread
 from harness.evaluation.joint import JointDraws
-from harness.evaluation.significance import holm
-from tests.harness.evaluation.test_comparisons import run_of
 
 USERS = np.random.default_rng(3).normal(0.002, 0.001, 400)  # differences on draws of users
 
@@ -111,25 +108,3 @@ def test_it_holds_the_truth_95_times_in_100_and_oftener_where_runs_suit_some_use
         low, high = JointDraws(drawn @ difference, by_seed.std(ddof=1) / math.sqrt(n), n - 1).interval(0.95)
         held.append(low <= 0 <= high)
     assert lowest <= np.mean(held) <= highest
-
-
-def test_of_differences_that_are_not_real_one_in_twenty_is_resolved_and_one_family_in_twenty_by_holm():
-    """Six models of the base's own quality: differences share the base's seeds and the same test users."""
-    generator = np.random.default_rng(0)
-    models, seeds, folders, draws = 7, 5, 1500, 200
-    spread, users_se = 0.0010, 0.0007  # of one run over seeds; of a difference over users
-    single, family = [], []
-    runs = [run_of(str(model), seed) for model in range(models) for seed in range(seeds)]
-    for _ in range(folders):
-        values = spread * generator.normal(size=(models, seeds)) + 0.002 * generator.normal(size=seeds)
-        pooled = pooled_seed_spread(runs, values.ravel())
-        model_sd = users_se / math.sqrt(2)
-        shifts = model_sd * generator.normal(size=models)  # what these users do to each model
-        drawn = values.mean(axis=1) + shifts + model_sd * generator.normal(size=(draws, models))
-        differences = (drawn[:, 1:] - drawn[:, :1]).T
-        p = np.array([JointDraws(d, pooled.sd_of_mean(seeds), pooled.df).p_value() for d in differences])
-        single.append(np.mean(p < 0.05))
-        family.append((holm(p) < 0.05).any())
-    assert 0.035 < np.mean(single) < 0.06
-    assert 0.005 < np.mean(family) < 0.06
-    assert np.mean([s > 0 for s in single]) > 0.10  # uncorrected, families err far oftener

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.evaluation.comparisons import COLUMNS, compare
-from harness.evaluation.significance import effect_size, holm
+from harness.evaluation.joint import JointDraws
+from harness.evaluation.significance import detectable, effect_size, holm
 from harness.evaluation.tiers import DIFFERENCE_COLUMNS
 from tests.harness.evaluation.test_comparisons import BASE, MadeUp, row
 
@@ -58,16 +60,34 @@ def test_the_family_is_the_models_of_a_metric_and_references_are_in_none(tmp_pat
     for metric in ("auc", "uauc"):
         rows = [row(found, name, metric) for name in ("dcn", "rankmixer")]
         assert [r.p_holm for r in rows] == pytest.approx(holm_by_closed_testing([r.p_value for r in rows]))
-        assert [r.p_value < 0.05 for r in rows] == [r.resolved == "yes" for r in rows]
+        assert [r.p_value < 0.05 for r in rows] == [r.low > 0 or r.high < 0 for r in rows]
+        assert [r.p_holm < 0.05 for r in rows] == [r.resolved == "yes" for r in rows]
         oracle = row(found, "oracle", metric)
         assert oracle.p_value < 0.05
         assert math.isnan(oracle.p_holm)
         assert math.isnan(oracle.effect_size)
-    # diff over the residual spread: three runs a model, of which seed and model means are taken out
-    values = np.array([[made_up.auc(made_up.scores(q, s)) for s in range(3)] for q in (1.0, 1.25, 1.6)])
-    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-    sd = math.sqrt((rest**2).sum() / (2 * 2))
-    assert row(found, "dcn").effect_size == pytest.approx(row(found, "dcn")["diff"] / sd)
+    gaps = [made_up.auc(made_up.scores(1.25, s)) - made_up.auc(made_up.scores(1.0, s)) for s in range(3)]
+    effect = np.mean(gaps) / (np.std(gaps, ddof=1) / math.sqrt(2))
+    assert row(found, "dcn").effect_size == pytest.approx(effect)
+
+
+@pytest.mark.parametrize(("users_sd", "tests"), [(0.0, 1), (0.0, 19), (0.4, 6)])
+def test_a_detectable_difference_is_found_80_times_in_100(users_sd, tests):
+    generator, seeds, repeats = np.random.default_rng(0), 5, 4000
+    size = detectable(1 / math.sqrt(seeds), seeds - 1, users_sd, tests)
+    runs = size + generator.normal(size=(repeats, seeds))
+    means = runs.mean(axis=1) + users_sd * generator.normal(size=repeats)
+    seed_sds = runs.std(axis=1, ddof=1) / math.sqrt(seeds)
+    users = users_sd * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    draws = [JointDraws(mean + users, sd, seeds - 1) for mean, sd in zip(means, seed_sds, strict=True)]
+    found = [2 * joint.share_below(0.0) < 0.05 / tests for joint in draws]
+    assert 0.72 < np.mean(found) < 0.85
+
+
+def test_what_is_not_known_detects_nothing():
+    assert math.isnan(detectable(math.nan, 2, 0.1, 3))
+    assert math.isnan(detectable(0.1, 0, 0.1, 3))
+    assert math.isnan(detectable(0.1, 2, math.nan, 3))
 
 
 def test_columns_are_added_at_the_end_of_both_files():
@@ -76,5 +96,6 @@ def test_columns_are_added_at_the_end_of_both_files():
         *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
         *("low", "high", "resolved"),
     ]
-    assert [*before, "p_value", "p_holm", "effect_size"] == COLUMNS
-    assert [*before, "tier", "p_value", "p_holm", "effect_size"] == DIFFERENCE_COLUMNS
+    added = ["p_value", "p_holm", "effect_size", "detectable", "worlds", "failed_seeds"]
+    assert [*before, *added] == COLUMNS
+    assert [*before, "tier", *added] == DIFFERENCE_COLUMNS

@@ -213,7 +213,7 @@ def test_one_tier_that_holds_everyone_is_the_whole_split_and_the_others_have_no_
 
 def test_one_seed_claims_nothing_within_tiers_or_between_them(made_up):
     found = compare_tiers(_seed_zero(made_up), REPLICATES)
-    assert set(found.resolved) == {"one seed"}
+    assert set(found.resolved) == {"few seeds"}
     assert found.users_low.notna().all()
 
 

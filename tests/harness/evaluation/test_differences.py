@@ -1,0 +1,170 @@
+"""Intervals of differences: how often they hold the truth, and what they may not depend on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.evaluation.bootstrap import UserBootstrap
+from harness.evaluation.differences import MeasuredWorld, differences
+from harness.records.contestant import Contestant
+from harness.records.record import Record
+
+DRAWS = 100
+
+
+@cache
+def run_of(number: int, seed: int, world: int | None = None) -> Record:
+    """A finished run of the ``number``-th architecture, of which only its name, seed and world matter."""
+    return Record(
+        kind="model",
+        status="finished",
+        suite="made-up",
+        architecture=f"model-{number}",
+        dataset="toy",
+        world=world,
+        seed=seed,
+        spec_hash="",
+        spec={},
+        started_at="",
+    )
+
+
+def who(number):
+    return Contestant(f"model-{number}")
+
+
+def measured(values, draws=None, world=None):
+    """One world's runs with AUCs of ``values`` (models, seeds); ``draws`` (R, models) are those of users."""
+    models, seeds = values.shape
+    runs = [run_of(model, seed, world) for model in range(models) for seed in range(seeds)]
+    draws = np.zeros((1, models)) if draws is None else draws  # these users, for certain
+    drawn = values.ravel() + np.repeat(draws, seeds, axis=1)
+    undefined = np.full_like(values.ravel(), np.nan)
+    names = {"auc": drawn, "uauc": np.full_like(drawn, np.nan), "gauc": np.full_like(drawn, np.nan)}
+    points = {"auc": values.ravel(), "uauc": undefined, "gauc": undefined}
+    return MeasuredWorld(world, runs, UserBootstrap(points, names, dict.fromkeys(names, 1000)))
+
+
+def to_base(models):
+    return [(who(model), who(0)) for model in range(1, models)]
+
+
+def compared(*worlds, pairs, failed=None):
+    return pd.DataFrame(differences(worlds, pairs, failed or Counter()))
+
+
+@pytest.mark.parametrize("ratio", [1, 5])
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_a_rows_interval_holds_the_truth_95_times_in_100_however_its_neighbours_vary(seeds, ratio):
+    """The first model spreads ``ratio`` times as much as the base and the second; none is better."""
+    generator = np.random.default_rng([seeds, ratio])
+    spreads = np.array([1, ratio, 1])[:, None]
+    held = np.empty((600, 2))
+    for i in range(len(held)):
+        values = spreads * generator.normal(size=(3, seeds)) + 3 * generator.normal(size=seeds)
+        rows = compared(measured(values), pairs=to_base(3))
+        held[i] = [(rows.low[j] <= 0 <= rows.high[j]) for j in (0, 1)]
+    assert held.mean(axis=0) == pytest.approx(0.95, abs=0.03)
+
+
+def test_users_seeds_and_both_together_are_held():
+    generator, seeds = np.random.default_rng(5), 4
+    held = []
+    for _ in range(400):
+        of_users = 0.7 * generator.normal(size=2)[:, None]
+        draws = 0.7 * generator.normal(size=(DRAWS, 2))
+        values = generator.normal(size=(2, seeds)) + of_users
+        rows = compared(measured(values, draws), pairs=to_base(2))
+        held.append(rows.low[0] <= 0 <= rows.high[0])
+    assert 0.93 <= np.mean(held) <= 0.985
+
+
+def test_one_family_in_twenty_is_wrong_by_holm_and_far_more_without_it():
+    """Six models as good as the base, which share its seeds and vary unequally."""
+    generator = np.random.default_rng(0)
+    spreads = np.linspace(1, 3, 7)[:, None]
+    single, family = [], []
+    for _ in range(250):
+        rows = compared(measured(spreads * generator.normal(size=(7, 5))), pairs=to_base(7))
+        single.append(((rows.low > 0) | (rows.high < 0)).any())
+        family.append((rows.resolved == "yes").any())
+        assert ((rows.p_value < 0.05) == ((rows.low > 0) | (rows.high < 0))).all()
+    assert 0.005 < np.mean(family) < 0.07
+    assert np.mean(single) > 0.12
+
+
+def test_the_interval_over_worlds_is_the_t_interval_of_their_means():
+    generator = np.random.default_rng(2)
+    values = generator.normal(size=(5, 3, 2))  # worlds, models, seeds
+    worlds = [measured(of_world, world=i) for i, of_world in enumerate(values)]
+    rows = compared(*worlds, pairs=to_base(3))
+    for model in (1, 2):
+        means = (values[:, model] - values[:, 0]).mean(axis=1)
+        tested = stats.ttest_1samp(means, 0)
+        got = rows.iloc[model - 1]
+        assert got["diff"] == pytest.approx(means.mean())
+        assert (got.low, got.high) == pytest.approx(tuple(tested.confidence_interval(0.95)), abs=1e-9)
+        assert got.p_value == pytest.approx(tested.pvalue, abs=1e-9)
+        assert (got.worlds, got.seeds, got.users) == (5, 10, 5000)
+        assert got["mean"] == pytest.approx(values[:, model].mean())
+
+
+def test_worlds_that_disagree_widen_the_interval_that_seeds_alone_would_narrow():
+    """Two models, equal on average over worlds, with a difference of +1 or -1 in each of them."""
+    generator, held, alone = np.random.default_rng(3), [], []
+    for _ in range(400):
+        effects = generator.normal(size=(5, 1)) * [[0.0, 1.0]]
+        noise = 0.1 * generator.normal(size=(5, 2, 4))
+        worlds = [measured(effects[i][:, None] + noise[i], world=i) for i in range(5)]
+        rows = compared(*worlds, pairs=to_base(2))
+        held.append(rows.low[0] <= 0 <= rows.high[0])
+        first = compared(worlds[0], pairs=to_base(2))
+        alone.append(first.low[0] <= 0 <= first.high[0])
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+    assert np.mean(alone) < 0.3
+
+
+def test_with_one_seed_a_world_the_worlds_still_have_their_interval():
+    values = np.random.default_rng(4).normal(size=(4, 2, 1))
+    worlds = [measured(of_world, world=i) for i, of_world in enumerate(values)]
+    [row] = differences(worlds, to_base(2), Counter())
+    assert np.isnan([row["seeds_low"], row["effect_size"]]).all()
+    assert row["low"] < row["diff"] < row["high"]
+    assert row["resolved"] in ("yes", "no")
+    [two] = differences(worlds[:2], to_base(2), Counter())
+    assert two["resolved"] == "few worlds"
+
+
+def test_a_pair_is_compared_in_the_worlds_where_both_ran():
+    values = np.random.default_rng(4).normal(size=(4, 3, 2))
+    worlds = [measured(of_world[: 2 if i == 3 else 3], world=i) for i, of_world in enumerate(values)]
+    rows = compared(*worlds, pairs=to_base(3))
+    assert rows.worlds.tolist() == [4, 3]
+    assert rows["diff"][1] == pytest.approx((values[:3, 2] - values[:3, 0]).mean())
+
+
+def test_a_contrast_is_between_its_two_rows_and_in_a_family_of_its_own():
+    values = np.random.default_rng(6).normal(size=(4, 5))
+    values[2] += 8
+    [row] = differences([measured(values)], [(who(2), who(3))], Counter())
+    tested = stats.ttest_rel(values[2], values[3])
+    assert (row["architecture"], row["base"]) == ("model-2", "model-3")
+    assert (row["seeds_low"], row["seeds_high"]) == pytest.approx(tuple(tested.confidence_interval(0.95)))
+    assert row["p_holm"] == row["p_value"]
+    assert row["resolved"] == "yes"
+
+
+def test_a_failed_run_on_either_side_takes_the_verdict():
+    values = np.random.default_rng(6).normal(size=(3, 5))
+    values[2] += 9
+    rows = compared(measured(values), pairs=to_base(3), failed={who(1): 2})
+    assert rows.resolved.tolist() == ["failed seeds", "yes"]
+    assert rows.failed_seeds.tolist() == [2, 0]
+    rows = compared(measured(values), pairs=to_base(3), failed={who(0): 1})
+    assert rows.resolved.tolist() == ["failed seeds"] * 2
