@@ -297,6 +297,7 @@ def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
         "analyses": suite.analyses,
         "base": suite.base or "",
         "architectures": [row.contestant for row in suite.architectures],
+        "contrasts": suite.contrasted,
         "datasets": [plan.setting.prepared.schema.name for plan in plans],
         **({"worlds": worlds} if worlds else {}),
         "seeds": suite.seeds,

@@ -158,6 +158,7 @@ class Suite(Strict):
     ``sizes`` are several budgets: each contestant without its own becomes a row for every one of them,
     whose variant ends in the target, such as "0.3M". ``architectures: all`` stands for a row of every
     architecture of the table, and ``{all: [{}, {variant: ...}]}`` for one with each of these fields.
+    ``contrasts`` are pairs of rows, by name, that are compared directly, beside each with the base.
     ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
     is what tuning chooses from: fields of ``training``, ``tokenizer`` and ``tokens``. ``references`` names
     some of the dataset's, or is true for all. ``analyses`` are those that the report makes beside the
@@ -180,6 +181,7 @@ class Suite(Strict):
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     base: PlainName | None = "dlrm_mlp"
     architectures: list[SuiteRow] = Field(min_length=1)
+    contrasts: list[tuple[PlainName, PlainName]] = Field(default_factory=list)
     references: bool | list[PlainName] = True
     training: Training = Training()
     tuned: PlainName | None = Field(None, max_length=100)
@@ -190,6 +192,12 @@ class Suite(Strict):
     def folder(self) -> Path:
         """Where its YAML lies."""
         return self._folder
+
+    @property
+    def contrasted(self) -> list[tuple[Contestant, Contestant]]:
+        """The contrasts as contestants."""
+        rows = {row.name: row.contestant for row in self.architectures}
+        return [(rows[one], rows[other]) for one, other in self.contrasts]
 
     @field_validator("search")
     @classmethod
@@ -221,6 +229,17 @@ class Suite(Strict):
             raise ValueError("give either budget or sizes")
         rows = [sized for row in self.architectures for sized in _at_sizes(row, self.sizes)]
         object.__setattr__(self, "architectures", rows)  # frozen for everyone else
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_name_rows(self) -> Suite:
+        names = [row.name for row in self.architectures]
+        for pair in self.contrasts:
+            for name in pair:
+                if name not in names:
+                    raise ValueError(f"contrasts: {name!r} is no row; choose from {', '.join(names)}")
+            if pair[0] == pair[1]:
+                raise ValueError(f"contrasts: {pair[0]!r} is compared with itself; name two rows")
         return self
 
     @model_validator(mode="after")

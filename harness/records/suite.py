@@ -67,8 +67,8 @@ class SuiteRecord(Part):
 
     ``base`` names the architecture that the others are compared with (empty: none), ``contrasts`` are pairs
     of rows that it compares directly, ``spec_hashes`` the runs that it asked for, ``leaks`` what it found in
-    each dataset, and what is acknowledged there. ``worlds`` are those of each dataset that was run in several.
-    ``analyses`` None: those that ``paper_table`` implies, and others where the data allow them.
+    each dataset, and what is acknowledged there. ``worlds`` are those of each dataset that was run in
+    several. ``analyses`` None: those that ``paper_table`` implies, and others where the data allow them.
     """
 
     name: str

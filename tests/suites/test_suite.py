@@ -9,6 +9,7 @@ import yaml
 
 from files.errors import InputError
 from harness.model.architectures import ARCHITECTURES, architecture_class
+from harness.records.contestant import Contestant
 from harness.records.spec import RunSpec
 from suites.suite import Suite, load_suite, shipped_suites
 
@@ -266,6 +267,17 @@ def test_a_wrong_override_names_the_flag_or_file_the_field_and_the_fault(suite_f
 def test_a_base_that_is_there_only_as_a_variant_is_no_base(tmp_path):
     rows = [{"architecture": "dlrm_mlp", "variant": "deep", "config": {}}, "dcn"]
     assert "'dlrm_mlp' is no row without a variant" in refusal(written(tmp_path, architectures=rows))
+
+
+def test_contrasts_are_pairs_of_rows_by_name(tmp_path):
+    rows = ["dlrm_mlp", {"architecture": "dcn", "variant": "wide"}, "dcn"]
+    suite = load_suite(written(tmp_path, architectures=rows, contrasts=[["dcn-wide", "dcn"]]), [])
+    assert suite.contrasted == [(Contestant("dcn", "wide"), Contestant("dcn"))]
+    for contrasts, words in (
+        ([["dcn-deep", "dcn"]], "'dcn-deep' is no row; choose from dlrm_mlp, dcn-wide, dcn"),
+        ([["dcn", "dcn"]], "'dcn' is compared with itself"),
+    ):
+        assert words in refusal(written(tmp_path, architectures=rows, contrasts=contrasts))
 
 
 def test_a_suite_that_compares_none_has_no_base(tmp_path):
