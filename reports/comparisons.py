@@ -15,19 +15,23 @@ from harness.evaluation.tiers import METRIC_COLUMNS
 FILES = {
     "comparisons": INTERVAL_COLUMNS,
     "variants": INTERVAL_COLUMNS,
+    "contrasts": [*INTERVAL_COLUMNS, "base_variant"],
     "tiers": [*INTERVAL_COLUMNS, "tier"],
-    "tier_metrics": METRIC_COLUMNS,
+    "tier_metrics": [name for name in METRIC_COLUMNS if name != "world"],
 }
-TEXTS = ("suite", "dataset", "task", "metric", "base", "architecture", "variant", "tier", "resolved")
+TEXTS = (
+    *("suite", "dataset", "task", "metric", "base", "base_variant", "architecture", "variant", "tier"),
+    "resolved",
+)
 
 
 def load_inferred(out: Path, name: str) -> pd.DataFrame:
     """``OUT/<name>.csv``, one of ``FILES``; empty if there is no such file.
 
     ``comparisons`` has one row a contestant, task and metric. In ``variants`` the ``base`` is the plain row
-    of the variant's own architecture. ``tiers`` has the differences within each tier of user activity and
-    between two of them; ``tier_metrics`` one row a run, task and tier. ``TEST_COLUMNS`` are NaN where the
-    file is older than they are.
+    of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has the
+    differences within each tier of user activity and between two of them; ``tier_metrics`` one row a run,
+    task and tier. ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
@@ -46,7 +50,8 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     for name in columns:
         if name not in frame:
             raise InputError(f"{path}: lacks the column {name!r}; {mend}")
-    frame["variant"] = frame["variant"].fillna("")
+    for name in frame.columns.intersection(["variant", "base_variant"]):
+        frame[name] = frame[name].fillna("")
     if "resolved" in columns:
         frame = frame.assign(**{name: math.nan for name in TEST_COLUMNS if name not in frame})
     return frame

@@ -21,7 +21,7 @@ from reports.tables.costs import cost_table
 from reports.tables.markup import Table
 from reports.tables.ordering import ordering_tables, ordering_words
 from reports.tables.quality import quality_numbers, quality_tables
-from reports.tables.readings import reading_tables
+from reports.tables.readings import contrast_tables, reading_tables
 from reports.tables.scaling import scaling_tables, scaling_words
 from reports.tables.tiers import by_user_activity, tier_tables
 from reports.tables.tuning import tuning_tables
@@ -137,6 +137,7 @@ def _not_empty(*words: Words) -> list[Words]:
 def _tables(section: Section, paper: Paper) -> list[Table]:
     tables = [table for task in section.tasks for table in quality_tables(section, task, paper)]
     tables += reading_tables(section)
+    tables += contrast_tables(section)
     tables += tier_tables(section, paper)
     tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
     tables += tuning_tables(section)

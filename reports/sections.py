@@ -27,6 +27,8 @@ class Section(Selection):
     comparisons: pd.DataFrame
     # Variants' differences to the plain row of their own architecture.
     variants: pd.DataFrame = field(default_factory=pd.DataFrame)
+    # Between the pairs of rows that the suite declares.
+    contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
     # Within tiers of user activity; empty where the suite has no such comparison.
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -83,6 +85,7 @@ def _section(name: str, selection: Selection, inferred: dict[str, pd.DataFrame])
         name=name,
         comparisons=select_rows("comparisons"),
         variants=select_rows("variants"),
+        contrasts=select_rows("contrasts"),
         tiers=select_rows("tiers"),
         tier_metrics=select_rows("tier_metrics"),
         no_verdict=no_verdict(found),

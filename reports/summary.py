@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.evaluation.differences import MIN_RUNS
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from reports.cells import METRICS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.sections import Section
-from reports.tables.quality import NO_DIFFERENCE, in_points, select_metric, verdict
-from reports.tables.significance import HOLM_MARK, holds_after_holm, holm_sentence
+from reports.tables.quality import NOT_RESOLVED, in_points, select_metric, verdict
+from reports.tables.significance import holm_sentence
 
 FEW_SEEDS = 5
 CHANCE_AUC = 0.55
@@ -149,19 +150,18 @@ def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFr
 
 def _some(word: str, names: list[str]) -> str:
     """The names; of more than a reader takes in, and of which nothing is claimed, the number alone."""
-    if word == NO_DIFFERENCE and len(names) > MOST_NAMES:
+    if word == NOT_RESOLVED and len(names) > MOST_NAMES:
         return f"{len(names)} models, as the table shows"
     return ", ".join(names)
 
 
 def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
     """Models by verdict; those with a resolved difference carry it and its interval in points x 100."""
-    groups: dict[str, list[str]] = {"higher": [], "lower": [], NO_DIFFERENCE: []}
+    groups: dict[str, list[str]] = {"higher": [], "lower": [], NOT_RESOLVED: []}
     for row in select_metric(numbers, metric):
         if row["kind"] == "model" and not row["is_base"] and not is_missing(row["diff"]):
             word = verdict(row)
-            mark = HOLM_MARK if holds_after_holm(row) else ""
-            shown = f" {interval(*in_points(row), 2, mark)}" if word in ("higher", "lower") else ""
+            shown = f" {interval(*in_points(row), 2)}" if word in ("higher", "lower") else ""
             groups.setdefault(word, []).append(model_name(row) + shown)
     return {word: names for word, names in groups.items() if names}
 
@@ -169,18 +169,8 @@ def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
     sentences = [*section.acknowledged, *_untrained(section, tables)]
-    finished = [len(section.select_finished(contestant)) for contestant in section.contestants]
-    if finished and min(finished) <= 1:
-        sentences.append(
-            "With one finished seed, it is not known how much another seed would change the results: "
-            "intervals are over users alone, and no difference to such a model is called resolved."
-        )
-    elif finished and min(finished) < FEW_SEEDS:
-        sentences.append(
-            f"With {min(finished)} seeds the spread over seeds is itself only roughly known; "
-            f"{FEW_SEEDS} or more show smaller differences."
-        )
-    looked_at = "" if section.no_verdict else holm_sentence(tables, METRICS)
+    sentences += [] if section.no_verdict else _about_seeds(section)
+    looked_at = "" if section.no_verdict else holm_sentence(tables)
     sentences += [looked_at] if looked_at else []
     if len(section.contestants) > 2 and not section.no_verdict:
         base = section.base.label if section.base else "the base"
@@ -192,6 +182,22 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         )
     sentences.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
     return sentences + dataset_notes(section)
+
+
+def _about_seeds(section: Section) -> Bullets:
+    """What so few seeds can carry."""
+    seeds = min((len(section.select_finished(who)) for who in section.contestants), default=FEW_SEEDS)
+    if seeds < MIN_RUNS and not section.suite.worlds.get(section.dataset):
+        return [
+            f"With fewer than {MIN_RUNS} finished seeds, no difference to a model is called resolved: it is "
+            "not known well enough how much another seed would change."
+        ]
+    if seeds < FEW_SEEDS:
+        return [
+            f"With {seeds} runs the spread over runs is itself only roughly known; with {FEW_SEEDS} or more, "
+            "smaller differences can be resolved."
+        ]
+    return []
 
 
 def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
@@ -271,17 +277,19 @@ DEFINITIONS: Bullets = [
     "counted. Training counts three times the forward pass that it computes, with every expert and view. "
     "Active FLOPs leave out experts that a sample does not use.",
     "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
-    "Interval of a mean: 95%, Student's t over its seeds.",
+    "Interval of a mean: 95%, Student's t over its seeds or, where there are several worlds, over the "
+    "worlds' means.",
     "Interval of a difference: the middle 95% when users and seeds are drawn anew together. Users: from "
-    "those of the test split, the same draw for both models. Seeds: normal, the spread of paired differences "
-    "pooled over the dataset's models, its own uncertainty included (Student's t).",
-    "Resolved (higher, lower): that interval leaves out zero. Else no difference is seen, which does not "
-    "show that there is none. With one seed or too few users nothing is claimed.",
-    "p-value: twice the share of those draws on the smaller side of zero. "
-    f"{HOLM_MARK}: resolved after Holm's correction too, over all models of one dataset, task and metric; "
-    "there is no correction across datasets, tasks and metrics.",
-    "Effect size: the difference in standard deviations of one run over seeds, pooled over the dataset's "
-    "models.",
+    "those of the test split, the same draw for both models. Seeds: Student's t, with the spread of this "
+    "model's own differences to the base, seed by seed. Where there are several worlds: Student's t over the "
+    "worlds' differences. No other row has a part in it.",
+    "p-value: twice the share of those draws on the smaller side of zero. It is below .05 where the interval "
+    "leaves out zero.",
+    "Resolved (higher, lower): the p-value is below .05 after Holm's correction over all models of one "
+    "dataset, task and metric; there is no correction across datasets, tasks and metrics. Not resolved does "
+    "not show that there is no difference. With fewer than three seeds (or worlds), too few users or a "
+    "failed seed nothing is claimed.",
+    "Effect size: the difference in standard deviations of one run over seeds.",
 ]
 
 

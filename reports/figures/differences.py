@@ -167,7 +167,7 @@ def _legend(rows: pd.DataFrame, marker: str = "o", line: str = "-") -> list[Line
     style: dict[str, Any] = {"color": INK, "marker": marker, "linewidth": 2}
     kinds = [
         ((rows["resolved"] == "yes").any(), "resolved", INK, line),
-        ((rows["resolved"] == "no").any(), "no difference seen", "white", line),
+        ((rows["resolved"] == "no").any(), "not resolved", "white", line),
         ((rows["resolved"] == WITHHELD).any(), WITHHELD, "white", line),
         (rows["low"].isna().any(), "interval over users alone, nothing claimed", "white", ":"),
     ]

@@ -38,8 +38,8 @@ def has_the_papers_base(section: Section, printed: PaperTable | None) -> bool:
 def sign(resolved: str | None, diff: float, paper: float) -> str | None:
     """Whether our difference to the base goes the paper's way; None where either is missing.
 
-    ``agrees`` and ``differs`` need an interval without zero; else ``not resolved`` (it holds zero) or
-    ``untested`` (one seed, few users). A resolved difference differs from a printed one of zero.
+    ``agrees`` and ``differs`` need a resolved difference; else it is ``not resolved`` or ``untested`` (too
+    few seeds, worlds or users, or failed seeds). A resolved difference differs from a printed one of zero.
     """
     if is_missing(diff) or is_missing(paper):
         return None

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.evaluation.ordering import GROUP, agreement, models_in_both, ordered_pairs
 from harness.records.contestant import Contestant, is_plain
-from reports.cells import Shown, grouped, interval, is_missing
+from reports.cells import Shown, grouped, interval, is_missing, p_value
 from reports.paper.printed import Paper
 from reports.sections import Section
 from reports.tables.markup import Table
@@ -33,7 +33,7 @@ def compared_with_paper(section: Section, paper: Paper) -> pd.DataFrame:
 
 
 def ordering_tables(section: Section, paper: Paper) -> list[Table]:
-    """Kendall's tau-b with what is resolved, as one table; its CSV holds every pair."""
+    """Kendall's tau-b with its p-value and what is resolved, as one table; its CSV holds every pair."""
     both = compared_with_paper(section, paper)
     if both.empty:
         return []
@@ -44,16 +44,19 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
         counts = [_resolved(its_pairs, order) for order in ("agrees", "differs")]
         size = Shown(row["size"], float(row["size"].removesuffix("M"))) if row["size"] else "one"
         shown = [row["task"], row["metric"].upper(), size, grouped(row["models"])]
-        shown += [_tau(row), grouped(len(its_pairs)), *(grouped(len(names)) for names in counts)]
+        shown += [_tau(row), p_value(row["p_value"]), grouped(len(its_pairs))]
+        shown += [grouped(len(names)) for names in counts]
         rows.append([*shown, grouped(len(its_pairs) - sum(map(len, counts)))])
-    header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "pairs"]
+    header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "p-value", "pairs"]
     notes = [
-        f"Against {paper.tables['table1'].label}, models in both; pairs that it ties are not counted. "
+        f"Against {paper.tables['table1'].label}, models in both without the base, whose difference is zero "
+        "by definition; pairs that the paper ties are not counted. p-value: of a permutation test, over all "
+        "orders of the models. "
         "Interval: 10,000 draws of our differences from normals with the standard errors of "
         "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
         "without error. It leans towards zero, since a draw adds noise to noisy means.",
-        "Resolved: the 95% interval of the pair's difference, of the same variances, leaves out zero; of "
-        "pairs with the base, as in the table of differences. The CSV lists every pair.",
+        "Resolved: the p-value of the pair's difference, of the same variances, is below .05 after Holm's "
+        "correction over the pairs. The CSV lists every pair.",
     ]
     return [
         Table(
@@ -80,8 +83,8 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
         agree, differ = (_resolved(its_pairs, order) for order in ("agrees", "differs"))
         sentences.append(
             f"{row['task']}, {row['metric'].upper()}{at}: Kendall's tau-b with the paper's Table 1 is "
-            f"{_tau(row)} over {row['models']} models. Orderings resolved here that agree: "
-            f"{', '.join(agree) or 'none'}; that do not: {', '.join(differ) or 'none'}; "
+            f"{_tau(row)} over {row['models']} models, p {p_value(row['p_value'])}. Orderings resolved here "
+            f"that agree: {', '.join(agree) or 'none'}; that do not: {', '.join(differ) or 'none'}; "
             f"{len(its_pairs) - len(agree) - len(differ)} of {len(its_pairs)} pairs are not resolved."
         )
     return [

@@ -30,23 +30,17 @@ from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
 from reports.tables.markup import Table
-from reports.tables.significance import (
-    HOLM_MARK,
-    HOLM_NOTE,
-    has_p_values,
-    holds_after_holm,
-    significance_table,
-)
+from reports.tables.significance import detectable_note, significance_table
 
 PROBABILITY_METRICS = {
     "logloss": "log loss",
     "normalized_entropy": "normalized entropy",
     "calibration": "calibration",
 }
-NO_DIFFERENCE = "no difference seen"
+NOT_RESOLVED = "not resolved"
 SIGN_NOTE = (
     "Sign: whether a resolved difference to the base has the sign that the paper prints (agrees, differs); "
-    "not resolved: the interval holds zero; untested: one seed or few users."
+    "untested: too few seeds, worlds or users, or failed seeds."
 )
 
 
@@ -175,9 +169,9 @@ def _mean_cell(row: dict) -> str:
 
 
 def difference_cell(row: dict) -> str:
-    """``+0.64 (+0.51 to +0.77) higher``, or ``no difference seen`` after the interval.
+    """``+0.64 (+0.51 to +0.77) higher``, or ``not resolved`` after the interval.
 
-    A dagger where it holds after Holm's correction; where it is untested the interval is the users' alone.
+    Without an interval over seeds, it is the users' alone.
     """
     if row["is_base"]:
         return Shown("base", 0.0)
@@ -187,7 +181,7 @@ def difference_cell(row: dict) -> str:
     claimed = not is_missing(low) and row["resolved"] != WITHHELD
     if is_missing(low) and not is_missing(row["diff_users_low"]):
         low, high = (POINTS * row[f"diff_users_{end}"] for end in ("low", "high"))
-    return interval(diff, low, high, 2, marked_verdict(row), claimed)
+    return interval(diff, low, high, 2, verdict(row), claimed)
 
 
 def in_points(row: dict) -> tuple[float, float, float]:
@@ -195,19 +189,14 @@ def in_points(row: dict) -> tuple[float, float, float]:
     return POINTS * row["diff"], POINTS * row["diff_low"], POINTS * row["diff_high"]
 
 
-def marked_verdict(row: dict) -> str:
-    """:func:`verdict`, with a dagger where it holds after Holm's correction."""
-    return verdict(row) + (f" {HOLM_MARK}" if holds_after_holm(row) else "")
-
-
 def verdict(row: dict) -> str:
-    """``higher``, ``lower``, ``no difference seen``, ``no verdict``, or ``untested`` and why."""
+    """``higher``, ``lower``, ``not resolved``, ``no verdict``, or ``untested`` and why."""
     resolved = str(row["resolved"])
     if resolved == WITHHELD:
         return WITHHELD
     if resolved == "yes":
         return "higher" if row["diff"] > 0 else "lower"
-    return NO_DIFFERENCE if resolved == "no" else f"untested ({resolved})"
+    return NOT_RESOLVED if resolved == "no" else f"untested ({resolved})"
 
 
 def _paper_cell(row: dict, printed: PaperTable) -> str:
@@ -223,7 +212,8 @@ def _measure_notes(numbers: pd.DataFrame) -> list[str]:
         users, rows = grouped(numbers["users"].max()), grouped(numbers["rows"].max())
         notes.append(f"AUC over {rows} test rows; UAUC and GAUC over {users} users who have both labels.")
     notes.append(
-        "Means over seeds; ± is half the width of the 95% t-interval over seeds (none for one seed)."
+        "Means over runs; ± is half the width of the 95% t-interval over seeds or, where there are several "
+        "worlds, over worlds (none for one)."
     )
     return notes
 
@@ -236,9 +226,12 @@ def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
             f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, "
             "with its 95% interval over users and seeds. No verdict: the data leak, as the report says above."
         ]
-    note = (
-        f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, with "
-        f'its 95% interval over users and seeds; "higher" and "lower" are resolved, else {NO_DIFFERENCE}. '
-        "Untested: the interval is over users alone, and nothing is claimed."
-    )
-    return [note, HOLM_NOTE] if has_p_values(numbers) else [note]
+    models = [row for row in select_metric(numbers, "auc") if row["kind"] == "model" and not row["is_base"]]
+    return [
+        f"vs base: difference to {section.suite.base} in AUC points x 100 over the runs both finished, with "
+        "its 95% interval over users and seeds or, where there are several worlds, over worlds. "
+        f'"Higher" and "lower" survive Holm\'s correction over the {len(models)} models of a column. The '
+        f"interval of one model is not corrected, so it can leave out zero where it says {NOT_RESOLVED!r}. "
+        "Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed.",
+        *detectable_note(numbers),
+    ]

@@ -1,60 +1,89 @@
-"""Variants compared with the plain row of their own architecture: what each switch changed."""
+"""Rows compared with another row than the base: variants with the plain row of their architecture, and the
+contrasts that the suite declares.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
 
 from harness.evaluation.quality import difference
 from harness.records.contestant import Contestant
 from reports.cells import METRICS, settings
 from reports.sections import Section
 from reports.tables.markup import Table
-from reports.tables.quality import NO_DIFFERENCE, difference_cell
+from reports.tables.quality import NOT_RESOLVED, difference_cell
+
+
+class Pair(NamedTuple):
+    """A row, the one that it is compared with, and their differences."""
+
+    row: Contestant
+    other: Contestant
+    differences: pd.DataFrame
 
 
 def reading_tables(section: Section) -> list[Table]:
     """One table of every variant that was compared with its own architecture; none where there is none."""
-    if section.variants.empty:
+    note = "Difference to the architecture's row without a variant"
+    return _tables(section, "variants", "Variants against their own architecture", note)
+
+
+def contrast_tables(section: Section) -> list[Table]:
+    """One table of the pairs of rows that the suite declares; none where it declares none."""
+    return _tables(section, "contrasts", "Declared contrasts", "Difference of the first row to the second")
+
+
+def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]:
+    frame: pd.DataFrame = getattr(section, kind)
+    pairs = _pairs(frame)
+    if not pairs:
         return []
-    pairs = section.variants[["architecture", "variant"]].drop_duplicates().itertuples(index=False)
-    variants = [Contestant(str(pair.architecture), str(pair.variant)) for pair in pairs]
-    words = f'; "higher" and "lower" are resolved, else {NO_DIFFERENCE}'
-    words = "" if section.no_verdict else words
-    cells = [_differences(section, variant) for variant in variants]
-    rows = [
-        [variant.label, _changed(section, variant), *map(difference_cell, differences)]
-        for variant, differences in zip(variants, cells, strict=True)
-    ]
+    columns = [(task, metric) for task in section.tasks for metric in METRICS]
+    verdicts = (
+        ""
+        if section.no_verdict
+        else f' "Higher" and "lower" survive Holm\'s correction over the {len(pairs)} rows of a column; else '
+        f"the difference is {NOT_RESOLVED}."
+    )
     return [
         Table(
-            name=f"variants-{section.name}",
-            caption=f"Variants against their own architecture on {section.dataset}, test split",
-            numbers=section.variants,
-            header=["variant", "settings", *(f"{task} {m.upper()} x100" for task, m in _columns(section))],
-            rows=rows,
+            name=f"{kind}-{section.name}",
+            caption=f"{caption} on {section.dataset}, test split",
+            numbers=frame,
+            header=["row", "against", "settings", *(f"{task} {m.upper()} x100" for task, m in columns)],
+            rows=[
+                [pair.row.label, pair.other.label, _changed(section, pair)]
+                + [
+                    difference_cell({"is_base": False} | difference(pair.differences, *column, pair.row))
+                    for column in columns
+                ]
+                for pair in pairs
+            ],
             notes=[
-                "Difference to the architecture's row without a variant, in points x 100, with its 95% "
-                f"interval over users and seeds{words}.",
+                f"{note}, in points x 100, with its 95% interval over users and seeds or worlds.{verdicts}",
                 "Settings: fields whose value differs from that row's; some widths follow from the budget.",
             ],
         )
     ]
 
 
-def _columns(section: Section) -> list[tuple[str, str]]:
-    return [(task, metric) for task in section.tasks for metric in METRICS]
-
-
-def _differences(section: Section, variant: Contestant) -> list[dict]:
+def _pairs(frame: pd.DataFrame) -> list[Pair]:
+    if frame.empty:
+        return []
+    named = frame if "base_variant" in frame else frame.assign(base_variant="")
+    names = ["architecture", "variant", "base", "base_variant"]
     return [
-        {"is_base": False} | difference(section.variants, task, metric, variant)
-        for task, metric in _columns(section)
+        Pair(Contestant(str(key[0]), str(key[1])), Contestant(str(key[2]), str(key[3])), differences)
+        for key, differences in named.groupby(names, sort=False)
     ]
 
 
-def _changed(section: Section, variant: Contestant) -> str:
-    """The config's fields that differ from the plain row's."""
-    plain = _config(section, Contestant(variant.architecture))
-    own = _config(section, variant)
-    return settings({name: value for name, value in own.items() if value != plain.get(name)})
+def _changed(section: Section, pair: Pair) -> str:
+    """The config's fields that differ from the other row's."""
+    other, own = _config(section, pair.other), _config(section, pair.row)
+    return settings({name: value for name, value in own.items() if value != other.get(name)})
 
 
 def _config(section: Section, contestant: Contestant) -> dict:

@@ -14,7 +14,7 @@ from reports.paper.printed import Paper
 from reports.paper.scaling import paper_slopes
 from reports.sections import Section, slug
 from reports.tables.markup import Table
-from reports.tables.quality import NO_DIFFERENCE
+from reports.tables.quality import NOT_RESOLVED
 
 STEEPER = (
     " Steeper than the next row: the interval of that difference leaves out zero; not corrected for the "
@@ -100,7 +100,7 @@ def _steeper(row: dict) -> str:
         return MISSING
     if is_missing(row["next_low"]):
         return "untested"
-    return "yes" if row["next_low"] > 0 else NO_DIFFERENCE
+    return "yes" if row["next_low"] > 0 else NOT_RESOLVED
 
 
 def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Which differences hold after Holm's correction: their mark, their table, and the sentence about them.
+"""How sure differences are: their p-values and effect sizes, and how small a difference could be found.
 
 ``comparisons.csv`` has the p-values; files older than those columns have none, and then nothing is shown.
 """
@@ -8,27 +8,33 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.quality import QUALITIES
-from reports.cells import Shown, is_missing, model_name, p_value, signed
+from harness.evaluation.significance import LEVEL
+from reports.cells import METRICS, POINTS, is_missing, model_name, p_value, signed
 from reports.sections import Section, slug
 from reports.tables.markup import Table
-
-HOLM_MARK = "†"
-LEVEL = 0.05
-HOLM_NOTE = (
-    f"{HOLM_MARK}: still resolved after Holm's correction over all models of this dataset, task and metric; "
-    "there is no correction across tasks and metrics."
-)
-
-
-def holds_after_holm(row: dict) -> bool:
-    """Whether the difference of a row of ``quality_numbers`` is marked; never where no p-value is known."""
-    p_holm = row.get("p_holm")
-    return not is_missing(p_holm) and float(p_holm) < LEVEL  # type: ignore[arg-type]
 
 
 def has_p_values(numbers: pd.DataFrame) -> bool:
     """Whether ``comparisons.csv`` was made with p-values, and any could be told."""
     return bool(numbers["p_holm"].notna().any())
+
+
+def detectable_note(numbers: pd.DataFrame) -> list[str]:
+    """How small a difference the models' rows of a task could have shown; none where it is not known.
+
+    Args:
+        numbers: :func:`reports.tables.quality.quality_numbers` of the task.
+    """
+    models = numbers[numbers["kind"] == "model"]
+    by_metric = models.groupby("metric", sort=False)["detectable"].median().dropna()
+    shown = [f"{name.upper()} {POINTS * by_metric[name]:.2f}" for name in METRICS if name in by_metric]
+    if not shown:
+        return []
+    return [
+        f"Smallest detectable difference, x100: {', '.join(shown)}. A true difference of this size would be "
+        "found in 80 of 100 repetitions (median over the models, after the correction). A smaller one may "
+        "well be real and stay unresolved."
+    ]
 
 
 def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: pd.DataFrame) -> list[Table]:
@@ -46,7 +52,7 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
     for metric in QUALITIES:
         title, rows = metric.upper(), models[models["metric"] == metric].to_dict("records")
         columns[f"{title} p-value"] = [p_value(row["p_value"]) for row in rows]
-        columns[f"{title} p, Holm"] = [_holm_cell(row) for row in rows]
+        columns[f"{title} p, Holm"] = [p_value(row["p_holm"]) for row in rows]
         columns[f"{title} effect size"] = [signed(row["effect_size"], 1) for row in rows]
     base = section.base.label if section.base else "the base"
     return [
@@ -58,36 +64,29 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
             notes=[
                 "p-value: twice the share of the draws of users and seeds that fall on the smaller side of "
                 "zero. The number of draws of users limits how small it can be.",
-                f"Holm: corrected over the {len(names)} models of this dataset, task and metric. {HOLM_NOTE}",
-                "Effect size: the difference in standard deviations of one run over seeds, pooled over the "
-                "dataset's models. It compares a difference with what another seed does, not with what "
-                "a user would notice.",
+                f"Holm: corrected over the {len(names)} models of this dataset, task and metric; there is no "
+                "correction across tasks and metrics.",
+                "Effect size: the difference in standard deviations of one run over seeds. It compares a "
+                "difference with what another seed does, not with what a user would notice.",
             ],
         )
     ]
 
 
-def _holm_cell(row: dict) -> Shown:
-    shown = p_value(row["p_holm"])
-    return Shown(f"{shown} {HOLM_MARK}", shown.value) if holds_after_holm(row) else shown
-
-
-def holm_sentence(tables: dict[str, pd.DataFrame], metrics: tuple[str, ...]) -> str:
-    """How many differences were looked at, how many are resolved, and how many hold after the correction."""
+def holm_sentence(tables: dict[str, pd.DataFrame]) -> str:
+    """How many differences were tested, how many are resolved, and how many would be without a correction."""
     tested = [
         row
         for numbers in tables.values()
-        for row in numbers[numbers["metric"].isin(metrics)].to_dict("records")
-        if row["kind"] == "model" and not is_missing(row["diff_low"])
+        for row in numbers[numbers["metric"].isin(METRICS)].to_dict("records")
+        if row["kind"] == "model" and not is_missing(row["p_holm"])
     ]
     if len(tested) < 2:
         return ""
-    looked_at = f"{len(tested)} AUC and UAUC differences were tested, each at the 95% level"
-    chance = f"about {len(tested) / 20:.1f} would look resolved by chance if none were real"
-    if not any(map(has_p_values, tables.values())):
-        return f"{looked_at} and without correction: {chance}."
     resolved = sum(str(row["resolved"]) == "yes" for row in tested)
-    kept = sum(map(holds_after_holm, tested))
-    after = f"{kept or 'none'} of them also after Holm's correction over the models of a task and metric"
-    marked = f" (marked {HOLM_MARK})" if kept else ""
-    return f"{looked_at}: {chance}. {resolved} are resolved, {after}{marked}."
+    single = sum(row["p_value"] < LEVEL for row in tested)
+    return (
+        f"{len(tested)} AUC and UAUC differences were tested: {resolved} are resolved after Holm's "
+        f"correction over the models of a task and metric; {single} would be without it, of which about "
+        f"{LEVEL * len(tested):.1f} are expected by chance if none were real."
+    )

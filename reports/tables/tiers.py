@@ -22,7 +22,6 @@ from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 from reports.tables.quality import difference_cell, in_points, select_metric
-from reports.tables.significance import HOLM_MARK, has_p_values
 
 FIRST_LESS_LAST = "low - high"
 ONLINE = "online, another quantity: only the order of tiers can be compared"
@@ -132,10 +131,9 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     notes = [
         WHAT_TIERS_ARE,
         "vs base: the lift, in AUC points x 100 with its 95% interval over users and seeds; in a row such as "
-        f"{FIRST_LESS_LAST!r} the lift in the first tier less that in the second.",
+        f"{FIRST_LESS_LAST!r} the lift in the first tier less that in the second. Verdicts are corrected "
+        "over the models of a tier, task and metric.",
     ]
-    if has_p_values(numbers):
-        notes.append(f"{HOLM_MARK}: after Holm's correction over the models of a tier, task and metric too.")
     if apps and printed:
         unit, title = printed.columns[task].unit, printed.columns[task].label
         notes.append(f"paper: {printed.label} of {paper.citation}, RankMixer-1B, {unit}; {ONLINE}.")

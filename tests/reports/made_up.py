@@ -23,7 +23,7 @@ LEVELS = {
 COMPARISON_COLUMNS = [
     *("suite", "dataset", "task", "metric", "architecture", "variant", "base", "seeds", "users"),
     *("mean", "base_mean", "diff", "users_low", "users_high", "seeds_low", "seeds_high"),
-    *("low", "high", "resolved", "p_value", "p_holm", "effect_size"),
+    *("low", "high", "resolved", "p_value", "p_holm", "effect_size", "detectable"),
 ]
 
 

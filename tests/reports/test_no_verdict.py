@@ -30,9 +30,7 @@ LEAK = {
     "says": "alone predicts 'finish' with AUC 1.0000 on validation",
 }
 REASON = "No verdict: feature 'play_progress' alone predicts 'finish' with AUC 1.0000 on validation"
-VERDICTS = re.compile(
-    r"\b(higher|lower|agrees?|differs?(?! from)|resolved|alike|steeper|no difference seen)\b|†"
-)
+VERDICTS = re.compile(r"\b(higher|lower|agrees?|differs?(?! from)|resolved|alike|steeper)\b")
 
 
 def leaks(*found: dict, leak_ok: tuple[str, ...] = ()) -> dict:

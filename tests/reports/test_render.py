@@ -77,7 +77,7 @@ def test_every_difference_is_listed_under_its_verdict(tmp_path):
     assert names == {
         "higher": ["dcn", "rankmixer"],
         "lower": ["autoint"],
-        "no difference seen": ["deepfm", "transformer"],
+        "not resolved": ["deepfm", "transformer"],
     }
 
 

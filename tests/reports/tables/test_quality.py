@@ -91,7 +91,7 @@ def test_differences_are_those_of_comparisons_csv_in_points(tmp_path):
         "dlrm_mlp": "base",
         "dcn": "+0.64 (+0.51 to +0.77) higher",
         "deepfm": "\N{MINUS SIGN}0.64 (\N{MINUS SIGN}0.77 to \N{MINUS SIGN}0.51) lower",
-        "autoint": "+0.04 (\N{MINUS SIGN}0.10 to +0.18) no difference seen",
+        "autoint": "+0.04 (\N{MINUS SIGN}0.10 to +0.18) not resolved",
         "transformer": "+0.04 (+0.10 to +0.90) untested (one seed)",
         "rankmixer": "\N{EN DASH}",
     }
@@ -225,4 +225,4 @@ def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quic
     sentence = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
     assert sentence.startswith("finish, AUC against dlrm_mlp: higher: won +0.10 (+0.05 to +0.30); ")
     end = ", ".join(names) if unresolved == 3 else "45 models, as the table shows"
-    assert sentence.endswith(f"; no difference seen: {end}.")
+    assert sentence.endswith(f"; not resolved: {end}.")

@@ -51,13 +51,13 @@ def section(tmp_path):
 
 def test_the_table_says_what_was_switched_and_what_that_changed(section):
     (table,) = reading_tables(section)
-    assert table.header == ["variant", "settings", *(f"{t} {m.upper()} x100" for t, m in DIFFS)]
+    assert table.header == ["row", "against", "settings", *(f"{t} {m.upper()} x100" for t, m in DIFFS)]
     (row,) = table.rows
     # num_layers is the plain row's and is left out.
-    assert row[:2] == ["dcn (deep)", "hidden_dim 20, rate 0.12"]
-    assert row[2] == "+0.21 (+0.11 to +0.31) higher"
-    assert row[3] == f"{MINUS}1.04 ({MINUS}1.14 to {MINUS}0.94) lower"
-    assert row[4] == f"+0.02 ({MINUS}0.08 to +0.12) no difference seen"
+    assert row[:3] == ["dcn (deep)", "dcn", "hidden_dim 20, rate 0.12"]
+    assert row[3] == "+0.21 (+0.11 to +0.31) higher"
+    assert row[4] == f"{MINUS}1.04 ({MINUS}1.14 to {MINUS}0.94) lower"
+    assert row[5] == f"+0.02 ({MINUS}0.08 to +0.12) not resolved"
 
 
 def test_differences_to_the_base_are_none_of_its_business(section):

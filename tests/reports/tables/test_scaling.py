@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.evaluation.scaling import line, pooled_spread, scaling_fits, size_means
+from harness.evaluation.scaling import line, scaling_fits, size_means
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.models import contestants, looks_for
@@ -157,44 +157,56 @@ def test_a_seed_that_lacks_a_size_is_left_out_and_a_size_that_none_finished_too(
 
 # --- Intervals ------------------------------------------------------------------------------------------
 
-SLOPE = st.floats(-1, 1).map(lambda value: round(value, 4))
+SLOPE = st.floats(0, 0.01).map(lambda value: round(value, 5))
+XS = np.array([1.0, 10.0, 100.0])
+
+
+def runs_with_slopes(slopes):
+    """Runs of three sizes that lie on lines: by architecture, the slope of each seed (or world and seed)."""
+    rows = [
+        {"architecture": name, "variant": "", "size": f"{x:g}M", "world": world, "seed": seed}
+        | {"task": "finish", "metric": "auc", "value": 0.7 + slope * math.log10(x)}
+        | {"flops_per_sample": x, "dense_params": x}
+        for name, by_run in slopes.items()
+        for (world, seed), slope in by_run.items()
+        for x in XS
+    ]
+    return pd.DataFrame(rows)
+
+
+def fits_of(slopes):
+    fits = scaling_fits(runs_with_slopes(slopes))
+    fits = fits[(fits["axis"] == "flops_per_sample") & (fits["law"] == "points")]
+    return fits.set_index("architecture")
 
 
 @given(st.lists(SLOPE, min_size=2, max_size=6, unique=True))
-def test_with_one_architecture_the_interval_is_the_t_interval_of_its_slopes(slopes):
-    half = pooled_spread({("a", ""): dict(enumerate(slopes))}).half_width(len(slopes))
-    low, high = stats.t.interval(0.95, len(slopes) - 1, np.mean(slopes), stats.sem(slopes))
-    assert half == pytest.approx((high - low) / 2, rel=1e-6)
+def test_the_interval_of_a_slope_is_the_t_interval_of_its_own_seeds_whatever_the_neighbours(slopes):
+    neighbour = {(0, seed): (-1) ** seed * 0.01 for seed in range(len(slopes))}
+    got = fits_of({"a": {(0, seed): slope for seed, slope in enumerate(slopes)}, "wild": neighbour}).loc["a"]
+    points = 100 * np.array(slopes)
+    expected = stats.t.interval(0.95, len(points) - 1, points.mean(), stats.sem(points))
+    assert (got.low, got.high) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @given(st.lists(st.tuples(SLOPE, SLOPE), min_size=2, max_size=6, unique=True))
-def test_with_two_architectures_the_difference_has_the_paired_t_interval(pairs):
-    first, second = zip(*pairs, strict=True)
-    spread = pooled_spread({("a", ""): dict(enumerate(first)), ("b", ""): dict(enumerate(second))})
-    gaps = np.subtract(first, second)
-    expected = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
-    assert spread.half_width_of_difference(len(gaps)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+def test_the_difference_of_two_slopes_has_the_paired_t_interval(pairs):
+    first, second = (dict(enumerate(side)) for side in zip(*pairs, strict=True))
+    slopes = {"a": {(0, s): v for s, v in first.items()}, "b": {(0, s): v for s, v in second.items()}}
+    gaps = 100 * np.abs(np.mean(list(first.values())) - np.mean(list(second.values())))
+    got = fits_of(slopes).iloc[0]
+    half = 100 * stats.t.ppf(0.975, len(pairs) - 1) * stats.sem(np.subtract(*zip(*pairs, strict=True)))
+    assert got.next_diff == pytest.approx(gaps, abs=1e-9)
+    assert (got.next_high - got.next_low) / 2 == pytest.approx(half, rel=1e-6, abs=1e-9)
 
 
-@given(st.floats(-100, 100), st.integers(0, 2))
-def test_what_a_seed_does_to_all_alike_widens_slopes_and_leaves_differences(shift, which):
-    slopes = {(name, ""): {seed: wobble(name, seed) for seed in range(3)} for name in "abcd"}
-    moved = {key: {s: v + shift * (s == which) for s, v in of.items()} for key, of in slopes.items()}
-    before, after = pooled_spread(slopes), pooled_spread(moved)
-    assert after.half_width_of_difference(3) == pytest.approx(before.half_width_of_difference(3), rel=1e-6)
-    assert 2 - 1e-9 <= after.df <= 8 + 1e-9  # of the seeds alone, of all deviations
-
-
-def test_the_interval_of_a_slope_holds_the_truth_in_95_of_100_worlds_however_seeds_vary():
-    rng = np.random.default_rng(3)
-    for shared in (0.0, 1.0, 4.0):
-        held = 0
-        for _ in range(600):
-            seed_effect = shared * rng.standard_normal(3)
-            slopes = rng.standard_normal((6, 3)) + seed_effect
-            made = {(str(i), ""): dict(enumerate(row)) for i, row in enumerate(slopes)}
-            held += abs(slopes[0].mean()) <= pooled_spread(made).half_width(3)
-        assert 0.92 <= held / 600 <= 0.99
+def test_over_worlds_the_interval_of_a_slope_is_that_of_the_worlds_means():
+    by_world = {0: (0.001, 0.003), 1: (0.005, 0.007), 2: (0.002, 0.002)}
+    slopes = {(world, seed): slope for world, pair in by_world.items() for seed, slope in enumerate(pair)}
+    got = fits_of({"a": slopes}).loc["a"]
+    means = 100 * np.array([np.mean(pair) for pair in by_world.values()])
+    expected = stats.t.interval(0.95, 2, means.mean(), stats.sem(means))
+    assert (got.low, got.high) == pytest.approx(expected)
 
 
 def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):

@@ -14,16 +14,20 @@ from reports.tables.quality import quality_tables
 from tests.reports.made_up import comparison_rows, quick_records, write_out
 from tests.reports.reading import contents_of, report_text
 
-ADDED = ("p_value", "p_holm", "effect_size")
+ADDED = ("p_value", "p_holm", "effect_size", "detectable")
 
 
 def with_p_values(records, p_holm):
-    """Every comparison resolved at p = 0.01, with these p-values after Holm's correction."""
-    rows = comparison_rows(records, half_width=0.0001)
-    return [
-        row | {"p_value": 0.01, "p_holm": p_holm.get(row["architecture"], 0.3), "effect_size": -1.26}
-        for row in rows
-    ]
+    """Every comparison with p = 0.01, and these p-values after Holm's correction."""
+    rows = []
+    for row in comparison_rows(records, half_width=0.0001):
+        corrected = p_holm.get(row["architecture"], 0.3)
+        rows.append(
+            row
+            | {"p_value": 0.01, "p_holm": corrected, "effect_size": -1.26, "detectable": 0.0123}
+            | {"resolved": "yes" if corrected < 0.05 else "no"}
+        )
+    return rows
 
 
 def finish_tables(out):
@@ -31,40 +35,40 @@ def finish_tables(out):
     return {table.name.split("-")[0]: table for table in quality_tables(section, "finish", load_paper())}
 
 
-def test_only_differences_that_hold_after_holm_are_marked(tmp_path):
+def test_higher_and_lower_are_what_survives_the_correction(tmp_path):
     records = quick_records()
     out = write_out(tmp_path, records, with_p_values(records, {"dcn": 0.049, "rankmixer": 0.05}))
-    cells = {row[0]: row[3] for row in finish_tables(out)["quality"].rows}
-    assert cells["dcn"].endswith(" higher †")
-    assert cells["rankmixer"].endswith(" higher")
+    quality = finish_tables(out)["quality"]
+    cells = {row[0]: row[3] for row in quality.rows}
+    assert cells["dcn"].endswith(" higher")
+    assert cells["rankmixer"].endswith(" not resolved")
     assert cells["dlrm_mlp"] == "base"
+    assert any("Holm's correction over the 5 models of a column" in note for note in quality.notes)
     table = finish_tables(out)["significance"]
     rows = {row[0]: row[1:4] for row in table.rows}
-    assert rows["dcn"] == ["0.01", "0.049 †", "\N{MINUS SIGN}1.3"]
+    assert rows["dcn"] == ["0.01", "0.049", "\N{MINUS SIGN}1.3"]
     assert rows["rankmixer"] == ["0.01", "0.05", "\N{MINUS SIGN}1.3"]
     assert "dlrm_mlp" not in rows
     assert "oracle" not in rows
 
 
-def test_the_report_counts_what_is_resolved_and_what_holds(tmp_path):
+def test_every_table_says_how_small_a_difference_it_could_find(tmp_path):
+    records = quick_records()
+    out = write_out(tmp_path, records, with_p_values(records, {}))
+    for name in ("quality", "more"):
+        notes = finish_tables(out)[name].notes
+        assert any("Smallest detectable difference, x100: AUC 1.23, UAUC 1.23." in note for note in notes)
+
+
+def test_the_report_counts_what_is_resolved_and_what_would_be_uncorrected(tmp_path):
     records = quick_records()
     out = write_out(tmp_path, records, with_p_values(records, {"dcn": 0.001}))
     text = report_text(out)
-    rows = [row for row in comparison_rows(records, half_width=0.0001) if row["metric"] != "gauc"]
-    resolved = sum(row["resolved"] == "yes" for row in rows)
-    assert "20 AUC and UAUC differences were tested, each at the 95% level: about 1.0 would" in text
-    assert f"{resolved} are resolved, 4 of them also after Holm's correction" in text
+    counted = "20 AUC and UAUC differences were tested: 4 are resolved after Holm's correction"
+    assert counted in text
+    assert "20 would be without it, of which about 1.0 are expected by chance" in text
     [found] = [line for line in text.splitlines() if line.startswith("- finish, AUC against dlrm")]
-    assert re.search(r"dcn \+0\.\d\d \([^)]*\) †", found)
-    assert found.count("†") == 1
-
-
-def test_where_none_holds_it_is_said(tmp_path):
-    records = quick_records()
-    out = write_out(tmp_path, records, with_p_values(records, {}))
-    text = report_text(out)
-    assert "none of them also after Holm's correction" in text
-    assert "(marked †)" not in text
+    assert re.search(r"higher: dcn \+0\.\d\d \([^)]*\); not resolved: ", found)
 
 
 def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):
@@ -79,6 +83,6 @@ def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):
     assert load_inferred(out, "comparisons")[list(ADDED)].isna().all(axis=None)
     contents = contents_of(out)
     text = markdown_page(contents)
-    assert "each at the 95% level and without correction" in text
+    assert "differences were tested" not in text
     assert not [table.name for table in contents.tables if table.name.startswith("significance-")]
-    assert "†" not in text.partition("## How the numbers are defined")[0]
+    assert "Smallest detectable" not in text

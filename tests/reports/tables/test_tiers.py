@@ -119,7 +119,7 @@ def test_a_table_has_a_row_a_model_and_tier_and_pair_of_tiers(section):
     assert (low["users"], low["rows"], low["AUC"]) == ("3,300", "5,063", "0.7005")
     assert cells["dlrm_mlp", "high"]["AUC vs base x100"] == "base"
     assert cells["rankmixer", "low - high"]["AUC vs base x100"] == "+0.70 (+0.45 to +0.95) higher"
-    unresolved = f"{MINUS}0.10 ({MINUS}0.35 to +0.15) no difference seen"
+    unresolved = f"{MINUS}0.10 ({MINUS}0.35 to +0.15) not resolved"
     assert cells["wukong", "low - high"]["AUC vs base x100"] == unresolved
 
 
