@@ -118,7 +118,7 @@ def run(
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="How many seeds.")] = None,
     worlds: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, help="How many worlds of each dataset that has worlds (shortvideo)."),
+        typer.Option(min=1, max=1000, help="How many worlds of each dataset that has them."),
     ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     out: Annotated[

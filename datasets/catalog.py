@@ -22,8 +22,8 @@ DESCRIPTIONS = {
     "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
 }
 
-# The option that draws another world of a dataset: the same questions of other users, items and rows.
-WORLD_OPTIONS = {"shortvideo": "seed"}
+# The option that draws another world of a dataset: a simulation anew, or a log's training rows again.
+WORLD_OPTIONS = {"shortvideo": "seed", "kuairand-pure": "bootstrap", "movielens-100k": "bootstrap"}
 
 
 def prepare_dataset(

@@ -20,6 +20,9 @@ Inputs. Profile, film, hour and weekday (UTC), and the ratings of strictly earli
 (``datasets.causal``): many ratings share a second, and those do not see one another. No rating of
 the row itself is an input.
 
+``bootstrap: n`` (n > 0, a suite's world) draws as many training rows as there are, with replacement, as
+in ``datasets.kuairand.source``.
+
 The features are 384 numbers wide: user 64, item 64, sequence 112, cross 96, context 48. All is held
 in memory.
 """
@@ -35,7 +38,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from datasets.causal import EventIndex, pair_key, smoothed_rate, sum_by_row
 from datasets.fetch.raw_files import describe_files, find_folder, read_table, require_file
 from datasets.schema import ColumnSplit, Feature, Schema, Task
-from datasets.source import Source, parse_options
+from datasets.source import (
+    Source,
+    bootstrap_note,
+    options_as_identity,
+    parse_options,
+    repeated,
+    times_drawn,
+)
 
 NAME = "movielens-100k"
 INSIDE = "ml-100k"  # where the official archive keeps its files
@@ -70,11 +80,12 @@ _Columns = dict[str, np.ndarray | pl.Series]
 
 
 class MovieLensOptions(BaseModel):
-    """``history_length``: entries of each history."""
+    """``history_length``: entries of each history; ``bootstrap``: a draw of the training rows, 0 for none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     history_length: int = Field(default=50, ge=1, le=1000)
+    bootstrap: int = Field(default=0, ge=0)
 
 
 def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
@@ -98,13 +109,19 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     }
     past = _PastRatings(rows)
     rows = rows.with_columns(past.cross() + past.sequences(chosen.history_length)).drop("rating")
+    is_training = (rows["split"] == "train").to_numpy()
+    times = times_drawn(is_training, chosen.bootstrap)
+    if chosen.bootstrap:
+        notes["bootstrap"] = bootstrap_note(is_training, times)
+    rows = repeated(rows, times)
     return Source(_schema(chosen.history_length), rows.lazy(), identity(options, data_root), notes)
 
 
 def identity(options: dict, data_root: Path | None) -> dict:
     """Everything that determines the content: the options and the raw files' names, sizes, sha256."""
     chosen = parse_options(MovieLensOptions, options, NAME)
-    return {"dataset": NAME, "options": chosen.model_dump(), "files": describe_files(_find(data_root))}
+    files = describe_files(_find(data_root))
+    return {"dataset": NAME, "options": options_as_identity(chosen), "files": files}
 
 
 def _find(data_root: Path | None) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
@@ -38,6 +39,38 @@ class Source:
     notes: dict[str, int | float | str] = field(default_factory=dict)
     text: TextFacts | None = None
     check_unchanged: Callable[[], None] = _nothing
+
+
+def times_drawn(is_training: np.ndarray, bootstrap: int) -> np.ndarray:
+    """How often each row occurs where as many training rows as there are are drawn with replacement, (rows,).
+
+    Other rows occur once, and so do all of ``bootstrap`` 0, the log as it is.
+    """
+    times = np.ones(len(is_training), np.int64)
+    if bootstrap:
+        number = int(is_training.sum())
+        drawn = np.random.default_rng(bootstrap).integers(number, size=number)
+        times[is_training] = np.bincount(drawn, minlength=number)
+    return times
+
+
+def repeated(rows: pl.DataFrame, times: np.ndarray) -> pl.DataFrame:
+    """Each row so many times, in their order."""
+    return rows if (times == 1).all() else rows[np.repeat(np.arange(rows.height), times)]
+
+
+def bootstrap_note(is_training: np.ndarray, times: np.ndarray) -> str:
+    """What was drawn, as ``data describe`` shows it."""
+    kept = int((times[is_training] > 0).sum())
+    return f"training rows were drawn with replacement: {kept} of {int(is_training.sum())} occur"
+
+
+def options_as_identity(chosen: BaseModel) -> dict:
+    """A dataset's options as its identity has them: without a bootstrap that is not wanted."""
+    options = chosen.model_dump()
+    return (
+        options if options["bootstrap"] else {name: options[name] for name in options if name != "bootstrap"}
+    )
 
 
 def parse_options(model: type[Options], options: dict, dataset: str) -> Options:

@@ -23,6 +23,11 @@ outcome of the row is an input. Two limits: profiles are snapshots of unknown da
 Pure keeps 7,583 videos, so histories have gaps. The monthly ``video_features_statistic`` covers the
 test days: ``include_statistics: true`` adds it, with a warning, as a declared leak.
 
+``bootstrap: n`` (n > 0, a suite's world) draws as many training rows as there are, with replacement: they
+keep their time, their order and the features that the whole log gives them, and one that is drawn twice is
+trained on twice. Validation and test rows stay as they are. It shows how much hangs on which rows were
+logged, given these users and days.
+
 The logs (at most 2.6 million rows) are held in memory; the finished table goes to parquet in the
 scratch folder, piece by piece.
 """
@@ -41,7 +46,14 @@ from datasets.fetch.raw_files import describe_files, find_folder, require_file
 from datasets.kuairand.past import PastFeatures
 from datasets.kuairand.raw import read_logs, read_seeds, read_statistics, read_users, read_videos
 from datasets.kuairand.schema import NAME, TEST_FROM, VALID_FROM, kuairand_schema
-from datasets.source import Source, parse_options
+from datasets.source import (
+    Source,
+    bootstrap_note,
+    options_as_identity,
+    parse_options,
+    repeated,
+    times_drawn,
+)
 from files.errors import InputError
 
 INSIDE = "KuaiRand-Pure/data"  # where the official archive keeps its files
@@ -65,6 +77,7 @@ class KuaiRandOptions(BaseModel):
     history_length: int = Field(default=50, ge=1, le=1000)
     random_log: bool = False
     include_statistics: bool = False
+    bootstrap: int = Field(default=0, ge=0)
 
 
 def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
@@ -87,9 +100,14 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     _note_rows(rows, events, users, videos, chosen, notes)
     _require_every_split(rows, files.logs)
     past = PastFeatures(events, seeds, videos)
+    is_training = (rows["time_ms"] < VALID_FROM).to_numpy()
+    times = times_drawn(is_training, chosen.bootstrap)
+    if chosen.bootstrap:
+        notes["bootstrap"] = bootstrap_note(is_training, times)
     for number, piece in enumerate(rows.iter_slices(PIECE_ROWS)):
         table = piece.join(users, on="user_id", how="left", maintain_order="left")
         table = table.with_columns(past.cross(piece) + past.sequences(piece, chosen.history_length))
+        table = repeated(table, times[number * PIECE_ROWS :][: piece.height])
         table.drop("play_time_ms").write_parquet(scratch / f"rows-{number:05d}.parquet")
     frame = pl.scan_parquet(sorted(scratch.glob("rows-*.parquet")), glob=False)
     schema = kuairand_schema(chosen.tabs == "all", chosen.history_length, chosen.include_statistics)
@@ -134,7 +152,7 @@ class _Files:
     def identity(self, options: KuaiRandOptions) -> dict:
         used = [*self.logs, self.users, self.videos, self.statistics, self.history]
         files = describe_files([path for path in used if path is not None])
-        return {"dataset": NAME, "options": options.model_dump(), "files": files}
+        return {"dataset": NAME, "options": options_as_identity(options), "files": files}
 
 
 def _leaking_statistics(path: Path, notes: dict) -> pl.DataFrame:

@@ -75,6 +75,21 @@ def test_each_user_is_split_in_time_and_ratings_of_one_second_stay_together(tmp_
     assert frame.filter(user_id=2)["split"].to_list() == ["train"] * 5 + ["test"] * 5
 
 
+def test_a_bootstrap_repeats_training_rows_as_they_are_and_leaves_the_others(tmp_path):
+    write_folder(tmp_path, [(1 + i % 2, 1 + i % 5, 1 + i % 5, NOON + 10 * i) for i in range(60)])
+    source, plain = read(tmp_path)
+    drawn_source, drawn = read(tmp_path, bootstrap=3)
+    assert source.identity == movielens.identity({"bootstrap": 0}, tmp_path)
+    assert "bootstrap" not in source.identity["options"]
+    assert drawn_source.identity["options"]["bootstrap"] == 3
+    held_out, training = (pl.col("split") != "train"), (pl.col("split") == "train")
+    assert drawn.filter(held_out).equals(plain.filter(held_out))
+    assert drawn.filter(training).height == plain.filter(training).height
+    assert drawn["time"].is_sorted()
+    assert drawn.filter(training).unique().height < drawn.filter(training).height
+    assert drawn.filter(training).join(plain, on=plain.columns, how="anti", nulls_equal=True).is_empty()
+
+
 def test_the_features_are_384_numbers_wide_and_have_their_columns(tmp_path):
     write_folder(tmp_path, [(1, 1, 5, NOON)])
     source, frame = read(tmp_path)

@@ -86,6 +86,9 @@ def test_the_flag_sets_worlds_where_there_are_any_and_replaces_those_of_the_suit
     assert worlds_of(load_suite(both, [], worlds=2)) == [None, [0, 1]]
     chosen = load_suite(both, [], {"datasets": [{"name": "shortvideo"}]}, worlds=2)
     assert worlds_of(chosen) == [[0, 1]]
+    real = written(tmp_path, datasets=["kuairand-pure", {"name": "movielens-100k", "worlds": [0, 4]}])
+    assert worlds_of(load_suite(real, [])) == [None, [0, 4]]
+    assert worlds_of(load_suite(real, [], worlds=2)) == [[0, 1], [0, 1]]
     with pytest.raises(InputError, match="--worlds 2: no dataset of the suite has worlds"):
         load_suite(both, [], {"datasets": [{"name": "my.yaml"}]}, worlds=2)
     by_hand = written(tmp_path, datasets=[{"name": "shortvideo", "options": {"seed": 1}}])

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,26 @@ def test_tabs_all_keeps_every_row_and_adds_the_tab(tmp_path):
     assert frame["tab"].to_list().count(0) == 1
     assert source.schema.feature("tab").group == "context"
     assert source.notes["rows_of_other_tabs_that_feed_histories_alone"] == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bootstrap_repeats_training_rows_as_they_are_and_leaves_the_others(tmp_path, seed, monkeypatch):
+    monkeypatch.setattr(kuairand, "PIECE_ROWS", 37)
+    with_tags(tmp_path, random_log(seed))
+    source, plain = read(tmp_path, tmp_path, bootstrap=0)
+    drawn_source, drawn = read(tmp_path, tmp_path, bootstrap=seed + 1)
+    assert source.identity == kuairand.identity({}, tmp_path)
+    assert "bootstrap" not in source.identity["options"]
+    assert drawn_source.identity["options"]["bootstrap"] == seed + 1
+    later = pl.col("time_ms") >= VALID_FROM
+    assert drawn.filter(later).equals(plain.filter(later))
+    assert drawn.height == plain.height
+    assert drawn["time_ms"].is_sorted()
+    counts = Counter(map(str, drawn.filter(~later).rows()))
+    known = Counter(map(str, plain.filter(~later).rows()))
+    assert set(counts) < set(known)
+    assert max(counts.values()) > max(known.values())
+    assert drawn_source.notes["bootstrap"].endswith(f" of {len(plain.filter(~later))} occur")
 
 
 def test_the_leaking_statistics_are_added_only_on_request_and_with_a_warning(tmp_path):
