@@ -1,6 +1,7 @@
 """The command line as a user meets it: own data end to end, every mistake, Ctrl-C, two processes at once.
 
-Most commands run in this process through ``run_bench.main``, since importing torch takes seconds.
+Most commands run in this process through ``run_bench.main``, or in a forked one, since importing torch takes
+seconds; ``started`` begins one as a user does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import yaml
 import bench as python_interface
 import run_bench
 from files.errors import InputError
+from tests.forked import Forked, fork_the_server_of_workers, forked_command
 from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,8 +182,9 @@ def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Pop
     )
 
 
-def ended(process: subprocess.Popen) -> Outcome:
+def ended(process: subprocess.Popen | Forked) -> Outcome:
     out, err = process.communicate(timeout=500)
+    assert process.returncode is not None
     return Outcome(process.returncode, out, err)
 
 
@@ -213,6 +216,7 @@ def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
     from harness.machine.facts import machine_of
     from suites.plan import Caller
 
+    fork_the_server_of_workers()
     monkeypatch.setattr(Caller, "machine", lambda self, precision: machine_of(self.world.device, precision))
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in ("BENCH_CACHE", "BENCH_DATA_ROOT"):
@@ -862,7 +866,7 @@ def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, 
 def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(finished, ran, bench):
     shutil.rmtree(ran / "out")
     long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
-    process = started(ran, "run", "tiny.yaml", "--cache", "cache", *long)
+    process = forked_command(ran, "run", "tiny.yaml", "--cache", "cache", *long)
     deadline = time.monotonic() + 300
     while not list(ran.glob("out/tiny/runs/*-Base-*.partial/checkpoint.json")):
         assert process.poll() is None, process.communicate()
@@ -966,7 +970,7 @@ def test_two_processes_on_one_folder_share_the_runs_and_give_what_one_gives(fini
     folder = own_folder(tmp_path)
     (folder / "meeting").mkdir()
     environment = {"WITNESS": str(folder / "witness"), "MEETING": str(folder / "meeting")}
-    pair = [started(folder, "run", "tiny.yaml", "--cache", "cache", **environment) for _ in range(2)]
+    pair = [forked_command(folder, "run", "tiny.yaml", "--cache", "cache", **environment) for _ in range(2)]
     outcomes = [ended(process) for process in pair]
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
 

@@ -21,6 +21,8 @@ import run_bench
 from datasets.prepared import open_prepared
 from docs.command_line import helps, site_page
 from harness.model.architectures import ARCHITECTURES
+from tests.forked import forked_command
+from tests.test_cli import Outcome, ended
 from tests.test_examples import blocks
 from tests.threads import threads_at_work
 
@@ -218,18 +220,11 @@ def opens_from_disk(page: Path, link: str) -> bool:
 # ---------------------------------------------------------------------------------- adding an architecture
 
 
-def called(folder: Path, command: str) -> subprocess.CompletedProcess:
-    """A line of the page, run in ``folder`` by a shell."""
-    given = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
-    path = f"{Path(sys.executable).parent}:{given['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=given | {"OMP_NUM_THREADS": "1", "BENCH": str(ROOT), "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def called(folder: Path, line: str) -> Outcome:
+    """A line of the page, ``python $BENCH/run_bench.py ...``, run in ``folder``."""
+    python, script, *arguments = shlex.split(line)
+    assert (python, script) == ("python", "$BENCH/run_bench.py")
+    return ended(forked_command(folder, *arguments))
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +236,8 @@ def followed(tmp_path_factory) -> Path:
     said = {}
     for line in (line for block in blocks(ADDING, "bash") for line in block.splitlines()):
         outcome = called(folder, line)
-        assert outcome.returncode == 0, f"{line}: {outcome.stderr}"
-        said[line] = outcome.stdout
+        assert outcome.code == 0, f"{line}: {outcome.err}"
+        said[line] = outcome.out
     (folder / "said.json").write_text(json.dumps(said))
     return folder
 
@@ -317,5 +312,5 @@ def test_a_fault_in_it_is_the_sentence_that_the_page_shows(followed, tmp_path):
     (tmp_path / "my_module.py").write_text(without)
     (tmp_path / "cache").symlink_to(followed / "cache")
     outcome = called(tmp_path, blocks(ADDING, "bash")[0])
-    assert outcome.returncode == 2
-    assert outcome.stderr in blocks(ADDING, "text")
+    assert outcome.code == 2
+    assert outcome.err in blocks(ADDING, "text")

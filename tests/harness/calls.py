@@ -88,12 +88,6 @@ def leave(how: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def sleep(path: Path | None = None) -> None:
-    if path is not None:
-        path.write_text(str(os.getpid()))
-    time.sleep(600)
-
-
 def eat(how: str) -> None:
     held: list = []
     while True:

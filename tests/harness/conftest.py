@@ -12,6 +12,7 @@ from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
 from datasets.source import Source
 from harness.workers.isolation import start_server
+from tests.forked import fork_the_server_of_workers
 from tests.harness.schemas import small_schema
 
 
@@ -50,6 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 @pytest.fixture
 def server() -> None:
     """What workers are forked from. Later tests use the same one, so it imports what their workers need."""
+    fork_the_server_of_workers()
     start_server(["suites.run"])
 
 

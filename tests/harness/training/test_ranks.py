@@ -19,9 +19,11 @@ from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.training import batches
+from tests.forked import forked_ranks
 from tests.harness.small_runs import carry_out, small_spec
 
 RANKS = 2
+NEVER = 10**9
 WORKER = """
 import os, sys
 from pathlib import Path
@@ -81,7 +83,7 @@ def joined(batches: list[Batch]) -> Batch:
     )
 
 
-def run_workers(prepared: PreparedDataset, out: Path, die_at: int = 10**9) -> int:
+def run_under_torchrun(prepared: PreparedDataset, out: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
         "--standalone",  # finds a free port itself
@@ -90,17 +92,16 @@ def run_workers(prepared: PreparedDataset, out: Path, die_at: int = 10**9) -> in
     script.write_text(WORKER)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(
-        [*command, script, prepared.path, out, str(die_at)],
+        [*command, script, prepared.path, out, str(NEVER)],
         capture_output=True, text=True, env=environment, timeout=300, check=False,
     )  # fmt: skip
-    assert finished.returncode == 0 or die_at < 10**9, finished.stderr[-3000:]
-    return finished.returncode
+    assert finished.returncode == 0, finished.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
 def two_processes(prepared, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ranks") / "out"
-    run_workers(prepared, out)
+    run_under_torchrun(prepared, out)
     return out
 
 
@@ -136,14 +137,15 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
     """Even where one rank's part of the latest checkpoint is damaged: both go on from the one before."""
     out = tmp_path / "out"
-    assert run_workers(prepared, out, die_at=79 + 74) != 0  # the second epoch's tail: rank 1 has 72 batches
+    die_at = 79 + 74  # the second epoch's tail: rank 1 has 72 batches
+    assert 9 in forked_ranks(WORKER, prepared.path, out, die_at)
     assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
     [partial] = [folder for folder in (out / "runs").iterdir() if folder.is_dir()]
     assert partial.suffix == ".partial"
     latest = json.loads((partial / "checkpoint.json").read_text())["tag"]
     part = partial / f"checkpoint-{latest}-1.pt"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
-    run_workers(prepared, out)
+    assert forked_ranks(WORKER, prepared.path, out, NEVER) == [0, 0]
     for folder in (folder for folder in (two_processes / "runs").iterdir() if folder.is_dir()):
         again, first = (
             json.loads((runs / folder.name / "record.json").read_text())

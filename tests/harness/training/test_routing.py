@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +23,7 @@ from harness.records.spec import Training
 from harness.training.loop import STEPS_PER_LOOK, Trainer, routing_point
 from harness.training.step import prediction_loss, train_step
 from rankmixer.sparse_moe import SparseMoE
+from tests.forked import forked_ranks
 from tests.harness.small_runs import carry_out, small_spec
 
 L, T, D, M, E = 2, 3, 12, 16, 4
@@ -339,17 +337,7 @@ def two_rank_spec(prepared):
 def two_ranks(prepared, tmp_path_factory):
     """What each of two gloo processes saw at every step, and the run's record."""
     out = tmp_path_factory.mktemp("two") / "out"
-    script = out.with_suffix(".py")
-    script.write_text(WORKER)
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
-        *("--standalone", script, prepared.path, out),  # finds a free port itself
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    finished = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert forked_ranks(WORKER, prepared.path, out) == [0, 0]
     seen = [torch.load(Path(f"{out}-{rank}.pt")) for rank in range(RANKS)]
     return seen, RunFolder(out, two_rank_spec(prepared).folder_name).record().as_json()
 

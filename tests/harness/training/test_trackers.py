@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections import defaultdict
@@ -18,6 +16,7 @@ from files.errors import InputError
 from harness.records.folder import RunFolder
 from harness.training import trackers as watching
 from harness.training.trackers import METRICS, Several, watchers
+from tests.forked import ROOT, Forked
 from tests.harness.small_runs import carry_out, small_spec
 from tests.test_cli import bench, own  # noqa: F401 - fixtures
 
@@ -166,10 +165,10 @@ def test_a_killed_run_leaves_its_points_and_the_one_that_goes_on_writes_none_twi
     needs(name)
     spec = small_spec(prepared)
     script = textwrap.dedent(KILLED.format(stuck_at=STUCK_AT, last_saved=LAST_SAVED))
-    process = subprocess.Popen([sys.executable, "-c", script, prepared.path, tmp_path, name])
+    process = Forked(script, ROOT, "killed", prepared.path, tmp_path, name)
     deadline = time.monotonic() + 300
     while not (tmp_path / "stuck").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -23,6 +23,7 @@ from harness.workers import isolation
 from harness.workers.isolation import BrokenCallError, in_worker
 from harness.workers.worker import Limits
 from tests.harness import calls
+from tests.harness.sleeping import sleep
 from tests.harness.small_runs import ONE_PROCESS, small_spec
 from tests.harness.small_runs import carry_out as carry_out_here
 from tests.threads import threads_at_work
@@ -76,7 +77,7 @@ def test_bad_input_and_a_full_disk_stay_what_they_are():
 def test_a_call_that_hangs_ends_at_its_limit():
     start = time.monotonic()
     with pytest.raises(BrokenCallError, match=r"longer than the 0.01 minutes of --run-minutes"):
-        in_worker(calls.sleep, limits=Limits(minutes=0.01))
+        in_worker(sleep, limits=Limits(minutes=0.01))
     assert time.monotonic() - start < 60
 
 
@@ -154,9 +155,9 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from files.locks import locked
 from harness.workers.isolation import in_worker
-from tests.harness import calls
+from tests.harness.sleeping import sleep
 with locked(Path("lock"), wait=False) as lock:
-    in_worker(calls.sleep, Path("worker"), hold=lock)
+    in_worker(sleep, Path("worker"), hold=lock)
 """
 
 

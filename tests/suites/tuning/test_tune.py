@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +19,8 @@ from suites.tuning import confirm
 from suites.tuning.search import DEFAULT_SEARCH, Range
 from suites.tuning.storage import open_storage
 from suites.tuning.studies import RowStudy, _validated_more_often
-from tests.test_cli import ROOT, Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
+from tests.forked import Forked
+from tests.test_cli import Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
 
 TRIALS = 2
 ROWS = ["dlrm_mlp", "own_models:Shallow"]
@@ -30,7 +28,6 @@ DATABASE = "sqlite:///tune.db"
 # A worker whose heartbeat is quick, so that its death is noticed within seconds.
 WORKER = f"""
 import sys
-sys.path.insert(0, {str(ROOT)!r})
 import suites.tuning.confirm as confirm, suites.tuning.points as points
 import suites.tuning.storage as storage, suites.tuning.studies as studies
 storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 10
@@ -100,18 +97,11 @@ def two_rows(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def worker(folder: Path, extra: str = "", less: str = LESS_AFTER_THE_SEARCH) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER.format(extra=extra, less=less)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def worker(folder: Path, extra: str = "", less: str = LESS_AFTER_THE_SEARCH) -> Forked:
+    return Forked(WORKER.format(extra=extra, less=less), folder)
 
 
-def wait_until_stuck(process: subprocess.Popen, folder: Path) -> None:
+def wait_until_stuck(process: Forked, folder: Path) -> None:
     """Until a worker with `STUCK` stands still; fails if it ends before."""
     deadline = time.monotonic() + 300
     while not (folder / "reached").exists():

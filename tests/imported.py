@@ -1,0 +1,21 @@
+"""What commands import, early or late: for the process that tests fork others from (tests/forked.py)."""
+
+# ruff: noqa: E402, F401  quiet_libraries is called before PyTorch is imported
+
+import gc
+
+from harness.machine.quiet import quiet_libraries
+
+quiet_libraries()
+
+import optuna
+import pandas
+import pyarrow.compute
+import pyarrow.pandas_compat
+
+import reports.render
+import suites.run
+import suites.tuning.tune
+
+gc.collect()
+gc.freeze()  # or the first collection of each process would copy the pages of all that is imported
