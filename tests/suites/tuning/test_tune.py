@@ -364,6 +364,9 @@ def test_two_workers_that_claim_at_the_same_moment_share_the_trials_and_write_on
         assert len(judged(trials)) == TRIALS
         assert [trial.user_attrs["default"] for trial in judged(trials)].count(True) == 1
         assert settings(folder)["rows"][name]["trained"] == TRIALS
+    for trials in studies(folder, again=True).values():
+        keys = [trial.user_attrs["key"] for trial in judged(trials)]
+        assert len(keys) == len(set(keys)) == 4  # two settings from two seeds
 
 
 BROKEN = """
