@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from harness.data import (
     WORLD_OPTIONS,
@@ -203,6 +210,14 @@ class Suite(Strict):
     @classmethod
     def _settings_of_training(cls, search: Search) -> Search:
         return check_search(search)
+
+    @field_validator("references", mode="wrap")
+    @classmethod
+    def _all_or_names(cls, value: Any, validated: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validated(value)
+        except ValidationError:
+            raise ValueError("give true, false, or a list of names such as [oracle, gbdt]") from None
 
     @field_validator("architectures", mode="before")
     @classmethod

@@ -58,6 +58,7 @@ SUITE = {
     "seeds": 2,
     "base": "dlrm_mlp",
     "architectures": ["dlrm_mlp", "own_models:Base", "own_models:Shallow"],
+    "references": ["constant"],
     "training": {"batch_size": 64},
 }
 RUNS = {  # architecture, seed

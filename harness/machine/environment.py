@@ -13,7 +13,17 @@ import torch
 from baselines.kernels.compiled import compiled_functions
 from rankmixer import __version__
 
-PACKAGES = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "numpy", "polars", "pyarrow")
+PACKAGES = (
+    "torch",
+    "torchrec",
+    "fbgemm-gpu-cpu",
+    "fbgemm-gpu",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "scikit-learn",
+    "lightgbm",
+)
 
 
 @functools.cache
