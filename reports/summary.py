@@ -7,12 +7,14 @@ import pandas as pd
 from harness.evaluation.differences import MIN_RUNS
 from harness.records.contestant import Contestant
 from harness.records.record import Record
+from harness.records.select import FITTED_REFERENCES
 from reports.cells import METRICS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.sections import Section
 from reports.tables.quality import NOT_RESOLVED, in_points, select_metric, verdict
 from reports.tables.significance import holm_sentence
 
 FEW_SEEDS = 5
+NOT_ONE_FEATURE = ("oracle", "constant", *FITTED_REFERENCES)
 CHANCE_AUC = 0.55
 MOST_NAMES = 20
 RECIPE = ("recipe", "dense_optimizer", "dense_lr", "sparse_optimizer", "sparse_lr", "batch_size", "epochs")
@@ -207,7 +209,7 @@ def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         rows = select_metric(numbers, "auc")
         entropies = [row["mean"] for row in select_metric(numbers, "normalized_entropy")]
         references = {row["architecture"]: row["mean"] for row in rows if row["kind"] == "reference"}
-        single = {name: auc for name, auc in references.items() if name not in ("oracle", "constant")}
+        single = {name: auc for name, auc in references.items() if name not in NOT_ONE_FEATURE}
         for row, entropy in zip(rows, entropies, strict=True):
             if row["kind"] != "model" or is_missing(row["mean"]):
                 continue

@@ -35,7 +35,7 @@ from harness.records.record import RECORD_FILE, read_record
 
 ARCHIVE_FILE = "records.parquet"
 SUITE_FILE = "suite.json"
-COMPARISON_FILES = ("comparisons.csv", "variants.csv", "tiers.csv", "tier_metrics.csv")
+COMPARISON_FILES = ("comparisons.csv", "variants.csv", "contrasts.csv", "tiers.csv", "tier_metrics.csv")
 INDEX = ("suite", "dataset", "architecture", "variant", "seed", "status", "spec_hash")
 SCHEMA = pa.schema(
     [
