@@ -16,7 +16,7 @@ from datasets.catalog import prepare_dataset
 from files.errors import InputError
 from harness.machine.facts import Machine
 from harness.machine.peaks import Peak
-from harness.records.archive import unpack
+from harness.records.archive import pack, unpack
 from harness.records.record import Record
 from harness.records.store import read_runs
 from harness.training.progress import Silent
@@ -33,6 +33,7 @@ CONTENT = {
     "budget": {"flops_per_sample": 30_000},
     "tokens": 16,
     "seeds": 2,
+    "references": ["oracle", "constant"],
     "architectures": ["dlrm_mlp", "deepfm"],
     "training": {"batch_size": 256},
 }
@@ -143,7 +144,7 @@ def test_everything_is_run_in_every_world_with_every_seed_and_pairs_are_complete
     order = [(record.seed, record.world, record.architecture) for record in models]
     assert order == list(product((0, 1), (0, 3), ("dlrm_mlp", "deepfm")))
     references = Counter((record.architecture, record.world) for record in records if record.is_reference)
-    assert references == Counter(product(("oracle", "constant", "duration_only"), (0, 3)))
+    assert references == Counter(product(("oracle", "constant"), (0, 3)))
 
 
 def test_a_world_is_the_data_of_its_option_and_a_run_says_which_it_is_of(finished):
@@ -170,6 +171,18 @@ def test_runs_of_all_worlds_count_together_and_older_data_do_not(finished):
     assert len({record.settings for record in records if record.architecture == "deepfm"}) == 1
     other = records[-1].model_copy(update={"spec": records[-1].spec | {"shared_fingerprint": "older"}})
     assert other.settings != records[-1].settings
+
+
+def test_runs_of_worlds_are_kept_and_come_back(finished, tmp_path):
+    out, _, records, _ = finished
+    pack(out, tmp_path / "kept", predictions=True)
+    assert len(list((tmp_path / "kept").glob("predictions-*.parquet"))) == 2  # a test split a world
+    back = read_runs(unpack(tmp_path / "kept", tmp_path / "back"))
+    named = Counter((record.contestant.key, record.world, record.seed) for record in back.records)
+    assert named == Counter((record.contestant.key, record.world, record.seed) for record in records)
+    for record in back.records:
+        kept = record.folder / "predictions.parquet"
+        assert kept.read_bytes() == (out / "runs" / record.folder.name / kept.name).read_bytes()
 
 
 def test_nothing_is_repeated_and_a_third_world_is_added_to_two(finished, monkeypatch):

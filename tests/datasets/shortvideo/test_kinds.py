@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from datasets.shortvideo.effects import Field
 from datasets.shortvideo.kinds import (
@@ -243,3 +244,12 @@ def test_labels_of_a_mixed_log_are_as_frequent_as_their_probabilities_say():
             error = np.sqrt((probability[part] * (1 - probability[part])).sum()) / len(part)
             found = rows[task].to_numpy()[part].mean()
             assert abs(found - probability[part].mean()) < 4 * error
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_oracle_of_a_mixed_world_is_about_as_good_as_that_of_products(seed):
+    reached = {}
+    for effects in ("products", "mixed"):
+        [rows] = ShortVideo(rows=30_000, users=2_000, items=1_000, seed=seed, effects=effects).chunks(10**9)
+        reached[effects] = [roc_auc_score(rows[task], rows[f"p_{task}"]) for task in ("finish", "skip")]
+    assert np.abs(np.subtract(*reached.values())).max() < 0.03
