@@ -29,7 +29,7 @@ from suites.estimate import Workload, announcement
 from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
-from suites.tuning.tuned import TunedRow
+from suites.tuning.tuned import TunedRow, read_tuned
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,11 @@ def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken
     rows = plan_rows(settings, job, call, broken)
     first = settings[0]
     names = available_references(first.prepared, first.tasks, suite.references)
-    references = [job(setting, setting.reference_spec(name)) for setting in settings for name in names]
+    tuned = read_tuned(suite, first.prepared) if names else None
+    found = {name: tuned.reference_settings(name) if tuned else None for name in names}
+    references = [
+        job(setting, setting.reference_spec(name, found[name])) for setting in settings for name in names
+    ]
     return Plan(settings, references, rows)
 
 

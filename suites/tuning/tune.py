@@ -5,7 +5,8 @@ have a seed of their own, so that no seed of a later comparison has been tuned f
 own, so that one that hangs, takes all memory or alters PyTorch's settings leaves the others as they are.
 
 After the trials, each row's best three settings and its defaults are trained from three further seeds, and
-the defaults are kept unless one beats them by more than a standard error (`suites.tuning.decision`).
+the defaults are kept unless one beats them by more than a standard error (`suites.tuning.decision`). The
+fitted references have as many trials (`suites.tuning.references`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from files.errors import UnfinishedError
+from files.locks import locked
 from files.writing import check_writable
 from harness.data import InputError, is_full_disk, leak_warnings, prepare_dataset
 from harness.training.progress import Watcher
@@ -26,10 +28,11 @@ from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
 from suites.tuning.confirm import MOST_CANDIDATES, RATE_FACTORS, RESCORED_SEEDS, Confirmation
 from suites.tuning.masking import masked_url
+from suites.tuning.references import tuned_references
 from suites.tuning.search import check_has_defaults, training_search
 from suites.tuning.storage import DatabaseErrors, database_problem, open_storage
 from suites.tuning.studies import SEED, RowStudy
-from suites.tuning.tuned import Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
+from suites.tuning.tuned import FittedReference, Tuned, fingerprint_of, identity_of, tuned_path, write_tuned
 
 
 def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watcher: Watcher) -> list[Path]:
@@ -55,7 +58,7 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
         except KeyboardInterrupt:
             watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
             raise
-        return _write_all(suite, by_dataset, trials, options.command)
+        return _write_all(suite, by_dataset, trials, options.command, watcher)
     except DatabaseErrors as error:
         problem = database_problem(error, storage)
         if is_full_disk(problem):
@@ -68,6 +71,7 @@ class Tuning:
     """What is made of one dataset's rows, and why there is nothing of a row whose code broke."""
 
     setting: Setting
+    call: Caller
     rows: list[Confirmation] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -101,7 +105,9 @@ def _confirm(rows: list[Confirmation], trials: int, watcher: Watcher) -> None:
             row.make(trials, patient)
 
 
-def _write_all(suite: Suite, by_dataset: list[Tuning], trials: int, command: str) -> list[Path]:
+def _write_all(
+    suite: Suite, by_dataset: list[Tuning], trials: int, command: str, watcher: Watcher
+) -> list[Path]:
     """Write the file of every dataset whose rows were all tuned; raises for the others when that is done."""
     written: list[Path] = []
     problems: list[str] = []
@@ -111,7 +117,7 @@ def _write_all(suite: Suite, by_dataset: list[Tuning], trials: int, command: str
         if missing:
             continue
         try:
-            written.append(_write(suite, tuning, trials, command))
+            written.append(_write(suite, tuning, trials, command, watcher))
         except (BrokenCallError, InputError) as error:  # such as a row whose trials all diverged
             problems.append(str(error))
     if problems:
@@ -134,7 +140,7 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
     by_dataset = []
     for dataset in suite.datasets:
         watcher.note(f"{dataset.name}: preparing, or opening what is prepared")
-        tuning = Tuning(_setting(suite, dataset, options, world, watcher))
+        tuning = Tuning(_setting(suite, dataset, options, world, watcher), call)
         for row in suite.architectures:
             try:
                 study = RowStudy.open(tuning.setting, row, call, database, watcher)
@@ -162,11 +168,23 @@ def _setting(suite: Suite, dataset: Dataset, options: Options, world: World, wat
     return setting
 
 
-def _write(suite: Suite, tuning: Tuning, trials: int, command: str) -> Path:
+def _write(suite: Suite, tuning: Tuning, trials: int, command: str, watcher: Watcher) -> Path:
+    path = tuned_path(suite.folder, suite.name, tuning.setting.prepared.schema.name)
+    path.parent.mkdir(exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, wait=True):
+        references = tuned_references(tuning.setting, trials, path, tuning.call, watcher)
+        write_tuned(path, _found(suite, tuning, trials, command, references))
+    lock.unlink(missing_ok=True)
+    return path
+
+
+def _found(
+    suite: Suite, tuning: Tuning, trials: int, command: str, references: dict[str, FittedReference]
+) -> Tuned:
     prepared = tuning.setting.prepared
     rows = {row.study.row.name: row.found(trials) for row in tuning.rows}
-    path = tuned_path(suite.folder, suite.name, prepared.schema.name)
-    tuned = Tuned(
+    return Tuned(
         suite=suite.name,
         dataset=prepared.schema.name,
         fingerprint=fingerprint_of({name: row.study for name, row in rows.items()} | {"trials": trials}),
@@ -176,6 +194,5 @@ def _write(suite: Suite, tuning: Tuning, trials: int, command: str) -> Path:
         seed=SEED,
         identity=identity_of(suite, prepared),
         rows=rows,
+        references=references,
     )
-    write_tuned(path, tuned)
-    return path

@@ -62,8 +62,16 @@ class TunedRow(Strict):
     lr_curve: list[LearningRate] = Field(default_factory=list)
 
 
+class FittedReference(Strict):
+    """The settings of a reference that is fitted, such as ``gbdt``, and the search's scores as a row's."""
+
+    settings: dict[str, Any]
+    default: float
+    best: float
+
+
 class Tuned(Strict):
-    """All rows of a suite on one dataset; ``identity`` is what the settings hold for."""
+    """All rows and references of a suite on one dataset; ``identity`` is what the settings hold for."""
 
     suite: str
     dataset: str
@@ -74,6 +82,11 @@ class Tuned(Strict):
     seed: int
     identity: dict[str, Any]
     rows: dict[str, TunedRow]
+    references: dict[str, FittedReference] = Field(default_factory=dict)
+
+    def reference_settings(self, name: str) -> dict[str, Any] | None:
+        """Those that were found; None where it was not tuned and has its defaults."""
+        return self.references[name].settings if name in self.references else None
 
 
 def tuned_path(folder: Path, suite: str, dataset: str) -> Path:
@@ -131,10 +144,7 @@ def read_tuned(suite: Suite, prepared: PreparedDataset) -> Tuned | None:
     again = f"`run_bench.py tune {suite.tuned}` finds them, or --set tuned=null runs without"
     if not path.is_file():
         raise InputError(f"{path}: is not there, so {prepared.schema.name!r} has no settings; {again}")
-    try:
-        tuned = Tuned.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise InputError(first_problem(error, str(path))) from None
+    tuned = read_file(path)
     for name, value in identity_of(suite, prepared).items():
         if tuned.identity.get(name) != value:
             raise InputError(f"{path}: was tuned with another {_WORDS[name]}; {again}")
@@ -144,6 +154,14 @@ def read_tuned(suite: Suite, prepared: PreparedDataset) -> Tuned | None:
         except ValidationError as error:
             raise InputError(f"{first_problem(error, f'{path}: rows.{row}.training')}; {again}") from None
     return tuned
+
+
+def read_file(path: Path) -> Tuned:
+    """A file of settings, whatever it was found for; InputError where it is damaged."""
+    try:
+        return Tuned.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise InputError(first_problem(error, str(path))) from None
 
 
 _WORDS = {

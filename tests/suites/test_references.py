@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 import yaml
@@ -41,6 +44,15 @@ def test_one_that_runs_out_of_time_is_named_and_the_others_go_on(own, bench):  #
     outcome = bench("run", "few.yaml", "--cache", "cache", "--out", "few", "--run-minutes", "1e-5")
     assert "mine gbdt (it took longer than the 1e-05 minutes of --run-minutes)" in outcome.err
     assert ("constant", 0) in records_of(own / "few")
+
+
+def test_settings_that_tuning_found_are_those_of_the_run(own, bench, monkeypatch):  # noqa: F811
+    found = SimpleNamespace(reference_settings={"logistic": {"l2": 0.5}}.get)
+    monkeypatch.setattr("suites.run.read_tuned", lambda suite, prepared: found)
+    (own / "few.yaml").write_text(yaml.safe_dump(FEW | {"references": ["logistic"]}))
+    assert bench("run", "few.yaml", "--cache", "cache", "--out", "few").code == 0
+    [path] = (own / "few/runs").glob("mine-logistic-*/record.json")
+    assert json.loads(path.read_text())["spec"]["config"]["l2"] == 0.5
 
 
 @pytest.mark.parametrize(
