@@ -90,9 +90,10 @@ def gather(stored: StoredRuns) -> Contents:
     suites = [section.suite for section in sections]
     keys = dict.fromkeys(suite.paper_table for suite in suites)
     inferred = [f"{name}.csv" for name in FILES]
+    untuned = [section.suite.untuned(section.dataset) for section in sections]
     return Contents(
         title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
-        descriptions=list(dict.fromkeys(suite.description for suite in suites if suite.description)),
+        descriptions=list(dict.fromkeys(filter(None, [*(suite.description for suite in suites), *untuned]))),
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
         parts=[_part(section, paper) for section in sections],
         printed=[printed_table(key, paper) for key in keys if key in paper.tables],

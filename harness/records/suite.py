@@ -59,9 +59,6 @@ class TunedContestant(Part):
     lr_curve: list[LearningRate] = Field(default_factory=list)
 
 
-UNTUNED = "untuned: every model was trained with its defaults, which may suit some better than others"
-
-
 class SuiteRecord(Part):
     """A suite as it was last run.
 
@@ -103,7 +100,12 @@ class SuiteRecord(Part):
 
     def untuned(self, dataset: str) -> str:
         """What a page says beside its title where no row was tuned on the dataset; empty where one was."""
-        return "" if any(row.dataset == dataset for row in self.tuned) else UNTUNED
+        if any(row.dataset == dataset for row in self.tuned):
+            return ""
+        return (
+            f"Untuned on {dataset}: every model was trained with its defaults, which may suit some better "
+            "than others; tuned, a difference may have another size or sign."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The fields that it was built with, as plain JSON."""

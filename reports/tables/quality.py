@@ -115,7 +115,8 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     more = _metric_columns(numbers, "gauc", task, printed)
     for metric, title in PROBABILITY_METRICS.items():
         more[title] = [fixed(row["mean"], 4) for row in select_metric(numbers, metric)]
-    where = f"on {section.dataset}, task {task}, test split"
+    untuned = ", untuned" if section.suite.untuned(section.dataset) else ""
+    where = f"on {section.dataset}, task {task}, test split{untuned}"
     notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
     paper_notes = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"

@@ -9,10 +9,12 @@ import pytest
 from harness.records.store import read_runs
 from reports.cells import MISSING
 from reports.figures.learning_rates import learning_rate_curves
+from reports.paper.printed import load_paper
 from reports.sections import load_sections
+from reports.tables.quality import quality_tables
 from reports.tables.tuning import learning_rate_frame, tuning_tables
 from tests.reports.made_up import quick_records, write_out
-from tests.reports.reading import report_text
+from tests.reports.reading import contents_of, report_text
 
 EARLIER = {
     **{"dataset": "shortvideo", "variant": "", "metric": "auc", "trained": 10, "pruned": 3},
@@ -77,13 +79,18 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
     np.testing.assert_allclose(crosses.get_xdata(), [0.018])
 
 
-def test_a_suite_without_tuning_has_no_such_table_and_says_that_it_is_untuned(tmp_path):
-    [section] = load_sections(read_runs(write_out(tmp_path, quick_records())))
+def test_a_suite_without_tuning_says_so_beside_its_title_and_in_its_tables_captions(tmp_path):
+    out = write_out(tmp_path, quick_records())
+    [section] = load_sections(read_runs(out))
     assert tuning_tables(section) == []
     assert learning_rate_frame(section).empty
-    assert section.suite.untuned("shortvideo").startswith("untuned: every model")
+    words = "Untuned on shortvideo: every model was trained with its defaults"
+    assert words in report_text(out).split("## In short")[0]
+    assert any(text.startswith(words) for text in contents_of(out).descriptions)  # the web page's, too
+    captions = [table.caption for table in quality_tables(section, "finish", load_paper())]
+    assert captions[0] == "Quality on shortvideo, task finish, test split, untuned"
 
 
-def test_a_tuned_suite_does_not_say_so_of_what_was_tuned(section):
-    assert section.suite.untuned("shortvideo") == ""
-    assert section.suite.untuned("another")
+def test_a_tuned_suite_does_not_say_so_of_what_was_tuned(out, section):
+    assert "untuned" not in report_text(out).lower()
+    assert section.suite.untuned("another").startswith("Untuned on another: every")
