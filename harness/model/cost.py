@@ -68,7 +68,8 @@ class CostCounter:
         self.num_tasks = num_tasks
         self.sparse_params = sparse_params(schema, table_sizes)
         self._counted: dict[tuple, Cost] = {}
-        self._forward: dict[tuple, tuple[int, int]] = {}
+        self._flops_counted: dict[tuple, int] = {}
+        self._params_counted: dict[tuple, int] = {}
 
     def cost(self, architecture: str, config: dict) -> Cost:
         """Cost of one architecture with one config, without allocating it.
@@ -80,17 +81,20 @@ class CostCounter:
             self._counted[key] = self._count(architecture, config)
         return self._counted[key]
 
-    def forward(self, architecture: str, config: dict) -> tuple[int, int]:
-        """Forward FLOPs a sample and dense parameters: what a budget may limit."""
+    def budgeted(self, architecture: str, config: dict, kind: BudgetKind) -> int:
+        """What a budget limits: forward FLOPs a sample, or dense parameters, which need no forward pass."""
         key = _key(architecture, config)
-        if key not in self._forward:
+        counted = self._flops_counted if kind == "flops_per_sample" else self._params_counted
+        if key not in counted:
             dense = self._build(architecture, config)
-            params = sum(parameter.numel() for parameter in dense.parameters())
-            self._forward[key] = self._flops(architecture, dense.eval()), params
-        return self._forward[key]
+            self._params_counted[key] = sum(parameter.numel() for parameter in dense.parameters())
+            if kind == "flops_per_sample":
+                self._flops_counted[key] = self._flops(architecture, dense.eval())
+        return counted[key]
 
     def _count(self, architecture: str, config: dict) -> Cost:
-        flops, params = self.forward(architecture, config)
+        flops = self.budgeted(architecture, config, "flops_per_sample")
+        params = self.budgeted(architecture, config, "dense_params")
         dense = self._build(architecture, config)
         training = self._flops(architecture, dense.train())
         if self._flops(architecture, dense, 2 * COUNT_BATCH) != training:
@@ -171,8 +175,7 @@ class _Search:
         return Match(config, self.counter.cost(self.architecture, config), self._miss(best))
 
     def _value(self, setting: dict) -> int:
-        flops, params = self.counter.forward(self.architecture, {**self.config, **setting})
-        return flops if self.kind == "flops_per_sample" else params
+        return self.counter.budgeted(self.architecture, {**self.config, **setting}, self.kind)
 
     def _miss(self, setting: dict) -> float:
         return (self._value(setting) - self.target) / self.target

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from harness.model.architectures import ARCHITECTURES, architecture_class
-from harness.model.cost import CostCounter
+from harness.model.cost import BudgetKind, CostCounter
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
 from tests.baselines.closed_forms import closed_form
@@ -40,13 +40,16 @@ def combinations(name) -> list[dict]:
 class ByFormula(CostCounter):
     """Counts by the closed form, a thousand times faster, so that every budget can be tried."""
 
-    def forward(self, architecture: str, config: dict) -> tuple[int, int]:
+    def budgeted(self, architecture: str, config: dict, kind: BudgetKind) -> int:
         form, shape = closed_form(architecture), (self.inputs.num_tokens, self.inputs.token_dim)
+        if kind == "dense_params":
+            return form.params(*shape, **config)
         towers = self.num_tasks * 2 * self.inputs.tower_dim * (form.output_dim(*shape, **config) + 1)
-        return round(form.flops(*shape, **config)) + towers, form.params(*shape, **config)
+        return round(form.flops(*shape, **config)) + towers
 
     def cost(self, architecture: str, config: dict) -> Cost:
-        flops, params = self.forward(architecture, config)
+        flops = self.budgeted(architecture, config, "flops_per_sample")
+        params = self.budgeted(architecture, config, "dense_params")
         return Cost(params, 0, flops, flops, 3 * flops)
 
 
@@ -89,4 +92,4 @@ def test_sizes_matched_by_the_formula_meet_the_budget_when_counted(name):
     by_formula, counted = counter_of(ByFormula, 32), counter_of(CostCounter, 32)
     for config in combinations(name):
         matched = by_formula.match(name, config, "flops_per_sample", 5e5).config
-        assert counted.forward(name, matched)[0] == pytest.approx(5e5, rel=0.03), config
+        assert counted.budgeted(name, matched, "flops_per_sample") == pytest.approx(5e5, rel=0.03), config
