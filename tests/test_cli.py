@@ -940,8 +940,7 @@ def test_a_name_from_a_file_is_shown_and_does_nothing_to_the_terminal(own, bench
     assert "\x1b" not in outcome.err
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_a_table_is_prepared_and_described_in_a_locale_that_lacks_its_letters(own, locale):
+def test_a_table_is_prepared_and_described_in_a_locale_that_lacks_its_letters(own):
     words = {"who": "Größe", "item": "用户", "price": "prix (€)"}
     features = [
         {**feature, "column": words.get(feature["name"], feature["name"])} for feature in SCHEMA["features"]
@@ -951,7 +950,7 @@ def test_a_table_is_prepared_and_described_in_a_locale_that_lacks_its_letters(ow
     (own / "data/schema.yaml").write_text(text, encoding="utf-8")
     log = own_log().with_columns(pl.format("东京{}", "item").alias("item")).rename(words)
     log.write_csv(own / "data/log.csv")
-    ascii_only = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = ["data", "describe", "data/schema.yaml", "--cache", "cache"]
     outcome = ended(started(own, *command, **ascii_only))
     assert outcome.code == 0, outcome.err

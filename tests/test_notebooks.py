@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COPIED = {"notebooks", "examples"}  # written to, or asked for their own place
 LEFT_OUT = {"out", "cache", "data", "site"}
-RUN_FROM = [*((path, "notebooks") for path in NOTEBOOKS), (ROOT / "notebooks/2_rankmixer_apart.ipynb", ".")]
+RUN_FROM = [(path, "." if path.stem.startswith("2") else "notebooks") for path in NOTEBOOKS]
 
 
 def checkout(folder: Path) -> Path:
