@@ -34,7 +34,7 @@ class Confirmation:
     points: PointStudy
 
     @classmethod
-    def open(cls, study: RowStudy) -> Confirmation:
+    def join(cls, study: RowStudy) -> Confirmation:
         """Begun or gone on with, in a study of its own beside the row's."""
 
         def train(point: Point) -> Outcome:
@@ -43,7 +43,7 @@ class Confirmation:
             return score_in_worker(trial, study.call, study.watcher, lambda *_: None)
 
         name = f"{study.study.study_name}/again"
-        return cls(study, PointStudy.open(name, study.storage, study.watcher, train))
+        return cls(study, PointStudy.join(name, study.storage, study.watcher, train))
 
     def make(self, wanted: int, patient: bool) -> None:
         """Make what no other process makes, once the row's ``wanted`` trials are judged."""

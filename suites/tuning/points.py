@@ -60,7 +60,7 @@ class PointStudy:
     began: datetime = field(default_factory=datetime.now)
 
     @classmethod
-    def open(
+    def join(
         cls, name: str, storage: RDBStorage, watcher: Watcher, train: Callable[[Point], Outcome]
     ) -> PointStudy:
         """The study of that name, begun or gone on with."""

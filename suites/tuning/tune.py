@@ -144,7 +144,7 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         for row in suite.architectures:
             try:
                 study = RowStudy.open(tuning.setting, row, call, database, watcher)
-                tuning.rows.append(Confirmation.open(study))
+                tuning.rows.append(Confirmation.join(study))
             except BrokenCallError as error:
                 tuning.broken.append(f"{row.name}: {error}")
                 watcher.note(f"{dataset.name} {row.name} broke: {error}")

@@ -74,7 +74,7 @@ def confirmation(tmp_path, trials: list, gains: dict[float, float | None]) -> Co
             return Outcome(diverged="at step 2")
         return Outcome(score=0.7 + gain + 0.01 * (point.seed % 3))
 
-    return Confirmation(study, PointStudy.open("row/again", storage, Silent(), train))
+    return Confirmation(study, PointStudy.join("row/again", storage, Silent(), train))
 
 
 def _fields(inputs: Inputs) -> dict:

@@ -28,7 +28,7 @@ def point(seed: int) -> Point:
 
 
 def opened(tmp_path, train) -> PointStudy:
-    return PointStudy.open("row/again", open_storage(f"sqlite:///{tmp_path}/tune.db"), Silent(), train)
+    return PointStudy.join("row/again", open_storage(f"sqlite:///{tmp_path}/tune.db"), Silent(), train)
 
 
 @pytest.fixture(autouse=True)
