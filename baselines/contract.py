@@ -57,12 +57,14 @@ class About(NamedTuple):
     """The row of a shipped architecture in the table of baselines/README.md: ``ABOUT`` in its file.
 
     ``papers``: a link for each label. ``flops``: FLOPs for each sample, in the letters of that README.
+    ``partial``: what the defaults leave out of the paper's model; empty where they leave out nothing.
     """
 
     name: str
     papers: dict[str, str]
     year: int
     flops: str
+    partial: str = ""
 
 
 class View(NamedTuple):

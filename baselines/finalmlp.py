@@ -32,6 +32,7 @@ ABOUT = About(
     papers={"Mao et al.": "https://arxiv.org/abs/2304.00902"},
     year=2023,
     flops="Σ over streams of 2(FM + (L-1)M²), + 2M₁M₂/H",
+    partial="its gates read no user or item features, which an architecture cannot tell apart",
 )
 
 NUM_HEADS = 2

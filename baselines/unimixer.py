@@ -34,6 +34,7 @@ ABOUT = About(
     papers={"Ha et al.": "https://arxiv.org/abs/2604.00590"},
     year=2026,
     flops="2TdD + L(2D² + 2T²D + 4TDM)",
+    partial="learned mixing in RankMixer's block, without its constraints, its second norm and SwiGLU",
 )
 
 

@@ -32,6 +32,7 @@ ABOUT = About(
     papers={"ByteDance": "https://arxiv.org/abs/2602.06563"},
     year=2026,
     flops="2(2T - 1)dD + 12LTDM",
+    partial="no loss of a lower layer, and at one or two blocks no residual between blocks",
 )
 
 EPS = 1e-6  # of RMSNorm, the same at every precision

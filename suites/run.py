@@ -14,6 +14,7 @@ import torch
 from files.errors import UnfinishedError
 from files.writing import write_atomically
 from harness.data import InputError, is_full_disk, leak_warnings, leaks_as_recorded, prepared_for_ranks
+from harness.model.architectures import ARCHITECTURES, left_out
 from harness.records.cost import Cost
 from harness.records.record import Record, TaskMetrics
 from harness.records.spec import RunSpec
@@ -287,6 +288,13 @@ def _leaks(plan: Plan) -> dict[str, Any]:
     return first | {"found": list(found.values())}
 
 
+def _shipped(suite: Suite) -> list[str]:
+    """The suite's architectures that come with the project, each once."""
+    return list(
+        dict.fromkeys(row.architecture for row in suite.architectures if row.architecture in ARCHITECTURES)
+    )
+
+
 def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
     """``suite.json``: what was asked for, as the report reads it."""
     worlds = {
@@ -302,6 +310,7 @@ def _as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteRecord:
         "base": suite.base or "",
         "architectures": [row.contestant for row in suite.architectures],
         "contrasts": suite.contrasted,
+        "partial": {name: left_out(name) for name in _shipped(suite) if left_out(name)},
         "datasets": [plan.setting.prepared.schema.name for plan in plans],
         **({"worlds": worlds} if worlds else {}),
         "seeds": suite.seeds,

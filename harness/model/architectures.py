@@ -102,6 +102,12 @@ def architecture_path(name: str) -> str:
     return path
 
 
+def left_out(name: str) -> str:
+    """What the defaults of a shipped architecture leave out of its paper's model; empty if nothing."""
+    about = getattr(sys.modules[architecture_class(name).__module__], "ABOUT", None)
+    return about.partial if about else ""
+
+
 def architecture_class(name: str) -> Any:
     """The class called ``name``, or a user's own as ``package.module:Class``.
 

@@ -65,7 +65,8 @@ class SuiteRecord(Part):
     ``base`` names the architecture that the others are compared with (empty: none), ``contrasts`` are pairs
     of rows that it compares directly, ``spec_hashes`` the runs that it asked for, ``leaks`` what it found in
     each dataset, and what is acknowledged there. ``worlds`` are those of each dataset that was run in
-    several. ``analyses`` None: those that ``paper_table`` implies, and others where the data allow them.
+    several, ``partial`` says what an architecture's defaults leave out of its paper's model. ``analyses``
+    None: those that ``paper_table`` implies, and others where the data allow them.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SuiteRecord(Part):
     architectures: list[Contestant]
     contrasts: list[tuple[Contestant, Contestant]] = Field(default_factory=list)
     datasets: list[str] = Field(default_factory=list)
+    partial: dict[str, str] = Field(default_factory=dict)
     worlds: dict[str, list[int]] = Field(default_factory=dict)
     seeds: int | None = None
     tasks: list[str] | None = None

@@ -117,7 +117,7 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
         more[title] = [fixed(row["mean"], 4) for row in select_metric(numbers, metric)]
     untuned = ", untuned" if section.suite.untuned(section.dataset) else ""
     where = f"on {section.dataset}, task {task}, test split{untuned}"
-    notes = [*_measure_notes(numbers), *_difference_notes(section, numbers)]
+    notes = [*_measure_notes(numbers), *_difference_notes(section, numbers), *_partial_note(section)]
     paper_notes = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
@@ -217,6 +217,13 @@ def _measure_notes(numbers: pd.DataFrame) -> list[str]:
         "worlds, over worlds (none for one)."
     )
     return notes
+
+
+def _partial_note(section: Section) -> list[str]:
+    """Which rows are not all of their paper's model."""
+    ran = {contestant.architecture for contestant in section.contestants}
+    partial = [f"{name}: {why}" for name, why in section.suite.partial.items() if name in ran]
+    return [f"Partial, by the defaults: {'; '.join(partial)}."] if partial else []
 
 
 def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:

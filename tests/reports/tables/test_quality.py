@@ -74,6 +74,13 @@ def test_rows_are_in_suite_order_base_first_references_apart(tmp_path):
     assert [row[0] for row in table.references] == ["oracle", "constant"]
 
 
+def test_a_table_says_which_of_its_rows_are_not_all_of_their_papers_model(tmp_path):
+    out = write_out(tmp_path, quick_records(), partial={"dcn": "no norm", "unimixer": "not in this suite"})
+    assert [note for note in tables_of(out, "finish")[0].notes if note.startswith("Partial")] == [
+        "Partial, by the defaults: dcn: no norm."
+    ]
+
+
 def test_differences_are_those_of_comparisons_csv_in_points(tmp_path):
     base = {"suite": "quick", "dataset": "shortvideo", "task": "finish", "metric": "auc", "variant": ""}
     base |= {"base": "dlrm_mlp", "seeds": 2, "users": 1180, "users_low": 0.001, "users_high": 0.009}
