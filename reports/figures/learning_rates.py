@@ -36,7 +36,7 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None) -> Fi
         axes.remove()
     figure.supxlabel("dense learning rate")
     metric = str(curves["metric"].iloc[0]).upper()
-    figure.supylabel(f"{metric} on validation, mean over tasks")
+    figure.supylabel(f"validation {metric}")
     return figure
 
 
@@ -50,4 +50,4 @@ def _panel(axes: Axes, curve: pd.DataFrame, model: Model, looks: Looks) -> None:
     axes.axvline(curve.loc[curve["factor"] == 1, "dense_lr"].iloc[0], color="0.6", ls=":", lw=0.8)
     lost = curve.loc[curve["score"].isna(), "dense_lr"]
     foot = axes.get_xaxis_transform()  # the rate across, the panel's height upwards
-    axes.plot(lost, [0.05] * len(lost), "x", color=look.color, transform=foot, clip_on=False)
+    axes.plot(lost, [0.05] * len(lost), "x", color=look.color, transform=foot)

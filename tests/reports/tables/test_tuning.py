@@ -79,6 +79,12 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
     np.testing.assert_allclose(crosses.get_xdata(), [0.018])
 
 
+def test_a_curve_that_diverged_leaves_its_panel_its_room(section):
+    figure = learning_rate_curves(learning_rate_frame(section))
+    figure.draw_without_rendering()
+    assert all(axes.get_position().width > 0.2 for axes in figure.axes)  # of three side by side
+
+
 def test_a_suite_without_tuning_says_so_beside_its_title_and_in_its_tables_captions(tmp_path):
     out = write_out(tmp_path, quick_records())
     [section] = load_sections(read_runs(out))
