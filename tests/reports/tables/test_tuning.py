@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -84,9 +85,9 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
 def test_panels_keep_their_room_where_one_training_diverged_and_another_did_not(section):
     frame = learning_rate_frame(section)
     frame.loc[frame["architecture"] != "dcn", "score"] = 0.7
-    figure = learning_rate_curves(frame)
-    figure.savefig(io.BytesIO())
-    assert all(axes.get_position().width > 0.2 for axes in figure.axes)  # of three side by side
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, that the panels have collapsed
+        learning_rate_curves(frame).savefig(io.BytesIO())
 
 
 def test_a_suite_without_tuning_says_so_beside_its_title_and_in_its_tables_captions(tmp_path):
