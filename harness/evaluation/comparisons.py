@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from files.errors import InputError
@@ -39,6 +40,8 @@ COLUMNS = [*INTERVAL_COLUMNS, *TEST_COLUMNS, *COUNT_COLUMNS]
 CONTRAST_COLUMNS = [*COLUMNS, "base_variant"]
 
 Rows = list[dict]
+
+DRAWS_A_WORLD = 10  # seeds of draws that a world has for itself: one of all its users, and one a tier
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,30 @@ class ComparableRuns:
 
     def measured(self, task: str, replicates: int) -> list[MeasuredWorld]:
         """The runs' metrics of a task on each world's test rows and on draws of their users."""
+        return self.measured_on(
+            {world: self.predicted[world][task] for world in self.by_world}, task, replicates
+        )
+
+    def measured_on(
+        self, rows: dict[World, Predicted], task: str, replicates: int, seed: int = 0
+    ) -> list[MeasuredWorld]:
+        """`measured` on some of each world's test rows; ``seed`` is that of the draws of users."""
+        own = not self.share_test_rows(task)
+        # Worlds with users of their own have draws of their own; else the same users are drawn in all.
+        seeds = [seed + DRAWS_A_WORLD * place * own for place in range(len(rows))]
         return [
-            MeasuredWorld(
-                world, runs, measure(runs, task, replicates, self.predicted[world][task], world or 0)
-            )
-            for world, runs in self.by_world.items()
+            MeasuredWorld(world, runs, measure(runs, task, replicates, rows[world], seed), own)
+            for (world, runs), seed in zip(self.by_world.items(), seeds, strict=True)
         ]
+
+    def share_test_rows(self, task: str) -> bool:
+        """Whether several worlds are tested on the same rows, as draws of a log's training rows are."""
+        first, *others = (self.predicted[world][task] for world in self.by_world)
+        return bool(others) and all(
+            np.array_equal(first.users, other.users)
+            and np.array_equal(first.labels, other.labels, equal_nan=True)
+            for other in others
+        )
 
     @property
     def to_base(self) -> list[Pair]:

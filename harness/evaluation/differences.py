@@ -10,12 +10,13 @@ these sources of chance, and an interval that leaves one out promises too much:
   to both alike (it orders the rows and fills the tables alike) cancels in a pair. Nothing is pooled over
   other rows: architectures vary unequally, and a verdict must not depend on which neighbours a row has. Empty
   with one pair of runs in each world.
-- **Worlds**: another simulated world (or another cut of a log) might have been drawn. With W of them, the
-  interval is Student's t over the worlds' mean differences, with W - 1 degrees of freedom. Worlds have users
-  and seeds of their own, so what these do is in that spread already.
+- **Worlds**: another simulated world (or another draw of a log's training rows) might have come. With W of
+  them, the spread is that of the worlds' mean differences, with W - 1 degrees of freedom; what seeds do is in
+  it. So is what users do where every world has users of its own; where all worlds are tested on the same
+  rows, users are drawn beside, the same in all worlds.
 
-``low`` and ``high`` are the middle 95% of all this: of users and seeds drawn together
-(``harness/evaluation/joint.py``), or over the worlds. ``p_value`` is below .05 where they leave out zero.
+``low`` and ``high`` are the middle 95% of all this: of users and seeds (or worlds) drawn together
+(``harness/evaluation/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave out zero.
 ``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
 (``harness/evaluation/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
 Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed), "few
@@ -53,11 +54,15 @@ Pairs = list[tuple[int, int]]  # numbers of the runs of either
 
 @dataclass(frozen=True)
 class MeasuredWorld:
-    """The finished runs of one world, and their bootstrap in the same order."""
+    """The finished runs of one world, and their bootstrap in the same order.
+
+    ``has_own_users`` is False where the other worlds have the same test rows, and the same draws of users.
+    """
 
     world: World
     runs: list[Record]
     measured: UserBootstrap
+    has_own_users: bool = True
 
 
 def differences(
@@ -162,11 +167,12 @@ def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
     joint = JointDraws(users, seeds.sd, seeds.df)
     if len(parts) > 1:
         over_worlds = spread_of_mean(by_world)
-        joint = JointDraws(np.array([diff]), over_worlds.sd, over_worlds.df)
+        drawn = np.array([diff]) if parts[0].world.has_own_users else users
+        joint = JointDraws(drawn, over_worlds.sd, over_worlds.df)
     is_reference = parts[0].is_reference
     columns = {
         "seeds": 1 if is_reference else sum(map(len, by_seed)),
-        "users": sum(part.world.measured.users[metric] for part in parts),
+        "users": _count_users(parts, metric),
         "mean": float(np.mean([part.values(metric)[0].mean() for part in parts])),
         "base_mean": float(np.mean([part.values(metric)[1].mean() for part in parts])),
         "diff": diff,
@@ -179,6 +185,11 @@ def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
         "failed_seeds": failed,
     }
     return _Difference(columns, joint, _why_unknown(by_seed, users, failed), is_reference)
+
+
+def _count_users(parts: list[_Part], metric: str) -> int:
+    counts = [part.world.measured.users[metric] for part in parts]
+    return sum(counts) if parts[0].world.has_own_users else max(counts)
 
 
 def _spread_over_seeds(by_seed: list[NDArray[np.float64]]) -> Spread:

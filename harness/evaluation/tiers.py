@@ -20,6 +20,7 @@ long once more. Only suites that declare the analysis ``tiers`` have these files
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -34,11 +35,11 @@ from harness.evaluation.comparisons import (
     Rows,
     comparable_runs,
     compared_rows,
-    measure,
 )
 from harness.evaluation.differences import MeasuredWorld
 from harness.evaluation.intervals import World
 from harness.evaluation.metrics import Metrics, binary_metrics
+from harness.evaluation.predictions import Predicted
 from harness.records.record import Record
 from harness.records.store import read_runs
 
@@ -97,27 +98,28 @@ def _measured(
     runs: ComparableRuns, task: str, replicates: int
 ) -> Iterator[tuple[str, Sequence[MeasuredWorld]]]:
     """Each tier and its bootstraps, then each two tiers and the bootstraps of the gap between them."""
-    within = {
-        name: [_in_tier(runs, world, task, tier, replicates) for world in runs.by_world]
-        for tier, name in enumerate(TIERS)
-    }
+    within = {name: _in_tier(runs, task, tier, replicates) for tier, name in enumerate(TIERS)}
     yield from within.items()
     for one, other in combinations(TIERS, 2):
         yield f"{one} - {other}", [_gap(*worlds) for worlds in zip(within[one], within[other], strict=True)]
 
 
-def _in_tier(runs: ComparableRuns, world: World, task: str, tier: int, replicates: int) -> MeasuredWorld:
-    rows = runs.predicted[world][task].within_tier(tier)
+def _in_tier(runs: ComparableRuns, task: str, tier: int, replicates: int) -> list[MeasuredWorld]:
+    rows = {world: rows_in_tier(runs, world, task, tier) for world in runs.by_world}
     # Each tier has draws of its own; with one seed the same places among its users would be drawn.
-    seed = tier + len(TIERS) * (world or 0)
-    return MeasuredWorld(
-        world, runs.by_world[world], measure(runs.by_world[world], task, replicates, rows, seed)
-    )
+    return runs.measured_on(rows, task, replicates, seed=tier)
+
+
+def rows_in_tier(runs: ComparableRuns, world: World, task: str, tier: int) -> Predicted:
+    """A world's test rows of one tier; where worlds share test rows, the tiers are the first world's."""
+    first = next(iter(runs.by_world))
+    tiers = runs.predicted[first if runs.share_test_rows(task) else world][task].tiers
+    return runs.predicted[world][task]._replace(tiers=tiers).within_tier(tier)
 
 
 def _gap(one: MeasuredWorld, other: MeasuredWorld) -> MeasuredWorld:
     """Metrics in one tier less those in the other; ``users`` are those of the smaller tier."""
-    return MeasuredWorld(one.world, one.runs, _less(one.measured, other.measured))
+    return replace(one, measured=_less(one.measured, other.measured))
 
 
 def _less(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
@@ -144,6 +146,6 @@ def metric_rows(runs: ComparableRuns, task: str) -> Rows:
 def _metrics_in_tier(
     runs: ComparableRuns, world: World, task: str, tier: int
 ) -> Iterator[tuple[Record, Metrics]]:
-    rows = runs.predicted[world][task].within_tier(tier)
+    rows = rows_in_tier(runs, world, task, tier)
     for run, scores in zip(runs.by_world[world], rows.scores, strict=True):
         yield run, binary_metrics(rows.labels, scores, rows.users)

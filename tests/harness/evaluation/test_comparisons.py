@@ -459,6 +459,18 @@ def test_worlds_have_test_rows_of_their_own(made_up):
     assert (got.worlds, got.seeds, got.resolved) == (2, 2, "few worlds")
 
 
+def test_worlds_on_the_same_test_rows_keep_the_users_part(made_up):
+    """Draws of a log's training rows: with no spread over the worlds, users are all that is left."""
+    for world in range(3):
+        of_world = {"world": world, "spec": {"seed": 0}}
+        made_up.run(BASE, 0, 1.0, folder=f"{BASE}-w{world}", **of_world)
+        made_up.run("dcn", 0, 1.3, folder=f"dcn-w{world}", **of_world)
+    got = row(compare(made_up.out, REPLICATES), "dcn")
+    assert (got.low, got.high) == pytest.approx((got.users_low, got.users_high))
+    assert got.low < got["diff"] < got.high
+    assert (got.worlds, got.users) == (3, len(np.unique(made_up.users[7:])))
+
+
 def test_where_the_base_alone_has_variants_the_comparisons_hold_them(made_up):
     made_up.suite["architectures"].append({"architecture": BASE, "variant": "deep"})
     made_up.write_suite()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -147,6 +148,19 @@ def test_a_pair_is_compared_in_the_worlds_where_both_ran():
     rows = compared(*worlds, pairs=to_base(3))
     assert rows.worlds.tolist() == [4, 3]
     assert rows["diff"][1] == pytest.approx((values[:3, 2] - values[:3, 0]).mean())
+
+
+def test_where_worlds_share_their_test_users_these_are_drawn_beside_the_worlds():
+    """Of an endless number of worlds on the same users, the users' part alone is left."""
+    generator = np.random.default_rng(7)
+    draws = np.array([0.0, 1.0]) * generator.normal(size=(2000, 2))
+    same = [np.array([[0.0], [2.5]])] * 4
+    worlds = [replace(measured(v, draws, world=i), has_own_users=False) for i, v in enumerate(same)]
+    [row] = differences(worlds, to_base(2), Counter())
+    assert (row["low"], row["high"]) == pytest.approx((2.5 - 1.96, 2.5 + 1.96), abs=0.12)
+    assert row["users"] == 1000
+    [own] = differences([replace(world, has_own_users=True) for world in worlds], to_base(2), Counter())
+    assert (own["low"], own["high"]) == (2.5, 2.5)
 
 
 def test_a_contrast_is_between_its_two_rows_and_in_a_family_of_its_own():
