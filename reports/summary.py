@@ -237,17 +237,33 @@ def _signs_of_no_training(auc: float, entropy: float, single: dict[str, float]) 
 def dataset_notes(section: Section) -> Bullets:
     """What a reader must know of a shipped dataset before reading its table."""
     if section.dataset == "shortvideo":
-        return [
-            "shortvideo is synthetic: which features interact, and how strongly, is drawn at random and "
-            "shaped for no architecture. It can show that a model learns interactions, not that it would win "
-            "on a real log. The oracle row scores with the true probabilities, which no model should beat."
-        ]
+        return [_about_the_simulation(section)]
     if section.dataset.startswith("kuairand") and "finish" in section.tasks:
         return [
             "On KuaiRand, finish is largely an effect of the video's duration: read it beside the "
             "duration_only row, which knows nothing else."
         ]
     return []
+
+
+def _about_the_simulation(section: Section) -> str:
+    notes = section.records[0].dataset_info.notes
+    kinds = (
+        "six kinds in equal shares"
+        if "interacting_gated" in notes
+        else "products of low rank, which is what cross networks (DCN) compute: a lead of theirs says little"
+    )
+    worlds = len(section.suite.worlds.get(section.dataset, []))
+    drawn = (
+        f"These are {worlds} draws of such a world"
+        if worlds > 1
+        else "This is one draw of such a world; in another, another model may lead (--worlds 5 runs five)"
+    )
+    return (
+        f"shortvideo is synthetic. Its interactions are {kinds}. {drawn}. It can show what a model learns of "
+        "a known signal, not that it would win on a real log. The oracle row scores with the true "
+        "probabilities, which no model should beat."
+    )
 
 
 def failures(section: Section) -> Bullets:

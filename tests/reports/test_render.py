@@ -61,7 +61,8 @@ def test_the_page_says_what_was_compared_and_on_what(quick_out):
     assert "Budget: 1.00 M forward FLOPs per sample" in text
     assert "run_bench.py run quick --out out" in text
     assert "are not the paper's" in text
-    assert "drawn at random" in text
+    assert "Its interactions are products of low rank, which is what cross networks (DCN) compute" in text
+    assert "This is one draw of such a world" in text
     assert "torch 2.13.0" in text
 
 
