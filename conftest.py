@@ -26,6 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_path(monkeypatch):
-    """No test finds a module in a folder that an earlier one put on ``sys.path``."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
+def own_path():
+    """No test finds a module in a folder that an earlier one put on ``sys.path``.
+
+    The test's own ``monkeypatch`` would undo ``syspath_prepend`` last, in the list that all tests share.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", sys.path.copy())
+        yield
