@@ -102,7 +102,7 @@ class AutoInt(nn.Module):
         last_dim: int
         num_layers: int = tunable(3, 2)
         num_heads: int = tunable(NUM_HEADS, 1)
-        layer_norm: bool = tunable(True, False)
+        layer_norm: bool = True
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
