@@ -153,7 +153,7 @@ def test_the_readme_explains_every_field_of_a_record(journey):
         held |= {*record["metrics"]["opened"], *record["dataset_info"]}
         held |= {name for entry in record["validation"] for name in entry}
         held |= {name for name in record["environment"] if name not in ("torch", "torchrec", "numpy")}
-        assert held - {"fbgemm-gpu-cpu", "fbgemm-gpu", "polars", "pyarrow"} <= explained
+        assert held - {"fbgemm-gpu-cpu", "fbgemm-gpu", "polars", "pyarrow", "scikit-learn", "lightgbm"} <= explained
 
 
 # ------------------------------------------------------------------------------------------- the READMEs
