@@ -14,6 +14,7 @@ from reports.cells import METRICS, settings
 from reports.sections import Section
 from reports.tables.markup import Table
 from reports.tables.quality import NOT_RESOLVED, difference_cell
+from reports.tables.significance import detectable_note
 
 
 class Pair(NamedTuple):
@@ -63,6 +64,7 @@ def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]
             ],
             notes=[
                 f"{note}, in points x 100, with its 95% interval over users and seeds or worlds.{verdicts}",
+                *detectable_note(frame),
                 "Settings: fields whose value differs from that row's; some widths follow from the budget.",
             ],
         )

@@ -20,19 +20,19 @@ def has_p_values(numbers: pd.DataFrame) -> bool:
 
 
 def detectable_note(numbers: pd.DataFrame) -> list[str]:
-    """How small a difference the models' rows of a task could have shown; none where it is not known.
+    """How small a difference the rows could have shown; none where it is not known.
 
     Args:
-        numbers: :func:`reports.tables.quality.quality_numbers` of the task.
+        numbers: with the columns ``metric`` and ``detectable``; references, of a ``kind``, do not count.
     """
-    models = numbers[numbers["kind"] == "model"]
+    models = numbers[numbers["kind"] == "model"] if "kind" in numbers else numbers
     by_metric = models.groupby("metric", sort=False)["detectable"].median().dropna()
     shown = [f"{name.upper()} {POINTS * by_metric[name]:.2f}" for name in METRICS if name in by_metric]
     if not shown:
         return []
     return [
         f"Smallest detectable difference, x100: {', '.join(shown)}. A true difference of this size would be "
-        "found in 80 of 100 repetitions (median over the models, after the correction). A smaller one may "
+        "found in 80 of 100 repetitions (median over the rows, after the correction). A smaller one may "
         "well be real and stay unresolved."
     ]
 

@@ -22,6 +22,7 @@ from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 from reports.tables.quality import difference_cell, in_points, select_metric
+from reports.tables.significance import detectable_note
 
 FIRST_LESS_LAST = "low - high"
 ONLINE = "online, another quantity: only the order of tiers can be compared"
@@ -134,6 +135,7 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
         f"{FIRST_LESS_LAST!r} the lift in the first tier less that in the second. Verdicts are corrected "
         "over the models of a tier, task and metric.",
     ]
+    notes += detectable_note(numbers)
     if apps and printed:
         unit, title = printed.columns[task].unit, printed.columns[task].label
         notes.append(f"paper: {printed.label} of {paper.citation}, RankMixer-1B, {unit}; {ONLINE}.")
