@@ -39,6 +39,11 @@ class Section(Selection):
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(task for record in self.records for task in record.tasks))
 
+    @property
+    def num_worlds(self) -> int:
+        """How many worlds of the dataset were run; 0 where none were asked for."""
+        return len({record.world for record in self.records if record.world is not None})
+
     def select_finished(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.runs_of(contestant) if record.status == "finished"]
 

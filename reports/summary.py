@@ -30,9 +30,12 @@ def compared(section: Section) -> Bullets:
         return [*bullets, "Only reference rows ran; no architecture is compared."]
     names = ", ".join(contestant.label for contestant in section.contestants)
     seeds = sorted({len(section.runs_of(contestant)) for contestant in section.contestants})
+    noun = "run" if section.num_worlds else "seed"
+    repeated = f"{_range(seeds)} {noun if seeds == [1] else noun + 's'} each"
+    repeated += f", over {section.num_worlds} worlds" if section.num_worlds else ""
     bullets.append(
-        f"{_count(len(section.contestants), 'model')}: {names}; {_range(seeds)} "
-        f"{'seed' if seeds == [1] else 'seeds'} each; tasks: {', '.join(section.tasks) or 'none'}."
+        f"{_count(len(section.contestants), 'model')}: {names}; {repeated}; "
+        f"tasks: {', '.join(section.tasks) or 'none'}."
     )
     bullets.append(_budget_sentence(section))
     bullets += _recipe_sentence(section)
@@ -189,7 +192,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 def _about_seeds(section: Section) -> Bullets:
     """What so few seeds can carry."""
     seeds = min((len(section.select_finished(who)) for who in section.contestants), default=FEW_SEEDS)
-    if seeds < MIN_RUNS and not section.suite.worlds.get(section.dataset):
+    if seeds < MIN_RUNS and not section.num_worlds:
         return [
             f"With fewer than {MIN_RUNS} finished seeds, no difference to a model is called resolved: it is "
             "not known well enough how much another seed would change."
@@ -253,10 +256,9 @@ def _about_the_simulation(section: Section) -> str:
         if "interacting_gated" in notes
         else "products of low rank, which is what cross networks (DCN) compute: a lead of theirs says little"
     )
-    worlds = len(section.suite.worlds.get(section.dataset, []))
     drawn = (
-        f"These are {worlds} draws of such a world"
-        if worlds > 1
+        f"These are {section.num_worlds} draws of such a world"
+        if section.num_worlds > 1
         else "This is one draw of such a world; in another, another model may lead (--worlds 5 runs five)"
     )
     return (

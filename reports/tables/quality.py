@@ -110,7 +110,7 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     numbers, printed = quality_numbers(section, task, paper), paper_table(section, paper)
     rows = select_metric(numbers, "auc")
     models = {"model": [model_name(row) for row in rows]}
-    models["seeds"] = [_seeds_cell(row) for row in rows]
+    models["runs" if section.num_worlds else "seeds"] = [_seeds_cell(row) for row in rows]
     main = _metric_columns(numbers, "auc", task, printed) | _metric_columns(numbers, "uauc", task, printed)
     more = _metric_columns(numbers, "gauc", task, printed)
     for metric, title in PROBABILITY_METRICS.items():

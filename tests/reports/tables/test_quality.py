@@ -16,7 +16,7 @@ from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
-from reports.summary import found
+from reports.summary import compared, found
 from reports.tables.costs import cost_table
 from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
@@ -72,6 +72,25 @@ def test_rows_are_in_suite_order_base_first_references_apart(tmp_path):
         "transformer",
     ]
     assert [row[0] for row in table.references] == ["oracle", "constant"]
+
+
+def test_with_worlds_the_page_counts_runs_and_worlds_and_takes_means_over_worlds(tmp_path):
+    records = [
+        made | {"world": world, "spec": made["spec"] | {"world": world}}
+        for world in range(3)
+        for made in quick_records()
+    ]
+    for made in records:
+        if made["kind"] == "model":
+            auc = 0.7 + made["world"] / 100 + made["seed"] / 1000
+            made["metrics"] = {"finish": {"auc": auc, "uauc": 0.6, "gauc": 0.6}}
+    out = write_out(tmp_path, records, comparisons=[])
+    [section] = load_sections(read_runs(out))
+    table = quality_tables(section, "finish", load_paper())[0]
+    assert table.header[1] == "runs"
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.7005, 0.7105, 0.7205])
+    assert table.rows[0][1:3] == ["6", f"0.7105 ± {half:.4f}"]
+    assert "6 runs each, over 3 worlds" in " ".join(compared(section))
 
 
 def test_a_table_says_which_of_its_rows_are_not_all_of_their_papers_model(tmp_path):
