@@ -66,7 +66,7 @@ def test_a_rows_interval_holds_the_truth_95_times_in_100_however_its_neighbours_
     """The first model spreads ``ratio`` times as much as the base and the second; none is better."""
     generator = np.random.default_rng([seeds, ratio])
     spreads = np.array([1, ratio, 1])[:, None]
-    held = np.empty((600, 2))
+    held = np.empty((400, 2))
     for i in range(len(held)):
         values = spreads * generator.normal(size=(3, seeds)) + 3 * generator.normal(size=seeds)
         rows = compared(measured(values), pairs=to_base(3))
@@ -77,7 +77,7 @@ def test_a_rows_interval_holds_the_truth_95_times_in_100_however_its_neighbours_
 def test_users_seeds_and_both_together_are_held():
     generator, seeds = np.random.default_rng(5), 4
     held = []
-    for _ in range(400):
+    for _ in range(300):
         of_users = 0.7 * generator.normal(size=2)[:, None]
         draws = 0.7 * generator.normal(size=(DRAWS, 2))
         values = generator.normal(size=(2, seeds)) + of_users
@@ -119,7 +119,7 @@ def test_the_interval_over_worlds_is_the_t_interval_of_their_means():
 def test_worlds_that_disagree_widen_the_interval_that_seeds_alone_would_narrow():
     """Two models, equal on average over worlds, with a difference of +1 or -1 in each of them."""
     generator, held, alone = np.random.default_rng(3), [], []
-    for _ in range(400):
+    for _ in range(300):
         effects = generator.normal(size=(5, 1)) * [[0.0, 1.0]]
         noise = 0.1 * generator.normal(size=(5, 2, 4))
         worlds = [measured(effects[i][:, None] + noise[i], world=i) for i in range(5)]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -180,6 +180,7 @@ def fits_of(slopes):
     return fits.set_index("architecture")
 
 
+@settings(max_examples=15)
 @given(st.lists(SLOPE, min_size=2, max_size=6, unique=True))
 def test_the_interval_of_a_slope_is_the_t_interval_of_its_own_seeds_whatever_the_neighbours(slopes):
     neighbour = {(0, seed): (-1) ** seed * 0.01 for seed in range(len(slopes))}
@@ -189,6 +190,7 @@ def test_the_interval_of_a_slope_is_the_t_interval_of_its_own_seeds_whatever_the
     assert (got.low, got.high) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
+@settings(max_examples=15)
 @given(st.lists(st.tuples(SLOPE, SLOPE), min_size=2, max_size=6, unique=True))
 def test_the_difference_of_two_slopes_has_the_paired_t_interval(pairs):
     first, second = (dict(enumerate(side)) for side in zip(*pairs, strict=True))
