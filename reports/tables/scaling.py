@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from harness.evaluation.differences import MIN_RUNS
 from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, model_name, short, signed
 from reports.paper.comparison import paper_table
@@ -98,7 +99,7 @@ def _slope(row: dict, digits: int) -> str:
 def _steeper(row: dict) -> str:
     if is_missing(row["next_diff"]):
         return MISSING
-    if is_missing(row["next_low"]):
+    if is_missing(row["next_low"]) or row["seeds"] < MIN_RUNS:
         return "untested"
     return "yes" if row["next_low"] > 0 else NOT_RESOLVED
 
