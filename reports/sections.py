@@ -44,6 +44,18 @@ class Section(Selection):
         """How many worlds of the dataset were run; 0 where none were asked for."""
         return len({record.world for record in self.records if record.world is not None})
 
+    @property
+    def repeats(self) -> str:
+        """What means and their intervals are over."""
+        return "worlds" if self.num_worlds > 1 else "seeds"
+
+    @property
+    def drawn_anew(self) -> str:
+        """What the intervals of differences are over."""
+        if self.num_worlds < 2:
+            return "users and seeds"
+        return "worlds (and users, if all worlds have the same test rows; of one world: users and seeds)"
+
     def select_finished(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.runs_of(contestant) if record.status == "finished"]
 

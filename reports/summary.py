@@ -25,14 +25,14 @@ Bullets = list[str]
 def compared(section: Section) -> Bullets:
     """What was compared, on what data, at what budget, with how many seeds."""
     first = section.records[0]
-    bullets = [_data_sentence(section.dataset, first)]
+    bullets = [_data_sentence(section, first)]
     if not section.contestants:
         return [*bullets, "Only reference rows ran; no architecture is compared."]
     names = ", ".join(contestant.label for contestant in section.contestants)
     seeds = sorted({len(section.runs_of(contestant)) for contestant in section.contestants})
     noun = "run" if section.num_worlds else "seed"
     repeated = f"{_range(seeds)} {noun if seeds == [1] else noun + 's'} each"
-    repeated += f", over {section.num_worlds} worlds" if section.num_worlds else ""
+    repeated += f", over {_count(section.num_worlds, 'world')}" if section.num_worlds else ""
     bullets.append(
         f"{_count(len(section.contestants), 'model')}: {names}; {repeated}; "
         f"tasks: {', '.join(section.tasks) or 'none'}."
@@ -42,11 +42,12 @@ def compared(section: Section) -> Bullets:
     return bullets
 
 
-def _data_sentence(dataset: str, record: Record) -> str:
+def _data_sentence(section: Section, record: Record) -> str:
     info = record.dataset_info
     rows = ", ".join(f"{grouped(count)} {split}" for split, count in info.rows.items())
     users = f"; {grouped(info.users)} users" if info.users is not None else ""
-    return f"Data: {dataset}" + (f", rows: {rows}" if rows else "") + f"{users}."
+    world = f", world {record.world}" if section.num_worlds > 1 else ""
+    return f"Data: {section.dataset}{world}" + (f", rows: {rows}" if rows else "") + f"{users}."
 
 
 def _budget_sentence(section: Section) -> str:
@@ -179,7 +180,11 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     sentences += [looked_at] if looked_at else []
     if len(section.contestants) > 2 and not section.no_verdict:
         base = section.base.label if section.base else "the base"
-        sentences.append(f"Only differences to {base} were tested; the order among the others is untested.")
+        also = " and the declared contrasts" if not section.contrasts.empty else ""
+        also += " and those of variants to their own architecture" if not section.variants.empty else ""
+        sentences.append(
+            f"Only differences to {base}{also} were tested; any other order of two models is untested."
+        )
     if section.superseded:
         sentences.append(
             f"{_count(len(section.superseded), 'older run')} in this folder with other settings or models "
@@ -190,19 +195,26 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 
 def _about_seeds(section: Section) -> Bullets:
-    """What so few seeds can carry."""
-    seeds = min((len(section.select_finished(who)) for who in section.contestants), default=FEW_SEEDS)
-    if seeds < MIN_RUNS and not section.num_worlds:
+    """What so few seeds or worlds can carry."""
+    fewest = min((_repeats(section, who) for who in section.contestants), default=FEW_SEEDS)
+    over = section.repeats
+    if fewest < MIN_RUNS:
         return [
-            f"With fewer than {MIN_RUNS} finished seeds, no difference to a model is called resolved: it is "
-            "not known well enough how much another seed would change."
+            f"No difference to a model with fewer than {MIN_RUNS} finished {over} is called resolved: it is "
+            f"not known well enough how much another {over[:-1]} would change."
         ]
-    if seeds < FEW_SEEDS:
+    if fewest < FEW_SEEDS:
         return [
-            f"With {seeds} runs the spread over runs is itself only roughly known; with {FEW_SEEDS} or more, "
-            "smaller differences can be resolved."
+            f"With {fewest} {over} the spread over {over} is itself only roughly known; with {FEW_SEEDS} or "
+            "more, smaller differences can be resolved."
         ]
     return []
+
+
+def _repeats(section: Section, who: Contestant) -> int:
+    """The worlds in which a model finished or, where there are not several, its seeds."""
+    runs = section.select_finished(who)
+    return len({run.world for run in runs}) if section.num_worlds > 1 else len(runs)
 
 
 def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
@@ -271,7 +283,9 @@ def _about_the_simulation(section: Section) -> str:
 def failures(section: Section) -> Bullets:
     """Failed runs, each with its step and reason."""
     return [
-        f"{run.contestant.label}, seed {run.seed}: failed"
+        run.contestant.label
+        + (f", world {run.world}" if run.world is not None else "")
+        + f", seed {run.seed}: failed"
         + (f" at step {run.failure.step}" if run.failure and run.failure.step is not None else "")
         + (f": {run.failure.reason}" if run.failure else "")
         for run in section.records
@@ -302,12 +316,13 @@ DEFINITIONS: Bullets = [
     "Interval of a difference: the middle 95% when users and seeds are drawn anew together. Users: from "
     "those of the test split, the same draw for both models. Seeds: Student's t, with the spread of this "
     "model's own differences to the base, seed by seed. Where there are several worlds: Student's t over the "
-    "worlds' differences. No other row has a part in it.",
-    "p-value: twice the share of those draws on the smaller side of zero. It is below .05 where the interval "
-    "leaves out zero.",
-    "Resolved (higher, lower): the p-value is below .05 after Holm's correction over all models of one "
-    "dataset, task and metric; there is no correction across datasets, tasks and metrics. Not resolved does "
-    "not show that there is no difference. With fewer than three seeds (or worlds), too few users or a "
+    "worlds' differences, with the draws of users only where all worlds have the same test rows. No other "
+    "row has a part in it.",
+    "p-value: twice the share of those draws (with several worlds, of that t distribution) on the smaller "
+    "side of zero. It is below .05 where the interval leaves out zero.",
+    "Resolved (higher, lower): the p-value is below .05 after Holm's correction over all tested models of "
+    "one dataset, task and metric; there is no correction across datasets, tasks and metrics. Not resolved "
+    "does not show that there is no difference. With fewer than three seeds (or worlds), too few users or a "
     "failed seed nothing is claimed.",
     "Effect size: the difference in standard deviations of one run over seeds.",
 ]

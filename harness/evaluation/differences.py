@@ -13,15 +13,17 @@ these sources of chance, and an interval that leaves one out promises too much:
 - **Worlds**: another simulated world (or another draw of a log's training rows) might have come. With W of
   them, the spread is that of the worlds' mean differences, with W - 1 degrees of freedom; what seeds do is in
   it. So is what users do where every world has users of its own; where all worlds are tested on the same
-  rows, users are drawn beside, the same in all worlds.
+  rows, users are drawn beside, the same in all worlds. A world whose test rows do not define a metric is left
+  out of it; ``worlds`` says how many are in.
 
 ``low`` and ``high`` are the middle 95% of all this: of users and seeds (or worlds) drawn together
 (``harness/evaluation/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave out zero.
 ``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
 (``harness/evaluation/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
-Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed), "few
-users", or "failed seeds". A failed run counts against its contestant: what it would have reached is not
-known, so the mean over the others is shown and not judged. ``detectable`` is the difference that the row
+Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed, and a
+row that ran in one of several worlds has few worlds), "few users", or "failed seeds". A failed run counts
+against its contestant: what it would have reached is not known, so the mean over the others is shown and not
+judged. ``detectable`` is the difference that the row
 could have shown with 80% power, ``effect_size`` the difference in standard deviations of one run over seeds.
 
 Reference rows are no contestants and know no seeds (``seeds`` is 1): each is held against every seed of the
@@ -37,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.bootstrap import DECIMALS, METRICS, UserBootstrap
+from harness.evaluation.bootstrap import DECIMALS, METRICS, MIN_USERS, UserBootstrap
 from harness.evaluation.intervals import LEVEL, Spread, World, spread_of_mean
 from harness.evaluation.joint import JointDraws
 from harness.evaluation.significance import detectable, effect_size, holm
@@ -68,7 +70,7 @@ class MeasuredWorld:
 def differences(
     worlds: Sequence[MeasuredWorld], pairs: Sequence[Pair], failed: Mapping[Contestant, int]
 ) -> list[dict]:
-    """For each metric that the rows define, the difference of every pair that has runs, with its intervals.
+    """For each metric that some world defines, the difference of every pair that has runs, with intervals.
 
     The pairs of a metric are one family of Holm's.
 
@@ -77,12 +79,11 @@ def differences(
     """
     found: list[dict] = []
     for metric in METRICS:
-        if any(np.isnan(each.measured.point[metric]).any() for each in worlds):
-            continue  # the test rows do not define it
+        defined = [each for each in worlds if not np.isnan(each.measured.point[metric]).any()]
         compared = {
-            (who, other): _compare(parts, metric, failed.get(who, 0) + failed.get(other, 0))
+            (who, other): _compare(parts, metric, failed.get(who, 0) + failed.get(other, 0), len(worlds) > 1)
             for who, other in pairs
-            if (parts := _parts(worlds, who, other))
+            if (parts := _parts(defined, who, other))
         }
         for pair, row in zip(compared, _judged(list(compared.values())), strict=True):
             found.append({"metric": metric} | _names(*pair) | row)
@@ -159,7 +160,8 @@ class _Difference:
         return not self.unknown and not self.is_reference
 
 
-def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
+def _compare(parts: list[_Part], metric: str, failed: int, several: bool) -> _Difference:
+    """The difference over ``parts``; ``several``: whether the suite has several worlds."""
     by_seed = [np.subtract(*part.values(metric)) for part in parts]
     by_world = [part.difference(metric) for part in parts]
     diff = round(float(np.mean(by_world)), DECIMALS)
@@ -169,10 +171,10 @@ def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
         over_worlds = spread_of_mean(by_world)
         drawn = np.array([diff]) if parts[0].world.has_own_users else users
         joint = JointDraws(drawn, over_worlds.sd, over_worlds.df)
-    is_reference = parts[0].is_reference
+    is_reference, num_users = parts[0].is_reference, _count_users(parts, metric)
     columns = {
         "seeds": 1 if is_reference else sum(map(len, by_seed)),
-        "users": _count_users(parts, metric),
+        "users": num_users,
         "mean": float(np.mean([part.values(metric)[0].mean() for part in parts])),
         "base_mean": float(np.mean([part.values(metric)[1].mean() for part in parts])),
         "diff": diff,
@@ -184,7 +186,7 @@ def _compare(parts: list[_Part], metric: str, failed: int) -> _Difference:
         "worlds": len(parts),
         "failed_seeds": failed,
     }
-    return _Difference(columns, joint, _why_unknown(by_seed, users, failed), is_reference)
+    return _Difference(columns, joint, _why_unknown(by_seed, num_users, failed, several), is_reference)
 
 
 def _count_users(parts: list[_Part], metric: str) -> int:
@@ -225,15 +227,15 @@ def _middle(draws: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _why_unknown(by_seed: list[NDArray[np.float64]], users: NDArray[np.float64], failed: int) -> str:
+def _why_unknown(by_seed: list[NDArray[np.float64]], num_users: int, failed: int, several: bool) -> str:
     """Why no verdict can be given, or an empty text."""
     if failed:
         return "failed seeds"
-    if len(by_seed) > 1:
-        return "few worlds" if len(by_seed) < MIN_RUNS else ""
-    if len(by_seed[0]) < MIN_RUNS:
+    if several and len(by_seed) < MIN_RUNS:
+        return "few worlds"
+    if not several and len(by_seed[0]) < MIN_RUNS:
         return "few seeds"
-    return "" if len(users) else "few users"
+    return "few users" if num_users < MIN_USERS else ""
 
 
 # --- A family of pairs ----------------------------------------------------------------------------------
@@ -262,5 +264,8 @@ def _verdict(p_value: float) -> str:
 
 
 def _detectable(difference: _Difference, tests: int) -> float:
-    joint = difference.joint
-    return detectable(joint.seed_sd, joint.df, joint.users_sd, 1 if difference.is_reference else tests)
+    """NaN where the family is so large that no p-value of so few draws of users would survive it."""
+    joint, tests = difference.joint, 1 if difference.is_reference else tests
+    if joint.least_p_value * tests >= 1 - LEVEL:
+        return math.nan
+    return detectable(joint.seed_sd, joint.df, joint.users_sd, tests)

@@ -64,13 +64,17 @@ class JointDraws:
     def p_value(self) -> float:
         """Twice the share on the smaller side of zero; NaN where a part is not known.
 
-        Never below 1 / (R + 1): of what happens less often than that, R draws of users tell nothing.
+        Never below ``least_p_value``.
         """
         if not self._is_known():
             return math.nan
         below = self.share_below(0.0)
-        least = 1 / (len(self.user_draws) + 1) if len(self.user_draws) > 1 else 0.0
-        return min(1.0, max(2 * min(below, 1 - below), least))
+        return min(1.0, max(2 * min(below, 1 - below), self.least_p_value))
+
+    @property
+    def least_p_value(self) -> float:
+        """1 / (R + 1): of what happens less often than that, R draws of users tell nothing."""
+        return 1 / (len(self.user_draws) + 1) if len(self.user_draws) > 1 else 0.0
 
     @property
     def users_sd(self) -> float:

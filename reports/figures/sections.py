@@ -55,7 +55,7 @@ def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures
         figures[f"ablations-{section.name}"] = Drawing(ablation_waterfall, rows, caption, (looks,))
     if not section.tiers.empty:
         tiers = _in_suite_order(select_models(section.tiers, _models(section)), section)
-        caption = "Lift by user-activity tier, 95% intervals over users and seeds"
+        caption = f"Lift by user-activity tier, 95% intervals over {section.drawn_anew}"
         figures[f"tiers-{section.name}"] = Drawing(lift_by_tier, tiers, caption, (looks,))
     return figures
 
@@ -67,7 +67,7 @@ def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
     if section.suite.wants("active_ratio") and len(set(series_rows(results)["ratio"])) > 1:
         printed = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
         with_paper = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
-        caption = f"Quality against the active ratio, 95% intervals over seeds{with_paper}"
+        caption = f"Quality against the active ratio, 95% intervals over {section.repeats}{with_paper}"
         drawing = Drawing(quality_against_active_ratio, results, caption, (printed, looks))
         figures[f"active-ratio-{section.name}"] = drawing
     if results["flops_per_sample"].notna().any() and runs_by_size(section).empty:
@@ -97,7 +97,9 @@ def _scaling_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
     figures: Figures = {}
     for task in dict.fromkeys(means["task"]):
         stem, rows = f"{section.name}-{slug(task)}", means[means["task"] == task]
-        caption = f"{task} against size: means, 95% intervals over seeds, lines of points a decade"
+        caption = (
+            f"{task} against size: means, 95% intervals over {section.repeats}, lines of points a decade"
+        )
         arguments = (fits[fits["task"] == task], looks)
         figures[f"scaling-{stem}"] = Drawing(quality_against_size, rows, caption, arguments)
         caption = f"{task}: what quality each size buys, with the Pareto front of the means"

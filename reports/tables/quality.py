@@ -30,7 +30,8 @@ from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, slug
 from reports.tables.markup import Table
-from reports.tables.significance import detectable_note, significance_table
+from reports.tables.significance import detectable_note, number_tested, significance_table
+from reports.tables.unequal_runs import unequal_runs_notes
 
 PROBABILITY_METRICS = {
     "logloss": "log loss",
@@ -117,7 +118,8 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
         more[title] = [fixed(row["mean"], 4) for row in select_metric(numbers, metric)]
     untuned = ", untuned" if section.suite.untuned(section.dataset) else ""
     where = f"on {section.dataset}, task {task}, test split{untuned}"
-    notes = [*_measure_notes(numbers), *_difference_notes(section, numbers), *_partial_note(section)]
+    notes = [*_measure_notes(section, numbers), *_difference_notes(section, numbers)]
+    notes += [*unequal_runs_notes(section, task), *_partial_note(section)]
     paper_notes = _paper_notes(section, task, printed, paper)
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
@@ -207,14 +209,18 @@ def _paper_cell(row: dict, printed: PaperTable) -> str:
     return Shown("its base" if is_missing(value) else f"{fixed(value, 4)} (its base)", 0.0)
 
 
-def _measure_notes(numbers: pd.DataFrame) -> list[str]:
-    notes = []
+def _measure_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
+    notes, each = [], ", in each world" if section.num_worlds > 1 else ""
     if numbers["users"].notna().any():
         users, rows = grouped(numbers["users"].max()), grouped(numbers["rows"].max())
-        notes.append(f"AUC over {rows} test rows; UAUC and GAUC over {users} users who have both labels.")
+        notes.append(
+            f"AUC over {rows} test rows; UAUC and GAUC over {users} users who have both labels{each}."
+        )
     notes.append(
-        "Means over runs; ± is half the width of the 95% t-interval over seeds or, where there are several "
-        "worlds, over worlds (none for one)."
+        "Means over worlds of each world's mean over seeds; ± is half the width of the 95% t-interval over "
+        "worlds (of a row with one world, over seeds)."
+        if section.num_worlds > 1
+        else "Means over seeds; ± is half the width of the 95% t-interval over seeds (none for one)."
     )
     return notes
 
@@ -229,17 +235,16 @@ def _partial_note(section: Section) -> list[str]:
 def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.comparisons.empty:
         return ["The folder holds no comparisons, so differences to the base are not shown."]
-    if section.no_verdict:
-        return [
-            f"vs base: difference to {section.suite.base} in AUC points x 100 over the seeds both finished, "
-            "with its 95% interval over users and seeds. No verdict: the data leak, as the report says above."
-        ]
-    models = [row for row in select_metric(numbers, "auc") if row["kind"] == "model" and not row["is_base"]]
-    return [
+    what = (
         f"vs base: difference to {section.suite.base} in AUC points x 100 over the runs both finished, with "
-        "its 95% interval over users and seeds or, where there are several worlds, over worlds. "
-        f'"Higher" and "lower" survive Holm\'s correction over the {len(models)} models of a column. The '
-        f"interval of one model is not corrected, so it can leave out zero where it says {NOT_RESOLVED!r}. "
-        "Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed.",
+        f"its 95% interval over {section.drawn_anew}."
+    )
+    if section.no_verdict:
+        return [f"{what} No verdict: the data leak, as the report says above."]
+    models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"]]
+    return [
+        f'{what} "Higher" and "lower" survive Holm\'s correction over {number_tested(models)} of a column. '
+        f"The interval of one model is not corrected, so it can leave out zero where it says "
+        f"{NOT_RESOLVED!r}. Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed.",
         *detectable_note(numbers),
     ]

@@ -14,7 +14,7 @@ from reports.cells import METRICS, settings
 from reports.sections import Section
 from reports.tables.markup import Table
 from reports.tables.quality import NOT_RESOLVED, difference_cell
-from reports.tables.significance import detectable_note
+from reports.tables.significance import detectable_note, number_tested
 
 
 class Pair(NamedTuple):
@@ -41,12 +41,14 @@ def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]
     pairs = _pairs(frame)
     if not pairs:
         return []
+    tested = frame[frame["metric"].isin(METRICS)]
+    tested = tested.assign(metric=tested["task"] + " " + tested["metric"])  # a column of the table each
     columns = [(task, metric) for task in section.tasks for metric in METRICS]
     verdicts = (
         ""
         if section.no_verdict
-        else f' "Higher" and "lower" survive Holm\'s correction over the {len(pairs)} rows of a column; else '
-        f"the difference is {NOT_RESOLVED}."
+        else ' "Higher" and "lower" survive Holm\'s correction over '
+        f"{number_tested(tested, 'row')} of a column; the others are {NOT_RESOLVED} or untested."
     )
     return [
         Table(
@@ -63,7 +65,7 @@ def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]
                 for pair in pairs
             ],
             notes=[
-                f"{note}, in points x 100, with its 95% interval over users and seeds or worlds.{verdicts}",
+                f"{note}, in points x 100, with its 95% interval over {section.drawn_anew}.{verdicts}",
                 *detectable_note(frame),
                 "Settings: fields whose value differs from that row's; some widths follow from the budget.",
             ],

@@ -19,6 +19,21 @@ def has_p_values(numbers: pd.DataFrame) -> bool:
     return bool(numbers["p_holm"].notna().any())
 
 
+def number_tested(numbers: pd.DataFrame, noun: str = "model") -> str:
+    """``the 5 tested models``: how many differences of a metric were tested, which is the family's size.
+
+    Args:
+        numbers: one row a difference and metric, with the columns ``metric`` and ``resolved``.
+    """
+    if numbers.empty:
+        return f"the tested {noun}s"
+    shown = numbers[numbers["resolved"].notna()]
+    by_metric = shown["resolved"].isin(["yes", "no"]).groupby(shown["metric"]).sum()
+    counts = sorted({int(count) for count in by_metric}) or [0]
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"the {number} tested {noun}{'' if counts == [1] else 's'}"
+
+
 def detectable_note(numbers: pd.DataFrame) -> list[str]:
     """How small a difference the rows could have shown; none where it is not known.
 
@@ -62,9 +77,12 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
             numbers=csv[(csv["kind"] == "model") & ~csv["is_base"]],
             columns=columns,
             notes=[
-                "p-value: twice the share of the draws of users and seeds that fall on the smaller side of "
-                "zero. The number of draws of users limits how small it can be.",
-                f"Holm: corrected over the {len(names)} models of this dataset, task and metric; there is no "
+                "p-value: Student's t over the worlds' differences, with draws of users only if all worlds "
+                "have the same test rows."
+                if section.num_worlds > 1
+                else "p-value: twice the share of the draws of users and seeds that fall on the smaller side "
+                "of zero. The number of draws of users limits how small it can be.",
+                f"Holm: corrected over {number_tested(models)} of this dataset, task and metric; there is no "
                 "correction across tasks and metrics.",
                 "Effect size: the difference in standard deviations of one run over seeds. It compares a "
                 "difference with what another seed does, not with what a user would notice.",

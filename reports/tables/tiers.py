@@ -131,9 +131,9 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
         columns[f"{metric.upper()} vs base x100"] = list(map(difference_cell, measured))
     notes = [
         WHAT_TIERS_ARE,
-        "vs base: the lift, in AUC points x 100 with its 95% interval over users and seeds; in a row such as "
-        f"{FIRST_LESS_LAST!r} the lift in the first tier less that in the second. Verdicts are corrected "
-        "over the models of a tier, task and metric.",
+        f"vs base: the lift, in AUC points x 100 with its 95% interval over {section.drawn_anew}; in a row "
+        f"such as {FIRST_LESS_LAST!r} the lift in the first tier less that in the second. Verdicts are "
+        "corrected over the models of a tier, task and metric.",
     ]
     notes += detectable_note(numbers)
     if apps and printed:

@@ -40,7 +40,7 @@ def who(number):
     return Contestant(f"model-{number}")
 
 
-def measured(values, draws=None, world=None):
+def measured(values, draws=None, world=None, users=1000):
     """One world's runs with AUCs of ``values`` (models, seeds); ``draws`` (R, models) are those of users."""
     models, seeds = values.shape
     runs = [run_of(model, seed, world) for model in range(models) for seed in range(seeds)]
@@ -49,7 +49,7 @@ def measured(values, draws=None, world=None):
     undefined = np.full_like(values.ravel(), np.nan)
     names = {"auc": drawn, "uauc": np.full_like(drawn, np.nan), "gauc": np.full_like(drawn, np.nan)}
     points = {"auc": values.ravel(), "uauc": undefined, "gauc": undefined}
-    return MeasuredWorld(world, runs, UserBootstrap(points, names, dict.fromkeys(names, 1000)))
+    return MeasuredWorld(world, runs, UserBootstrap(points, names, dict.fromkeys(names, users)))
 
 
 def to_base(models):
@@ -182,3 +182,44 @@ def test_a_failed_run_on_either_side_takes_the_verdict():
     assert rows.failed_seeds.tolist() == [2, 0]
     rows = compared(measured(values), pairs=to_base(3), failed={who(0): 1})
     assert rows.resolved.tolist() == ["failed seeds"] * 2
+
+
+def test_a_row_that_ran_in_one_of_several_worlds_claims_nothing():
+    generator = np.random.default_rng(6)
+    values = 0.7 + 0.001 * generator.normal(size=(3, 2, 3)) + np.array([0, 0.1])[:, None]
+    worlds = [measured(values[0], world=0), *(measured(values[w, :1], world=w) for w in (1, 2))]
+    got = compared(*worlds, pairs=to_base(2)).iloc[0]
+    assert (got.worlds, got.seeds, got.resolved) == (1, 3, "few worlds")
+    assert np.isnan(got.p_value)
+
+
+@pytest.mark.parametrize("own_users", [True, False])
+def test_few_users_claim_nothing_in_several_worlds_either(own_users):
+    """Of their own, 3 worlds' users are counted together; on the same rows they are the same 19."""
+    values = 0.7 + 0.001 * np.random.default_rng(7).normal(size=(3, 2, 2)) + np.array([0, 0.1])[:, None]
+    for users, resolved in ((6, "few users"), (7, "yes")) if own_users else ((19, "few users"), (20, "yes")):
+        worlds = [
+            replace(measured(values[w], world=w, users=users), has_own_users=own_users) for w in range(3)
+        ]
+        assert compared(*worlds, pairs=to_base(2)).resolved.tolist() == [resolved]
+
+
+def test_a_world_that_does_not_define_a_metric_is_left_out_of_it_alone():
+    values = 0.7 + 0.01 * np.random.default_rng(8).normal(size=(4, 2, 2))
+    worlds = [measured(values[w], world=w) for w in range(4)]
+    for world in worlds[:3]:
+        world.measured.point["uauc"] = world.measured.point["auc"]
+        world.measured.draws["uauc"] = world.measured.draws["auc"]
+    got = compared(*worlds, pairs=to_base(2)).set_index("metric")
+    assert got.worlds.to_dict() == {"auc": 4, "uauc": 3}
+    by_world = values[:3, 1].mean(axis=1) - values[:3, 0].mean(axis=1)
+    limits = stats.ttest_1samp(by_world, 0).confidence_interval(0.95)
+    assert (got.loc["uauc", "low"], got.loc["uauc", "high"]) == pytest.approx(tuple(limits))
+
+
+def test_a_family_too_large_for_its_draws_of_users_detects_nothing():
+    generator, models = np.random.default_rng(9), 7
+    values = generator.normal(size=(models, 3))
+    few, many = (generator.normal(size=(draws, models)) for draws in (100, 200))
+    assert compared(measured(values, few), pairs=to_base(models)).detectable.isna().all()  # 6 / 101 > .05
+    assert compared(measured(values, many), pairs=to_base(models)).detectable.notna().all()

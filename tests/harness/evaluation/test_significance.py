@@ -71,17 +71,17 @@ def test_the_family_is_the_models_of_a_metric_and_references_are_in_none(tmp_pat
     assert row(found, "dcn").effect_size == pytest.approx(effect)
 
 
-@pytest.mark.parametrize(("users_sd", "tests"), [(0.0, 1), (0.0, 19), (0.4, 6)])
+@pytest.mark.parametrize(("users_sd", "tests"), [(0.0, 1), (0.0, 19), (0.4, 6), (4.0, 19)])
 def test_a_detectable_difference_is_found_80_times_in_100(users_sd, tests):
     generator, seeds, repeats = np.random.default_rng(0), 5, 4000
     size = detectable(1 / math.sqrt(seeds), seeds - 1, users_sd, tests)
     runs = size + generator.normal(size=(repeats, seeds))
     means = runs.mean(axis=1) + users_sd * generator.normal(size=repeats)
     seed_sds = runs.std(axis=1, ddof=1) / math.sqrt(seeds)
-    users = users_sd * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    users = users_sd * stats.norm.ppf((np.arange(1000) + 0.5) / 1000)
     draws = [JointDraws(mean + users, sd, seeds - 1) for mean, sd in zip(means, seed_sds, strict=True)]
     found = [2 * joint.share_below(0.0) < 0.05 / tests for joint in draws]
-    assert 0.72 < np.mean(found) < 0.85
+    assert 0.77 < np.mean(found) < 0.83
 
 
 def test_what_is_not_known_detects_nothing():

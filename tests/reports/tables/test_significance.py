@@ -43,7 +43,7 @@ def test_higher_and_lower_are_what_survives_the_correction(tmp_path):
     assert cells["dcn"].endswith(" higher")
     assert cells["rankmixer"].endswith(" not resolved")
     assert cells["dlrm_mlp"] == "base"
-    assert any("Holm's correction over the 5 models of a column" in note for note in quality.notes)
+    assert any("Holm's correction over the 5 tested models of a column" in note for note in quality.notes)
     table = finish_tables(out)["significance"]
     rows = {row[0]: row[1:4] for row in table.rows}
     assert rows["dcn"] == ["0.01", "0.049", "\N{MINUS SIGN}1.3"]
