@@ -4,7 +4,8 @@
 task and run. So what other test users would do is taken from the kept comparisons, as a normal distribution
 with the standard deviation of their interval over users; all else is computed from the records, as
 ``harness/evaluation/differences.py`` does. Of a declared contrast the users' part is not kept: it is taken to
-be the sum of both rows' standard deviations, which is never too small.
+be the sum of both rows' standard deviations, which is never too small. Folders of several worlds are left as
+they are: whether these have the same test rows, records do not say.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ def judge(folder: Path) -> None:
     found: dict[str, list[dict]] = {name: [] for name in FILES}
     with TemporaryDirectory() as scratch:
         stored = read_runs(unpack(folder, Path(scratch) / "out"))
+        if len({run.world for run in stored.records}) > 1:
+            print(f"{folder.name}: left as it is, since it has several worlds")
+            return
         for runs in comparable_runs(stored):
             for task in dict.fromkeys(task for run in runs.runs for task in run.metrics):
                 kept = {name: select(frame, runs, task) for name, frame in before.items()}
@@ -96,6 +100,8 @@ def rows_of(runs: ComparableRuns, task: str, pairs: list[Pair], known: Known) ->
     """The differences of ``pairs``, with the kept intervals over users where there is one."""
     models = runs.runs
     firsts = {who for who, _ in pairs}
+    if chained := firsts & {other for _, other in pairs}:  # the two parts of such a pair would cancel
+        raise ValueError(f"{', '.join(who.label for who in chained)}: first in one pair, second in another")
     points = {metric: np.array([known.values(run, metric) for run in models]) for metric in METRICS}
     draws = {}
     for metric in METRICS:

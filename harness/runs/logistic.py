@@ -1,9 +1,9 @@
 """``logistic``: logistic regression on the features as they are, one model a task.
 
 A categorical feature is one-hot; a sequence or multi_hot feature marks each category that it holds, whatever
-the order; numbers are as prepared, standardised unless the schema says otherwise. Categories of fewer than
-``min_count`` training rows share one column. Half of ``l2`` times the squared norm of the weights is added
-to the mean log loss.
+the order; numbers are as prepared, standardised unless the schema says otherwise. Categories that
+occur fewer than ``min_count`` times in the training rows (in a list, each element counts) share one column.
+Half of ``l2`` times the squared norm of the weights is added to the mean log loss.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def quality_against_active_ratio(
 ) -> Figure:
     """Test AUC by active ratio: a panel for each task, a line for each series, the dense base flat.
 
-    Bars are 95% t-intervals over seeds. The active ratios measured on the test split stand below the first
-    panel. The paper's own curves have the last panel.
+    Bars are 95% t-intervals over seeds or, where there are several, worlds. The active ratios measured on the
+    test split stand below the first panel. The paper's own curves have the last panel.
 
     Args:
         results: rows of ``results.csv`` for one dataset; those that stand for a ratio, and the row
@@ -63,7 +63,8 @@ def quality_against_active_ratio(
     panels[0].set_ylabel("AUC")
     if paper is not None:
         _paper_panel(panels[-1], paper, contestants(base), looks)
-    handles = _ratio_legend(contestants(rows), contestants(base), paper, looks)
+    over = "worlds" if _has_worlds(results) else "seeds"
+    handles = _ratio_legend(contestants(rows), contestants(base), paper, looks, over)
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -87,12 +88,12 @@ def _ratio_panel(
     axes: Axes, base: pd.DataFrame, rows: pd.DataFrame, ratios: list[Fraction], looks: Looks
 ) -> None:
     for model in contestants(base):
-        mean, low, high = mean_interval(select_model(base, model)["auc"].dropna().tolist())
+        mean, low, high = mean_interval(_repeats(select_model(base, model))["auc"].tolist())
         color = looks[model].color
         axes.axhline(mean, color=color, linestyle="--", linewidth=1.4, label=label(*model))
         if low == low:
             axes.axhspan(low, high, color=color, alpha=0.10, linewidth=0)
-    models, rows = contestants(rows), with_labels(rows.dropna(subset="auc"))
+    models, rows = contestants(rows), with_labels(_repeats(rows))
     styles, step = seaborn_looks(models, looks), 0.08
     styles = {name: styles[name] for name in ("hue", "hue_order", "palette", "legend")}
     place = {"x": rows["ratio"].map(str), "order": list(map(str, ratios)), "y": "auc", "ax": axes}
@@ -105,6 +106,19 @@ def _ratio_panel(
         number = styles["hue_order"].index(name) - (len(models) - 1) / 2
         hover_point(axes, ratios.index(ratio) + step * number, auc, f"{name} at {ratio}: AUC {auc:.4f}")
     _ratio_axis(axes, ratios)
+
+
+def _repeats(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have an AUC; with several worlds one a world, with the mean over its seeds."""
+    known = rows.dropna(subset="auc")
+    if not _has_worlds(rows):
+        return known
+    keys = [name for name in ("architecture", "variant", "ratio", "world") if name in known]
+    return known.groupby(keys, sort=False, dropna=False)["auc"].mean().reset_index()
+
+
+def _has_worlds(results: pd.DataFrame) -> bool:
+    return "world" in results and len(results["world"].dropna().unique()) > 1
 
 
 def _t_interval(values: pd.Series) -> tuple[float, float]:
@@ -154,10 +168,10 @@ def _paper_panel(axes: Axes, paper: pd.DataFrame, bases: list[Model], looks: Loo
 
 
 def _ratio_legend(
-    models: list[Model], bases: list[Model], paper: pd.DataFrame | None, looks: Looks
+    models: list[Model], bases: list[Model], paper: pd.DataFrame | None, looks: Looks, over: str
 ) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=looks[m].color, ls="--", label=f"{m[0]}, dense (band: 95% over seeds)")
+        Line2D([], [], color=looks[m].color, ls="--", label=f"{m[0]}, dense (band: 95% over {over})")
         for m in bases
     ]
     printed = {} if paper is None else dict(zip(paper["series"], paper["name"], strict=True))

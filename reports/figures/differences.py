@@ -1,7 +1,7 @@
 """Differences to the base: the forest of all models, the parts of one model, and the tiers of user activity.
 
-A mark is filled where the difference is resolved. Its line is the 95% interval over users and seeds; with one
-seed it is the interval over users alone, and dotted.
+A mark is filled where the difference is resolved. Its line is the 95% interval over users and seeds or, where
+there are several, worlds; with one seed it is the interval over users alone, and dotted.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
         _named_rows(axes, list(map(drawn_name, models)))
     bases = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
     numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
+    if "worlds" in comparisons and comparisons["worlds"].max() > 1:
+        numbers = f"worlds: {_span(comparisons['worlds'])}, runs{numbers.removeprefix('seeds')}"
     figure.supxlabel(
         f"difference to {bases}, AUC points x 100, with 95% interval ({numbers})", fontsize="medium"
     )

@@ -242,9 +242,11 @@ def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.no_verdict:
         return [f"{what} No verdict: the data leak, as the report says above."]
     models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"]]
+    alone = " Reference rows are tested one by one, uncorrected." if section.references else ""
     return [
         f'{what} "Higher" and "lower" survive Holm\'s correction over {number_tested(models)} of a column. '
         f"The interval of one model is not corrected, so it can leave out zero where it says "
-        f"{NOT_RESOLVED!r}. Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed.",
+        f"{NOT_RESOLVED!r}. Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed."
+        f"{alone}",
         *detectable_note(numbers),
     ]

@@ -66,6 +66,16 @@ def test_bars_are_t_intervals_over_seeds(results):
     assert len(drawn) == 4 * 4
 
 
+def test_with_worlds_bars_are_t_intervals_over_the_worlds_means(results):
+    worlds = [results.assign(world=world, auc=results["auc"] + 0.01 * world**2) for world in range(3)]
+    figure = quality_against_active_ratio(pd.concat(worlds, ignore_index=True))
+    bars = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    means = [np.mean(values(of_world, "smoe-1/4")) for of_world in worlds]
+    expected = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
+    assert any(np.allclose(bar, expected) for bar in bars)
+    assert any("95% over worlds" in text.get_text() for text in figure.legends[0].get_texts())
+
+
 def test_measured_ratios_stand_below_the_ratios_asked_for(results):
     changed = results.copy()
     changed.loc[changed["variant"] == "dtsi-relu-1/4", "active_ratio"] = 0.2613
