@@ -16,7 +16,8 @@ error, which is in both differences, cancels. A draw adds noise to what already 
 towards zero. The paper's gains are taken as they are printed: it states no error.
 
 **A pair of models is resolved** when the p-value of its difference, of the same variances, is below .05 after
-Holm's correction over the pairs of its task, metric and size.
+Holm's correction over the tested pairs of its task, metric and size. It is untested where no verdict is given
+on one of its models' differences to the base: too few seeds, worlds or users, or a failed run.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def models_in_both(
 
     Returns:
         Columns task, metric, size (empty without several), name, diff (a fraction), se and variance (its own
-        part of se squared), both NaN where no interval is known, paper (points x 100). Fewer than three
-        models of a task, metric and size are left out.
+        part of se squared), both NaN where no interval is known, is_tested (whether a verdict is given on the
+        difference), paper (points x 100). Fewer than three models of a task, metric and size are left out.
     """
     rows = []
     for contestant in contestants:
@@ -78,7 +79,7 @@ def models_in_both(
             if gain is not None:
                 name = label(contestant.architecture, contestant.variant_without_size)
                 rows.append(row | {"size": contestant.size, "name": name, "paper": gain})
-    both = pd.DataFrame(rows, columns=[*GROUP, "name", "diff", "se", "paper"])
+    both = pd.DataFrame(rows, columns=[*GROUP, "name", "diff", "se", "is_tested", "paper"])
     least = both.groupby(["task", "metric"])["se"].transform("min")
     both["variance"] = both["se"] ** 2 - least**2 / 2
     enough = both.groupby(GROUP)["name"].transform("count") >= MIN_MODELS
@@ -90,11 +91,12 @@ def _millions(sizes: pd.Series) -> pd.Series:
 
 
 def _differences(contestant: Contestant, comparisons: pd.DataFrame) -> list[dict]:
-    """task, metric, diff and se of a contestant."""
+    """task, metric, diff, se and is_tested of a contestant."""
     rows = comparisons[comparisons["metric"].isin(METRICS) & comparisons["diff"].notna()]
     rows = rows[(rows["architecture"] == contestant.architecture) & (rows["variant"] == contestant.variant)]
     return [
-        {name: row[name] for name in ("task", "metric", "diff")} | {"se": (row["high"] - row["low"]) / 2 / Z}
+        {name: row[name] for name in ("task", "metric", "diff")}
+        | {"se": (row["high"] - row["low"]) / 2 / Z, "is_tested": row["resolved"] in ("yes", "no")}
         for row in rows.to_dict("records")
     ]
 
@@ -107,7 +109,7 @@ def ordered_pairs(both: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns task, metric, size, higher, lower, diff, low, high (fractions, 95%), p_holm, resolved (yes,
-        no), paper_diff (points x 100, of the same two) and order (agrees, differs).
+        no, untested), paper_diff (points x 100, of the same two) and order (agrees, differs).
     """
     pairs = [pair for group, models in both.groupby(GROUP, sort=False) for pair in _pairs(group, models)]
     names = [*GROUP, "higher", "lower", "diff", "low", "high", "p_holm", "resolved", "paper_diff", "order"]
@@ -127,15 +129,23 @@ def _pairs(group: tuple, models: pd.DataFrame) -> list[dict]:
             dict(zip(GROUP, group, strict=True))
             | {"higher": high["name"], "lower": low["name"], "diff": diff, "se": se}
             | {"low": diff - Z * se, "high": diff + Z * se}
+            | {"is_tested": high["is_tested"] and low["is_tested"] and not math.isnan(se)}
             | {"paper_diff": gap, "order": "agrees" if gap > 0 else "differs"}
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.divide([row["diff"] for row in rows], [row["se"] for row in rows])
-    p_holm = holm(2 * stats.norm.sf(z))
+    is_tested = np.array([row["is_tested"] for row in rows], dtype=bool)
+    p_holm = holm(np.where(is_tested, 2 * stats.norm.sf(z), math.nan))
     return [
-        row | {"p_holm": float(p), "resolved": "yes" if p < LEVEL else "no"}
+        row | {"p_holm": float(p), "resolved": _verdict(row["is_tested"], float(p))}
         for row, p in zip(rows, p_holm, strict=True)
     ]
+
+
+def _verdict(is_tested: bool, p_holm: float) -> str:
+    if not is_tested:
+        return "untested"
+    return "yes" if p_holm < LEVEL else "no"
 
 
 def agreement(both: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

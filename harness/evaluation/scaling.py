@@ -135,8 +135,9 @@ def scaling_fits(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns task, metric, axis, law, architecture, variant, sizes, seeds (that finished every size), slope
         (points x 100 a decade, or the exponent) with low and high (95%; NaN with one seed), intercept,
-        off_line (largest distance of a size's mean from the line, in points x 100 or log10 units), and
-        next_diff, next_low, next_high: how much steeper than the next row, NaN in the last.
+        off_line (largest distance of a size's mean from the line, in points x 100 or log10 units),
+        next_diff, next_low, next_high: how much steeper than the next row, NaN in the last; next_repeats:
+        over how many seeds or, with several, worlds.
     """
     rows: list[dict] = []
     for (task, metric), runs_of_metric in runs.groupby(["task", "metric"], sort=False):
@@ -157,6 +158,7 @@ def scaling_fits(runs: pd.DataFrame) -> pd.DataFrame:
 FIT_COLUMNS = [
     *("task", "metric", "axis", "law", "architecture", "variant", "sizes", "seeds"),
     *("slope", "low", "high", "intercept", "off_line", "next_diff", "next_low", "next_high"),
+    "next_repeats",
 ]
 
 
@@ -177,7 +179,9 @@ def _fitted(found: dict[Key, _Series], law: str) -> list[dict]:
     for key, after in pairwise(order):
         shared = {run: slopes[key][run] - slopes[after][run] for run in slopes[key] if run in slopes[after]}
         diff, low, high = _over_runs(shared)
+        worlds = {world for world, _ in shared}
         rows[key] |= {"next_diff": diff, "next_low": low, "next_high": high}
+        rows[key] |= {"next_repeats": len(worlds) if len(worlds) > 1 else len(shared)}
     return [rows[key] for key in order]
 
 

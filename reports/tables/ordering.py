@@ -56,14 +56,15 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
         "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
         "without error. It leans towards zero, since a draw adds noise to noisy means.",
         "Resolved: the p-value of the pair's difference, of the same variances, is below .05 after Holm's "
-        "correction over the pairs. The CSV lists every pair.",
+        "correction over the tested pairs. Untested: a pair of which one model's difference to the base is "
+        "untested. The CSV lists every pair.",
     ]
     return [
         Table(
             name=f"ordering-{section.name}",
             caption=f"Order of the models on {section.dataset} against the paper's",
             numbers=pairs,
-            header=[*header, "agree, resolved", "differ, resolved", "not resolved"],
+            header=[*header, "agree, resolved", "differ, resolved", "not resolved or untested"],
             rows=rows,
             notes=notes,
         )
@@ -85,7 +86,8 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
             f"{row['task']}, {row['metric'].upper()}{at}: Kendall's tau-b with the paper's Table 1 is "
             f"{_tau(row)} over {row['models']} models, p {p_value(row['p_value'])}. Orderings resolved here "
             f"that agree: {', '.join(agree) or 'none'}; that do not: {', '.join(differ) or 'none'}; "
-            f"{len(its_pairs) - len(agree) - len(differ)} of {len(its_pairs)} pairs are not resolved."
+            f"{len(its_pairs) - len(agree) - len(differ)} of {len(its_pairs)} pairs are not resolved "
+            "or untested."
         )
     return [
         *sentences,

@@ -19,15 +19,15 @@ from reports.tables.quality import NOT_RESOLVED
 
 STEEPER = (
     " Steeper than the next row: the interval of that difference leaves out zero; not corrected for the "
-    "number of rows."
+    f"number of rows. Untested: fewer than {MIN_RUNS} seeds (or worlds) of both."
 )
 
 
 NOTES = [
     "Points a decade: slope of AUC x 100 on the base-10 logarithm of size. Exponent: alpha of "
     "1 - AUC = c x^-alpha, which has no floor. Both by least squares over all seeds' runs, seed by seed.",
-    "Intervals: 95%, Student's t over the slopes of single seeds, their spread pooled over the models; "
-    "test users are the same throughout.",
+    "Intervals: 95%, Student's t over the slopes of single seeds or, where there are several worlds, over "
+    "the worlds' means; users are not drawn anew.",
     "Off the line: the largest distance of a size's mean from the line over FLOPs, in points x 100.",
 ]
 PAPER_NOTE = (
@@ -99,7 +99,7 @@ def _slope(row: dict, digits: int) -> str:
 def _steeper(row: dict) -> str:
     if is_missing(row["next_diff"]):
         return MISSING
-    if is_missing(row["next_low"]) or row["seeds"] < MIN_RUNS:
+    if is_missing(row["next_low"]) or row["next_repeats"] < MIN_RUNS:
         return "untested"
     return "yes" if row["next_low"] > 0 else NOT_RESOLVED
 

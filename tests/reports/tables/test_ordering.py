@@ -144,8 +144,22 @@ def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
     _, agreed, pairs = finish_numbers(section)
     assert agreed["tau"].notna().all()
     assert agreed[["low", "high"]].isna().all(axis=None)
-    assert set(pairs["resolved"]) == {"no"}
+    assert set(pairs["resolved"]) == {"untested"}
     assert "no interval" in ordering_words(section, load_paper())[0]
+
+
+def test_pairs_of_a_model_whose_difference_is_untested_are_untested_and_not_in_the_family(tmp_path):
+    diffs = {"dcnv2": 0.16, "moe": 0.0, "wukong": 0.07, "rankmixer": -0.2}
+    records = [record(name, 0) for name in ["dlrm_mlp", *diffs]]
+    rows = [compared_row(name, diff / 100, 0.001) for name, diff in diffs.items()]
+    rows[-1]["resolved"] = "failed seeds"
+    _, agreed, pairs = finish_numbers(section_of(write_out(tmp_path, records, rows)))
+    with_it = (pairs["higher"] == "rankmixer") | (pairs["lower"] == "rankmixer")
+    assert set(pairs.loc[with_it, "resolved"]) == {"untested"}
+    assert pairs.loc[with_it, "p_holm"].isna().all()
+    ps = [2 * stats.norm.sf(d / (0.1 / 1.959964)) for d in 100 * pairs.loc[~with_it, "diff"]]
+    assert pairs.loc[~with_it, "p_holm"].tolist() == pytest.approx(list(holm(np.array(ps))))
+    assert agreed["low"].notna().all()
 
 
 def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp_path):

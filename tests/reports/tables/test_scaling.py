@@ -220,6 +220,13 @@ def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):
     assert [row[4] for row in table.rows] == ["untested", "untested", "\N{EN DASH}"]
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(2, "untested"), (3, "yes")])
+def test_two_seeds_call_no_slope_steeper_however_clear(tmp_path, seeds, said):
+    section = section_of(write_figure2(tmp_path, sized_records(seeds=seeds, noise=1e-6)))
+    table = scaling_tables(section, load_paper())[0]
+    assert [row[4] for row in table.rows] == [said, said, "\N{EN DASH}"]
+
+
 # --- The paper ------------------------------------------------------------------------------------------
 
 
