@@ -253,12 +253,18 @@ def dataset_notes(section: Section) -> Bullets:
     """What a reader must know of a shipped dataset before reading its table."""
     if section.dataset == "shortvideo":
         return [_about_the_simulation(section)]
+    notes = []
+    if section.num_worlds > 1:
+        notes.append(
+            f"The {section.num_worlds} worlds are draws of the training rows of one log. What is resolved "
+            "over them holds for the mean over such draws; another log could say otherwise."
+        )
     if section.dataset.startswith("kuairand") and "finish" in section.tasks:
-        return [
+        notes.append(
             "On KuaiRand, finish is largely an effect of the video's duration: read it beside the "
             "duration_only row, which knows nothing else."
-        ]
-    return []
+        )
+    return notes
 
 
 def _about_the_simulation(section: Section) -> str:

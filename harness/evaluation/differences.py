@@ -10,11 +10,12 @@ these sources of chance, and an interval that leaves one out promises too much:
   to both alike (it orders the rows and fills the tables alike) cancels in a pair. Nothing is pooled over
   other rows: architectures vary unequally, and a verdict must not depend on which neighbours a row has. Empty
   with one pair of runs in each world.
-- **Worlds**: another simulated world (or another draw of a log's training rows) might have come. With W of
+- **Worlds**: another simulated world (or another draw of this log's training rows) might have come. With W of
   them, the spread is that of the worlds' mean differences, with W - 1 degrees of freedom; what seeds do is in
   it. So is what users do where every world has users of its own; where all worlds are tested on the same
-  rows, users are drawn beside, the same in all worlds. A world whose test rows do not define a metric is left
-  out of it; ``worlds`` says how many are in.
+  rows, users are drawn beside, the same in all worlds. Draws of one log's training rows stand for no other
+  log: their interval is about the mean over draws of this one. A world whose test rows do not define a
+  metric is left out of it; ``worlds`` says how many are in.
 
 ``low`` and ``high`` are the middle 95% of all this: of users and seeds (or worlds) drawn together
 (``harness/evaluation/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave out zero.

@@ -7,7 +7,7 @@ import pytest
 from harness.records.store import read_runs
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
-from reports.summary import cautions, failures
+from reports.summary import cautions, dataset_notes, failures
 from reports.tables.quality import quality_numbers, quality_tables
 from reports.tables.unequal_runs import unequal_runs_notes
 from tests.reports.made_up import comparison_rows, quick_records, write_out
@@ -89,3 +89,10 @@ def test_a_failed_run_names_its_world(tmp_path):
     lost |= {"status": "failed", "metrics": {}, "failure": {"reason": "loss is NaN", "step": 3}}
     [sentence] = failures(section_of(tmp_path, records))
     assert sentence == f"dcn, world 2, seed {lost['seed']}: failed at step 3: loss is NaN"
+
+
+def test_worlds_of_a_log_are_said_to_be_draws_of_one_log(tmp_path):
+    for dataset, said in (("kuairand-pure", True), ("shortvideo", False)):
+        section = section_of(tmp_path / dataset, in_worlds(quick_records(dataset=dataset)))
+        notes = " ".join(dataset_notes(section))
+        assert ("draws of the training rows of one log" in notes) == said
