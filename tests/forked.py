@@ -77,9 +77,9 @@ class Forked:
         return out, err
 
 
-def forked_command(folder: Path, *arguments: str, **environment: str) -> Forked:
-    """``python run_bench.py ...``, run from ``folder``."""
-    code = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+def forked_command(folder: Path, *arguments: str, before: str = "", **environment: str) -> Forked:
+    """``python run_bench.py ...``, run from ``folder``, after the statements ``before``."""
+    code = f"{before}\nimport runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     return Forked(code, folder, str(SCRIPT), *arguments, **environment)
 
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E402, F401  quiet_libraries is called before PyTorch is imported
 
 import gc
+import importlib
 
 from harness.machine.quiet import quiet_libraries
 
@@ -16,6 +17,10 @@ import pyarrow.pandas_compat
 import reports.render
 import suites.run
 import suites.tuning.tune
+from harness.model.architectures import ARCHITECTURES
+
+for where in ARCHITECTURES.values():
+    importlib.import_module(where.partition(":")[0])
 
 gc.collect()
 gc.freeze()  # or the first collection of each process would copy the pages of all that is imported

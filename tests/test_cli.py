@@ -237,6 +237,12 @@ def bench(monkeypatch, capsys) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
+def unreported(monkeypatch) -> None:
+    """Commands of this process draw no report, which takes longer than a small suite's runs."""
+    monkeypatch.setattr(python_interface, "report", lambda out: None)
+
+
+@pytest.fixture
 def own(tmp_path, monkeypatch) -> Path:
     """A user's folder, fresh, and the current one."""
     monkeypatch.chdir(tmp_path)
@@ -281,7 +287,7 @@ def test_the_recorded_test_rows_are_the_last_fifth_of_the_csv(finished):
     assert scores == [pytest.approx(rate, rel=1e-6)]
 
 
-def test_a_second_run_trains_nothing_and_leaves_every_record_as_it_was(ran, bench, monkeypatch):
+def test_a_second_run_trains_nothing_and_leaves_every_record_as_it_was(ran, bench, unreported, monkeypatch):
     import suites.run
 
     def train_nothing(*_: object) -> dict:
@@ -864,7 +870,7 @@ def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, 
     assert "own_models:Diverging" in (ran / "out/tiny/report.md").read_text()
 
 
-def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(finished, ran, bench):
+def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unreported):
     shutil.rmtree(ran / "out")
     long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
     process = forked_command(ran, "run", "tiny.yaml", "--cache", "cache", *long)

@@ -1,21 +1,35 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from files.locks import locked
 from reports.render import render
 from tests.reports.made_up import comparison_rows, failed, quick_records, record, reference, write_out
 
 NASTY = 'no_skip|<b>$x$_{}%&#~^\\"`*[a](b)\nnext'
 
 
+def rendered_once(factory: pytest.TempPathFactory, name: str, write: Callable[[Path], Path]) -> Path:
+    """A folder that the first of the processes of tests to need it writes and renders, and all read."""
+    own = factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    out = shared / name
+    with locked(shared / f"{name}.lock", wait=True):
+        if not out.exists():
+            unfinished = write(factory.mktemp(name))
+            render(unfinished)
+            unfinished.rename(out)
+    return out
+
+
 @pytest.fixture(scope="session")
 def quick_out(tmp_path_factory) -> Path:
     """Six architectures, two seeds, oracle and constant; rendered."""
-    out = write_out(tmp_path_factory.mktemp("quick"), quick_records())
-    render(out)
-    return out
+    return rendered_once(tmp_path_factory, "quick", lambda out: write_out(out, quick_records()))
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +46,4 @@ def mixed_out(tmp_path_factory) -> Path:
         record("rankmixer", 0, "movielens-100k", tasks=("like",)),
     ]
     untested = [row | {"low": "", "high": "", "resolved": "one seed"} for row in comparison_rows(records)]
-    out = write_out(tmp_path_factory.mktemp("mixed"), records, untested, seeds=1)
-    render(out)
-    return out
+    return rendered_once(tmp_path_factory, "mixed", lambda out: write_out(out, records, untested, seeds=1))

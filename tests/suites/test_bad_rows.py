@@ -10,7 +10,7 @@ from suites.plan import _problem_of_name
 from tests.harness.schemas import small_schema
 from tests.harness.small_runs import small_spec
 from tests.suites.shapes import shape_of
-from tests.test_cli import SUITE, bench, check_refusal, own, records_of  # noqa: F401 - fixtures
+from tests.test_cli import SUITE, bench, check_refusal, own, records_of, unreported  # noqa: F401 - fixtures
 
 SMALL = shape_of(small_schema())
 BAD_MODELS = """
@@ -107,15 +107,15 @@ def test_rows_that_break_are_named_and_the_others_have_the_numbers_that_they_hav
     assert "report: mixed/report.md" in outcome.out
 
 
-def test_a_run_that_takes_too_long_keeps_its_checkpoint_and_goes_on_next_time(own, bench):  # noqa: F811
+def test_a_run_that_takes_too_long_keeps_its_checkpoint_and_goes_on_next_time(own, bench, unreported):  # noqa: F811
     rows = f"architectures={[GOOD[0]]}"
     command = ["run", "tiny.yaml", "--cache", "cache", "--set", "budget=null", "--set", rows, "--seeds", "1"]
     command += ["--set", "training.epochs=1000", "--checkpoint-seconds", "0", "--set", "references=false"]
-    outcome = bench(*command, "--run-minutes", "0.1")
-    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.1 minutes of --run-minutes"], code=1)
+    outcome = bench(*command, "--run-minutes", "0.06")
+    check_refusal(outcome, ["1 of 1 runs", "it took longer than the 0.06 minutes of --run-minutes"], code=1)
     [checkpoint] = (own / "out/tiny/runs").glob("*.partial/checkpoint.json")
     before = checkpoint.read_text()
-    bench(*command, "--run-minutes", "0.1")
+    bench(*command, "--run-minutes", "0.06")
     assert checkpoint.read_text() != before
 
 

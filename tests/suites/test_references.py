@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
-from tests.test_cli import SUITE, bench, check_refusal, own, record_times, records_of  # noqa: F401
+from tests.test_cli import SUITE, bench, check_refusal, own, record_times, records_of, unreported  # noqa: F401
 
 ROW = {"architecture": "dlrm_mlp", "config": {"hidden_dim": 8}}
 FEW = {name: value for name, value in SUITE.items() if name != "budget"} | {
@@ -34,19 +34,20 @@ def test_fitted_references_are_rows_without_costs_and_are_not_fitted_again(own, 
         raise AssertionError("a finished reference was fitted again")
 
     monkeypatch.setattr("suites.run._carry_out", fit_nothing)
+    monkeypatch.setattr("bench.report", lambda out: None)
     before = record_times(own / "few")
     assert bench("run", "few.yaml", "--cache", "cache", "--out", "few").code == 0
     assert record_times(own / "few") == before
 
 
-def test_one_that_runs_out_of_time_is_named_and_the_others_go_on(own, bench):  # noqa: F811
+def test_one_that_runs_out_of_time_is_named_and_the_others_go_on(own, bench, unreported):  # noqa: F811
     (own / "few.yaml").write_text(yaml.safe_dump(FEW | {"references": ["gbdt", "constant"]}))
     outcome = bench("run", "few.yaml", "--cache", "cache", "--out", "few", "--run-minutes", "1e-5")
     assert "mine gbdt (it took longer than the 1e-05 minutes of --run-minutes)" in outcome.err
     assert ("constant", 0) in records_of(own / "few")
 
 
-def test_settings_that_tuning_found_are_those_of_the_run(own, bench, monkeypatch):  # noqa: F811
+def test_settings_that_tuning_found_are_those_of_the_run(own, bench, unreported, monkeypatch):  # noqa: F811
     found = SimpleNamespace(reference_settings={"logistic": {"l2": 0.5}}.get)
     monkeypatch.setattr("suites.run.read_tuned", lambda suite, prepared: found)
     (own / "few.yaml").write_text(yaml.safe_dump(FEW | {"references": ["logistic"]}))

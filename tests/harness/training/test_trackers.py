@@ -18,7 +18,7 @@ from harness.training import trackers as watching
 from harness.training.trackers import METRICS, Several, watchers
 from tests.forked import ROOT, Forked
 from tests.harness.small_runs import carry_out, small_spec
-from tests.test_cli import bench, own  # noqa: F401 - fixtures
+from tests.test_cli import bench, own, unreported  # noqa: F401 - fixtures
 
 Points = dict[str, list[tuple[int, float]]]
 STUCK_AT, LAST_SAVED = 110, 60
@@ -256,7 +256,7 @@ def test_a_missing_package_is_named_with_the_mend_before_anything_is_prepared(ow
     assert not (own / "out").exists()
 
 
-def test_the_command_line_writes_for_both(own, bench):  # noqa: F811
+def test_the_command_line_writes_for_both(own, bench, unreported):  # noqa: F811
     needs("tensorboard")
     needs("mlflow")
     outcome = bench(

@@ -20,7 +20,7 @@ from suites.tuning.search import DEFAULT_SEARCH, Range
 from suites.tuning.storage import open_storage
 from suites.tuning.studies import RowStudy, _validated_more_often
 from tests.forked import Forked
-from tests.test_cli import Outcome, bench, ended, own, own_folder  # noqa: F401 - fixtures
+from tests.test_cli import Outcome, bench, ended, own, own_folder, unreported  # noqa: F401 - fixtures
 
 TRIALS = 2
 ROWS = ["dlrm_mlp", "own_models:Shallow"]
@@ -226,7 +226,7 @@ def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):
     assert f"{rows['dlrm_mlp']['default']:.4f} | {rows['dlrm_mlp']['best']:.4f}" in page
 
 
-def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, monkeypatch):  # noqa: F811
+def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, unreported, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tuned)
     rows = "[dlrm_mlp, {architecture: dlrm_mlp, variant: defaults, tuned_as: null}]"
     command = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
@@ -243,15 +243,16 @@ def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, monkeyp
     )
 
 
-def test_tokens_are_chosen_and_a_run_takes_them_and_its_spec_says_so(own, bench):  # noqa: F811
+def test_tokens_are_chosen_and_a_run_takes_them_and_its_spec_says_so(own, bench, unreported):  # noqa: F811
     """Of chunks of four tokens, one a group and one a feature; a row with its own tokens is not searched."""
     rows = ["dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "own", "tokens": 2}]
     search = {"tokenizer": ["chunks", "groups", "fields"], "tokens": [3, 4]}
     two_rows(own, architectures=rows, search=search)
-    command = ["tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "6"]
+    command = ["tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--trials", "3"]
     outcome = bench(*command)
     assert outcome.code == 0, outcome.err
     drawn = [trial.params for trial in judged(studies(own)["dlrm_mlp"])]
+    assert {params["tokenizer"] for params in drawn} == {"chunks", "groups", "fields"}
     assert (drawn[0]["tokenizer"], drawn[0]["tokens"]) == ("chunks", 3)
     assert all(("tokens" in params) == (params["tokenizer"] != "fields") for params in drawn)
     assert not any({"tokens", "tokenizer"} & set(t.params) for t in studies(own)["dlrm_mlp-own"])
@@ -347,7 +348,7 @@ def test_a_trial_whose_process_ended_before_it_began_is_made_again(tmp_path, mon
 
 
 def test_a_worker_whose_trial_another_gave_up_makes_it_again(tmp_path):
-    folder = two_rows(own_folder(tmp_path))
+    folder = two_rows(own_folder(tmp_path), architectures=ROWS[1:], base=None)
     outcome = ended(worker(folder, extra=GIVEN_UP))
     assert outcome.code == 0, outcome.err
     for trials in studies(folder).values():
