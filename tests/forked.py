@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from unittest import mock
@@ -124,11 +125,22 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> None:
     serve(channel.detach(), modules)
 
 
+def forked_pool() -> ProcessPoolExecutor:
+    """Of one process."""
+    _run_the_forkserver()
+    return ProcessPoolExecutor(1, mp_context=CONTEXT)
+
+
 def _start(process: ForkServerProcess) -> None:
-    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}), contextlib.chdir(ROOT):
+    _run_the_forkserver()
+    process.start()
+
+
+def _run_the_forkserver() -> None:
+    passive = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # a second thread, if set, does not spin
+    with mock.patch.dict(os.environ, passive), contextlib.chdir(ROOT):
         multiprocessing.forkserver.set_forkserver_preload(["tests.imported"])
         multiprocessing.forkserver.ensure_running()
-    process.start()
 
 
 def _begin(code: str, argv: list[str], folder: Path, environment: dict[str, str], files: list[str]) -> None:
