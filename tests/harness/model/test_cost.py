@@ -74,8 +74,13 @@ def test_a_vector_costs_its_linear_map():
     assert with_it.sparse_params == without.sparse_params
 
 
-@pytest.mark.parametrize("budget", [0.25e6, 1e9])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+LARGE = ("dlrm_mlp", "dcnv2", "autoint", "wukong", "moe", "rankmixer")  # one of each way to grow
+
+
+@pytest.mark.parametrize(
+    ("architecture", "budget"),
+    [*((name, 0.25e6) for name in ARCHITECTURES), *((name, 1e9) for name in LARGE)],
+)
 def test_every_architecture_meets_every_budget(architecture, budget):
     match = counter(num_tokens=8).match(architecture, {}, "flops_per_sample", budget)
     assert abs(match.miss) <= 0.01

@@ -149,11 +149,12 @@ def test_every_record_that_is_kept_in_git_is_read_as_it_is(tmp_path):
             folder = RunFolder(out, row["folder"])
             assert folder.is_finished
             read, written = folder.record().as_json(), json.loads(row["record"])
+            written.pop("checksum", None)  # of the file, checked when it is read; older records have none
             if written["cost"]:  # which may be older than the FLOPs of experts
                 assert read["cost"].items() >= written.pop("cost").items()
             assert read.items() >= written.items()
             records += 1
-    assert records == 1508
+    assert records == 1668
 
 
 def test_a_record_appears_whole_and_the_partial_folder_is_gone(out):
