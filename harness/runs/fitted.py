@@ -67,20 +67,6 @@ class TunedReference:
     trials: list[tuple[dict[str, Any], float]] = field(default_factory=list)
 
 
-def tune_gbdt(
-    prepared: PreparedDataset, tasks: list[str], trials: int, seed: int, metric: str = "auc"
-) -> TunedReference:
-    """Search the settings of ``gbdt`` as `tune_reference` does."""
-    return tune_reference("gbdt", prepared, tasks, trials, seed, metric)
-
-
-def tune_logistic(
-    prepared: PreparedDataset, tasks: list[str], trials: int, seed: int, metric: str = "auc"
-) -> TunedReference:
-    """Search the settings of ``logistic`` as `tune_reference` does."""
-    return tune_reference("logistic", prepared, tasks, trials, seed, metric)
-
-
 def tune_reference(
     name: str, prepared: PreparedDataset, tasks: list[str], trials: int, seed: int, metric: str
 ) -> TunedReference:
