@@ -62,7 +62,7 @@ class Results:
         """One row a run and task, with the columns of ``results.csv``."""
         from reports.results import results_frame
 
-        return results_frame(self._stored.records)
+        return results_frame(self._stored.records, self._stored.serving)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -203,6 +203,7 @@ def carry_out(
     run_minutes: float | None = None,
     run_gigabytes: float | None = None,
     watch: Iterable[str] = (),
+    speed: bool = True,
     command: str = "",
 ) -> Results:
     """Carry out a suite's runs that are not finished, then write the report.
@@ -216,6 +217,7 @@ def carry_out(
         run_minutes: end a run that takes longer, and go on with the others.
         run_gigabytes: end a run whose process takes more memory.
         watch: ``tensorboard``, ``mlflow``, both or none.
+        speed: measure how fast the models answer, after the trainings.
         command: what the report says was typed.
     """
     from files.writing import check_writable
@@ -237,6 +239,7 @@ def carry_out(
         checkpoint_seconds=checkpoint_seconds,
         limits=limits,
         command=command,
+        speed=speed,
     )
     records = run_suite(suite, options, watcher)
     if is_first_process():

@@ -140,6 +140,9 @@ def run(
         list[WatcherName] | None,
         typer.Option("--watch", metavar="tensorboard|mlflow", help="Also write curves for it; repeatable."),
     ] = None,
+    no_speed: Annotated[
+        bool, typer.Option("--no-speed", help="Do not measure how fast the models answer.")
+    ] = False,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
     chosen = bench.choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=settings or ())
@@ -156,6 +159,7 @@ def run(
             run_minutes=run_minutes,
             run_gigabytes=run_gigabytes,
             watch=watch or (),
+            speed=not no_speed,
             command=_command(),
         )
     except (KeyboardInterrupt, RuntimeError) as end:

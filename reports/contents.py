@@ -18,11 +18,13 @@ from reports.paper.printed import Paper, load_paper
 from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.costs import cost_table
+from reports.tables.main import main_table
 from reports.tables.markup import Table
 from reports.tables.ordering import ordering_tables, ordering_words
 from reports.tables.quality import quality_numbers, quality_tables
 from reports.tables.readings import contrast_tables, reading_tables
 from reports.tables.scaling import scaling_tables, scaling_words
+from reports.tables.speeds import speed_table
 from reports.tables.tiers import by_user_activity, tier_tables
 from reports.tables.tuning import tuning_tables
 
@@ -89,7 +91,7 @@ def gather(stored: StoredRuns) -> Contents:
     paper = load_paper()
     suites = [section.suite for section in sections]
     keys = dict.fromkeys(suite.paper_table for suite in suites)
-    inferred = [f"{name}.csv" for name in FILES]
+    more = ["serving.csv", *(f"{name}.csv" for name in FILES)]
     untuned = [section.suite.untuned(section.dataset) for section in sections]
     return Contents(
         title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
@@ -97,7 +99,7 @@ def gather(stored: StoredRuns) -> Contents:
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
         parts=[_part(section, paper) for section in sections],
         printed=[printed_table(key, paper) for key in keys if key in paper.tables],
-        data=["results.csv", "results.parquet", *(n for n in inferred if (stored.out / n).is_file())],
+        data=["results.csv", "results.parquet", *(n for n in more if (stored.out / n).is_file())],
         citation=str(paper.citation),
         definitions=summary.DEFINITIONS,
         records=stored.records,
@@ -136,10 +138,12 @@ def _not_empty(*words: Words) -> list[Words]:
 
 
 def _tables(section: Section, paper: Paper) -> list[Table]:
-    tables = [table for task in section.tasks for table in quality_tables(section, task, paper)]
+    tables = main_table(section, paper)
+    tables += [table for task in section.tasks for table in quality_tables(section, task, paper)]
     tables += reading_tables(section)
     tables += contrast_tables(section)
     tables += tier_tables(section, paper)
     tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
     tables += tuning_tables(section)
-    return tables + ([cost_table(section, paper)] if section.contestants else [])
+    tables += [cost_table(section, paper)] if section.contestants else []
+    return tables + speed_table(section)

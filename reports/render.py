@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.records.store import StoredRuns, read_runs
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
 from reports.figures.saving import markdown_drawing, write_drawing
-from reports.files import write_text
+from reports.files import write_csv, write_text
 from reports.page.build import write_pages
 from reports.results import results_frame, write_results
 from reports.tables.markup import (
@@ -18,20 +18,25 @@ from reports.tables.markup import (
     markdown_table,
     write_table,
 )
+from reports.tables.speeds import serving_frame
 
 
 def render(out: Path, stored: StoredRuns | None = None) -> Path:
-    """Write ``results.csv``, ``results.parquet``, ``tables/``, ``figures/``, ``report.md`` and ``report/``.
+    """Write ``results.csv`` and ``.parquet``, ``serving.csv``, ``tables/``, ``figures/``, ``report.md`` and
+    ``report/``.
 
-    Everything is drawn from ``out/runs/*/record.json``, ``suite.json`` and ``comparisons.csv``; the same
-    records give the same files. ``stored`` are the records where they were read before. Returns the path of
-    ``report.md``.
+    Everything is drawn from ``out/runs/*/record.json``, ``suite.json``, ``serving.json`` and
+    ``comparisons.csv``; the same records give the same files. ``stored`` are the records where they were
+    read before. Returns the path of ``report.md``.
 
     Raises:
         InputError: there are no records, or a file is damaged; the message names it and the mend.
     """
-    contents = gather(stored or read_runs(out))
-    write_results(results_frame(contents.records), out)
+    stored = stored or read_runs(out)
+    write_results(results_frame(stored.records, stored.serving), out)
+    if stored.serving.passes:
+        write_csv(out / "serving.csv", serving_frame(stored.serving))
+    contents = gather(stored)
     return write_report(contents, out)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.records.contestant import Contestant
 from harness.records.record import Record
+from harness.records.serving import Serving
 from reports.files import replacing, write_csv
 
 # The columns of results.csv, a public format: add at the end, never rename, never reorder.
@@ -33,6 +34,9 @@ _GROUPS = [
     ("Int64", ("train_flops_per_sample",)),
     ("string", ("series", "size", "ratio")),
     ("Int64", ("world",)),
+    ("Int64", ("inference_batch_size",)),
+    ("Float64", ("inference_samples_per_second",)),
+    ("Int64", ("inference_memory_bytes",)),
 ]
 COLUMNS = {name: kind for kind, names in _GROUPS for name in names}
 _NAMES = list(COLUMNS)
@@ -41,12 +45,17 @@ COSTS = (*_NAMES[_NAMES.index("dense_params") : _NAMES.index("budget_flops")], "
 SPEEDS = tuple(_NAMES[_NAMES.index("train_samples") : _NAMES.index("spec_hash")])
 
 
-def results_frame(records: list[Record]) -> pd.DataFrame:
+def results_frame(records: list[Record], serving: Serving | None = None) -> pd.DataFrame:
     """The rows of ``results.csv``: one a run and task, columns and types as ``COLUMNS``.
 
-    A failed run has a row for each task that it was to learn, with empty metrics.
+    A failed run has a row for each task that it was to learn, with empty metrics. How fast a model answers is
+    that of the whole model at the largest batch size of ``serving``, the same in all its runs.
     """
-    rows = [_row(record, task) for record in records for task in record.tasks or [""]]
+    rows = [
+        _row(record, task) | _speed(record, serving or Serving())
+        for record in records
+        for task in record.tasks or [""]
+    ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, kind in COLUMNS.items():
         if kind == "Int64":
@@ -86,6 +95,22 @@ def _row(record: Record, task: str) -> dict[str, Any]:
             row["active_ratio"] = record.routing.test.active_ratio
             row["dead_experts"] = record.routing.test.dead_experts
     return row | {name: record.spec.get(name) for name in ("num_tokens", "tokenizer")}
+
+
+def _speed(record: Record, serving: Serving) -> dict[str, Any]:
+    measured = serving.on(record.suite, record.dataset)
+    size = max(measured.batch_sizes) if measured else 0
+    model = measured.of(record.contestant, "whole", size) if measured else None
+    if model is None:
+        return {}
+    return {
+        "mfu_inference": model.mfu,
+        "latency_ms_p50": model.latency_ms_p50,
+        "latency_ms_p99": model.latency_ms_p99,
+        "inference_batch_size": size,
+        "inference_samples_per_second": model.samples_per_second,
+        "inference_memory_bytes": model.memory_bytes,
+    }
 
 
 def write_results(frame: pd.DataFrame, out: Path) -> None:

@@ -10,6 +10,7 @@ from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.select import Selection, select, suite_from_records
+from harness.records.serving import ServingPass
 from harness.records.store import StoredRuns
 from harness.records.suite import SuiteRecord
 from reports.comparisons import FILES, load_inferred
@@ -34,6 +35,7 @@ class Section(Selection):
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     no_verdict: str = ""
     acknowledged: list[str] = field(default_factory=list)
+    serving: ServingPass | None = None  # how fast the models answer, where that was measured
 
     @property
     def tasks(self) -> list[str]:
@@ -74,7 +76,8 @@ def load_sections(stored: StoredRuns) -> list[Section]:
     for suite_name, dataset in keys:
         suite = _suite(stored, suite_name, inferred["comparisons"])
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
-        sections.append(_section(name, select(stored.records, suite, dataset), inferred))
+        selection = select(stored.records, suite, dataset)
+        sections.append(_section(name, selection, inferred, stored.serving.on(suite.name, dataset)))
     return sorted(sections, key=lambda section: _position(section.dataset, list(section.suite.datasets)))
 
 
@@ -85,7 +88,9 @@ def _suite(stored: StoredRuns, name: str, comparisons: pd.DataFrame) -> SuiteRec
     return suite_from_records(name, stored.records, str(bases[0]) if len(bases) else "")
 
 
-def _section(name: str, selection: Selection, inferred: dict[str, pd.DataFrame]) -> Section:
+def _section(
+    name: str, selection: Selection, inferred: dict[str, pd.DataFrame], serving: ServingPass | None
+) -> Section:
     """The section with its verdicts, or the reason why its data allow none."""
     suite, dataset = selection.suite, selection.dataset
     tasks = list(dict.fromkeys(task for record in selection.records for task in record.tasks))
@@ -107,6 +112,7 @@ def _section(name: str, selection: Selection, inferred: dict[str, pd.DataFrame])
         tier_metrics=select_rows("tier_metrics"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
+        serving=serving,
     )
 
 

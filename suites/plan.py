@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from harness.data import InputError
 from harness.machine.facts import Machine, machine_of
 from harness.model.architectures import architecture_class
@@ -52,6 +54,11 @@ class Caller:
         if self.world.size > 1:
             return function(*arguments, *([] if watcher is None else [watcher]))
         return in_worker(function, *arguments, watcher=watcher, limits=self.limits, hold=hold)
+
+    @property
+    def threads(self) -> int:
+        """How many a call computes on."""
+        return torch.get_num_threads()
 
     def machine(self, precision: str) -> Machine:
         """This machine, measured once, on no limit of a run."""

@@ -28,6 +28,7 @@ from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement
 from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
+from suites.serving import measure_models
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
 from suites.tuning.tuned import TunedRow, read_tuned
@@ -45,6 +46,7 @@ class Options:
     checkpoint_seconds: float = 60.0
     limits: Limits = field(default_factory=Limits)
     command: str = ""
+    speed: bool = True  # measure how fast the models answer, after the trainings
 
 
 def choose_device(name: str) -> torch.device:
@@ -98,12 +100,30 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
             if isinstance(found, Record):
                 records.append(found)
                 watcher.note(f"{tally} {job.title}: {_outcome(found)}")
+    if options.speed:
+        _measure_speeds(suite, plans, records, options, call, watcher)
     if broken.runs:
         total = sum(plan.runs for plan in plans)
         raise UnfinishedError(
             f"{broken.runs} of {total} runs broke and left no record: {'; '.join(broken.reasons)}"
         )
     return records
+
+
+def _measure_speeds(
+    suite: Suite, plans: list[Plan], records: list[Record], options: Options, call: Caller, watcher: Watcher
+) -> None:
+    if call.world.size > 1:
+        watcher.note(
+            "how fast the models answer is measured in one process: run the suite again without torchrun"
+        )
+        return
+    for plan in plans:
+        dataset = plan.setting.prepared.schema.name
+        jobs = [job for row in plan.rows for job in row.jobs]
+        here = [record for record in records if record.dataset == dataset]
+        if jobs:
+            measure_models(jobs, here, suite.serving, options.out, call, watcher)
 
 
 class NoRecord(Enum):

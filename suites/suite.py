@@ -59,6 +59,23 @@ class SuiteBudget(Strict):
         return self.flops_per_sample or self.dense_params or 0.0
 
 
+class ServingSettings(Strict):
+    """At which batch sizes the models' inference is timed after the trainings, on how many threads.
+
+    ``threads`` None: as many as trained them. Of a CPU alone.
+    """
+
+    batch_sizes: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([64, 512], min_length=1, max_length=8)
+    threads: int | None = Field(None, ge=1, le=1024)
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _sizes_differ(cls, sizes: list[int]) -> list[int]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError("names a size twice; name each once")
+        return sorted(sizes)
+
+
 class SuiteRow(Strict):
     """One row of the table: an architecture, and what sets this variant of it apart.
 
@@ -168,8 +185,8 @@ class Suite(Strict):
     ``contrasts`` are pairs of rows, by name, that are compared directly, beside each with the base.
     ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
     is what tuning chooses from: fields of ``training``, ``tokenizer`` and ``tokens``. ``references`` names
-    some of the dataset's, or is true for all. ``analyses`` are those that the report makes beside the
-    comparisons with the base.
+    some of the dataset's, or is true for all. ``serving`` says how inference is timed after the trainings.
+    ``analyses`` are those that the report makes beside the comparisons with the base.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
@@ -190,6 +207,7 @@ class Suite(Strict):
     architectures: list[SuiteRow] = Field(min_length=1)
     contrasts: list[tuple[PlainName, PlainName]] = Field(default_factory=list)
     references: bool | list[PlainName] = True
+    serving: ServingSettings = ServingSettings()
     training: Training = Training()
     tuned: PlainName | None = Field(None, max_length=100)
     search: Search = Field(default_factory=lambda: dict(DEFAULT_SEARCH))

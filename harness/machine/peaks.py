@@ -6,6 +6,7 @@ fp32 matrices in plain fp32 unless TF32 is allowed, and TF32 is off here.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from harness.machine.timing import seconds_of
 
 FEWEST_PRODUCTS, MOST_PRODUCTS = 5, 25
 AGREEMENT = 0.03  # of the three fastest products
+SMALL_SIZE = 1024  # of products between other work on a CPU: nearly a 2048's FLOP/s in an eighth of its time
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
@@ -39,10 +41,11 @@ DATASHEETS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Peak:
-    """FLOP/s, and a sentence that says where the figure comes from."""
+    """FLOP/s, and a sentence that says where the figure comes from; ``measured``: not from a datasheet."""
 
     flops_per_second: float
     source: str
+    measured: bool = False
 
 
 def peak(device: torch.device, precision: str) -> Peak:
@@ -74,19 +77,34 @@ def measured_peak(device: torch.device, precision: str, size: int = 2048) -> Pea
     measured = sorted(gemm.flops_per_second() for _ in range(FEWEST_PRODUCTS))
     while measured[-3] < (1 - AGREEMENT) * measured[-1] and len(measured) < MOST_PRODUCTS:
         measured = sorted([*measured, gemm.flops_per_second()])
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    source = f"measured: fastest of {len(measured)} {size}x{size} GEMMs, {precision}{threads}"
-    return Peak(measured[-1], source)
+    source = f"measured: fastest of {len(measured)} {size}x{size} GEMMs, {gemm.name}"
+    return Peak(measured[-1], source, measured=True)
+
+
+def median_peak(rates: list[float], gemm: Gemm) -> Peak:
+    """The peak of products that were timed between the work that is held against it."""
+    source = f"measured: median of {len(rates)} {gemm.size}x{gemm.size} GEMMs between the work, {gemm.name}"
+    return Peak(statistics.median(rates), source, measured=True)
 
 
 class Gemm:
-    """A square matrix product, large enough to reach the peak of its device and precision."""
+    """A square matrix product, large enough to reach the peak of its device and precision.
+
+    ``name`` says the precision and, on a CPU, the threads.
+    """
 
     def __init__(self, device: torch.device, precision: str, size: int | None = None) -> None:
         self.device, self.precision = device, precision
         self.size = size or (8192 if device.type == "cuda" else 2048)
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        self.name = f"{precision}{threads}"
         self._product = square_product(device, precision, self.size)
         self.flops_per_second()
+
+    @classmethod
+    def between(cls, device: torch.device, precision: str) -> Gemm:
+        """One that is short enough to be timed again and again between other work."""
+        return cls(device, precision, SMALL_SIZE if device.type == "cpu" else None)
 
     def flops_per_second(self) -> float:
         """FLOP/s of one product, timed now."""

@@ -7,11 +7,14 @@ just before it. The median over rounds is reported, and their spread.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from scipy.stats import binom
 
 from harness.machine.peaks import Gemm
 from harness.machine.timing import Stopwatch, seconds_a_call, seconds_of
@@ -23,7 +26,7 @@ LONGEST_SECONDS = 15.0  # where a call takes so long that all rounds would last 
 CALLS_FOR_P99 = 100
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timing:
     """What one call took, round by round.
 
@@ -31,9 +34,18 @@ class Timing:
     without waiting between calls. ``gemm_flops_per_second``: of the matrix product of the same round.
     """
 
-    latencies: list[float]
-    seconds: list[float]
-    gemm_flops_per_second: list[float]
+    latencies: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    gemm_flops_per_second: list[float] = field(default_factory=list)
+
+    def add_round(
+        self, call: Callable[[], object], calls: int, gemm_flops_per_second: float, device: torch.device
+    ) -> None:
+        """Time ``calls`` calls, beside a matrix product that was timed just before."""
+        latencies = [seconds_of(call, device) for _ in range(calls)]
+        self.latencies.extend(latencies)
+        self.seconds.append(seconds_a_call(call, calls) if device.type == "cuda" else sum(latencies) / calls)
+        self.gemm_flops_per_second.append(gemm_flops_per_second)
 
     @property
     def median(self) -> float:
@@ -53,7 +65,24 @@ class Timing:
         """A quantile of the latencies; None for a high one where there are too few calls to tell."""
         if share > 0.5 and len(self.latencies) < CALLS_FOR_P99:
             return None
+        return self.quantile(share)
+
+    def quantile(self, share: float) -> float:
+        """A quantile of the latencies, however few there are; its interval says how well it is known."""
         return float(np.quantile(self.latencies, share))
+
+    def percentile_interval(self, share: float, level: float = 0.95) -> tuple[float | None, float | None]:
+        """Two of the latencies that hold the true quantile between them in ``level`` of all samples.
+
+        The number of calls below a quantile is binomial, so no shape of the distribution is assumed (the
+        order-statistic interval; David and Nagaraja, Order Statistics, section 7.1). An end is None where
+        there are too few calls for it: the upper one of p99 needs 368.
+        """
+        ordered, calls = sorted(self.latencies), len(self.latencies)
+        tail = (1 - level) / 2
+        below, above = int(binom.ppf(tail, calls, share)), int(binom.isf(tail, calls, share))
+        low = ordered[below - 1] if below >= 1 else None
+        return low, ordered[above] if above < calls else None
 
 
 def time_rounds(
@@ -66,19 +95,25 @@ def time_rounds(
     """Time ``call`` on the device of ``gemm`` in rounds of ``round_seconds``, after two calls as warm-up."""
     call()
     first = seconds_of(call, gemm.device)
-    timing = Timing([], [], [])
+    timing = Timing()
     watch = Stopwatch()
     for number in range(rounds):
         if number >= FEWEST_ROUNDS and watch.seconds() > longest_seconds:
             break
-        timing.gemm_flops_per_second.append(gemm.flops_per_second())
-        calls = max(1, round(round_seconds / max(timing.seconds or [first])))
-        latencies = [seconds_of(call, gemm.device) for _ in range(calls)]
-        timing.latencies.extend(latencies)
-        timing.seconds.append(
-            seconds_a_call(call, calls) if gemm.device.type == "cuda" else sum(latencies) / calls
-        )
+        gemm_flops_per_second = gemm.flops_per_second()
+        calls = calls_in(round_seconds, max(timing.seconds or [first]))
+        timing.add_round(call, calls, gemm_flops_per_second, gemm.device)
     return timing
+
+
+def calls_in(seconds: float, seconds_a_call: float) -> int:
+    """How many calls fit, at least one."""
+    return max(1, round(seconds / seconds_a_call))
+
+
+def error_of_median(values: list[float]) -> float:
+    """Standard error of the median over the median, as of normal values that have this `relative_spread`."""
+    return 0.93 * relative_spread(values) / math.sqrt(len(values))
 
 
 def relative_spread(values: list[float]) -> float:

@@ -32,10 +32,12 @@ from files.plain_text import say
 from files.writing import check_writable, replacing, write_atomically
 from harness.records import kept_predictions
 from harness.records.record import RECORD_FILE, read_record
+from harness.records.serving import SERVING_FILE
 
 ARCHIVE_FILE = "records.parquet"
 SUITE_FILE = "suite.json"
-COMPARISON_FILES = ("comparisons.csv", "variants.csv", "contrasts.csv", "tiers.csv", "tier_metrics.csv")
+_COMPARISONS = ("comparisons.csv", "variants.csv", "contrasts.csv", "tiers.csv", "tier_metrics.csv")
+KEPT_FILES = (SUITE_FILE, SERVING_FILE, *_COMPARISONS)
 INDEX = ("suite", "dataset", "architecture", "variant", "seed", "status", "spec_hash")
 SCHEMA = pa.schema(
     [
@@ -83,7 +85,7 @@ def pack(out: Path, folder: Path, predictions: bool = False) -> Path:
     for stale in kept_predictions.files(folder):
         if stale.name not in scores:
             stale.unlink()
-    for name in (SUITE_FILE, *COMPARISON_FILES):
+    for name in KEPT_FILES:
         if (out / name).is_file():
             write_atomically(folder / name, (out / name).read_bytes())
         else:
@@ -177,7 +179,7 @@ def unpack(folder: Path, out: Path) -> Path:
         for run in runs:
             (whole / "runs" / run.folder).mkdir(parents=True)
             (whole / "runs" / run.folder / RECORD_FILE).write_bytes(run.text.encode("utf-8"))
-        for name in (SUITE_FILE, *COMPARISON_FILES):
+        for name in KEPT_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, whole / name)
         kept_predictions.unpack(folder, {run.folder: run.record for run in runs}, whole / "runs")

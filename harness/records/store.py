@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from files.errors import InputError
 from harness.records.record import RECORD_FILE, Record, read_record
 from harness.records.select import Selection, select
+from harness.records.serving import Serving, read_serving
 from harness.records.suite import SUITE_FILE, SuiteRecord, read_suite
 
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """``out``'s records, oldest first, and its ``suite.json``, None where there is none."""
+    """``out``'s records, oldest first, its ``suite.json``, None where there is none, and its speeds."""
 
     out: Path
     records: list[Record]
     suite: SuiteRecord | None
+    serving: Serving = field(default_factory=Serving)
 
     def selections(self) -> Iterator[Selection]:
         """The runs that count for the suite of ``suite.json``, a selection a dataset.
@@ -50,4 +52,4 @@ def read_runs(out: Path) -> StoredRuns:
     records.sort(
         key=lambda record: (record.started_at, record.contestant.label, record.world or 0, record.seed)
     )
-    return StoredRuns(out, records, suite)
+    return StoredRuns(out, records, suite, read_serving(out))

@@ -18,6 +18,7 @@ from files.writing import flush
 from harness.evaluation.metrics import NonFiniteScores
 from harness.machine.environment import environment
 from harness.machine.facts import Machine, machine_of
+from harness.machine.peaks import Gemm, Peak, median_peak
 from harness.model.assembly import DenseSide, RankingModel
 from harness.model.embeddings import Embeddings
 from harness.model.tokens import Inputs
@@ -52,13 +53,7 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
     """
     if world.device.type == "cpu":
         keep_freed_memory()
-    torch.manual_seed(spec.seed)
-    inputs, num_tasks = inputs_of(spec), len(spec.tasks)
-    dense = DenseSide(
-        prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout
-    ).to(world.device)
-    if spec.training.compile:
-        dense.compile()
+    dense = build_dense_side(spec, prepared, world.device)
     embeddings = Embeddings(
         prepared.schema,
         prepared.table_sizes,
@@ -70,6 +65,18 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
     model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
     initialise_tables(model, spec.seed)
     return model
+
+
+def build_dense_side(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> DenseSide:
+    """Everything after the look-ups, initialised from the spec's seed alone."""
+    torch.manual_seed(spec.seed)
+    inputs, num_tasks = inputs_of(spec), len(spec.tasks)
+    dense = DenseSide(
+        prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout
+    ).to(device)
+    if spec.training.compile:
+        dense.compile()
+    return dense
 
 
 def run_model(
@@ -91,10 +98,12 @@ def run_model(
     started_at = now()
     data = RankBatches(spec, prepared, world)
     machine = machine or machine_of(world.device, spec.training.precision)
+    timed_beside = machine.peak.measured and world.size == 1  # of ranks, one would wait for another's
+    gemm = Gemm.between(world.device, spec.training.precision) if timed_beside else None
     model = build_model(spec, prepared, world)
 
     try:
-        progress = Trainer(model, data, folder.partial, watcher, checkpoint_seconds).train()
+        progress = Trainer(model, data, folder.partial, watcher, checkpoint_seconds, gemm).train()
         predictions = predict(model, data, "test")
         metrics = _test_metrics(predictions, spec, progress)
     except DivergenceError as failure:
@@ -107,7 +116,14 @@ def run_model(
             "metrics": metrics,
             "validation": progress.validation,
             "curve": progress.curve,
-            "training": training_figures(spec, cost, progress, predictions, machine.peak, world),
+            "training": training_figures(
+                spec,
+                cost,
+                progress,
+                predictions,
+                median_peak(progress.products, gemm) if gemm and progress.products else machine.peak,
+                world,
+            ),
         }
         if predictions.active_experts is not None:
             found |= _expert_figures(cost, progress, predictions, dense_side(model).backbone)
@@ -196,19 +212,19 @@ def dataset_info(prepared: PreparedDataset) -> dict[str, Any]:
 
 
 def training_figures(
-    spec: RunSpec, cost: Cost, progress: Progress, predictions: Predictions, machine_peak, world: World
+    spec: RunSpec, cost: Cost, progress: Progress, predictions: Predictions, peak: Peak, world: World
 ) -> dict[str, Any]:
     """Throughput and MFU; what could not be measured (a run of one stretch) is None, never zero."""
     rate = progress.timed_samples / progress.timed_seconds if progress.timed_samples else None
-    whole_peak = machine_peak.flops_per_second * (world.size if world.device.type == "cuda" else 1)
+    whole_peak = peak.flops_per_second * (world.size if world.device.type == "cuda" else 1)
     return {
         "train_samples": progress.samples,
         "train_seconds": progress.timed_seconds if rate else None,
         "train_samples_per_second": rate,
         "eval_samples_per_second": predictions.samples_per_second,
         "mfu_train": rate * cost.train_flops_per_sample / whole_peak if rate else None,
-        "peak_flops": machine_peak.flops_per_second,
-        "peak_source": machine_peak.source,
+        "peak_flops": peak.flops_per_second,
+        "peak_source": peak.source,
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
         "device": spec.device,

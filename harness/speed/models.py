@@ -163,19 +163,30 @@ def _call(
 ) -> tuple[Callable[[], object], Held]:
     """The function that is timed: one batch through one part, in one mode; and what it holds."""
     ranking: Any = model
+    if mode == "inference":
+        return inference_call(ranking, DTYPES[spec.training.precision], batches, part)
     with torch.no_grad():
         looked_up = ranking.embeddings(batches[0].sparse)
-    if mode == "inference":
-        dtype = DTYPES[spec.training.precision]
-        ranking.eval().dense.to(dtype)
-        held = Held(ranking.dense, None, batches[0], _cast(looked_up, dtype))
-        return _inference(ranking, batches, part, held), held
     ranking.train()
     if part == "dense":
         batches = batches[:1]
         ranking = DenseOnly(ranking, _leaves(looked_up))
     held = Held(ranking.dense, dense_optimizer(ranking, spec.training), batches[0], looked_up)
     return _training(ranking, spec, batches, held), held
+
+
+def inference_call(
+    model: RankingModel, dtype: torch.dtype, batches: list[Batch], part: Part
+) -> tuple[Callable[[], object], Held]:
+    """A function that predicts for one batch, and what it holds; the dense part computes in ``dtype``.
+
+    Part ``dense`` starts from the first batch's look-ups, ``whole`` looks up each of ``batches`` in turn.
+    """
+    with torch.no_grad():
+        looked_up = model.embeddings(batches[0].sparse)
+    model.eval().dense.to(dtype)
+    held = Held(model.dense, None, batches[0], _cast(looked_up, dtype))
+    return _inference(model, batches, part, held), held
 
 
 def _training(model: nn.Module, spec: RunSpec, batches: list[Batch], held: Held) -> Callable[[], object]:

@@ -6,6 +6,10 @@ The clock
     epoch and start (warm-up), a last stretch with a short batch (which torch.compile compiles again),
     validation, checkpoints and set-up. The device is synchronised before every reading.
     ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
+
+The peak
+    Where it is measured, a matrix product is timed between two stretches every few seconds: what else the
+    machine does slows both, and MFU compares the steps with the products of the same minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from torch import Tensor, nn
 from datasets.batch import Batch
 from files.errors import InputError
 from harness.evaluation.metrics import NonFiniteScores
+from harness.machine.peaks import Gemm
 from harness.machine.timing import Stopwatch
 from harness.training import checkpoint
 from harness.training.batches import RankBatches
@@ -39,6 +44,7 @@ from harness.training.step import (
 )
 
 STEPS_PER_LOOK = 20  # how often the loss is read back from the device
+SECONDS_A_PRODUCT = 2.0  # of timed steps between two matrix products, which take some hundredths of one
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Progress:
     samples: int = 0
     timed_samples: int = 0
     timed_seconds: float = 0.0
+    products: list[float] = field(default_factory=list)  # FLOP/s of matrix products between the stretches
     curve: list[tuple[int, float]] = field(default_factory=list)
     routing: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +73,7 @@ class Trainer:
     Args
         folder: where checkpoints and the weights of the best validation lie.
         checkpoint_seconds: the least time between two checkpoints.
+        gemm: the matrix product that is timed between stretches; None where the peak is known.
     """
 
     def __init__(
@@ -75,7 +83,9 @@ class Trainer:
         folder: Path,
         watcher: Watcher,
         checkpoint_seconds: float,
+        gemm: Gemm | None = None,
     ) -> None:
+        self.gemm = gemm
         self.model, self.data, self.folder, self.watcher = model, data, folder, watcher
         self.spec, self.training, self.world = data.spec, data.spec.training, data.world
         self.checkpoint_seconds = checkpoint_seconds
@@ -138,11 +148,17 @@ class Trainer:
         if timed:
             progress.timed_samples += samples
             progress.timed_seconds += seconds
+            self._time_a_product()
         self._look(torch.stack([step.loss for step in steps]), samples, seconds)
         statistics = [step.statistics for step in steps]
         if "active_experts" in statistics[0]:
             progress.routing.append({"samples": progress.samples} | routing_point(statistics))
         progress.batch = end
+
+    def _time_a_product(self) -> None:
+        due = len(self.progress.products) * SECONDS_A_PRODUCT <= self.progress.timed_seconds
+        if self.gemm is not None and due:
+            self.progress.products.append(self.gemm.flops_per_second())
 
     def _step(self, batch: Batch, is_own: bool, number: int) -> StepResult:
         set_learning_rate(self.optimizer, self.training, number)

@@ -1,4 +1,4 @@
-"""Quality against cost, with the front of the models that no other model beats at their cost."""
+"""Quality against FLOPs and against latency, with the front of what no other model beats at its cost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.cells import METRICS, short, short_tick
-from reports.figures.models import Looks, contestants, drawn_name, looks_for, seaborn_looks, with_labels
+from reports.cells import METRICS, POINTS, model_name, short, signed
+from reports.figures.models import (
+    Look,
+    Looks,
+    contestants,
+    drawn_name,
+    looks_for,
+    looks_in,
+    seaborn_looks,
+    with_labels,
+)
 from reports.figures.panels import facets, legend_beside, legend_handles, legend_height, log_axis
 from reports.figures.saving import hover_point
-from reports.figures.style import BAND, FAINT, SMALL_INK, styled
+from reports.figures.style import FAINT, INK, SMALL_INK, styled
 
-BUDGET_BAND = 0.03
 ROOM_FOR_A_NAME = 0.45  # of the width of a panel
-ONE_BUDGET = 1.5  # costs within this factor are drawn on a linear axis, and have no front
+ONE_BUDGET = 1.5  # FLOPs within this factor are one budget's: a picture over them would be a vertical heap
 
 
 @styled
@@ -25,7 +33,7 @@ def quality_against_cost(results: pd.DataFrame, looks: Looks | None = None) -> F
     """AUC and UAUC against forward FLOPs per sample: mean, seeds, the oracle, and the Pareto front.
 
     Experts that a sample does not activate do not count. The front joins the models that no model of lower
-    or equal cost reaches, by their means, resolved or not; models of one budget have none.
+    or equal cost reaches, by their means, resolved or not.
 
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
@@ -42,10 +50,8 @@ def quality_against_cost(results: pd.DataFrame, looks: Looks | None = None) -> F
         task, metric = rows["task"].iloc[0], rows["metric"].iloc[0]
         if task in oracle.index and pd.notna(value := oracle.loc[task, metric]):
             _oracle_line(axes, float(value))
-    shaded = "; shaded: budget ± 3%" if _has_one_budget(models) else ""
-    front = "; line: Pareto front of the means" if _has_front(models) else ""
     kind = "forward FLOPs" if models["flops"].equals(models["flops_per_sample"]) else "active forward FLOPs"
-    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed{shaded}{front})")
+    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed; line: Pareto front of the means)")
     legend_beside(figure, legend_handles(contestants(models), looks))
     return figure
 
@@ -63,38 +69,18 @@ def _cost_panel(axes: Axes, rows: pd.DataFrame, looks: Looks) -> None:
         text = f"{name}: {rows['metric'].iloc[0].upper()} {quality:.4f}, {short(flops)} FLOPs"
         hover_point(axes, flops, quality, text)
     axes.set(xlabel="", ylabel="")
-    _flops_axis(axes, rows)
-    if _has_front(rows):
-        best = pareto_front(rows, "quality")
-        front_line(axes, best)
-        _front_names(axes, best)
-
-
-def _flops_axis(axes: Axes, rows: pd.DataFrame) -> None:
-    """Linear around one budget (its 3% band shaded), else logarithmic."""
     low, high = float(rows["flops"].min()), float(rows["flops"].max())
-    if _has_front(rows):
-        log_axis(axes.xaxis)
-        axes.set_xlim(low / 1.3, high * 1.3)
-        return
-    if _has_one_budget(rows):
-        budget = float(rows["budget_flops"].iloc[0])
-        inner, outer = (budget * (1 + sign * BUDGET_BAND) for sign in (-1, 1))
-        axes.axvspan(inner, outer, color=BAND, zorder=0)
-        low, high = min(low, inner), max(high, outer)
-    margin = 0.15 * (high - low) or 0.05 * low
-    axes.set_xlim(low - margin, high + margin)
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(short_tick)
+    log_axis(axes.xaxis)
+    axes.set_xlim(low / 1.3, high * 1.3)
+    best = pareto_front(rows, "quality")
+    front_line(axes, best)
+    _front_names(axes, best)
 
 
-def _has_front(rows: pd.DataFrame) -> bool:
-    """Whether costs differ by more than a matched budget lets them."""
-    return not rows.empty and bool(rows["flops"].max() > ONE_BUDGET * rows["flops"].min())
-
-
-def _has_one_budget(rows: pd.DataFrame) -> bool:
-    return bool(rows["budget_flops"].notna().all()) and len(set(rows["budget_flops"])) == 1
+def costs_differ(results: pd.DataFrame) -> bool:
+    """Whether FLOPs differ by more than a matched budget lets them."""
+    flops = results["flops_per_sample"].dropna().astype(float)
+    return not flops.empty and bool(flops.max() > ONE_BUDGET * flops.min())
 
 
 def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.DataFrame:
@@ -113,6 +99,56 @@ def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.Dat
     means = means.sort_values([cost, metric], ascending=[True, False], kind="stable")
     before = means[metric].astype(float).cummax().shift()
     return means[before.isna() | (means[metric].astype(float) > before)].reset_index(drop=True)
+
+
+# --- Against latency --------------------------------------------------------------------------------------
+
+
+@styled
+def quality_against_latency(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
+    """Differences to the base against the measured p99, each with its 95% interval, and the Pareto front.
+
+    The front joins the models that no model of lower or equal p99 reaches, by their means, resolved or not.
+    A mark is filled where the difference is resolved.
+
+    Args:
+        rows: one a model, task and metric: ``diff``, ``low``, ``high`` (fractions) and ``resolved`` as in
+            ``comparisons.csv``, those of the base zero and empty; ``latency_ms_p99`` with ``_low`` and
+            ``_high`` as in ``serving.csv``; ``noisy``, ``batch_size``, ``base``.
+    """
+    models, looks = looks_in(rows, looks)
+    points = POINTS * rows[["diff", "low", "high"]].astype(float)
+    rows = rows.assign(variant=rows["variant"].fillna(""), **points)
+    figure, panels = facets(rows, 4.6, max(3.3, legend_height(rows) / rows["task"].nunique()))
+    for axes, shown in panels:
+        axes.axhline(0, color=INK, linewidth=1)
+        for row in shown.to_dict("records"):
+            _latency_mark(axes, row, looks[row["architecture"], row["variant"]])
+        log_axis(axes.xaxis)
+        best = pareto_front(shown, "diff", "latency_ms_p99")
+        front_line(axes, best)
+        _front_names(axes, best)
+    for axes, _ in panels[::2]:
+        axes.set_ylabel(f"difference to {rows['base'].iloc[0]}, AUC points x {POINTS}")
+    noisy = "; pale: noisy" if rows["noisy"].any() else ""
+    figure.supxlabel(
+        f"p99 of a call with {rows['batch_size'].iloc[0]} rows, ms, look-ups included "
+        f"(lines: 95% intervals; filled: resolved; steps: Pareto front{noisy})"
+    )
+    legend_beside(figure, legend_handles(models, looks))
+    return figure
+
+
+def _latency_mark(axes: Axes, row: dict, look: Look) -> None:
+    x, y = row["latency_ms_p99"], row["diff"]
+    faint = 0.45 if row["noisy"] else 1.0
+    line = {"color": look.color, "linewidth": 1.2, "alpha": faint}
+    axes.plot([x, x], [row["low"], row["high"]], **line)
+    ends = row["latency_ms_p99_low"], row["latency_ms_p99_high"]
+    axes.plot([x if pd.isna(end) else end for end in ends], [y, y], **line)
+    fill = look.color if row["resolved"] == "yes" else "white"
+    axes.plot([x], [y], look.marker, color=look.color, mfc=fill, mec=look.color, alpha=faint, markersize=7)
+    hover_point(axes, x, y, f"{model_name(row)}: {signed(y, 2)}, p99 {short(x)} ms")
 
 
 def front_line(axes: Axes, front: pd.DataFrame) -> None:

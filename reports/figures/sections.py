@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
+from harness.records.serving import ServedModel
 from reports.cells import METRICS
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
-from reports.figures.cost import quality_against_cost
+from reports.figures.cost import costs_differ, quality_against_cost, quality_against_latency
 from reports.figures.curves import loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
@@ -23,8 +26,10 @@ from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
 from reports.tables.scaling import runs_by_size
+from reports.tables.speeds import SHOWN_PART, shown_batch_size
 from reports.tables.tuning import learning_rate_frame
 
+LATENCY = ("batch_size", "latency_ms_p99", "latency_ms_p99_low", "latency_ms_p99_high", "noisy")
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
 
@@ -70,10 +75,41 @@ def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
         caption = f"Quality against the active ratio, 95% intervals over {section.repeats}{with_paper}"
         drawing = Drawing(quality_against_active_ratio, results, caption, (printed, looks))
         figures[f"active-ratio-{section.name}"] = drawing
-    if results["flops_per_sample"].notna().any() and runs_by_size(section).empty:
+    if costs_differ(results) and runs_by_size(section).empty:
         caption = "Quality against forward FLOPs per sample"
         figures[f"quality-cost-{section.name}"] = Drawing(quality_against_cost, results, caption, (looks,))
+    latencies = latency_frame(section)
+    if not latencies.empty:
+        caption = "Quality against the measured latency, 95% intervals"
+        drawing = Drawing(quality_against_latency, latencies, caption, (looks,))
+        figures[f"quality-latency-{section.name}"] = drawing
     return figures
+
+
+def latency_frame(section: Section) -> pd.DataFrame:
+    """What `quality_against_latency` draws; empty where no latency or no difference is known."""
+    rows = section.comparisons[section.comparisons["metric"].isin(METRICS)]
+    measured, base = section.serving, section.base
+    if measured is None or base is None or rows.empty:
+        return pd.DataFrame()
+    size = shown_batch_size(measured)
+    named = {"architecture": base.architecture, "variant": base.variant, "base": section.suite.base}
+    zero: dict[str, Any] = {"diff": 0.0, "low": None, "high": None, "resolved": ""}
+    found = []
+    for key, differences in rows.groupby(["task", "metric"], sort=False):
+        of_base = dict(zip(("task", "metric"), key, strict=True)) | named | zero  # type: ignore[arg-type]
+        for row in [of_base, *differences.to_dict("records")]:
+            if model := _measured(section, (row["architecture"], row["variant"]), size):
+                kept = {name: row[name] for name in of_base}
+                found.append(kept | {name: getattr(model, name) for name in LATENCY})
+    return _in_suite_order(pd.DataFrame(found), section) if found else pd.DataFrame()
+
+
+def _measured(section: Section, model: Model, size: int) -> ServedModel | None:
+    """The speed of one of the section's models."""
+    assert section.serving is not None
+    who = next((each for each in section.contestants if each.key == model), None)
+    return section.serving.of(who, SHOWN_PART, size) if who else None
 
 
 def is_ablation_of_one_model(section: Section) -> bool:

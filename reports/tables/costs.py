@@ -36,9 +36,6 @@ _MEASURED = (
     "train_samples_per_second",
     "eval_samples_per_second",
     "mfu_train",
-    "mfu_inference",
-    "latency_ms_p50",
-    "latency_ms_p99",
 )
 
 
@@ -72,9 +69,6 @@ _COST_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
     ("train_samples_per_second", "train samples/s", short),
     ("eval_samples_per_second", "eval samples/s", short),
     ("mfu_train", "train MFU", _mfu),
-    ("mfu_inference", "inference MFU", _mfu),
-    ("latency_ms_p50", "latency p50 ms", short),
-    ("latency_ms_p99", "latency p99 ms", short),
 ]
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from harness.machine import timing
 from harness.machine.peaks import Gemm, measured_bandwidth
-from harness.machine.rounds import CALLS_FOR_P99, FEWEST_ROUNDS, Timing, relative_spread, time_rounds
+from harness.machine.rounds import (
+    CALLS_FOR_P99,
+    FEWEST_ROUNDS,
+    Timing,
+    error_of_median,
+    relative_spread,
+    time_rounds,
+)
 
 CPU = torch.device("cpu")
 
@@ -97,6 +105,31 @@ def test_percentiles_are_numpys_and_high_ones_need_many_calls():
     assert many.percentile(0.99) == pytest.approx(np.percentile(values, 99))
     assert few.percentile(0.99) is None
     assert few.percentile(0.5) == pytest.approx(np.median(values[:-1]))
+
+
+@pytest.mark.parametrize(("share", "calls"), [(0.5, 25), (0.99, 400), (0.99, 100)])
+def test_the_interval_of_a_quantile_holds_it_in_95_of_100_samples(share, calls):
+    """Of latencies with a long tail; an end that is not known holds everything beyond it."""
+    rng, truth = np.random.default_rng(1), float(np.exp(norm.ppf(share)))
+    held = 0
+    for _ in range(2000):
+        low, high = Timing(list(rng.lognormal(size=calls))).percentile_interval(share)
+        held += (low is None or low <= truth) and (high is None or truth <= high)
+    assert 0.94 <= held / 2000 <= 1.0
+
+
+def test_the_upper_end_of_p99_needs_368_calls():
+    # 0.99^368 < 0.025: so seldom are all calls below the quantile.
+    values = list(np.arange(1.0, 369.0))
+    assert Timing(values).percentile_interval(0.99)[1] == 368.0
+    assert Timing(values[:-1]).percentile_interval(0.99)[1] is None
+    assert Timing(values[:3]).percentile_interval(0.5) == (None, None)
+
+
+def test_the_error_of_a_median_is_that_of_many_samples():
+    medians = np.median(np.random.default_rng(2).normal(10, 1, (4000, 40)), axis=1)
+    values = list(norm.ppf((np.arange(40) + 0.5) / 40, loc=10))
+    assert error_of_median(values) == pytest.approx(medians.std() / 10, rel=0.1)
 
 
 def test_the_spread_is_the_distance_of_the_quartiles_over_the_median():

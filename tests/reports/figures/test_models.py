@@ -12,7 +12,7 @@ from harness.records.store import read_runs
 from reports.contents import gather
 from reports.figures.models import contestants, looks_for, select_models, with_labels
 from reports.figures.style import COLORS
-from tests.reports.figures.read_back import dots, lines_by_label, lines_of
+from tests.reports.figures.read_back import lines_by_label, lines_of
 from tests.reports.made_up import ARCHITECTURES
 
 NAMES = st.lists(st.text("abcdef-/1248M", max_size=8), min_size=1, max_size=12, unique=True)
@@ -52,9 +52,8 @@ def test_a_model_has_the_same_color_in_every_figure_of_a_report(quick_out):
     models = pd.DataFrame([(name, "") for name in ARCHITECTURES], columns=["architecture", "variant"])
     looks = looks_for(contestants(models))
     color = to_hex(looks["rankmixer", ""].color)
-    assert set(figures) == {"differences", "quality", "loss", "validation"}
+    assert set(figures) == {"differences", "loss", "validation"}
     assert to_hex(lines_by_label(figures["differences"].figure.axes[0])["rankmixer"].get_color()) == color
-    assert len(dots(figures["quality"].figure.axes[0], color)) == 1
     for name in ("loss", "validation"):
         assert ("rankmixer", "") in lines_of(figures[name].figure.axes[0], models, looks)
 
