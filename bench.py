@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,14 +55,14 @@ class Results:
         self.out = Path(out)
         self.failed = failed
         if stored is not None:
-            self._stored = stored
+            self.stored = stored
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a run and task, with the columns of ``results.csv``."""
         from reports.results import results_frame
 
-        return results_frame(self._stored.records, self._stored.serving)
+        return results_frame(self.stored.records, self.stored.serving)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -106,10 +106,11 @@ class Results:
     def _sections(self) -> list:
         from reports.sections import load_sections
 
-        return load_sections(self._stored)
+        return load_sections(self.stored)
 
     @cached_property
-    def _stored(self) -> StoredRuns:
+    def stored(self) -> StoredRuns:
+        """The folder's records, its suite and its speeds."""
         from harness.records.store import read_runs
 
         return read_runs(self.out)
@@ -257,6 +258,27 @@ def report(out: Place) -> Results:
     write_inference(stored)
     render(stored.out, stored)
     return Results(out, stored=stored)
+
+
+def choices(
+    out: Place,
+    p99: float,
+    batch: int,
+    *,
+    task: str | None = None,
+    metric: str = "auc",
+    part: Literal["whole", "dense"] = "whole",
+) -> tuple[pd.DataFrame, str]:
+    """What answers within ``p99`` milliseconds on ``batch`` rows, best first; as a frame and in words.
+
+    The frame is that of `harness.evaluation.choice.choose_models`. Raises InputError as that does.
+    """
+    from harness.evaluation.choice import Wanted, choose_models
+    from reports.choice import choice_text
+
+    wanted = Wanted(p99, batch, part, task, metric)
+    chosen = choose_models(open_results(out).stored, wanted)
+    return chosen, choice_text(chosen, wanted)
 
 
 def tune(

@@ -415,6 +415,21 @@ def report(
 
 
 @app.command()
+def choose(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that `run` wrote.")],
+    p99: Annotated[float, typer.Option("--p99", metavar="MS", min=0, help="Milliseconds a call may take.")],
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows a call.")] = 512,
+    task: Annotated[str | None, typer.Option(help="One task [all].")] = None,
+    metric: Annotated[Literal["auc", "uauc", "gauc"], typer.Option()] = "auc",
+    part: Annotated[
+        Literal["whole", "dense"], typer.Option(help="With look-ups, or what comes after them.")
+    ] = "whole",
+) -> None:
+    """Which models answer in time, which of them is best, and which cannot be told apart from it."""
+    say(bench.choices(out, p99, batch, task=task, metric=metric, part=part)[1])
+
+
+@app.command()
 def doctor() -> None:
     """What this machine can do, and what is missing, each with its mend."""
     from harness.speed.doctor import examine

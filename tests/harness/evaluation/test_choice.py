@@ -1,0 +1,124 @@
+"""Which model to serve, on a made-up folder: what fits, what is best, what is said of the rest."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from files.errors import InputError
+from harness.evaluation.choice import Wanted, choose_models
+from harness.evaluation.comparisons import compare_contrasts
+from harness.records.serving import SERVING_FILE
+from harness.records.store import read_runs
+from reports.choice import choice_text
+from tests.harness.evaluation.test_comparisons import BASE, REPLICATES, MadeUp
+
+# architecture: the separation of its scores, its p99 in ms with the interval's ends
+MODELS = {
+    BASE: (1.0, 5.0, 4.0, 6.0),
+    "dcn": (6.0, 8.0, 7.0, 11.0),
+    "deepfm": (6.05, 9.0, 8.0, None),
+    "rankmixer": (9.0, 20.0, 18.0, 25.0),
+}
+
+
+def timed(name: str, p99: float, low: float, high: float | None) -> dict:
+    rest = {"latency_ms_p50": 1.0, "samples_per_second": 1.0, "mfu": 0.5, "error": 0.0, "mfu_error": 0.0}
+    ends = {"latency_ms_p99": p99, "latency_ms_p99_low": low, "latency_ms_p99_high": high}
+    who = {"architecture": name, "spec_hash": "0", "part": "whole", "batch_size": 512}
+    return who | ends | rest | {"noisy": name == "deepfm", "calls": 500, "rounds": 5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made_up = MadeUp(tmp_path, tuple(MODELS))
+    scores = {
+        name: [made_up.run(name, seed, quality) for seed in range(4)]
+        for name, (quality, *_) in MODELS.items()
+    }
+    measured = {
+        "suite": "made-up",
+        "dataset": "toy",
+        "batch_sizes": [64, 512],
+        "threads": 1,
+        "precision": "fp32",
+        "device": "cpu",
+        "peak_flops": 1e9,
+        "peak_source": "made up",
+        "seconds": 1,
+        "models": [timed(name, *ends) for name, (_, *ends) in MODELS.items()],
+    }
+    (tmp_path / SERVING_FILE).write_text(json.dumps({"passes": [measured]}))
+    return made_up, scores
+
+
+def chosen(made_up, p99: float, **wanted):
+    return choose_models(read_runs(made_up.out), Wanted(p99, 512, **wanted), REPLICATES)
+
+
+def test_the_best_is_the_highest_mean_of_those_that_fit(folder):
+    made_up, scores = folder
+    found = chosen(made_up, 10.0).set_index("architecture")
+    assert found["fits"].to_dict() == {"dcn": "likely", "deepfm": "likely", BASE: "yes", "rankmixer": "no"}
+    means = {name: np.mean([made_up.auc(s) for s in runs]) for name, runs in scores.items()}
+    assert found["mean"].to_dict() == pytest.approx(means)
+    best = max((name for name in MODELS if name != "rankmixer"), key=means.__getitem__)
+    assert found.index[0] == best
+    assert found.loc[best, "verdict"] == "best"
+    assert found.loc[BASE, "verdict"] == "worse"
+    other = "dcn" if best == "deepfm" else "deepfm"
+    assert found.loc[other, "verdict"] == "cannot be told apart"
+    assert found.loc["rankmixer", ["diff", "verdict"]].isna().all()
+
+
+def test_differences_to_the_best_are_those_of_a_declared_contrast(folder):
+    made_up, _ = folder
+    found = chosen(made_up, 100.0, metric="uauc").set_index("architecture")
+    best = found.index[0]
+    pairs = [
+        [{"architecture": n, "variant": ""}, {"architecture": best, "variant": ""}] for n in found.index[1:]
+    ]
+    made_up.suite["contrasts"] = pairs
+    made_up.write_suite()
+    declared = compare_contrasts(made_up.out, REPLICATES)
+    declared = declared[declared["metric"] == "uauc"].set_index("architecture")
+    for name in found.index[1:]:
+        for column in ("diff", "low", "high", "p_holm"):
+            assert found.loc[name, column] == pytest.approx(declared.loc[name, column]), (name, column)
+
+
+def test_the_text_says_what_fits_and_what_follows(folder):
+    made_up, _ = folder
+    wanted = Wanted(10.0, 512)
+    text = choice_text(choose_models(read_runs(made_up.out), wanted, REPLICATES), wanted)
+    assert "toy, task finish: p99 of 10 ms, 512 rows a call, whole model" in text
+    assert "is the best that fits; not known to be worse: d" in text
+    assert "~9 (above 8)" in text
+    none = Wanted(1.0, 512)
+    text = choice_text(choose_models(read_runs(made_up.out), none, REPLICATES), none)
+    assert f"No model fits; {BASE} comes nearest, at 5 ms." in text
+    one = Wanted(6.0, 512)
+    assert f"Only {BASE} fits." in choice_text(choose_models(read_runs(made_up.out), one, REPLICATES), one)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Wanted(5.0, 100), r"--batch 100: the models were timed at 64 and 512 rows; .*batch_sizes=\[100\]"),
+        (Wanted(5.0, 512, task="skip"), "--task skip: toy has finish"),
+        (Wanted(5.0, 512, metric="accuracy"), "--metric accuracy: choose from auc, uauc"),
+    ],
+)
+def test_what_was_not_measured_is_refused(folder, wanted, said):
+    made_up, _ = folder
+    with pytest.raises(InputError, match=said):
+        choose_models(read_runs(made_up.out), wanted, REPLICATES)
+
+
+def test_a_folder_without_speeds_is_refused_with_the_mend(folder):
+    made_up, _ = folder
+    (made_up.out / SERVING_FILE).unlink()
+    with pytest.raises(InputError, match="holds no speeds of toy; run the suite again .* --no-speed"):
+        chosen(made_up, 5.0)
