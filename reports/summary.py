@@ -8,6 +8,7 @@ from harness.evaluation.differences import MIN_RUNS
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.select import FITTED_REFERENCES
+from harness.records.spec import Budget
 from reports.cells import METRICS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.sections import Section
 from reports.tables.quality import NOT_RESOLVED, in_points, select_metric, verdict
@@ -52,15 +53,21 @@ def _data_sentence(section: Section, record: Record) -> str:
 
 def _budget_sentence(section: Section) -> str:
     budgets = [run.budget for run in section.records if run.budget]
-    targets = list(dict.fromkeys((budget.kind, budget.target) for budget in budgets))
+    targets = list(dict.fromkeys(map(_target, budgets)))
     if not targets:
         return _no_budget_sentence(section)
-    words = {"flops_per_sample": "forward FLOPs per sample", "dense_params": "dense parameters"}
-    sizes = ", ".join(f"{short(target)} {words[kind]}" for kind, target in targets)
+    sizes = ", ".join(targets)
     misses = [abs(budget.miss) for budget in budgets if budget.miss is not None]
     largest = f"; largest miss {percent(max(misses))}" if misses else ""
     whose = "the same for every model" if len(targets) == 1 else "a row each"
     return f"Budget: {sizes}, {whose}{largest}."
+
+
+def _target(budget: Budget) -> str:
+    if budget.kind == "latency_ms_p99":
+        return f"a measured p99 of {budget.target:g} ms for {budget.batch_size} rows"
+    words = {"flops_per_sample": "forward FLOPs per sample", "dense_params": "dense parameters"}
+    return f"{short(budget.target)} {words[budget.kind]}"
 
 
 def _no_budget_sentence(section: Section) -> str:

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.workers.isolation import BrokenCallError, in_worker, start_server
 from harness.workers.worker import Limits
+from suites.latency import match_on_latency
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting
 from suites.suite import Suite
@@ -108,6 +110,7 @@ def _find(architectures: list[str]) -> None:
 
 def plan_rows(
     settings: list[Setting],
+    out: Path,
     job: Callable[[Setting, RunSpec, Cost], Job],
     call: Caller,
     broken: Broken,
@@ -115,7 +118,8 @@ def plan_rows(
     """The suite's rows on a dataset, but for those that break while they are matched.
 
     ``settings`` are the dataset's worlds. A row is matched in the first: its structure, inputs and FLOPs do
-    not depend on the world, and the sizes of its embedding tables are counted in each.
+    not depend on the world, and the sizes of its embedding tables are counted in each. What is measured for
+    it is kept in ``out``.
 
     Raises InputError where a row's tokens, its settings or its budget cannot be had.
     """
@@ -125,7 +129,7 @@ def plan_rows(
     for number, contestant in enumerate(setting.suite.architectures):
         title = f"{setting.prepared.schema.name} {contestant.name}"
         try:
-            matched, spec = call(plan_row, setting, number)
+            matched, spec = call(plan_row, setting, number, out)
         except BrokenCallError as error:
             broken.add(title, error, len(seeds) * len(settings))
             continue
@@ -138,9 +142,14 @@ def plan_rows(
     return rows
 
 
-def plan_row(setting: Setting, number: int) -> tuple[MatchedRow, RunSpec]:
+def plan_row(setting: Setting, number: int, out: Path) -> tuple[MatchedRow, RunSpec]:
     """A row of the suite, matched, and the spec of its first run."""
-    matched = matcher(setting.suite, setting.prepared)(setting.suite.architectures[number])
+    row = setting.suite.architectures[number]
+    budget = row.budget or setting.suite.budget
+    if budget is not None and budget.kind == "latency_ms_p99":
+        matched = match_on_latency(setting, row, budget, out)
+    else:
+        matched = matcher(setting.suite, setting.prepared)(row)
     return matched, setting.spec(matched, seed=0)
 
 

@@ -115,6 +115,11 @@ def _match_row(row: SuiteRow, suite: Suite, counter: CostCounter, settings: Tune
         if wanted is None:
             cost = counter.cost(row.architecture, config)
             return MatchedRow(row, counter.inputs, config, cost, None, training, settings)
+        if wanted.kind == "latency_ms_p99":
+            raise InputError(
+                f"{row.name}: a budget of latency_ms_p99 is measured, which the command run alone does; give "
+                "flops_per_sample or dense_params here"
+            )
         match = counter.match(row.architecture, config, wanted.kind, wanted.target)
     except InputError as error:
         raise InputError(f"{row.variant}: {error}" if row.variant else str(error)) from None

@@ -251,7 +251,7 @@ def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken
     def job(setting: Setting, spec: RunSpec, cost: Cost | None = None) -> Job:
         return Job(spec, cost, setting.prepared, options.out, options.checkpoint_seconds)
 
-    rows = plan_rows(settings, job, call, broken)
+    rows = plan_rows(settings, options.out, job, call, broken)
     first = settings[0]
     names = available_references(first.prepared, first.tasks, suite.references)
     tuned = read_tuned(suite, first.prepared) if names else None

@@ -38,25 +38,43 @@ LONGEST_NAME = 140  # of an architecture's class and a variant: the run's folder
 PaperTable = Literal["table1", "table2", "table3", "table4", "table6", "figure2", "figure3", "figure4"]
 
 
+BudgetKind = Literal["flops_per_sample", "dense_params", "latency_ms_p99"]
+
+
 class SuiteBudget(Strict):
-    """What architectures are matched to: forward FLOPs a sample, or dense parameters."""
+    """What architectures are matched to: forward FLOPs a sample, dense parameters, or a measured latency.
+
+    ``latency_ms_p99`` are milliseconds of the whole model's call on ``batch_size`` rows, on this machine.
+    """
 
     flops_per_sample: float | None = Field(None, gt=0)
     dense_params: float | None = Field(None, gt=0)
+    latency_ms_p99: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, ge=1, le=65_536)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SuiteBudget:
-        if (self.flops_per_sample is None) == (self.dense_params is None):
-            raise ValueError("give either flops_per_sample or dense_params")
+        if len(self._given()) != 1:
+            raise ValueError("give one of flops_per_sample, dense_params and latency_ms_p99")
+        if (self.latency_ms_p99 is None) != (self.batch_size is None):
+            raise ValueError("a latency needs batch_size, the rows of a call, and nothing else does")
         return self
 
+    def _given(self) -> list[tuple[BudgetKind, float]]:
+        named: list[tuple[BudgetKind, float | None]] = [
+            ("flops_per_sample", self.flops_per_sample),
+            ("dense_params", self.dense_params),
+            ("latency_ms_p99", self.latency_ms_p99),
+        ]
+        return [(kind, target) for kind, target in named if target is not None]
+
     @property
-    def kind(self) -> Literal["flops_per_sample", "dense_params"]:
-        return "flops_per_sample" if self.flops_per_sample is not None else "dense_params"
+    def kind(self) -> BudgetKind:
+        return self._given()[0][0]
 
     @property
     def target(self) -> float:
-        return self.flops_per_sample or self.dense_params or 0.0
+        return self._given()[0][1]
 
 
 class ServingSettings(Strict):
@@ -260,6 +278,8 @@ class Suite(Strict):
     def _one_row_a_size(self) -> Suite:
         if self.sizes and self.budget is not None:
             raise ValueError("give either budget or sizes")
+        if any(size.kind == "latency_ms_p99" for size in self.sizes):
+            raise ValueError("sizes: are FLOPs or parameters; give a latency as the budget")
         rows = [sized for row in self.architectures for sized in _at_sizes(row, self.sizes)]
         object.__setattr__(self, "architectures", rows)  # frozen for everyone else
         return self

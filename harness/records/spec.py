@@ -11,7 +11,14 @@ import re
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from harness.records.contestant import Contestant, Ratio
 
@@ -74,11 +81,21 @@ class Training(Strict):
 
 
 class Budget(Strict):
-    """What was matched, the target, and by how much it was missed (signed fraction)."""
+    """What was matched, the target, and by how much it was missed (signed fraction).
 
-    kind: Literal["flops_per_sample", "dense_params"]
+    A latency is that of a call with ``batch_size`` rows; ``spread`` is the distance between the quartiles of
+    its rounds over their median. Of other kinds both are absent, from JSON too.
+    """
+
+    kind: Literal["flops_per_sample", "dense_params", "latency_ms_p99"]
     target: float
     miss: float
+    batch_size: int | None = None
+    spread: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class RunSpec(Strict):

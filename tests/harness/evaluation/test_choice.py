@@ -120,5 +120,5 @@ def test_what_was_not_measured_is_refused(folder, wanted, said):
 def test_a_folder_without_speeds_is_refused_with_the_mend(folder):
     made_up, _ = folder
     (made_up.out / SERVING_FILE).unlink()
-    with pytest.raises(InputError, match="holds no speeds of toy; run the suite again .* --no-speed"):
+    with pytest.raises(InputError, match=r"holds no speeds of toy; run the suite again .* --no-speed"):
         chosen(made_up, 5.0)
