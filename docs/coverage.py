@@ -22,7 +22,7 @@ from harness.evaluation.differences import MeasuredWorld, differences  # noqa: E
 from harness.records.contestant import Contestant  # noqa: E402
 from harness.records.record import Record  # noqa: E402
 
-SEEDS, RATIOS, MODELS = (2, 3, 5, 10), (1, 2, 3, 5), (6, 19)
+SEEDS, RATIOS, MODELS = (2, 3, 5, 10), (1, 2, 3, 5), 6
 REPEATS, USER_DRAWS = 2000, 100
 
 
@@ -30,35 +30,32 @@ def main() -> None:
     """Print the tables."""
     print(TEXT.format(repeats=f"{REPEATS:,}"))
     generator = np.random.default_rng(0)
-    print("| K | seeds | users | " + " | ".join(f"ratio {ratio}" for ratio in RATIOS) + " | the others |")
-    print("|---|---|---|" + "---|" * (len(RATIOS) + 1))
-    for models in MODELS:
-        for seeds in SEEDS:
-            for users in (0, 1):
-                held = [coverage(models, seeds, ratio, users, generator) for ratio in RATIOS]
-                cells = [f"{odd:.3f}" for odd, _ in held] + [f"{np.mean([rest for _, rest in held]):.3f}"]
-                print(f"| {models} | {seeds} | {'as much' if users else 'none'} | {' | '.join(cells)} |")
+    print("| seeds | users | " + " | ".join(f"ratio {ratio}" for ratio in RATIOS) + " | the others |")
+    print("|---|---|" + "---|" * (len(RATIOS) + 1))
+    for seeds in SEEDS:
+        for users in (0, 1):
+            held = [coverage(seeds, ratio, users, generator) for ratio in RATIOS]
+            cells = [f"{odd:.3f}" for odd, _ in held] + [f"{np.mean([rest for _, rest in held]):.3f}"]
+            print(f"| {seeds} | {'as much' if users else 'none'} | {' | '.join(cells)} |")
 
 
-def coverage(
-    models: int, seeds: int, ratio: float, users: float, generator: np.random.Generator
-) -> tuple[float, float]:
-    """How often the row whose runs spread ``ratio`` times as much as the base's holds zero; and another row.
+def coverage(seeds: int, ratio: float, users: float, generator: np.random.Generator) -> tuple[float, float]:
+    """How often the interval of the row whose runs spread ``ratio`` times as much holds zero; and another's.
 
     Args
-        models: how many are compared with the base.
-        users: spread of a difference over draws of users, in that of the plain rows' mean over seeds.
+        users: spread of a difference over draws of users, in units of the spread of the plain rows' mean
+            over seeds.
     """
-    spreads = np.ones((models + 1, 1))
+    spreads = np.ones((MODELS + 1, 1))
     spreads[1] = ratio
     users_sd = users / np.sqrt(seeds)
     held = np.empty((REPEATS, 2))
     for i in range(REPEATS):
-        of_seeds = 3 * generator.normal(size=seeds)  # what a seed does to all alike
-        of_users = users_sd * generator.normal(size=(models + 1, 1))
-        values = spreads * generator.normal(size=(models + 1, seeds)) + of_seeds + of_users
-        drawn = users_sd * generator.normal(size=(USER_DRAWS if users else 1, models + 1)) * bool(users)
-        rows = differences([measured(values, drawn)], pairs(models, (1, 2)), Counter())
+        seed_effects = 3 * generator.normal(size=seeds)  # the same for all models
+        user_effects = users_sd * generator.normal(size=(MODELS + 1, 1))
+        values = spreads * generator.normal(size=(MODELS + 1, seeds)) + seed_effects + user_effects
+        drawn = users_sd * generator.normal(size=(USER_DRAWS if users else 1, MODELS + 1)) * bool(users)
+        rows = differences([measured(values, drawn)], pairs((1, 2)), Counter())
         held[i] = [row["low"] <= 0 <= row["high"] for row in rows]
     odd, rest = held.mean(axis=0)
     return float(odd), float(rest)
@@ -77,9 +74,9 @@ def measured(values: NDArray[np.float64], draws: NDArray[np.float64]) -> Measure
     )
 
 
-def pairs(models: int, chosen: Sequence[int]) -> list[tuple[Contestant, Contestant]]:
+def pairs(chosen: Sequence[int]) -> list[tuple[Contestant, Contestant]]:
     """The ``chosen`` models with the base, which is model 0."""
-    return [(RUNS[model][0].contestant, RUNS[0][0].contestant) for model in chosen if model <= models]
+    return [(RUNS[model][0].contestant, RUNS[0][0].contestant) for model in chosen]
 
 
 def run_of(model: int, seed: int) -> Record:
@@ -90,20 +87,20 @@ def run_of(model: int, seed: int) -> Record:
     )
 
 
-RUNS = [[run_of(model, seed) for seed in range(max(SEEDS))] for model in range(max(MODELS) + 1)]
+RUNS = [[run_of(model, seed) for seed in range(max(SEEDS))] for model in range(MODELS + 1)]
 
 TEXT = """# How often the intervals hold the truth
 
 `python docs/coverage.py > docs/coverage.md`
 
-Of {repeats} made-up suites each: K models as good as the base. The runs of one model spread *ratio* times as
-much over seeds as those of the base and of the others. A cell is the share of 95% intervals of that model's
-difference to the base that hold zero; the last column is that of one of the other models, over all ratios.
-*users* is what the test users add: nothing, or as much as the seeds of the other models do. The standard
-error of a cell is .005.
+Each cell has {repeats} made-up suites of six models as good as the base; the interval of a row uses its own
+runs and the base's alone, so their number does not matter. The runs of one model spread *ratio* times as much
+over seeds as those of the base and of the others. A cell is the share of 95% intervals of that model's
+difference to the base that hold zero; the last column is the share for one of the other models, over all
+ratios. *users* is what the test users add: nothing, or as much as the seeds of the other models do. The
+standard error of a cell is .005.
 
-The interval of a row is made of its own runs and the base's alone, so K does not matter. With two seeds no
-verdict is given, whatever the interval says. With users, the interval is too wide rather than too narrow
+With two seeds no verdict is given. With users, the interval is too wide rather than too narrow
 (`harness/evaluation/joint.py` says why).
 """
 

@@ -28,7 +28,8 @@ ROW_FIELDS = ("series", "size", "ratio")
 WORLD_FIELDS = ("world", "shared_fingerprint")
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/model/tokens.py
 
-# The paper trains the dense side with RMSProp at 0.01; harness/README.md shows what that does at small size.
+# The paper trains the dense side with RMSProp at 0.01; what that does at small size is in
+# reports/measured/README.md.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {"dense_optimizer": "adam", "dense_lr": 1e-3},
     "paper": {"dense_optimizer": "rmsprop", "dense_lr": 1e-2},
