@@ -19,8 +19,9 @@ Value = float | int | None
 class Shown(str):
     """A printed number that remembers the raw one, for sorting, and its interval, for drawing.
 
-    Text in every other way. ``value`` is None where nothing was measured; ``low`` and ``high`` where no
-    interval is known. ``claimed`` is False of an interval that lacks a part, from which nothing follows.
+    Otherwise it is a string. ``value`` is None where nothing was measured; ``low`` and ``high`` are None
+    where no interval is known. ``claimed`` is False if the interval lacks a part, so that nothing follows
+    from it.
     """
 
     value: float | None

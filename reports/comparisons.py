@@ -1,4 +1,4 @@
-"""Differences that the harness made of predictions: ``comparisons.csv``, ``variants.csv``, ``tiers.csv``."""
+"""Reads the differences that the harness computed: ``comparisons.csv``, ``variants.csv``, ``tiers.csv``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TEXTS = (
 def load_inferred(out: Path, name: str) -> pd.DataFrame:
     """``OUT/<name>.csv``, one of ``FILES``; empty if there is no such file.
 
-    ``comparisons`` has one row a contestant, task and metric. In ``variants`` the ``base`` is the plain row
-    of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has the
-    differences within each tier of user activity and between two of them; ``tier_metrics`` one row a run,
-    task and tier. ``TEST_COLUMNS`` are NaN where the file is older than they are.
+    ``comparisons`` has one row for each contestant, task and metric. In ``variants`` the ``base`` is the
+    plain row of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has
+    the differences within each tier of user activity and between two of them; ``tier_metrics`` has one row
+    for each run, task and tier. ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.

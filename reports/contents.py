@@ -41,8 +41,8 @@ class Words:
 class Part:
     """One dataset of one suite, or the measured speeds.
 
-    ``overview`` is what was compared, found, and cannot be concluded; ``more`` are the details. Words
-    without a bullet are left out.
+    ``overview`` says what was compared, what was found and what cannot be concluded; ``more`` has the
+    details. Words without a bullet are left out.
     """
 
     name: str  # a stem for anchors and files

@@ -1,4 +1,4 @@
-"""What records hold over time and by expert, as frames for the figures."""
+"""Frames for the figures: what records hold over training time and for each expert."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _name_run(record: Record) -> tuple[str, str, int]:
 
 
 def loss_frame(records: list[Record]) -> pd.DataFrame:
-    """Training loss: one row a point, with columns architecture, variant, seed, samples, value."""
+    """Training loss: one row for each point, with columns architecture, variant, seed, samples, value."""
     return pd.DataFrame(
         [
             (*_name_run(record), samples, loss)
@@ -28,7 +28,7 @@ def loss_frame(records: list[Record]) -> pd.DataFrame:
 
 
 def validation_frame(records: list[Record]) -> pd.DataFrame:
-    """Validation metrics: one row a point; columns as ``loss_frame`` with task and metric."""
+    """Validation metrics: one row for each point; the columns of ``loss_frame``, and task and metric."""
     return pd.DataFrame(
         [
             (*_name_run(record), point.samples, task, metric, value)
@@ -43,7 +43,7 @@ def validation_frame(records: list[Record]) -> pd.DataFrame:
 
 
 def routing_frame(records: list[Record]) -> pd.DataFrame:
-    """Active ratios over training: one row a run, layer, token and moment.
+    """Active ratios over training: one row for each run, layer, token and moment.
 
     Columns architecture, variant, seed, layer, token (both counted from 1), samples (seen so far), active
     (mean share of the token's experts with a gate above zero) and target (the active ratio that was asked
@@ -63,7 +63,7 @@ def routing_frame(records: list[Record]) -> pd.DataFrame:
 
 
 def active_experts_frame(records: list[Record]) -> pd.DataFrame:
-    """Experts on the test split: one row a run, layer, token and expert (counted from 1).
+    """Experts on the test split: one row for each run, layer, token and expert (counted from 1).
 
     Columns architecture, variant, seed, layer, token, expert, share (of test rows on which the expert is
     active) and target (the active ratio that was asked for). Runs without experts have no rows.

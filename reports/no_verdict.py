@@ -1,4 +1,4 @@
-"""Why a report gives no verdict, and which leaks were acknowledged, in sentences.
+"""Sentences that say why a report gives no verdict, and which leaks were acknowledged.
 
 The rule is in ``harness/evaluation/verdict.py``.
 """
@@ -12,7 +12,7 @@ MOST_NAMED = 3
 
 
 def no_verdict(doubts: Doubts) -> str:
-    """Why the section gives no verdict and what mends it; empty where it gives one."""
+    """Why the section gives no verdict, and what to do about it; empty where it gives one."""
     if not doubts.withhold:
         return ""
     reasons = [f"feature {leak.feature!r} {leak.says}" for leak in doubts.leaks[:MOST_NAMED]]

@@ -1,4 +1,4 @@
-"""A report redrawn whole from the records in a folder: tables, figures, ``report.md`` and the web page."""
+"""Draws a report from the records in a folder: tables, figures, ``report.md`` and the web page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of ``results.csv``: one a run and task, what was not measured empty."""
+"""The rows of ``results.csv``: one for each run and task; cells that were not measured are empty."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SPEEDS = tuple(_NAMES[_NAMES.index("train_samples") : _NAMES.index("spec_hash")]
 
 
 def results_frame(records: list[Record], serving: Serving | None = None) -> pd.DataFrame:
-    """The rows of ``results.csv``: one a run and task, columns and types as ``COLUMNS``.
+    """The rows of ``results.csv``, one for each run and task, with the columns and types of ``COLUMNS``.
 
     A failed run has a row for each task that it was to learn, with empty metrics. How fast a model answers is
     that of the whole model at the largest batch size of ``serving``, the same in all its runs.

@@ -59,7 +59,7 @@ def _budget_sentence(section: Section) -> str:
     sizes = ", ".join(targets)
     misses = [abs(budget.miss) for budget in budgets if budget.miss is not None]
     largest = f"; largest miss {percent(max(misses))}" if misses else ""
-    whose = "the same for every model" if len(targets) == 1 else "a row each"
+    whose = "the same for every model" if len(targets) == 1 else "one for each row"
     return f"Budget: {sizes}, {whose}{largest}."
 
 
@@ -71,8 +71,8 @@ def _target(budget: Budget) -> str:
 
 
 def _no_budget_sentence(section: Section) -> str:
-    """That sizes were not matched, and which rows have other widths or depths than the base."""
-    no_budget = "Budget: none; what a row costs follows from its settings and stands in the cost table"
+    """Says that sizes were not matched, and which rows have other widths or depths than the base."""
+    no_budget = "Budget: none; the cost of a row follows from its settings and is shown in the cost table"
     base = section.base
     shared = _sizes(section, base) if base else {}
     if base is None or not shared or any(c.architecture != base.architecture for c in section.contestants):
@@ -113,7 +113,7 @@ def _recipe_sentence(section: Section) -> Bullets:
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence a section for the top of the page: counts of the findings, or why there is no verdict."""
+    """One sentence for the top of the page: how many findings the section has, or why it has no verdict."""
     if section.no_verdict:
         return f"{section.dataset}: {_count(len(section.contestants), 'model')}. {section.no_verdict}"
     failed = sum(run.status == "failed" for run in section.records)
@@ -162,7 +162,7 @@ def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFr
 
 
 def _some(word: str, names: list[str]) -> str:
-    """The names; of more than a reader takes in, and of which nothing is claimed, the number alone."""
+    """The names, or only their number where nothing is claimed about many models."""
     if word == NOT_RESOLVED and len(names) > MOST_NAMES:
         return f"{len(names)} models, as the table shows"
     return ", ".join(names)
@@ -194,7 +194,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         )
     if section.superseded:
         sentences.append(
-            f"{_count(len(section.superseded), 'older run')} in this folder with other settings or models "
+            f"This folder holds {_count(len(section.superseded), 'older run')} with other settings or models "
             "than the suite asked for last. They are in results.csv but not in the tables."
         )
     sentences.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
@@ -202,7 +202,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 
 def _about_seeds(section: Section) -> Bullets:
-    """What so few seeds or worlds can carry."""
+    """What cannot be concluded from so few seeds or worlds."""
     fewest = min((_repeats(section, who) for who in section.contestants), default=FEW_SEEDS)
     over = section.repeats
     if fewest < MIN_RUNS:
@@ -248,7 +248,7 @@ def _untrained(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 def _signs_of_no_training(auc: float, entropy: float, single: dict[str, float]) -> list[str]:
     reasons = [f"AUC {fixed(auc, 4)} is near chance"] if auc < CHANCE_AUC else []
     if not is_missing(entropy) and entropy >= 1:
-        reasons.append(f"normalized entropy {fixed(entropy, 3)}, no better a log loss than a constant's")
+        reasons.append(f"normalized entropy {fixed(entropy, 3)}: its log loss is no better than a constant's")
     return reasons + [
         f"AUC {fixed(auc, 4)} is below {name}'s {fixed(best, 4)}"
         for name, best in single.items()
@@ -268,7 +268,7 @@ def dataset_notes(section: Section) -> Bullets:
         )
     if section.dataset.startswith("kuairand") and "finish" in section.tasks:
         notes.append(
-            "On KuaiRand, finish is largely an effect of the video's duration: read it beside the "
+            "On KuaiRand, finish is largely an effect of the video's duration: compare it with the "
             "duration_only row, which knows nothing else."
         )
     return notes
@@ -279,7 +279,7 @@ def _about_the_simulation(section: Section) -> str:
     kinds = (
         "six kinds in equal shares"
         if "interacting_gated" in notes
-        else "products of low rank, which is what cross networks (DCN) compute: a lead of theirs says little"
+        else "products of low rank, which is what cross networks (DCN) compute: if these lead, it says little"
     )
     drawn = (
         f"These are {section.num_worlds} draws of such a world"
@@ -307,7 +307,7 @@ def failures(section: Section) -> Bullets:
 
 
 def environments(section: Section) -> Bullets:
-    """The machines and versions the runs of this section had; one bullet where all are alike."""
+    """The machines and versions of this section's runs; one bullet where all are the same."""
     seen = dict.fromkeys(
         ", ".join(f"{name} {value}" for name, value in run.environment.items() if value is not None)
         for run in section.records
@@ -320,23 +320,23 @@ DEFINITIONS: Bullets = [
     "UAUC: the plain mean of each user's own AUC, over users who have both labels; the others are left out.",
     "GAUC: the same mean, each user weighted by their rows.",
     "FLOPs: matrix products of the dense side (target attention, the architecture with its projections, the "
-    "towers), forward, a multiply-add as two; look-ups, norms, activations and the optimizer are not "
-    "counted. Training counts three times the forward pass that it computes, with every expert and view. "
+    "towers) in the forward pass, where a multiply-add counts as two; look-ups, norms, activations and the "
+    "optimizer are not counted. Training counts three times its forward pass, with every expert and view. "
     "Active FLOPs leave out experts that a sample does not use.",
-    "MFU: model FLOPs per second over the peak named with the cost table; recomputation is not counted.",
+    "MFU: model FLOPs per second over the peak that the cost table names; recomputation is not counted.",
     "Interval of a mean: 95%, Student's t over its seeds or, where there are several worlds, over the "
     "worlds' means.",
     "Interval of a difference: the middle 95% when users and seeds are drawn anew together. Users: from "
     "those of the test split, the same draw for both models. Seeds: Student's t, with the spread of this "
     "model's own differences to the base, seed by seed. Where there are several worlds: Student's t over the "
-    "worlds' differences, with the draws of users only where all worlds have the same test rows. No other "
-    "row has a part in it.",
+    "worlds' differences, with the draws of users only where all worlds have the same test rows. The runs "
+    "of other rows are not used.",
     "p-value: twice the share of those draws (with several worlds, of that t distribution) on the smaller "
     "side of zero. It is below .05 where the interval leaves out zero.",
     "Resolved (higher, lower): the p-value is below .05 after Holm's correction over all tested models of "
     "one dataset, task and metric; there is no correction across datasets, tasks and metrics. Not resolved "
-    "does not show that there is no difference. With fewer than three seeds (or worlds), too few users or a "
-    "failed seed nothing is claimed.",
+    "does not show that there is no difference. With fewer than three seeds (or worlds), with too few users "
+    "or with a failed seed, nothing is claimed.",
     "Effect size: the difference in standard deviations of one run over seeds.",
 ]
 

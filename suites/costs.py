@@ -34,11 +34,11 @@ Published = dict[str, tuple[float, float]]
 def cost_table(
     suite: Suite, data_root: Path | None, cache_root: Path, published: Published | None = None
 ) -> str:
-    """One block a dataset, one line a contestant: parameters, FLOPs, budget miss, config.
+    """One block for each dataset, one line for each contestant: parameters, FLOPs, budget miss, config.
 
-    Tokens that all rows share stand above the block, else in each line. ``published`` holds a paper's
-    dense parameters and FLOPs per batch of 512 by row name; rows that have these parameters within 2%
-    stand beside them in a block of their own.
+    Tokens that all rows share are written above the block, otherwise in each line. ``published`` holds a
+    paper's dense parameters and FLOPs per batch of 512 by row name; rows that have these parameters within
+    2% are shown beside them in a block of their own.
     """
     blocks = []
     for dataset in suite.datasets:

@@ -1,4 +1,4 @@
-"""What a suite's rows become on one dataset: matched, made into jobs, and tried out before any is trained.
+"""Matches a suite's rows on one dataset, makes them into jobs, and tries them out before any is trained.
 
 All that calls an architecture's own code does so in a process of its own (`Caller`), row by row.
 """
@@ -115,13 +115,13 @@ def plan_rows(
     call: Caller,
     broken: Broken,
 ) -> list[Row]:
-    """The suite's rows on a dataset, but for those that break while they are matched.
+    """The suite's rows on a dataset, except those that break while they are matched.
 
     ``settings`` are the dataset's worlds. A row is matched in the first: its structure, inputs and FLOPs do
     not depend on the world, and the sizes of its embedding tables are counted in each. What is measured for
     it is kept in ``out``.
 
-    Raises InputError where a row's tokens, its settings or its budget cannot be had.
+    Raises InputError where a row's tokens or settings cannot be made, or its budget cannot be met.
     """
     rows = []
     setting = settings[0]
@@ -154,7 +154,7 @@ def plan_row(setting: Setting, number: int, out: Path) -> tuple[MatchedRow, RunS
 
 
 def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
-    """The row's jobs that have a record and, if one step on made-up rows can be made, those that have none.
+    """The row's jobs that have a record; those that have none, too, if one step on made-up rows succeeds.
 
     Under torchrun no step is made.
     """

@@ -1,4 +1,4 @@
-"""The rows of a suite on one dataset: what each is fed, its config at the budget, and what it costs."""
+"""The rows of a suite on one dataset: the inputs of each, its config at the budget, and its cost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def match_rows(suite: Suite, prepared: PreparedDataset) -> list[MatchedRow]:
 def matcher(suite: Suite, prepared: PreparedDataset) -> Match:
     """The function that resolves one contestant of the suite on this dataset.
 
-    It raises InputError that names the row where its tokens, its settings or its budget cannot be had.
+    It raises InputError that names the row where its tokens or settings cannot be made, or its budget cannot
+    be met.
     """
     num_tasks = len(prepared.schema.chosen_tasks(suite.tasks))
     tuned = read_tuned(suite, prepared)

@@ -1,4 +1,4 @@
-"""Carrying out a suite: match costs, then run what is not yet on disk."""
+"""Carries out a suite: matches costs, then runs what is not yet on disk."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None
 
 @dataclass
 class Tally:
-    """How far a suite is, and how long the rest may take at the pace so far."""
+    """How much of a suite is done, and how long the rest may take at the pace so far."""
 
     total: int
     done: int = 0
@@ -284,7 +284,7 @@ def _setting(
 
 
 def _as_tuned(rows: list[Row]) -> list[dict]:
-    """What tuning found for each row, once a dataset."""
+    """What tuning found for each row, read once for each dataset."""
     kept = set(TunedContestant.model_fields) & set(TunedRow.model_fields)
     return [
         {name: getattr(row.jobs[0].spec, name) for name in ("dataset", "architecture", "variant")}

@@ -1,4 +1,4 @@
-"""A suite on one prepared dataset, in one world: what all its runs there share, and the spec of each."""
+"""A suite on one prepared dataset, in one world: what its runs there share, and the spec of each."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Setting:
 
     @property
     def _data(self) -> dict[str, Any]:
-        """What of a spec differs between the worlds of a dataset."""
+        """The fields of a spec that differ between the worlds of a dataset."""
         fingerprint, world = self.prepared.fingerprint, self.prepared.world
         shared = "" if world is None else self.prepared.shared_fingerprint
         return {"dataset_fingerprint": fingerprint, "world": world, "shared_fingerprint": shared}

@@ -1,4 +1,4 @@
-"""What a suite says, and reading one from YAML with a command line's overrides."""
+"""The fields of a suite, and reading one from YAML with the overrides of a command line."""
 
 from __future__ import annotations
 

@@ -40,10 +40,10 @@ def series_rows(results: pd.DataFrame) -> pd.DataFrame:
 def quality_against_active_ratio(
     results: pd.DataFrame, paper: pd.DataFrame | None = None, looks: Looks | None = None
 ) -> Figure:
-    """Test AUC by active ratio: a panel for each task, a line for each series, the dense base flat.
+    """Test AUC by active ratio: a panel for each task, a line for each series; the dense base is flat.
 
-    Bars are 95% t-intervals over seeds or, where there are several, worlds. The active ratios measured on the
-    test split stand below the first panel. The paper's own curves have the last panel.
+    Bars are 95% t-intervals over seeds or, with several worlds, over worlds. The active ratios measured on
+    the test split are written below the first panel. The last panel shows the paper's own curves.
 
     Args:
         results: rows of ``results.csv`` for one dataset; those that stand for a ratio, and the row

@@ -1,7 +1,7 @@
 """Differences to the base: the forest of all models, the parts of one model, and the tiers of user activity.
 
-A mark is filled where the difference is resolved. Its line is the 95% interval over users and seeds or, where
-there are several, worlds; with one seed it is the interval over users alone, and dotted.
+A mark is filled where the difference is resolved. Its line is the 95% interval over users and seeds (with
+several worlds, over worlds); with one seed it is the interval over users alone, and dotted.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
 
 
 def _in_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """Differences in AUC points x 100; where no interval is known (``known``), the users' part of it."""
+    """Differences in AUC points x 100; where no interval is known (``known``), the interval over users."""
     numbers = POINTS * rows[["diff", "low", "high", "users_low", "users_high"]].astype(float)
     for end in ("low", "high"):
         numbers[end] = numbers[end].fillna(numbers[f"users_{end}"])

@@ -31,7 +31,7 @@ LIGHT_BLUES = sns.light_palette("#64BCF0", as_cmap=True)  # light enough for bla
 
 @styled
 def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> Figure:
-    """Active ratio over training, a small panel for each token and layer: a line a seed, and their mean.
+    """Active ratio over training, a panel for each token and layer: a line for each seed, and their mean.
 
     Args:
         routing: rows of :func:`reports.frames.routing_frame` of one model.

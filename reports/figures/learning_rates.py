@@ -18,7 +18,7 @@ COLUMNS = 4
 
 @styled
 def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None) -> Figure:
-    """Validation score over the dense learning rate, a panel a model, on shared axes.
+    """Validation score over the dense learning rate, a panel for each model, on shared axes.
 
     The chosen rate is a dotted line; a cross at the foot is a training that diverged.
 

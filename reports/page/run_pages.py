@@ -1,4 +1,4 @@
-"""A page a run: what was asked for, how training went, what came out, and where it ran."""
+"""One page for each run: its settings, how training went, its results, and where it ran."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def has_the_papers_base(section: Section, printed: PaperTable | None) -> bool:
 
 
 def sign(resolved: str | None, diff: float, paper: float) -> str | None:
-    """Whether our difference to the base goes the paper's way; None where either is missing.
+    """Whether our difference to the base has the sign of the paper's; None where either is missing.
 
     ``agrees`` and ``differs`` need a resolved difference; else it is ``not resolved`` or ``untested`` (too
     few seeds, worlds or users, or failed seeds). A resolved difference differs from a printed one of zero.
@@ -60,7 +60,7 @@ def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
 
 
 def printed_table(key: str, paper: Paper) -> Table:
-    """A table of the paper as it was printed, with its units and what is odd about it."""
+    """A table of the paper as it was printed, with its units and notes on what is odd about it."""
     printed = paper.tables[key]
     columns = list(printed.columns.values())
     units = {

@@ -78,7 +78,7 @@ class Table(_Strict):
         return None
 
     def column_notes(self, task: str) -> list[str]:
-        """What to know of the columns of this task."""
+        """Notes on the columns of this task."""
         return [column.note for column in self.columns.values() if column.task == task and column.note]
 
     def has_task(self, task: str) -> bool:

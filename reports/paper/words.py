@@ -1,4 +1,4 @@
-"""Sentences on where our signs, orders and active ratios agree with the paper's and where they do not."""
+"""Sentences that say where our signs, orders and active ratios agree with the paper's and where not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_NAMES = 8  # an order of more models than this is counted, not listed
 
 
 def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> list[str]:
-    """Signs, order and direction here and in the paper, agreement and disagreement alike.
+    """Signs, order and active ratios, here and in the paper, whether they agree or not.
 
     Args:
         tables: ``quality_numbers`` by task.
@@ -48,7 +48,7 @@ def _signs_sentence(section: Section, rows: list[dict], title: str) -> list[str]
         names = [_signed_name(row, word) for row in signed_rows if row["sign"] == word]
         counts.append(f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else ""))
     return [
-        f"{title}: sign of the difference to {section.base.label} against the paper's in "
+        f"{title}: sign of the difference to {section.base.label}, compared with the paper's in "
         f"{len(signed_rows)} {'row' if len(signed_rows) == 1 else 'rows'}: {'; '.join(counts)}."
     ]
 
@@ -62,7 +62,7 @@ def _signed_name(row: dict, word: str) -> str:
 
 
 def _in_both(section: Section, rows: list[dict], column: str, printed: PaperTable) -> list[dict]:
-    """Contestants measured here that the paper's column has too: name, our mean, its gain."""
+    """Contestants that are measured here and in the paper's column: name, our mean, the paper's gain."""
     both = []
     models = [row for row in rows if row["kind"] == "model"]
     for contestant, row in zip(section.contestants, models, strict=True):
@@ -79,15 +79,15 @@ def _order_sentence(both: list[dict]) -> str:
     ours, theirs = (
         ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
     )
-    counted = f"{agree} of {len(pairs)} pairs alike, resolved or not"
+    counted = f"{agree} of {len(pairs)} pairs are in the same order, resolved or not"
     if len(both) > MOST_NAMES:
-        return f"the order of the means of {len(both)} models against the paper's: {counted}."
+        return f"the order of the means of {len(both)} models, compared with the paper's: {counted}."
     order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"
-    return f"best to worst mean here: {ours}; {order} ({counted})."
+    return f"from best to worst mean here: {ours}; {order} ({counted})."
 
 
 def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:
-    """How unevenly tokens have active experts at the end, here and in the paper's Figure 4."""
+    """The active ratio by token when training ends, here and in the paper's Figure 4."""
     layers = defaultdict(list)
     for row in printed.rows:
         if "layer" in row.numbers:

@@ -1,4 +1,4 @@
-"""Measured speeds: ``OUT/profile.json`` to tables, figures, ``OUT/profile.md`` and the web page."""
+"""From ``OUT/profile.json`` to tables, figures, ``OUT/profile.md`` and the web page."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def render_profile(out: Path) -> Path:
 
 
 def profile_contents(profile: Profile) -> Contents:
-    """All that the report on measured speeds says."""
+    """The content of the report on measured speeds."""
     frame = speed_frame(profile)
     paper, key = load_paper(), str(profile.paper_table)
     machine = [f"{name} {value}" for name, value in flattened(profile.environment)]

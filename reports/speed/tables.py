@@ -1,4 +1,4 @@
-"""Tables of measured speeds: a row for each model, and where the time goes."""
+"""Tables of measured speeds: one row for each model, and the operators that take most of the time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _row(rows: pd.DataFrame, columns: list[str]) -> list[str]:
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:
-    """What a table's cells mean, of those that it has."""
+    """What the cells mean, for the columns that the table has."""
     chosen = {
         CUDA_GRAPHS: rows["cuda_graphs"].eq(True).any(),
         ERRORS: rows["probability_error_max"].notna().any(),

@@ -82,7 +82,7 @@ _PAPER_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 
 
 def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
-    """One row a contestant: costs, median speeds, the paper's numbers.
+    """One row for each contestant: costs, median speeds, the paper's numbers.
 
     ``budget_miss``, ``params_vs_base`` and ``flops_vs_base`` are signed fractions, the latter two only
     where no model has a budget. ``active_ratio``, ``dead_experts`` and ``active_flops_per_sample`` are
@@ -157,7 +157,7 @@ def cost_table(section: Section, paper: Paper) -> Table:
 
 
 def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
-    """Whether any model has a value, and FLOPs of a kind only where the forward FLOPs do not say them."""
+    """Whether a model has a value; FLOPs of other kinds only if they do not follow from forward FLOPs."""
     forward = numbers["flops_per_sample"]
     if name == "active_flops_per_sample" and numbers[name].equals(forward):
         return False
@@ -189,7 +189,7 @@ def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[s
 
 
 def measuring_conditions(section: Section) -> list[str]:
-    """Device, precision, batch size and peak of the runs; one entry where all are alike."""
+    """Device, precision, batch size and peak of the runs; one entry where all are the same."""
     peaks: dict[tuple, list[float]] = {}
     for training in (run.training for run in section.records if run.training):
         way = (training.device, training.precision, training.batch_size, training.peak_source)

@@ -21,7 +21,7 @@ from reports.files import write_csv, write_text
 class Table:
     """``numbers`` is what the CSV holds; ``header`` and ``rows`` are what people read.
 
-    ``references`` are the rows that are no contestants and stand apart. All cells are plain text.
+    ``references`` are the rows of references, which are shown apart. All cells are plain text.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Table:
         notes: list[str],
         num_references: int = 0,
     ) -> Table:
-        """The table with these columns by title; their last ``num_references`` cells are of references."""
+        """The table with these columns by title; the last ``num_references`` cells belong to references."""
         rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
         split = len(rows) - num_references
         return cls(name, caption, numbers, list(columns), rows[:split], rows[split:], notes)

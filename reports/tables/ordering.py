@@ -33,7 +33,7 @@ def compared_with_paper(section: Section, paper: Paper) -> pd.DataFrame:
 
 
 def ordering_tables(section: Section, paper: Paper) -> list[Table]:
-    """Kendall's tau-b with its p-value and what is resolved, as one table; its CSV holds every pair."""
+    """One table: Kendall's tau-b, its p-value and the numbers of resolved pairs; its CSV holds every pair."""
     both = compared_with_paper(section, paper)
     if both.empty:
         return []
@@ -49,14 +49,14 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
         rows.append([*shown, grouped(len(its_pairs) - sum(map(len, counts)))])
     header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "p-value", "pairs"]
     notes = [
-        f"Against {paper.tables['table1'].label}, models in both without the base, whose difference is zero "
-        "by definition; pairs that the paper ties are not counted. p-value: of a permutation test, over all "
-        "orders of the models. "
+        f"Compared with {paper.tables['table1'].label}: models in both, without the base, whose difference "
+        "is zero by definition; pairs that are tied in the paper are not counted. p-value: from a "
+        "permutation test over all orders of the models. "
         "Interval: 10,000 draws of our differences from normals with the standard errors of "
         "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
         "without error. It leans towards zero, since a draw adds noise to noisy means.",
-        "Resolved: the p-value of the pair's difference, of the same variances, is below .05 after Holm's "
-        "correction over the tested pairs. Untested: a pair of which one model's difference to the base is "
+        "Resolved: the p-value of the pair's difference, with the same variances, is below .05 after Holm's "
+        "correction over the tested pairs. Untested: the difference of one of the two models to the base is "
         "untested. The CSV lists every pair.",
     ]
     return [
@@ -72,7 +72,7 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
 
 
 def ordering_words(section: Section, paper: Paper) -> list[str]:
-    """For each task, metric and size: tau-b, and the resolved pairs that go the paper's way or the other."""
+    """For each task, metric and size: tau-b, and the resolved pairs in the paper's order or in the other."""
     both = compared_with_paper(section, paper)
     if both.empty:
         return []
@@ -107,5 +107,5 @@ def _resolved(pairs: pd.DataFrame, order: str) -> list[str]:
 
 
 def _tau(row: dict) -> Shown:
-    unknown = "(no interval: seeds or users too few)" if is_missing(row["low"]) else ""
+    unknown = "(no interval: too few seeds or users)" if is_missing(row["low"]) else ""
     return interval(row["tau"], row["low"], row["high"], 2, unknown)

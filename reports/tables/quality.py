@@ -174,7 +174,7 @@ def _mean_cell(row: dict) -> str:
 def difference_cell(row: dict) -> str:
     """``+0.64 (+0.51 to +0.77) higher``, or ``not resolved`` after the interval.
 
-    Without an interval over seeds, it is the users' alone.
+    Where no interval over seeds is known, the interval is over users alone.
     """
     if row["is_base"]:
         return Shown("base", 0.0)
@@ -218,15 +218,15 @@ def _measure_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
         )
     notes.append(
         "Means over worlds of each world's mean over seeds; ± is half the width of the 95% t-interval over "
-        "worlds (of a row with one world, over seeds)."
+        "worlds (over seeds for a row with one world)."
         if section.num_worlds > 1
-        else "Means over seeds; ± is half the width of the 95% t-interval over seeds (none for one)."
+        else "Means over seeds; ± is half the width of the 95% t-interval over seeds (none with one seed)."
     )
     return notes
 
 
 def _partial_note(section: Section) -> list[str]:
-    """Which rows are not all of their paper's model."""
+    """Which rows implement only a part of their paper's model."""
     ran = {contestant.architecture for contestant in section.contestants}
     partial = [f"{name}: {why}" for name, why in section.suite.partial.items() if name in ran]
     return [f"Partial, by the defaults: {'; '.join(partial)}."] if partial else []
@@ -236,16 +236,16 @@ def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.comparisons.empty:
         return ["The folder holds no comparisons, so differences to the base are not shown."]
     what = (
-        f"vs base: difference to {section.suite.base} in AUC points x 100 over the runs both finished, with "
-        f"its 95% interval over {section.drawn_anew}."
+        f"vs base: difference to {section.suite.base} in AUC points x 100 over the runs that both finished, "
+        f"with its 95% interval over {section.drawn_anew}."
     )
     if section.no_verdict:
         return [f"{what} No verdict: the data leak, as the report says above."]
     models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"]]
-    alone = " Reference rows are tested one by one, uncorrected." if section.references else ""
+    alone = " Reference rows are tested one by one, without a correction." if section.references else ""
     return [
         f'{what} "Higher" and "lower" survive Holm\'s correction over {number_tested(models)} of a column. '
-        f"The interval of one model is not corrected, so it can leave out zero where it says "
+        f"The interval of one model is not corrected, so it can leave out zero where the cell says "
         f"{NOT_RESOLVED!r}. Untested: too few seeds, worlds or users, or a failed seed; nothing is claimed."
         f"{alone}",
         *detectable_note(numbers),

@@ -18,7 +18,7 @@ from reports.tables.significance import detectable_note, number_tested
 
 
 class Pair(NamedTuple):
-    """A row, the one that it is compared with, and their differences."""
+    """A row, the row that it is compared with, and their differences."""
 
     row: Contestant
     other: Contestant
@@ -85,7 +85,7 @@ def _pairs(frame: pd.DataFrame) -> list[Pair]:
 
 
 def _changed(section: Section, pair: Pair) -> str:
-    """The config's fields that differ from the other row's."""
+    """The fields of the config that differ from those of the other row."""
     other, own = _config(section, pair.other), _config(section, pair.row)
     return settings({name: value for name, value in own.items() if value != other.get(name)})
 

@@ -1,4 +1,4 @@
-"""What a section says of scaling: a table a task and metric, and the order of the slopes in words."""
+"""Scaling in a section: one table for each task and metric, and the order of the slopes in words."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame, pa
 
 
 def scaling_words(section: Section, paper: Paper) -> list[str]:
-    """The slopes ranked, which neighbours are resolved, the paper's slopes, and what this cannot show."""
+    """The ranked slopes, which neighbours are resolved, the paper's slopes, and what this cannot show."""
     runs = runs_by_size(section)
     fits = scaling_fits(runs)
     if fits.empty:

@@ -1,4 +1,4 @@
-"""How sure differences are: their p-values and effect sizes, and how small a difference could be found.
+"""How certain differences are: p-values, effect sizes, and how small a difference could be found.
 
 ``comparisons.csv`` has the p-values; files older than those columns have none, and then nothing is shown.
 """

@@ -1,7 +1,7 @@
 """The lift by user-activity tier: a table a task, and sentences about the paper's online Table 4.
 
 The lift is the difference to the base within one tier of users. ``tiers.csv`` has it with its interval, and,
-as ``low - high``, the lift in one tier less that in another, which alone says whether the one gains more.
+as ``low - high``, the lift in one tier minus that in another; only this says whether one tier gains more.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
 
 
 def by_user_activity(section: Section, paper: Paper) -> list[str]:
-    """What tiers are and hold, whether the low gain most here, and what the paper's online table says."""
+    """What tiers are, whether low-activity users gain most here, and what the paper's online table says."""
     if section.tiers.empty:
         return []
     sentences = [f"An offline counterpart of an online table. {WHAT_TIERS_ARE}"]
@@ -202,7 +202,7 @@ def order(lifts: Lifts) -> list[str]:
 
 
 def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
-    """Who gains more, low or high, against the paper's low; and the order of the three lifts."""
+    """Whether low or high gains more (in the paper low does), and the order of the three lifts."""
     models = numbers[(numbers["kind"] == "model") & ~numbers["is_base"] & numbers["diff"].notna()]
     names_by_sign: dict[str, list[str]] = {word: [] for word in SIGNS}
     for row in models[models["tier"] == FIRST_LESS_LAST].to_dict("records"):
@@ -227,9 +227,10 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
             else:
                 others.append(f"{name} {' > '.join(best_first)}")
     return [
-        f"{title}: the lift among low less that among high, x100, against the paper's direction (low gains "
-        f"more): {'; '.join(counts)}. Order of the three lifts, resolved or not: low > middle > high, as in "
-        f"most of the paper's columns: {', '.join(alike) or 'none'}; other: {', '.join(others) or 'none'}."
+        f"{title}: the lift in the low tier minus that in the high tier, x100, compared with the paper's "
+        f"direction (low gains more): {'; '.join(counts)}. Order of the three lifts, resolved or not: "
+        f"low > middle > high, as in most of the paper's columns: {', '.join(alike) or 'none'}; "
+        f"other: {', '.join(others) or 'none'}."
     ]
 
 

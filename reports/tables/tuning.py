@@ -16,7 +16,7 @@ DIVERGED = "diverged"
 
 
 def tuning_tables(section: Section) -> list[Table]:
-    """What was chosen, and the learning-rate curves; a row a tuned model, none where nothing was tuned."""
+    """What was chosen, and the learning-rate curves: one row for each tuned model; no table without any."""
     rows = tuned_rows(section)
     if not rows:
         return []
@@ -72,8 +72,8 @@ def _notes(rows: list[TunedContestant], metric: str) -> list[str]:
         f"{metric} on the validation split, mean over tasks. Its two columns are from one seed, that of the "
         "search, and the best of several trials is biased upwards: the test split alone tells what tuning is "
         "worth.",
-        "Trials were trained: those given up on the way and those that diverged are among them, those out of "
-        "reach of the budget are not.",
+        "Trials count those that were given up on the way and those that diverged, but not those out of "
+        "reach of the budget.",
     ]
     if any(row.defaults_kept is not None for row in rows):
         notes.append(

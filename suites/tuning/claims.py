@@ -1,4 +1,4 @@
-"""Which trial a process makes, decided without a lock that every database would have to have.
+"""Decides which trial a process makes, without a lock, which not every database has.
 
 A trial's number and what it claims to make (its *point*) are written in one transaction. So every process
 sees the claims of all smaller numbers, and the smallest living number has the point: a later claim of the
@@ -31,7 +31,7 @@ def point_of(trial: FrozenTrial) -> Point:
 
 
 def is_alive(trial: FrozenTrial) -> bool:
-    """Whether the trial is judged or may yet be."""
+    """Whether the trial has been judged or may still be."""
     return trial.state != TrialState.FAIL
 
 

@@ -35,7 +35,7 @@ class Confirmation:
 
     @classmethod
     def join(cls, study: RowStudy) -> Confirmation:
-        """Begun or gone on with, in a study of its own beside the row's."""
+        """Begins the trainings, or continues them, in a study of its own beside the row's."""
 
         def train(point: Point) -> Outcome:
             row = study.row.model_copy(update=point.settings.tokens)
@@ -46,7 +46,7 @@ class Confirmation:
         return cls(study, PointStudy.join(name, study.storage, study.watcher, train))
 
     def make(self, wanted: int, patient: bool) -> None:
-        """Make what no other process makes, once the row's ``wanted`` trials are judged."""
+        """Do the trainings that no other process does, once the row's ``wanted`` trials are judged."""
         if len(self.study.judged()) < wanted or not self._complete(wanted):
             return
         settings = self._rescored_settings(wanted)
@@ -168,7 +168,7 @@ class Confirmation:
         return Point(settings, self._training(settings, **changes), seed, name)
 
     def _training(self, settings: Settings, **changes: Any) -> Training:
-        """As `run` trains, which must validate once for a score."""
+        """The training that `run` does, with at least one validation for a score."""
         training = self.study.setting.suite.training
         changed = training.model_dump() | settings.training | changes
         return Training.model_validate(

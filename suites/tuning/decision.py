@@ -23,7 +23,7 @@ from harness.records.spec import Strict
 
 
 class Settings(Strict):
-    """What tuning settles of a row: fields of its training, its config and its tokens."""
+    """The fields of a row that tuning sets: of its training, its config and its tokens."""
 
     training: dict[str, Any]
     config: dict[str, Any]
@@ -80,7 +80,7 @@ def paired_difference(
 
 
 def choose(rescored: Sequence[Rescored]) -> Rescored:
-    """What the rule takes of settings that were `compared`, the defaults first.
+    """The settings that the rule takes, of settings that were `compared`, the defaults first.
 
     Settings that diverged from any seed are not taken; defaults that did are beaten by any that did not.
     Raises InputError where nothing is left.

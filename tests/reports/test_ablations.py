@@ -111,7 +111,7 @@ def test_the_page_counts_the_signs(tmp_path):
         if "sign of" in said
     ]
     assert signs == (
-        "finish, AUC: sign of the difference to rankmixer against the paper's in 3 rows: "
+        "finish, AUC: sign of the difference to rankmixer, compared with the paper's in 3 rows: "
         "agrees 1 (rankmixer (no-mixing)); "
         f"differs 1 (rankmixer (no-residual): +0.10 here, {MINUS}0.07 in the paper); "
         "not resolved 1 (rankmixer (no-norm)); untested 0."
@@ -213,7 +213,7 @@ def test_figure_4_is_answered_in_words(tmp_path):
 
 def test_a_whole_figure_3_makes_a_report_with_the_papers_figure_beside_it(figure3):
     page = markdown_page(figure3)
-    assert "sign of the difference to rankmixer against the paper's in 9 rows" in page
+    assert "sign of the difference to rankmixer, compared with the paper's in 9 rows" in page
     assert "| rankmixer (smoe-balance-1/4) |" in page
     assert "The paper's Figure 3 (AUC against the active fraction of parameters" in page
     assert "| Dense-RankMixer-1B | 1 | 0.8645 | base |" in page

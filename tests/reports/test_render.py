@@ -83,13 +83,15 @@ def test_every_difference_is_listed_under_its_verdict(tmp_path):
 
 
 def test_disagreement_with_the_paper_is_stated(quick_out):
-    lines = [line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: best to worst")]
+    lines = [
+        line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: from best to worst")
+    ]
     assert len(lines) == 1
     assert (
         "rankmixer, dlrm_mlp, autoint; in the paper: rankmixer, autoint, dlrm_mlp (2 of 3 pairs" in lines[0]
     )
     [signs] = [line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: sign of")]
-    assert "against the paper's in 2 rows: agrees 1 (rankmixer); differs 1 (autoint: " in signs
+    assert "compared with the paper's in 2 rows: agrees 1 (rankmixer); differs 1 (autoint: " in signs
     assert re.search(r"\N{MINUS SIGN}0\.\d\d here, \+0\.10 in the paper", signs)
     assert signs.endswith("not resolved 0; untested 0.")
 
