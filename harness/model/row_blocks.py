@@ -37,7 +37,8 @@ def in_row_blocks(backbone: Any, tokens: Tensor) -> Tensor | Output:
 
 def _rows_at_once(backbone: Any, tokens: Tensor) -> int | None:
     """How many rows a block has; None where the batch stays whole."""
-    if tokens.device.type != "cpu" or torch.get_num_threads() > 1 or torch.compiler.is_compiling():
+    # is_compiling before get_num_threads, which would break the compiled graph in three
+    if tokens.device.type != "cpu" or torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return None
     if isinstance(backbone, Experts) or not isinstance(backbone, RowBlocks):
         return None

@@ -115,3 +115,12 @@ def test_several_threads_have_the_whole_batch():
     torch.set_num_threads(2)
     in_row_blocks(backbone, tokens)
     assert backbone.calls == [4 * ROWS]
+
+
+def test_a_compiled_model_has_its_whole_batch_in_one_graph():
+    """``fullgraph`` raises where tracing breaks off, which would make several graphs of a model."""
+    backbone, tokens = Watched(), tokens_of(4 * ROWS)
+    compiled = torch.compile(lambda x: in_row_blocks(backbone, x), backend="eager", fullgraph=True)
+    output = compiled(tokens)
+    assert backbone.calls == [4 * ROWS]
+    torch.testing.assert_close(output, backbone(tokens))
