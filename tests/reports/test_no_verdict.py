@@ -11,7 +11,7 @@ import pytest
 
 from harness.evaluation.verdict import TOO_GOOD, withheld
 from harness.records.store import read_runs
-from reports.contents import gather
+from reports.contents import Contents, gather
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.render import render
 from reports.sections import load_sections
@@ -49,9 +49,8 @@ def with_auc(records: list[dict], kind: str, auc: float, task: str = "finish") -
     return [*records[:number], made | {"metrics": measured}, *records[number + 1 :]]
 
 
-def texts_of(out: Path) -> list[str]:
+def texts_of(contents: Contents) -> list[str]:
     """All that the report says of its sections: words, and tables with their captions and notes."""
-    contents = gather(read_runs(out))
     texts = []
     for part in contents.parts:
         texts += [part.title, part.in_short]
@@ -117,10 +116,13 @@ Suite = Callable[[Path, dict], Path]
     "suite", [quick, table4, figure2, table1, variants, ablation], ids=lambda s: s.__name__
 )
 def test_no_word_of_verdict_is_left_on_data_that_leak(tmp_path, suite: Suite):
-    free, gated = suite(tmp_path / "free", leaks()), suite(tmp_path / "gated", leaks(LEAK))
+    free, gated = (
+        gather(read_runs(suite(tmp_path / name, found)))
+        for name, found in (("free", leaks()), ("gated", leaks(LEAK)))
+    )
     assert any(VERDICTS.search(text) for text in texts_of(free))  # there would be some
     assert [text for text in texts_of(gated) if VERDICTS.search(text)] == []
-    (part,) = gather(read_runs(gated)).parts
+    (part,) = gated.parts
     assert REASON in part.in_short
     assert {words.title: words for words in part.overview}["What was found"].bullets == [
         f"{REASON}; remove what leaks, or acknowledge it in the schema with leak_ok: [play_progress]."
@@ -194,10 +196,11 @@ def test_an_acknowledged_leak_is_told_and_the_verdict_comes_back(tmp_path):
     out = write_out(tmp_path, with_leaks(records, leaks(LEAK, leak_ok=("play_progress",))))
     section = section_of(out)
     assert not section.no_verdict
-    told = [text for text in texts_of(out) if text.startswith("Acknowledged with leak_ok")]
+    texts = texts_of(gather(read_runs(out)))
+    told = [text for text in texts if text.startswith("Acknowledged with leak_ok")]
     assert "feature 'play_progress' alone predicts 'finish'" in told[0]
     assert "[play_progress]: dlrm_mlp reaches AUC 0.9991 on 'finish'" in told[1]
-    assert any("higher" in text for text in texts_of(out))
+    assert any("higher" in text for text in texts)
 
 
 def test_one_acknowledged_leak_does_not_excuse_another_nor_the_auc_of_another_task(tmp_path):

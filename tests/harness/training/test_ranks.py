@@ -18,6 +18,7 @@ from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
+from harness.records.spec import RunSpec
 from harness.training import batches
 from tests.forked import forked_ranks
 from tests.harness.small_runs import carry_out, small_spec
@@ -31,7 +32,8 @@ import torch
 from datasets.prepared import open_prepared
 from harness.training.loop import Trainer
 from harness.training.ranks import start_world
-from tests.harness.small_runs import carry_out, small_spec
+from tests.harness.small_runs import carry_out
+from tests.harness.training.test_ranks import spec_of
 
 look, die_at = Trainer._look, int(sys.argv[3])
 def mortal_look(self, losses, samples, seconds):
@@ -42,11 +44,15 @@ Trainer._look = mortal_look
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
-for attention in (False, True):
-    spec = small_spec(prepared, validations_per_epoch=16)
-    spec = spec.model_copy(update={"world_size": world.size, "target_attention": attention})
-    carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
+spec = spec_of(prepared, attention=bool(int(sys.argv[4]))).model_copy(update={"world_size": world.size})
+carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
 """
+
+
+def spec_of(prepared: PreparedDataset, *, attention: bool) -> RunSpec:
+    """Validations of the first are frequent, so that a process may die at any of them."""
+    spec = small_spec(prepared, validations_per_epoch=2 if attention else 16)
+    return spec.model_copy(update={"target_attention": attention})
 
 
 class InterleavedReader:
@@ -92,7 +98,7 @@ def run_under_torchrun(prepared: PreparedDataset, out: Path) -> None:
     script.write_text(WORKER)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(
-        [*command, script, prepared.path, out, str(NEVER)],
+        [*command, script, prepared.path, out, str(NEVER), "0"],
         capture_output=True, text=True, env=environment, timeout=300, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -100,14 +106,16 @@ def run_under_torchrun(prepared: PreparedDataset, out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_processes(prepared, tmp_path_factory) -> Path:
+    """Two runs, of which torchrun starts the processes of the one without attention."""
     out = tmp_path_factory.mktemp("ranks") / "out"
     run_under_torchrun(prepared, out)
+    assert forked_ranks(WORKER, prepared.path, out, NEVER, 1) == [0, 0]
     return out
 
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_two_processes_train_to_the_model_of_one(attention, prepared, two_processes, tmp_path, monkeypatch):
-    spec = small_spec(prepared, validations_per_epoch=16).model_copy(update={"target_attention": attention})
+    spec = spec_of(prepared, attention=attention)
     reader = batches.ShardReader
 
     def interleaved_while_training(prepared, split, *arguments, **options):
@@ -138,18 +146,15 @@ def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_pr
     """Even where one rank's part of the latest checkpoint is damaged: both go on from the one before."""
     out = tmp_path / "out"
     die_at = 79 + 74  # the second epoch's tail: rank 1 has 72 batches
-    assert 9 in forked_ranks(WORKER, prepared.path, out, die_at)
+    assert 9 in forked_ranks(WORKER, prepared.path, out, die_at, 0)
     assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
     [partial] = [folder for folder in (out / "runs").iterdir() if folder.is_dir()]
     assert partial.suffix == ".partial"
     latest = json.loads((partial / "checkpoint.json").read_text())["tag"]
     part = partial / f"checkpoint-{latest}-1.pt"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
-    assert forked_ranks(WORKER, prepared.path, out, NEVER) == [0, 0]
-    for folder in (folder for folder in (two_processes / "runs").iterdir() if folder.is_dir()):
-        again, first = (
-            json.loads((runs / folder.name / "record.json").read_text())
-            for runs in (out / "runs", two_processes / "runs")
-        )
-        assert again["curve"] == first["curve"]
-        assert again["metrics"] == first["metrics"]
+    assert forked_ranks(WORKER, prepared.path, out, NEVER, 0) == [0, 0]
+    name = spec_of(prepared, attention=False).model_copy(update={"world_size": RANKS}).folder_name
+    again, first = (RunFolder(each, name).record().as_json() for each in (out, two_processes))
+    assert again["curve"] == first["curve"]
+    assert again["metrics"] == first["metrics"]

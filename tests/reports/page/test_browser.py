@@ -99,6 +99,14 @@ def open_page(browser):
         seen.context.close()
 
 
+@pytest.fixture(scope="module")
+def page(out, browser):
+    """The report, opened once for the tests that leave it as they found it or alone use what they change."""
+    seen = Seen(browser, index(out))
+    yield seen.page
+    seen.context.close()
+
+
 def index(out: Path) -> Path:
     return out / "report" / "index.html"
 
@@ -156,8 +164,7 @@ def means(out: Path, metric: str) -> pd.Series:
     return chosen.groupby(["architecture", "variant"], dropna=False)[metric].mean()
 
 
-def test_a_heading_sorts_by_the_raw_number_both_ways_and_back(out, open_page):
-    page = open_page(index(out)).page
+def test_a_heading_sorts_by_the_raw_number_both_ways_and_back(out, page):
     before = names(page)
     expected = [key[0] for key in means(out, "auc").sort_values().index]
     auc = heading(page, "AUC").first
@@ -196,9 +203,8 @@ def test_sorting_works_by_keyboard_on_every_heading_and_leaves_references_below(
         assert names(page, body=1) == references
 
 
-def test_numbers_sort_as_numbers_where_their_text_would_not(out, open_page):
+def test_numbers_sort_as_numbers_where_their_text_would_not(out, page):
     """FLOPs a sample are printed with prefixes: 998 k is less than 1.02 M."""
-    page = open_page(index(out)).page
     headings = page.locator("#table-cost-shortvideo thead th")
     flops_heading = headings.filter(has_text=re.compile("^FLOPs/sample"))
     flops_heading.click()
@@ -211,8 +217,7 @@ def test_numbers_sort_as_numbers_where_their_text_would_not(out, open_page):
     )
 
 
-def test_rows_are_filtered_by_what_is_typed_in_long_tables_alone(out, open_page):
-    page = open_page(index(out)).page
+def test_rows_are_filtered_by_what_is_typed_in_long_tables_alone(out, page):
     runs = page.locator("#runs")
     number = runs.locator("tbody tr").count()
     runs.locator("input[type=search]").fill("dcn")
@@ -226,8 +231,7 @@ def test_rows_are_filtered_by_what_is_typed_in_long_tables_alone(out, open_page)
     assert page.locator("#table-cost-shortvideo input").count() == 0
 
 
-def test_missing_numbers_stay_last_in_both_directions(out, open_page):
-    page = open_page(index(out)).page
+def test_missing_numbers_stay_last_in_both_directions(out, page):
     heading = page.locator("#runs thead th").filter(has_text="training s")
     for direction in ("descending", "ascending"):
         heading.click()
@@ -241,8 +245,7 @@ def test_missing_numbers_stay_last_in_both_directions(out, open_page):
         assert values[-num_missing:] == [""] * num_missing
 
 
-def test_a_mark_shows_its_value_when_pointed_at_focused_or_tapped(out, open_page):
-    page = open_page(index(out)).page
+def test_a_mark_shows_its_value_when_pointed_at_focused_or_tapped(out, page):
     figure = page.locator("#figure-differences-shortvideo svg")
     figure.scroll_into_view_if_needed()
     marks = figure.locator(".value")
@@ -287,11 +290,10 @@ def test_nothing_is_asked_for_and_nothing_complained_of(visited):
         assert [url for url in page["requests"] if not url.startswith("data:")] == [path.as_uri()]
 
 
-def test_unkind_names_are_shown_and_do_nothing(out, visited, open_page):
-    for page in visited.values():
-        assert (page["scripts"], page["active"]) == (1, 0)
-        assert "taken" not in page["title"].replace(HOSTILE, "")
-    page = open_page(index(out)).page
+def test_unkind_names_are_shown_and_do_nothing(visited, page):
+    for facts in visited.values():
+        assert (facts["scripts"], facts["active"]) == (1, 0)
+        assert "taken" not in facts["title"].replace(HOSTILE, "")
     assert HOSTILE in page.locator("pre").first.inner_text()
     assert f"rankmixer ({HOSTILE})" in names(page)
     assert SHORT_HOSTILE in page.locator("#summary").inner_text()
@@ -363,8 +365,8 @@ def test_the_page_of_speeds_stands_alone_and_its_links_lead_somewhere(speeds, op
         file, _, anchor = link.partition("#")
         assert Path(path_of(file)).is_file(), link
         assert not anchor or seen.page.locator(f"[id='{anchor}']").count() == 1, link
-    for theme in ("light", "dark"):
-        assert open_page(index(speeds), theme=theme).page.evaluate(CONTRAST) == []
+    assert seen.page.evaluate(CONTRAST) == []
+    assert open_page(index(speeds), theme="dark").page.evaluate(CONTRAST) == []
 
 
 def test_speeds_are_sorted_by_number_and_their_marks_say_them(speeds, open_page):
@@ -385,17 +387,19 @@ def test_speeds_are_sorted_by_number_and_their_marks_say_them(speeds, open_page)
     assert marks.count() == len(data) == 8
 
 
-def test_every_control_and_figure_has_a_name_and_headings_skip_no_level(out, speeds, open_page):
+def test_every_control_and_figure_has_a_name_and_headings_skip_no_level(out, page, speeds, open_page):
     """What a screen reader goes by: names of buttons, links, regions and drawings; the order of headings."""
-    for path in [index(out), run_pages(out)[0], index(speeds)]:
-        page = open_page(path).page
+    others = [open_page(path).page for path in (run_pages(out)[0], index(speeds))]
+    for shown in [page, *others]:
         nameless = """() => [...document.querySelectorAll('a, button, [role]')]
           .filter(e => !e.closest('[hidden]') && e.role !== 'status'
             && !(e.getAttribute('aria-label') || e.textContent).trim()
             && !document.getElementById(e.getAttribute('aria-labelledby')))
           .map(e => e.outerHTML.slice(0, 80))"""
-        assert page.evaluate(nameless) == []
-        levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
+        assert shown.evaluate(nameless) == []
+        levels = shown.evaluate(
+            "[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
+        )
         assert levels[0] == 1
         assert levels.count(1) == 1
         assert all(after <= before + 1 for before, after in pairwise(levels)), levels
@@ -472,8 +476,7 @@ def test_no_table_is_cut_off_at_the_edge_of_a_printed_sheet(out, speeds, open_pa
         assert tables.evaluate_all(wide) == []
 
 
-def test_every_run_has_a_page_linked_from_the_table_of_runs(out, open_page):
-    page = open_page(index(out)).page
+def test_every_run_has_a_page_linked_from_the_table_of_runs(out, page):
     links = page.locator("#runs tbody a").evaluate_all("links => links.map(link => link.href)")
     assert sorted(links) == sorted(path.as_uri() for path in run_pages(out))
     assert len(links) == len(list((out / "runs").iterdir()))
