@@ -30,10 +30,10 @@ import os, sys
 from pathlib import Path
 import torch
 from datasets.prepared import open_prepared
+from harness.records.spec import RunSpec
 from harness.training.loop import Trainer
 from harness.training.ranks import start_world
 from tests.harness.small_runs import carry_out
-from tests.harness.training.test_ranks import spec_of
 
 look, die_at = Trainer._look, int(sys.argv[3])
 def mortal_look(self, losses, samples, seconds):
@@ -44,15 +44,15 @@ Trainer._look = mortal_look
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
-spec = spec_of(prepared, attention=bool(int(sys.argv[4]))).model_copy(update={"world_size": world.size})
+spec = RunSpec.model_validate_json(sys.argv[4])
 carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
 """
 
 
-def spec_of(prepared: PreparedDataset, *, attention: bool) -> RunSpec:
-    """Validations of the first are frequent, so that a process may die at any of them."""
+def spec_of(prepared: PreparedDataset, *, attention: bool, ranks: int = RANKS) -> RunSpec:
+    """Validations without attention are frequent, so that a process may die at any of them."""
     spec = small_spec(prepared, validations_per_epoch=2 if attention else 16)
-    return spec.model_copy(update={"target_attention": attention})
+    return spec.model_copy(update={"target_attention": attention, "world_size": ranks})
 
 
 class InterleavedReader:
@@ -96,9 +96,10 @@ def run_under_torchrun(prepared: PreparedDataset, out: Path) -> None:
     ]
     script = out.with_suffix(".py")
     script.write_text(WORKER)
+    spec = spec_of(prepared, attention=False).model_dump_json()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     finished = subprocess.run(
-        [*command, script, prepared.path, out, str(NEVER), "0"],
+        [*command, script, prepared.path, out, str(NEVER), spec],
         capture_output=True, text=True, env=environment, timeout=300, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -109,13 +110,14 @@ def two_processes(prepared, tmp_path_factory) -> Path:
     """Two runs, of which torchrun starts the processes of the one without attention."""
     out = tmp_path_factory.mktemp("ranks") / "out"
     run_under_torchrun(prepared, out)
-    assert forked_ranks(WORKER, prepared.path, out, NEVER, 1) == [0, 0]
+    attended = spec_of(prepared, attention=True).model_dump_json()
+    assert forked_ranks(WORKER, prepared.path, out, NEVER, attended) == [0, 0]
     return out
 
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_two_processes_train_to_the_model_of_one(attention, prepared, two_processes, tmp_path, monkeypatch):
-    spec = spec_of(prepared, attention=attention)
+    spec = spec_of(prepared, attention=attention, ranks=1)
     reader = batches.ShardReader
 
     def interleaved_while_training(prepared, split, *arguments, **options):
@@ -144,17 +146,16 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
 
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
     """Even where one rank's part of the latest checkpoint is damaged: both go on from the one before."""
-    out = tmp_path / "out"
+    out, spec = tmp_path / "out", spec_of(prepared, attention=False)
     die_at = 79 + 74  # the second epoch's tail: rank 1 has 72 batches
-    assert 9 in forked_ranks(WORKER, prepared.path, out, die_at, 0)
+    assert 9 in forked_ranks(WORKER, prepared.path, out, die_at, spec.model_dump_json())
     assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
     [partial] = [folder for folder in (out / "runs").iterdir() if folder.is_dir()]
     assert partial.suffix == ".partial"
     latest = json.loads((partial / "checkpoint.json").read_text())["tag"]
     part = partial / f"checkpoint-{latest}-1.pt"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
-    assert forked_ranks(WORKER, prepared.path, out, NEVER, 0) == [0, 0]
-    name = spec_of(prepared, attention=False).model_copy(update={"world_size": RANKS}).folder_name
-    again, first = (RunFolder(each, name).record().as_json() for each in (out, two_processes))
+    assert forked_ranks(WORKER, prepared.path, out, NEVER, spec.model_dump_json()) == [0, 0]
+    again, first = (RunFolder(each, spec.folder_name).record().as_json() for each in (out, two_processes))
     assert again["curve"] == first["curve"]
     assert again["metrics"] == first["metrics"]
