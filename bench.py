@@ -249,13 +249,17 @@ def carry_out(
 
 
 def report(out: Place) -> Results:
-    """Compare the finished runs of a folder and redraw its tables, figures and report pages."""
+    """Compare the finished runs of a folder and redraw its tables, figures and report pages.
+
+    Results that were kept without predictions have the comparisons that were kept with them.
+    """
     from harness.evaluation.inference import write_inference
     from harness.records.store import read_runs
     from reports.render import render
 
     stored = read_runs(Path(out))
-    write_inference(stored)
+    if not (stored.lacks_predictions and (stored.out / "comparisons.csv").is_file()):
+        write_inference(stored)
     render(stored.out, stored)
     return Results(out, stored=stored)
 

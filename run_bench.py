@@ -541,7 +541,8 @@ def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache
 
 
 def _report(out: Path) -> None:
-    bench.report(out)
+    if bench.report(out).stored.lacks_predictions:
+        say("the runs have no predictions here: their comparisons are those that were kept with them")
     _say_where(out)
 
 

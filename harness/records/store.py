@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from files.errors import InputError
-from harness.records.record import RECORD_FILE, Record, read_record
+from harness.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_record
 from harness.records.select import Selection, select
 from harness.records.serving import Serving, read_serving
 from harness.records.suite import SUITE_FILE, SuiteRecord, read_suite
@@ -21,6 +21,11 @@ class StoredRuns:
     records: list[Record]
     suite: SuiteRecord | None
     serving: Serving = field(default_factory=Serving)
+
+    @property
+    def lacks_predictions(self) -> bool:
+        """Whether no run has its predictions beside it, as in results that were kept without them."""
+        return not any((record.folder / PREDICTIONS_FILE).is_file() for record in self.records)
 
     def selections(self) -> Iterator[Selection]:
         """The runs that count for the suite of ``suite.json``, a selection a dataset.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import bench
 from files.errors import InputError
 from reports.comparisons import load_inferred
 from reports.render import render
@@ -230,3 +231,13 @@ def test_no_temporary_file_is_left_behind(quick_out):
 def test_the_readme_explains_every_column():
     explained = set(re.findall(r"`([a-z0-9_]+)`", README.read_text()))
     assert set(COLUMNS) <= explained
+
+
+def test_results_that_were_kept_without_predictions_are_drawn_with_their_comparisons(tmp_path):
+    out = write_out(tmp_path, [record("dlrm_mlp"), record("dcn")])
+    kept = (out / "comparisons.csv").read_bytes()
+    assert bench.report(out).stored.lacks_predictions
+    assert (out / "comparisons.csv").read_bytes() == kept
+    (out / "comparisons.csv").unlink()
+    with pytest.raises(InputError, match=r"predictions.parquet cannot be read"):
+        bench.report(out)

@@ -224,7 +224,10 @@ def test_the_later_of_two_overrides_holds_and_the_command_lines_flags_come_first
         (["budget.flops_per_sample=0"], ["budget.flops_per_sample", "greater than 0"]),
         (["budget.flops_per_sample=.inf"], ["budget.flops_per_sample", "finite"]),
         (["budget.flops_per_sample=1e400"], ["budget.flops_per_sample", "finite"]),
-        (["budget.dense_params=5"], ["budget", "give one of flops_per_sample, dense_params and latency_ms_p99"]),
+        (
+            ["budget.dense_params=5"],
+            ["budget", "give one of flops_per_sample, dense_params and latency_ms_p99"],
+        ),
         (["budget={}"], ["budget", "give one of flops_per_sample, dense_params and latency_ms_p99"]),
         (["base=rankmixer"], ["'rankmixer'", "'architectures'", "another base"]),
         (["architectures=[]"], ["architectures", "at least 1"]),
