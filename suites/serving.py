@@ -21,7 +21,7 @@ from harness.workers.worker import Limits
 from suites.plan import Caller
 from suites.suite import ServingSettings
 
-SHARE_OF_TRAINING = 0.25  # so a pass takes a fifth of the whole, but for the few rounds that it needs
+SHARE_OF_TRAINING = 1 / 9  # so a pass takes a tenth of the whole, or the few rounds that it needs
 LOCK_FILE = ".serving.lock"
 PARTS: tuple[ServedPart, ...] = ("dense", "whole")
 
