@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,40 +16,74 @@ from harness.records.contestant import label
 from reports.cells import POINTS, short
 from reports.figures.cost import front_line, pareto_front
 from reports.figures.line_names import End, line_ends, name_ends, name_lines
-from reports.figures.models import Looks, Model, looks_in, seaborn_looks, select_model, with_labels
+from reports.figures.models import (
+    Look,
+    Looks,
+    Model,
+    contestants,
+    drawn_name,
+    looks_in,
+    seaborn_looks,
+    select_model,
+    with_labels,
+)
 from reports.figures.panels import canvas, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import PAPER_GROUND, styled
 
 HEIGHT = 3.4
-ALIKE = 1.05  # sizes within this factor are the same size
-STEP_ASIDE = 1.02
+MOST_COLUMNS = 5
+OTHERS = "#D5D5D5"  # lines that are drawn for comparison alone
+AXIS = "flops_per_sample"  # of the panels with intervals; over parameters there is the front
 PANELS = {"dense_params": "dense parameters", "flops_per_sample": "forward FLOPs per sample"}
 PAPER_PANELS = PANELS | {"flops_per_sample": "FLOPs per batch of 512, the paper's own count"}
 
 
 @styled
 def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, looks: Looks | None = None) -> Figure:
-    """AUC and UAUC of one task against parameters and FLOPs: means, intervals, lines of points a decade.
+    """AUC and UAUC of one task against FLOPs, a panel for each model, with its means, intervals and line.
+
+    Each panel repeats the other models' lines in grey, so that intervals do not cover each other.
 
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
         fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
     """
     models, looks = looks_in(means, looks)
-    figure, panels = _size_panels(means)
-    ends: dict[Axes, dict[Model, End]] = {}
-    for axes, rows, axis in panels:
-        lines = fits[(fits["metric"] == rows["metric"].iloc[0]) & (fits["axis"] == axis)]
-        lines = lines[lines["law"] == "points"]
-        for model, shift in zip(models, _shifts(rows, axis, models), strict=True):
-            points = select_model(rows, model)
-            _interval_points(axes, points.assign(x=points[axis] * shift), axis, model, looks)
-            end = _line(axes, select_model(lines, model), points[axis], 1 / POINTS, model, looks)
-            if end and axis == list(PANELS)[-1]:
-                ends.setdefault(axes, {})[model] = end
-    name_lines(figure, ends, models, looks, HEIGHT)
+    metrics, columns = list(dict.fromkeys(means["metric"])), min(MOST_COLUMNS, len(models))
+    rows_a_metric = math.ceil(len(models) / columns)
+    figure, panels = canvas(len(metrics) * rows_a_metric, columns, 2.6, 2.2, sharex=True)
+    for number, metric in enumerate(metrics):
+        rows = means[means["metric"] == metric]
+        lines = fits[(fits["metric"] == metric) & (fits["axis"] == AXIS) & (fits["law"] == "points")]
+        low, high = rows["low"].fillna(rows["mean"]).min(), rows["high"].fillna(rows["mean"]).max()
+        cells = panels[number * rows_a_metric : (number + 1) * rows_a_metric]
+        places = [axes for row in cells for axes in row]
+        for axes, model in zip(places, models, strict=False):
+            _one_models_panel(axes, model, rows, lines, looks)
+            axes.set_title(f"{drawn_name(model)}: {metric.upper()}", color=looks[model].color)
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            axes.tick_params(labelleft=axes in [row[0] for row in cells])
+        for axes in places[len(models) :]:
+            axes.set_visible(False)
+        for axes in places[len(models) - columns : len(models)]:  # the lowest of each column
+            axes.tick_params(labelbottom=number == len(metrics) - 1)
+    figure.supxlabel(f"{PANELS[AXIS]} (grey: the lines of the other models)")
+    figure.supylabel(str(means["task"].iloc[0]), fontsize="medium")
     return figure
+
+
+def _one_models_panel(
+    axes: Axes, model: Model, rows: pd.DataFrame, lines: pd.DataFrame, looks: Looks
+) -> None:
+    grey = dict.fromkeys(looks, Look(OTHERS, ""))
+    for other in contestants(rows):
+        if other != model:
+            _line(axes, select_model(lines, other), select_model(rows, other)[AXIS], 1 / POINTS, other, grey)
+    points = select_model(rows, model)
+    _interval_points(axes, points, model, looks)
+    _line(axes, select_model(lines, model), points[AXIS], 1 / POINTS, model, looks)
+    _size_axis(axes, rows[AXIS], "")
 
 
 @styled
@@ -132,20 +167,13 @@ def _size_axis(axes: Axes, sizes: pd.Series, words: str) -> None:
     axes.set_xlabel(words)
 
 
-def _shifts(rows: pd.DataFrame, axis: str, models: list[Model]) -> list[float]:
-    """What to multiply each model's sizes by, so that models of the same sizes stand side by side."""
-    sizes = rows.groupby("size")[axis]
-    are_alike = bool((sizes.max() < ALIKE * sizes.min()).all())
-    middle = (len(models) - 1) / 2
-    return [STEP_ASIDE ** (number - middle) if are_alike else 1.0 for number in range(len(models))]
-
-
-def _interval_points(axes: Axes, rows: pd.DataFrame, axis: str, model: Model, looks: Looks) -> None:
+def _interval_points(axes: Axes, rows: pd.DataFrame, model: Model, looks: Looks) -> None:
     look = looks[model]
-    axes.plot(rows["x"], rows["mean"], look.marker, color=look.color, markersize=6, label=label(*model))
-    axes.vlines(rows["x"], rows["low"], rows["high"], color=look.color, linewidth=1.0, alpha=0.6)
+    axes.plot(rows[AXIS], rows["mean"], look.marker, color=look.color, markersize=5, label=label(*model))
+    axes.vlines(rows[AXIS], rows["low"], rows["high"], color=look.color, linewidth=1.2)
     for row in rows.to_dict("records"):
-        hover_point(axes, row["x"], row["mean"], f"{label(*model)}: {row['mean']:.4f} at {short(row[axis])}")
+        text = f"{label(*model)}: {row['mean']:.4f} at {short(row[AXIS])}"
+        hover_point(axes, row[AXIS], row["mean"], text)
 
 
 def _line(

@@ -287,37 +287,46 @@ def test_a_folder_without_sizes_says_nothing_of_scaling(quick_out):
     assert "scaling" not in " ".join(contents_of(quick_out).parts[0].figures)
 
 
-def test_the_figure_has_every_mean_and_a_line_of_the_fitted_slope(figure2_out):
+def test_each_model_has_a_panel_with_its_means_intervals_and_a_line_of_the_fitted_slope(figure2_out):
     runs = runs_by_size(section_of(figure2_out))
     means, fits = size_means(runs), scaling_fits(runs)
     means, fits = means[means["task"] == "finish"], fits[fits["task"] == "finish"]
     figure, looks = quality_against_size(means, fits), looks_for(contestants(means))
-    params, flops, *_ = figure.axes
-    assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 4
-    for axes, axis in ((params, "dense_params"), (flops, "flops_per_sample")):
-        points = {drawn.get_label(): drawn for drawn in axes.lines if drawn.get_label() in SLOPES}
-        for name, slope in SLOPES.items():
-            its_runs = runs[
-                (runs["architecture"] == name) & (runs["task"] == "finish") & (runs["metric"] == "auc")
-            ]
-            expected = its_runs.groupby("size")["value"].mean()
-            assert sorted(points[name].get_ydata()) == pytest.approx(sorted(expected))
-            [fitted] = [
-                d for d in axes.lines if d.get_color() == looks[name, ""].color and len(d.get_xdata()) == 2
-            ]
-            (x0, x1), (y0, y1) = fitted.get_xdata(), fitted.get_ydata()
-            fitted_slope = fits_for(fits, axis=axis).set_index("architecture").loc[name, "slope"]
-            assert 100 * (y1 - y0) / math.log10(x1 / x0) == pytest.approx(fitted_slope)
-            assert slope > 0
+    slopes = fits_for(fits, axis="flops_per_sample").set_index("architecture")["slope"]
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        f"{name}: {metric}" for metric in ("AUC", "UAUC") for name in SLOPES
+    ]
+    for name, axes in zip(SLOPES, panels, strict=False):
+        assert axes.get_xscale() == "log"
+        of_model = means[(means["architecture"] == name) & (means["metric"] == "auc")]
+        its_runs = runs[
+            (runs["architecture"] == name) & (runs["task"] == "finish") & (runs["metric"] == "auc")
+        ]
+        [points] = [line for line in axes.lines if line.get_label() == name]
+        expected = its_runs.groupby("size")["value"].mean()
+        assert sorted(points.get_ydata()) == pytest.approx(sorted(expected))
+        ends = {tuple(segment[:, 1]) for bars in axes.collections for segment in bars.get_segments()}
+        assert ends == set(zip(of_model["low"], of_model["high"], strict=True))
+        lines = [line for line in axes.lines if len(line.get_xdata()) == 2]
+        assert [line.get_color() for line in lines].count(looks[name, ""].color) == 1
+        assert len(lines) == len(SLOPES)  # its own, and the others' in grey
+        [fitted] = [line for line in lines if line.get_color() == looks[name, ""].color]
+        (x0, x1), (y0, y1) = fitted.get_xdata(), fitted.get_ydata()
+        assert 100 * (y1 - y0) / math.log10(x1 / x0) == pytest.approx(slopes[name])
 
 
-def test_models_of_the_same_sizes_stand_side_by_side_and_their_values_are_unmoved(figure2_out):
-    runs = runs_by_size(section_of(figure2_out))
-    means = size_means(runs).query("task == 'finish'")
-    _, flops, *_ = quality_against_size(means, scaling_fits(runs).query("task == 'finish'")).axes
-    firsts = {d.get_label(): d.get_xdata()[0] for d in flops.lines if d.get_label() in SLOPES}
-    assert len(set(firsts.values())) == len(SLOPES)
-    assert np.prod(list(firsts.values())) == pytest.approx((0.3e6 * 1.01) ** 3), "aside, and not away"
+def test_panels_of_a_metric_have_one_scale_and_places_without_a_model_are_empty(figure2_out):
+    means = size_means(runs_by_size(section_of(figure2_out))).query("task == 'finish'")
+    seven = pd.concat(means.assign(architecture=means["architecture"] + str(i)) for i in range(3))
+    names = seven["architecture"].unique()[:7]
+    seven = seven[seven["architecture"].isin(names)]
+    none = scaling_fits(runs_by_size(section_of(figure2_out))).iloc[:0]
+    axes = quality_against_size(seven, none).axes
+    assert len(axes) == 20  # two rows of five for each metric
+    for panels in (axes[:10], axes[10:]):
+        assert [each.get_visible() for each in panels] == [True] * 7 + [False] * 3
+        assert len({each.get_ylim() for each in panels[:7]}) == 1
 
 
 def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_out):
