@@ -68,7 +68,6 @@ def matched(monkeypatch, tmp_path, clock: Clock, name: str = "dlrm_mlp", **chang
         ("dlrm_mlp", 2.0, 1.0),
         ("dlrm_mlp", 0.5, 0.2),
         ("dcnv2", 1.0, 20.0),
-        ("rankmixer", 1.0, 1.0),
     ],
 )
 def test_a_row_has_the_size_whose_latency_meets_the_target(monkeypatch, tmp_path, name, fixed, a_megaflop):
