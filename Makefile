@@ -26,7 +26,7 @@ $(READY): $(STATED)
 	touch $(READY)
 
 $(READY_FOR_TESTS): $(READY)
-	$(PIP) --editable ".[bench,dev,docs,notebooks,watch]"
+	$(PIP) --editable ".[bench,dev,docs,notebooks,watch,export]"
 	touch $(READY_FOR_TESTS)
 
 bench: $(READY)

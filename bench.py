@@ -205,6 +205,7 @@ def carry_out(
     run_gigabytes: float | None = None,
     watch: Iterable[str] = (),
     speed: bool = True,
+    keep: str = "auto",
     command: str = "",
 ) -> Results:
     """Carry out a suite's runs that are not finished, then write the report.
@@ -219,6 +220,8 @@ def carry_out(
         run_gigabytes: end a run whose process takes more memory.
         watch: ``tensorboard``, ``mlflow``, both or none.
         speed: measure how fast the models answer, after the trainings.
+        keep: ``weights`` keeps those of the first seed's run of each row, ``auto`` where they take up to
+            64 MB, ``none`` keeps none.
         command: what the report says was typed.
     """
     from files.writing import check_writable
@@ -227,7 +230,7 @@ def carry_out(
 
     out = Path(out)
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.run import Options, choose_device, run_suite
+    from suites.run import Options, choose_device, choose_keep, run_suite
 
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
@@ -241,6 +244,7 @@ def carry_out(
         limits=limits,
         command=command,
         speed=speed,
+        keep=choose_keep(keep),
     )
     records = run_suite(suite, options, watcher)
     if is_first_process():
@@ -438,6 +442,28 @@ def describe(dataset: str, **options: Any) -> Description:
     from datasets.describe import describe
 
     return describe(prepare(dataset, **options))
+
+
+def export(
+    run: Place, *, format: str, dense_only: bool = False, out: Place | None = None, cache: Place = CACHE
+) -> Path:
+    """Make an artefact of a finished run that runs without this project; returns its folder.
+
+    Args:
+        run: the run's folder, ``out/<suite>/runs/<run>``, which keeps its weights.
+        format: ``torch-export``, ``aoti`` or ``onnx``.
+        dense_only: from the tokens to the logits, without embedding tables and tokenizer.
+        out: the artefact's folder; ``out/<suite>/export/<run>/<format>`` if None.
+        cache: where the run's prepared data are, of which the test split is scored again.
+
+    Raises InputError on bad input, RefusedError where the artefact's scores are not those of the run.
+    """
+    from harness.machine.quiet import quiet_libraries
+
+    quiet_libraries()
+    from harness.export.run import export_run
+
+    return export_run(Path(run), format, dense_only, _path(out), Path(cache)).folder
 
 
 def is_first_process() -> bool:

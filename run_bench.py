@@ -51,6 +51,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 Device = Literal["auto", "cpu", "cuda"]
+Keep = Literal["auto", "weights", "none"]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -143,6 +144,10 @@ def run(
     no_speed: Annotated[
         bool, typer.Option("--no-speed", help="Do not measure how fast the models answer.")
     ] = False,
+    keep: Annotated[
+        Keep,
+        typer.Option(help="Weights of the first seed's run of each row, for `export`; auto: up to 64 MB."),
+    ] = "auto",
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
     chosen = bench.choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=settings or ())
@@ -160,6 +165,7 @@ def run(
             run_gigabytes=run_gigabytes,
             watch=watch or (),
             speed=not no_speed,
+            keep=keep,
             command=_command(),
         )
     except (KeyboardInterrupt, RuntimeError) as end:
@@ -430,6 +436,25 @@ def choose(
 
 
 @app.command()
+def export(
+    run: Annotated[
+        Path, typer.Argument(file_okay=False, help="A run's folder that keeps weights, OUT/runs/RUN.")
+    ],
+    format: Annotated[Literal["torch-export", "aoti", "onnx"], typer.Option(help="What loads it.")],
+    dense_only: Annotated[
+        bool, typer.Option("--dense-only", help="From the tokens to the logits, without tables.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where to. [default: OUT/export/RUN/FORMAT]")
+    ] = None,
+    cache: CacheRoot = bench.CACHE,
+) -> None:
+    """A trained model as an artefact that runs without this project, if it scores as its run did."""
+    folder = bench.export(run, format=format, dense_only=dense_only, out=out, cache=cache)
+    say(f"artefact: {folder}")
+
+
+@app.command()
 def doctor() -> None:
     """What this machine can do, and what is missing, each with its mend."""
     from harness.speed.doctor import examine
@@ -614,7 +639,7 @@ def _run_command(debug: bool) -> None:
 def _explain(error: Exception) -> int:
     """Print one sentence for an error and give the exit code."""
     from datasets.prepare.folder import is_full_disk
-    from files.errors import InputError, UnfinishedError
+    from files.errors import InputError, RefusedError, UnfinishedError
 
     code = 1
     if isinstance(error, InputError):
@@ -622,7 +647,7 @@ def _explain(error: Exception) -> int:
         code = 1 if is_full_disk(error) else 2
     elif is_full_disk(error):
         message = "no space left on the disk; free some and run the same command again, which goes on"
-    elif isinstance(error, UnfinishedError):
+    elif isinstance(error, UnfinishedError | RefusedError):
         message = str(error)
     elif isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""

@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class UnfinishedError(RuntimeError):
     """Some parts failed, and the message lists them; all others are done and saved. The exit code is 1."""
+
+
+class RefusedError(RuntimeError):
+    """What was made fails its own check and is not kept; the message says why. The exit code is 1."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
@@ -24,6 +24,7 @@ from harness.runs.jobs import Job, carry_out
 from harness.runs.references import available_references
 from harness.training.progress import Silent, Watcher
 from harness.training.ranks import start_world
+from harness.training.weights import SMALL_MEGABYTES, Keep, keeps_weights, megabytes_of_weights
 from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement
@@ -36,7 +37,11 @@ from suites.tuning.tuned import TunedRow, read_tuned
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, none of which changes a number: places, device, checkpoints, limits of a run."""
+    """How to run, none of which changes a number: places, device, checkpoints, limits of a run.
+
+    ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
+    each row on each dataset.
+    """
 
     out: Path
     cache_root: Path
@@ -47,6 +52,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     command: str = ""
     speed: bool = True  # measure how fast the models answer, after the trainings
+    keep: Keep = "auto"
 
 
 def choose_device(name: str) -> torch.device:
@@ -54,6 +60,13 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no usable GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_keep(name: str) -> Keep:
+    """Which weights are kept; InputError for a word that says none of it."""
+    if name not in get_args(Keep):
+        raise InputError(f"keep {name!r}: choose from {', '.join(get_args(Keep))}")
+    return cast(Keep, name)
 
 
 def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
@@ -85,6 +98,11 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
         )
     jobs = [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
     watcher.note(_announcement(jobs, suite, call))
+    if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
+        watcher.note(
+            f"weights of more than {SMALL_MEGABYTES} MB are not kept ({', '.join(large)}); "
+            "--keep weights keeps them"
+        )
     records: list[Record] = []
     waiting: list[Job] = []
     tally = Tally(len(jobs))
@@ -201,6 +219,16 @@ def _announcement(jobs: list[Job], suite: Suite, call: Caller) -> str:
     )
 
 
+def _too_large_to_keep(jobs: list[Job]) -> list[str]:
+    """Rows that are yet to be trained and whose weights are not small, with their sizes."""
+    names = (
+        f"{job.spec.dataset} {job.spec.contestant.label}: {megabytes_of_weights(job.cost):,.0f} MB"
+        for job in jobs
+        if job.cost and not keeps_weights("auto", job.cost) and not job.folder.is_finished
+    )
+    return list(dict.fromkeys(names))
+
+
 def _outcome(record: Record) -> str:
     if record.failure is not None:
         return f"FAILED: {record.failure.reason}"
@@ -249,7 +277,11 @@ def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken
     settings = [_setting(suite, dataset, world, options, call, broken) for world in dataset.each_world]
 
     def job(setting: Setting, spec: RunSpec, cost: Cost | None = None) -> Job:
-        return Job(spec, cost, setting.prepared, options.out, options.checkpoint_seconds)
+        keeps = cost is not None and is_first(setting, spec) and keeps_weights(options.keep, cost)
+        return Job(spec, cost, setting.prepared, options.out, options.checkpoint_seconds, keeps)
+
+    def is_first(setting: Setting, spec: RunSpec) -> bool:
+        return spec.seed == 0 and setting is settings[0]
 
     rows = plan_rows(settings, options.out, job, call, broken)
     first = settings[0]

@@ -70,7 +70,11 @@ class DenseSide(nn.Module):
         )
 
     def forward(self, looked_up: LookedUp, numbers: Tensor) -> Prediction:
-        result = in_row_blocks(self.backbone, self.tokenizer(looked_up, numbers))
+        return self.from_tokens(self.tokenizer(looked_up, numbers))
+
+    def from_tokens(self, tokens: Tensor) -> Prediction:
+        """The prediction for tokens (B, T, d)."""
+        result = in_row_blocks(self.backbone, tokens)
         output = result if isinstance(result, Output) else Output(result)
         views = [(view.weight, self._logits(view.representation)) for view in output.views.values()]
         return Prediction(self._logits(output.representation), views, output.penalties, output.statistics)

@@ -19,13 +19,14 @@ from harness.training.ranks import World
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a suite. ``cost`` is None of a reference, which trains nothing."""
+    """One run of a suite. ``cost`` is None of a reference, which trains nothing and keeps no weights."""
 
     spec: RunSpec
     cost: Cost | None
     prepared: PreparedDataset
     out: Path
     checkpoint_seconds: float
+    keeps_weights: bool = False
 
     @property
     def title(self) -> str:
@@ -46,5 +47,13 @@ def carry_out(job: Job, machine: Machine | None, world: World, watcher: Watcher)
             return None
         return run_reference(job.spec.architecture, job.spec, job.prepared, job.folder, machine)
     return run_model(
-        job.spec, job.cost, job.prepared, job.folder, world, watcher, job.checkpoint_seconds, machine
+        job.spec,
+        job.cost,
+        job.prepared,
+        job.folder,
+        world,
+        watcher,
+        job.checkpoint_seconds,
+        machine,
+        job.keeps_weights,
     )

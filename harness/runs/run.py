@@ -33,6 +33,7 @@ from harness.training.prediction import Predictions, metrics_by_task, predict
 from harness.training.progress import Watcher
 from harness.training.ranks import World, dense_side, initialise_tables, shard
 from harness.training.step import DivergenceError
+from harness.training.weights import WEIGHTS_FILE, write_weights
 
 
 def inputs_of(spec: RunSpec) -> Inputs:
@@ -88,10 +89,12 @@ def run_model(
     watcher: Watcher,
     checkpoint_seconds: float,
     machine: Machine | None = None,
+    keeps_weights: bool = False,
 ) -> Record:
     """Carry out one run, from its checkpoint if it has one, and write its record (first rank).
 
-    ``machine`` is what was found out about this one before; None: it is found out now.
+    ``machine`` is what was found out about this one before; None: it is found out now. With
+    ``keeps_weights``, those that scored the test split are kept beside the record.
     """
     if world.device.type == "cpu":
         require_room(cost, world.size)
@@ -111,6 +114,9 @@ def run_model(
     else:
         if world.is_first:
             write_predictions(folder.partial, predictions, spec.tasks)
+            (folder.partial / WEIGHTS_FILE).unlink(missing_ok=True)  # of an attempt that was killed here
+        if keeps_weights:
+            write_weights(folder.partial, spec.hash, model, world)
         found = {
             "cost": cost,
             "metrics": metrics,

@@ -1,0 +1,91 @@
+"""The weights that a finished run keeps: ``weights.pt`` beside its record.
+
+They are those that scored the test split: the last ones or, with early stopping, the best validation's. The
+file is written with `torch.save` and holds the spec's hash and the model's state dict as one process has it,
+whatever the number of ranks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+from files.errors import InputError
+from files.writing import flush, replacing
+from harness.records.cost import Cost
+from harness.training.ranks import World, local_pieces
+
+WEIGHTS_FILE = "weights.pt"
+SMALL_MEGABYTES = 64  # up to which weights are kept unless it is said otherwise
+BYTES_PER_WEIGHT = 4  # fp32, at every precision of the training
+
+Keep = Literal["auto", "weights", "none"]
+
+
+def megabytes_of_weights(cost: Cost) -> float:
+    """The size of a run's ``weights.pt``, in 10^6 bytes."""
+    return (cost.dense_params + cost.sparse_params) * BYTES_PER_WEIGHT / 1e6
+
+
+def keeps_weights(keep: Keep, cost: Cost) -> bool:
+    """Whether a run of this cost keeps its weights: ``auto`` keeps those of up to 64 MB."""
+    return keep == "weights" or (keep == "auto" and megabytes_of_weights(cost) <= SMALL_MEGABYTES)
+
+
+def write_weights(folder: Path, spec_hash: str, model: nn.Module, world: World) -> None:
+    """Write ``weights.pt`` on the first rank. Every rank calls this."""
+    weights = whole_weights(model, world)
+    if world.is_first:
+        with replacing(folder / WEIGHTS_FILE) as temporary:
+            with open(temporary, "wb") as handle:  # torch's own file writer hides that a disk is full
+                torch.save({"spec_hash": spec_hash, "model": weights}, handle)
+            flush(temporary)
+
+
+def whole_weights(model: nn.Module, world: World) -> dict[str, Tensor]:
+    """The model's state dict on the CPU, with the pieces of sharded tables put together."""
+    weights = {}
+    for key, value in model.state_dict().items():
+        weights[key] = _whole(value, world) if isinstance(value, ShardedTensor) else value.detach().cpu()
+    return weights
+
+
+def _whole(value: ShardedTensor, world: World) -> Tensor:
+    whole = torch.zeros(value.size())
+    own = [(piece.offsets, piece.tensor.detach().cpu().numpy()) for piece in local_pieces(value)]
+    for pieces in world.gather(_boxed(own)):
+        for (row, column), part in pieces.item():
+            rows, columns = part.shape
+            whole[row : row + rows, column : column + columns] = torch.from_numpy(part)
+    return whole
+
+
+def _boxed(value: Any) -> np.ndarray:
+    """An array of one object, which is how `World.gather` takes what has no common shape."""
+    box = np.empty((), dtype=object)
+    box[()] = value
+    return box
+
+
+def read_weights(folder: Path, spec_hash: str) -> dict[str, Tensor]:
+    """The state dict in the folder of the run with this hash.
+
+    Raises InputError, naming the file, where it cannot be read or is another run's.
+    """
+    path = folder / WEIGHTS_FILE
+    mend = "delete the run's folder and run the suite again with --keep weights"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found, weights = content["spec_hash"], content["model"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        reason = str(error).partition(". ")[0]
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {mend}") from None
+    if found != spec_hash:
+        raise InputError(f"{path}: holds the weights of another run ({found}); {mend}")
+    return weights
