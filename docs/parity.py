@@ -35,10 +35,12 @@ architectures:
 {rows}
 """
 SPARSE = (
-    "{architecture: rankmixer, variant: experts, config: {moe: {num_experts: 4, active_ratio: 0.5}}}",
-    "{architecture: rankmixer, variant: top-k, config: {moe: {num_experts: 4, active_ratio: 0.5, "
-    "routing: top_k, training: plain, train_gate: softmax}}}",
-    "{architecture: tokenmixer_large, variant: experts, config: {moe: {num_experts: 4, active_ratio: 0.5}}}",
+    "{architecture: rankmixer, variant: experts, config: "
+    "{ffn_dim: 64, moe: {num_experts: 4, active_ratio: 0.5}}}",
+    "{architecture: rankmixer, variant: top-k, config: "
+    "{ffn_dim: 64, moe: {num_experts: 4, active_ratio: 0.5, routing: top_k, training: plain}}}",
+    "{architecture: tokenmixer_large, variant: experts, budget: {flops_per_sample: 1.248e+5}, config: "
+    "{ffn_dim: 16, moe: {num_experts: 4, active_ratio: 0.5}}}",
     "examples.own_data.own_architecture:MLPMixer",
 )
 
@@ -101,12 +103,13 @@ def version(package: str) -> str:
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 TEXT = """# Whether exports score as their runs
 
-`python docs/parity.py > docs/parity.md` (half an hour on two cores, nearly all of it compilation for AOTInductor)
+`python docs/parity.py > docs/parity.md` (nearly all of its time is compilation for AOTInductor)
 
-Every architecture, trained for a moment at 0.1 MFLOP a sample on the example's own table (lists pooled by target attention
-and by their mean), exported whole in each format, and run by a process that cannot import this project. A cell is the
-largest difference of a probability between the artefact and the run's own `predictions.parquet`, over both tasks and all
-2,142 test rows; more than 1e-5 is refused. The last column is the largest difference of an AUC, over formats and tasks.
+Every architecture, trained for a moment at 0.1 MFLOP a sample on the example's own table (lists pooled by
+target attention and by their mean), exported whole in each format, and run by a process that cannot import
+this project. A cell is the largest difference of a probability between the artefact and the run's own
+`predictions.parquet`, over both tasks and all test rows; more than 1e-5 is refused. The last column is the
+largest difference of an AUC, over formats and tasks.
 
 {versions}; CPU, fp32.
 """

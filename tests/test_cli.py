@@ -273,6 +273,23 @@ def test_a_run_on_own_data_with_an_own_architecture_leaves_records_results_and_a
     assert "python run_bench.py run tiny.yaml --cache cache" in report
 
 
+def test_the_first_seeds_models_keep_weights_that_export_takes(ran, bench):
+    runs = {path.parent.name: path.parent for path in (ran / "out/tiny/runs").glob("*/record.json")}
+    kept = {name for name, run in runs.items() if (run / "weights.pt").is_file()}
+    assert kept == {name for name in runs if "-s0-" in name and "constant" not in name}
+    [run] = (run for name, run in runs.items() if "Shallow-s0" in name)
+    command = ["export", str(run), "--format", "torch-export", "--dense-only", "--cache", "cache"]
+    outcome = bench(*command)
+    folder = ran / f"out/tiny/export/{run.name}/torch-export-dense-only"
+    assert (outcome.code, outcome.out.strip()) == (0, f"artefact: {folder}"), outcome.err
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["tasks"], manifest["parity"]["rows"]) == (["click", "skip"], 400)
+
+    for name, words in (("constant", ["is a reference row"]), ("Shallow-s1", ["name the run of seed 0"])):
+        [other] = (run for found, run in runs.items() if name in found)
+        check_refusal(bench("export", str(other), "--format", "torch-export", "--cache", "cache"), words)
+
+
 def test_the_recorded_test_rows_are_the_last_fifth_of_the_csv(finished):
     records = records_of(finished / "out/tiny")
     clicks = own_log()["click"].tail(ROWS // 5)
@@ -750,6 +767,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, mon
         (["run", "tiny.yaml", "--set", "tasks=[clik]"], ["no task 'clik'", "click, skip"]),
         (["run", "tiny.yaml", "--set", "tasks=[skip, skip]"], ["'skip' is named twice", "name each once"]),
         (["report", "absent"], ["absent/runs: holds no finished run", "--out"]),
+        (["export", "absent", "--format", "torch-export"], ["absent: no such folder", "name a run's folder"]),
     ],
 )  # fmt: skip
 def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, bench, arguments, words):
@@ -769,6 +787,8 @@ def test_a_wrong_suite_or_setting_is_refused_before_anything_is_written(own, ben
         (["run"], ["Missing argument"]),
         (["data", "prepare", "shortvideo", "--cache", "tiny.yaml"], ["--cache", "is a file"]),
         (["report", "tiny.yaml"], ["is a file"]),
+        (["run", "tiny.yaml", "--keep", "all"], ["--keep", "'auto', 'weights', 'none'"]),
+        (["export", "data", "--format", "trt"], ["--format", "'torch-export', 'aoti', 'onnx'"]),
         (["profile", "data", "--json", "data"], ["--json", "is a directory"]),
     ],
 )

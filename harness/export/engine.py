@@ -82,7 +82,8 @@ LOADERS: dict[str, Callable[[Path, list[str]], Engine]] = {
 
 def main(folder: str) -> None:
     """Outputs of the batches on stdin, one after another, each pickled to stdout."""
-    sys.modules.update(dict.fromkeys(PROJECT))  # importing one of these raises an error
+    for name in PROJECT:  # importing one of these raises an error
+        sys.modules[name] = None  # type: ignore[assignment]
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes elsewhere
     engine = load(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
-from datasets.prepare.folder import publish
+from datasets.prepare.folder import is_full_disk, one_at_a_time, partial_folder, publish
 from datasets.prepared import PreparedDataset, open_prepared
 from files.checksums import sha256_of
 from files.errors import InputError
 from files.writing import check_writable, write_atomically
 from harness.export.engine import MANIFEST_FILE
-from harness.export.formats import format_called, traced
+from harness.export.formats import Format, format_called, traced
 from harness.export.manifest import SMALL_BYTES, manifest_of, with_parity
 from harness.export.parity import Parity, check, first_row_alone, outputs_elsewhere
 from harness.export.served import (
@@ -87,11 +87,8 @@ def export_run(run: Path, format: str, dense_only: bool, out: Path | None, cache
         raise InputError(f"{out}: holds something else than an artefact; give another folder with --out")
     trained = trained_run(run, record, cache)
     model, inputs, output = served(trained, dense_only)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
-    partial.mkdir()
-    try:
-        chosen.write(traced(model, inputs), partial / chosen.file, inputs, output)
+    with one_at_a_time(out), partial_folder(out) as partial:
+        write(chosen, format, traced(model, inputs), partial, inputs, output)
         if not dense_only:
             copy_vocabularies(trained.prepared, partial)
         manifest = manifest_of((format, chosen), trained.as_run, trained.prepared, inputs, output, partial)
@@ -100,9 +97,23 @@ def export_run(run: Path, format: str, dense_only: bool, out: Path | None, cache
         manifest = with_parity(manifest, parity)
         write_manifest(partial, manifest)
         publish(partial, out, replace=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Artefact(out, manifest, parity)
+
+
+def write(
+    chosen: Format, name: str, program: ExportedProgram, folder: Path, inputs: list[Input], output: str
+) -> None:
+    """Write a traced model; InputError where the format cannot express it."""
+    try:
+        chosen.write(program, folder / chosen.file, inputs, output)
+    except Exception as error:
+        if is_full_disk(error, folder):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"--format {name}: cannot write this model ({type(error).__name__}: {reason}); "
+            "choose another format"
+        ) from error
 
 
 def exportable_record(run: Path) -> Record:
@@ -158,7 +169,8 @@ def find_prepared(cache: Path, spec: RunSpec) -> PreparedDataset:
             return open_prepared(path.parent)
     raise InputError(
         f"{cache}: holds no prepared {spec.place} of fingerprint {spec.dataset_fingerprint}, on whose test "
-        "split the artefact is checked; give its folder with --cache, or run the suite again, which prepares it"
+        "split the artefact is checked; name the right folder with --cache, or run the suite again, which "
+        "prepares it"
     )
 
 

@@ -15,6 +15,9 @@ def quiet_libraries() -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")
     warnings.filterwarnings("ignore", module=r"torch.*|torchrec.*|fbgemm.*")
     warnings.filterwarnings("ignore", message="Please use DTensor")  # TorchRec keeps the older class
+    warnings.filterwarnings(
+        "ignore", message=r".isinstance\(treespec, LeafSpec\)"
+    )  # torch's, while it exports
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"  # our own, in one line
     for name in ("torch.fx", "torchrec", "torch.distributed", "fbgemm_gpu", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)

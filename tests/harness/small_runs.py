@@ -57,6 +57,7 @@ def carry_out(
     world: World = ONE_PROCESS,
     checkpoint_seconds: float = 1e9,
     watcher: Watcher | None = None,
+    keeps_weights: bool = False,
 ) -> dict[str, Any]:
     """Run a spec against a made-up peak, which costs no time to measure, and return its record as JSON."""
     inputs = Inputs(
@@ -70,5 +71,7 @@ def carry_out(
     cost = count.cost(spec.architecture, spec.config)
     folder = RunFolder(out, spec.folder_name)
     machine = Machine(Peak(1e11, "made up"), environment())
-    record = run_model(spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds, machine)
+    record = run_model(
+        spec, cost, prepared, folder, world, watcher or Silent(), checkpoint_seconds, machine, keeps_weights
+    )
     return record.as_json()

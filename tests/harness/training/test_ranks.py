@@ -19,9 +19,12 @@ from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.records.spec import RunSpec
+from harness.runs.run import build_model
 from harness.training import batches
+from harness.training.prediction import predict
+from harness.training.weights import read_weights
 from tests.forked import forked_ranks
-from tests.harness.small_runs import carry_out, small_spec
+from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 RANKS = 2
 NEVER = 10**9
@@ -45,7 +48,7 @@ Trainer._look = mortal_look
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
 spec = RunSpec.model_validate_json(sys.argv[4])
-carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0)
+carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0, keeps_weights=True)
 """
 
 
@@ -142,6 +145,17 @@ def test_two_processes_train_to_the_model_of_one(attention, prepared, two_proces
     for task in spec.tasks:
         assert two["metrics"][task]["rows"] == one["metrics"][task]["rows"]
         assert two["metrics"][task]["auc"] == pytest.approx(one["metrics"][task]["auc"], abs=1e-3)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_one_process_scores_with_the_weights_that_two_kept(attention, prepared, two_processes):
+    spec = spec_of(prepared, attention=attention)
+    folder = RunFolder(two_processes, spec.folder_name).final
+    model = build_model(spec, prepared, ONE_PROCESS)
+    model.load_state_dict(read_weights(folder, spec.hash))
+    found = predict(model, batches.RankBatches(spec, prepared, ONE_PROCESS), "test")
+    scored = pq.read_table(folder / "predictions.parquet")["score_finish"].to_numpy()
+    np.testing.assert_allclose(found.scores[:, 0], scored, atol=1e-6)
 
 
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
