@@ -103,13 +103,14 @@ def version(package: str) -> str:
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 TEXT = """# Whether exports score as their runs
 
-`python docs/parity.py > docs/parity.md` (nearly all of its time is compilation for AOTInductor)
+`python docs/parity.py > docs/parity.md` (15 CPU minutes, nearly all of them compilation for AOTInductor)
 
 Every architecture, trained for a moment at 0.1 MFLOP a sample on the example's own table (lists pooled by
 target attention and by their mean), exported whole in each format, and run by a process that cannot import
 this project. A cell is the largest difference of a probability between the artefact and the run's own
 `predictions.parquet`, over both tasks and all test rows; more than 1e-5 is refused. The last column is the
-largest difference of an AUC, over formats and tasks.
+largest difference of an AUC, over formats and tasks; more than 1e-6 is refused, or more than two pairs of a
+positive and a negative row weigh in so small a split.
 
 {versions}; CPU, fp32.
 """

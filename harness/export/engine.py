@@ -5,17 +5,17 @@
 
 As a script it computes batches for another process (`harness.export.parity`), and cannot import this project.
 
-    python -I harness/export/engine.py FOLDER < pickled batches > pickled outputs
+    python -I harness/export/engine.py FOLDER < batches > outputs      # as `send` writes them
 """
 
 import hashlib
+import io
 import json
 import os
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -80,8 +80,26 @@ LOADERS: dict[str, Callable[[Path, list[str]], Engine]] = {
 }
 
 
+def send(stream: IO[bytes], **arrays: np.ndarray) -> None:
+    """Write arrays with their names, for `receive` at the other end of a pipe."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    stream.write(len(content.getvalue()).to_bytes(8, "little") + content.getvalue())
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> dict[str, np.ndarray]:
+    """The next arrays; EOFError where there are no more."""
+    size = stream.read(8)
+    content = stream.read(int.from_bytes(size, "little")) if len(size) == 8 else b""
+    if not content:
+        raise EOFError
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
 def main(folder: str) -> None:
-    """Outputs of the batches on stdin, one after another, each pickled to stdout."""
+    """Outputs of the batches on stdin, one after another, to stdout."""
     for name in PROJECT:  # importing one of these raises an error
         sys.modules[name] = None  # type: ignore[assignment]
     answers = os.fdopen(os.dup(1), "wb")
@@ -89,11 +107,10 @@ def main(folder: str) -> None:
     engine = load(folder)
     while True:
         try:
-            batch = pickle.load(sys.stdin.buffer)
+            batch = receive(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(engine(batch), answers)
-        answers.flush()
+        send(answers, outputs=engine(batch))
 
 
 if __name__ == "__main__":

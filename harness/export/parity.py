@@ -6,7 +6,6 @@ needs nothing of it. The first row goes through alone, the others in batches.
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -55,13 +54,12 @@ def outputs_elsewhere(folder: Path, batches: Iterable[dict[str, np.ndarray]]) ->
         assert process.stdout is not None
         try:
             for batch in batches:
-                pickle.dump(batch, process.stdin)
-                process.stdin.flush()
-                yield pickle.load(process.stdout)
+                engine.send(process.stdin, **batch)
+                yield engine.receive(process.stdout)["outputs"]
             process.stdin.close()
             if process.wait() != 0:
                 raise EOFError
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+        except (EOFError, BrokenPipeError):
             raise RefusedError(f"the artefact does not run on its own: {_last_words(said)}") from None
         finally:
             process.kill()

@@ -21,7 +21,7 @@ from harness.records.record import Record
 from harness.records.store import read_runs
 from harness.training.progress import Silent
 from suites.costs import cost_table
-from suites.run import Options, run_suite
+from suites.run import NoRecord, Options, run_suite
 from suites.suite import Suite, load_suite
 from suites.tuning.tuned import Tuned, identity_of, read_tuned, tuned_path, write_tuned
 
@@ -204,6 +204,29 @@ def test_nothing_is_repeated_and_a_third_world_is_added_to_two(finished, monkeyp
         f"shortvideo world 1 {name} seed {seed}" for seed in (0, 1) for name in ("dlrm_mlp", "deepfm")
     ]
     assert any(text.startswith("4 runs of dlrm_mlp, deepfm to train") for text in said)
+
+
+def test_weights_are_kept_of_the_first_seed_in_the_first_world(finished):
+    out, _, records, _ = finished
+    kept = {path.parent.name.rpartition("-")[2] for path in out.glob("runs/*/weights.pt")}
+    assert kept == {
+        record.spec_hash
+        for record in records
+        if not record.is_reference and (record.seed, record.world) == (0, 0)
+    }
+
+
+def test_rows_whose_weights_are_too_large_to_be_kept_are_named(finished, tmp_path, monkeypatch):
+    _, cache, _, _ = finished
+    monkeypatch.setattr("harness.training.weights.SMALL_MEGABYTES", 0)
+    planned: list = []
+    monkeypatch.setattr(suites.run, "_carry_out", lambda job, *_: planned.append(job) or NoRecord.NONE)
+    _, said = carried_out(tmp_path, cache, references=False)
+    [note] = [text for text in said if "are not kept" in text]
+    assert note.endswith("; --keep weights keeps them")
+    assert note.count("shortvideo dlrm_mlp: ") == note.count("shortvideo deepfm: ") == 1
+    assert len(planned) == 8
+    assert not any(job.keeps_weights for job in planned)
 
 
 def test_a_run_without_worlds_is_another_than_that_of_the_first_world(finished, monkeypatch):

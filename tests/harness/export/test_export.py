@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import shutil
@@ -20,9 +21,9 @@ from files.checksums import sha256_of
 from files.errors import InputError, RefusedError
 from harness.export import formats, parity
 from harness.export import run as exporting
-from harness.export.engine import load
+from harness.export.engine import load, receive, send
 from harness.export.formats import FORMATS, Format, foreign_operators, format_called, traced
-from harness.export.run import batches, export_run, parity_of, trained_run
+from harness.export.run import batches, export_run, parity_of, served, trained_run
 from harness.export.served import Input
 from harness.records.folder import RunFolder
 from harness.records.record import read_record
@@ -63,22 +64,21 @@ def scores_of_run(run: Path) -> np.ndarray:
     return np.stack([table[f"score_{task}"].to_numpy() for task in ("finish", "skip")], axis=1)
 
 
-@needs_onnx
-def test_experts_with_attention_score_elsewhere_as_here_where_only_open_ones_are_computed(
+def test_the_graph_of_experts_and_attention_scores_as_the_run_that_computes_open_ones_alone(
     prepared, cache, tmp_path
 ):
     spec = small_spec(prepared, epochs=1, architecture="rankmixer")
     spec = spec.model_copy(update={"target_attention": True, "config": EXPERTS})
     run = finished(spec, prepared, tmp_path)
-    artefact = export_run(run, "onnx", False, None, cache)
-    assert artefact.folder == tmp_path / "export" / run.name / "onnx"
-    assert artefact.parity.rows == prepared.rows["test"]
-    assert artefact.parity.score_difference < 1e-6
-
-    engine = load(artefact.folder)
     trained = trained_run(run, read_record(run), cache)
-    first = next(batches(trained, dense_only=False))
-    np.testing.assert_allclose(engine(first), scores_of_run(run)[: len(first["ids_user"])], atol=1e-6)
+    model, inputs, output = served(trained, dense_only=False)
+    graph = traced(model, inputs).module()
+    batch = next(batches(trained, dense_only=False))
+    assert list(batch) == [given.name for given in inputs]
+    assert output == "probabilities"
+    for rows in (1, 200):
+        part = [torch.from_numpy(values[:rows]) for values in batch.values()]
+        np.testing.assert_allclose(graph(*part).detach().numpy(), scores_of_run(run)[:rows], atol=1e-6)
 
 
 @needs_onnx
@@ -99,6 +99,8 @@ def test_an_onnx_artefact_states_its_inputs_and_scores_any_number_of_rows(onnx, 
         assert (onnx.folder / entry["file"]).is_file()
     assert manifest["files"]["model.onnx"] == sha256_of(onnx.folder / "model.onnx")
     assert manifest["dataset_fingerprint"] == prepared.fingerprint
+    assert onnx.folder == dense_run.parent.parent / "export" / dense_run.name / "onnx"
+    assert (onnx.parity.rows, onnx.parity.score_difference < 1e-6) == (prepared.rows["test"], True)
 
     engine, expected = load(onnx.folder), scores_of_run(dense_run)
     trained = trained_run(dense_run, read_record(dense_run), cache)
@@ -256,3 +258,31 @@ def test_the_first_row_goes_through_alone():
     parts = list(parity.first_row_alone(given))
     assert [len(part["y"]) for part in parts] == [1, 4, 3]
     assert list(itertools.chain(*(part["x"] for part in parts))) == list(range(8))
+
+
+def test_arrays_go_through_a_pipe_as_they_are_and_nothing_else_does():
+    pipe = io.BytesIO()
+    send(pipe, ids_a=np.arange(3), x=np.ones((3, 2), np.float32))
+    send(pipe, ids_a=np.zeros(0, np.int64))
+    whole = pipe.getvalue()
+    pipe.seek(0)
+    first, second = receive(pipe), receive(pipe)
+    assert list(first) == ["ids_a", "x"]
+    assert (first["x"].dtype, first["x"].shape, len(second["ids_a"])) == (np.float32, (3, 2), 0)
+    for ended in (b"", whole[:5]):
+        with pytest.raises(EOFError):
+            receive(io.BytesIO(ended))
+    objects = io.BytesIO()
+    send(objects, x=np.array([{}], dtype=object))
+    objects.seek(0)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        receive(objects)
+
+
+def test_weights_of_edited_code_are_refused_by_name(dense_run, cache, tmp_path):
+    run = shutil.copytree(dense_run, tmp_path / dense_run.name)
+    kept = torch.load(run / WEIGHTS_FILE)
+    kept["model"]["dense.backbone.gone"] = torch.ones(1)
+    torch.save(kept, run / WEIGHTS_FILE)
+    with pytest.raises(InputError, match=r"weights\.pt: does not fit the code of 'dlrm_mlp'"):
+        trained_run(run, read_record(run), cache)

@@ -27,6 +27,9 @@ def scores_of(weights, spec, prepared):
 def test_a_run_that_keeps_weights_is_the_same_run(prepared, tmp_path):
     spec = small_spec(prepared, epochs=1)
     kept = carry_out(spec, prepared, tmp_path / "kept", keeps_weights=True)
+    killed = RunFolder(tmp_path / "plain", spec.folder_name).partial  # an attempt that had kept them
+    killed.mkdir(parents=True)
+    (killed / WEIGHTS_FILE).write_bytes(b"half")
     plain = carry_out(spec, prepared, tmp_path / "plain")
     assert {k: v for k, v in kept.items() if k not in TIMES} == {
         k: v for k, v in plain.items() if k not in TIMES
@@ -45,15 +48,6 @@ def test_with_early_stopping_they_are_the_best_validations(prepared, tmp_path):
     folder = RunFolder(tmp_path, spec.folder_name).final
     scored = pq.read_table(folder / "predictions.parquet")["score_finish"].to_numpy()
     assert (scores_of(read_weights(folder, spec.hash), spec, prepared) == scored).all()
-
-
-def test_those_of_a_killed_attempt_do_not_stay_where_none_are_asked_for(prepared, tmp_path):
-    spec = small_spec(prepared, epochs=1)
-    folder = RunFolder(tmp_path, spec.folder_name)
-    folder.partial.mkdir(parents=True)
-    (folder.partial / WEIGHTS_FILE).write_bytes(b"half")
-    carry_out(spec, prepared, tmp_path)
-    assert not (folder.final / WEIGHTS_FILE).exists()
 
 
 @pytest.mark.parametrize(
