@@ -9,12 +9,12 @@ from pathlib import Path
 
 from files.locks import locked
 from harness.machine.facts import Machine
-from harness.records.cost import Cost
+from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.serving import ServedPart, ServingPass, read_serving, write_serving
 from harness.records.spec import RunSpec
 from harness.runs.jobs import Job
-from harness.speed.serving import Served, measure_serving
+from harness.speed.serving import Served, ToServe, measure_serving
 from harness.training.progress import Watcher
 from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
@@ -42,7 +42,7 @@ def measure_models(
     models = _distinct(jobs, records)
     if not models:
         return
-    first = models[0][0]
+    first = models[0].spec
     sizes = _sizes_that_fit(jobs[0], settings.batch_sizes, watcher)
     threads = settings.threads or call.threads
     with locked(out / "runs" / LOCK_FILE, wait=True):
@@ -72,17 +72,17 @@ def _models(count: int) -> str:
     return "one model" if count == 1 else f"{count} models"
 
 
-def _distinct(jobs: Sequence[Job], records: Sequence[Record]) -> list[tuple[RunSpec, Cost]]:
-    """The spec of each contestant's first run, and the cost that the first one to finish had."""
+def _distinct(jobs: Sequence[Job], records: Sequence[Record]) -> list[ToServe]:
+    """The first run of each contestant, with the cost that the first one to finish had."""
     finished = {record.spec_hash: record for record in records if record.status == "finished"}
-    found: dict[object, tuple[RunSpec, Cost]] = {}
-    first: dict[object, RunSpec] = {}
+    found: dict[Contestant, ToServe] = {}
+    first: dict[Contestant, Job] = {}
     for job in jobs:
         contestant = job.spec.contestant
         record = finished.get(job.spec.hash)
-        spec = first.setdefault(contestant, job.spec)
+        begun = first.setdefault(contestant, job)
         if job.cost is not None and record is not None and record.cost is not None:
-            found.setdefault(contestant, (spec, record.cost))
+            found.setdefault(contestant, ToServe(begun.spec, record.cost, begun.folder.final))
     return list(found.values())
 
 
@@ -95,13 +95,11 @@ def _sizes_that_fit(job: Job, wanted: Sequence[int], watcher: Watcher) -> list[i
     return [size for size in wanted if size <= rows]
 
 
-def _holds(
-    found: ServingPass | None, models: Sequence[tuple[RunSpec, Cost]], sizes: list[int], threads: int
-) -> bool:
+def _holds(found: ServingPass | None, models: Sequence[ToServe], sizes: list[int], threads: int) -> bool:
     if found is None or found.threads != threads:
         return False
     measured = {(model.spec_hash, model.part, model.batch_size) for model in found.models}
-    return measured == {(spec.hash, part, size) for spec, _ in models for part in PARTS for size in sizes}
+    return measured == {(model.spec.hash, part, size) for model in models for part in PARTS for size in sizes}
 
 
 def _seconds(record: Record) -> float:

@@ -28,8 +28,9 @@ class ServedModel(Part):
     quantile are None where the calls were too few to tell. ``mfu`` is the median over rounds of the model's
     FLOP/s over those of a matrix product of the same moment, ``error`` the standard error of the median over
     rounds of a call's time, and ``mfu_error`` that of the MFU, both as fractions. ``noisy`` says that either
-    is too large for the figures to be compared. ``memory_bytes`` is the most that the dense part held during
-    a call: weights, inputs and activations.
+    is too large for the figures to be compared. ``trained``: the calls were made with the weights of the run
+    ``spec_hash``, on which it depends how many experts are open. ``memory_bytes`` is the most that the dense
+    part held during a call: weights, inputs and activations.
     """
 
     architecture: str
@@ -53,6 +54,7 @@ class ServedModel(Part):
     noisy: bool
     calls: int
     rounds: int
+    trained: bool = False
     memory_bytes: Count = None
 
     @property

@@ -5,8 +5,9 @@ second each. A machine that is slower for a moment is so for all of them, and th
 within the round. A measurement takes part until its median is known well and the upper end of the interval of
 its p99 is known, or until time is up; one whose median is not known well by then is marked as noisy.
 
-The models share one set of embedding tables: look-ups cost the same whatever the tables hold. FLOPs are those
-of the cost, so experts that a row leaves closed do not count.
+The models share one set of embedding tables: look-ups cost the same whatever the tables hold. Dense parts
+have the weights of their runs where these were kept, and their initial ones otherwise. FLOPs are those of the
+cost, so experts that a row leaves closed do not count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,6 +33,7 @@ from harness.runs.run import build_dense_side, build_model
 from harness.speed.models import PARTS, inference_call, read_batches
 from harness.speed.operators import peak_memory
 from harness.training.ranks import World
+from harness.training.weights import WEIGHTS_FILE, read_weights
 
 TURN_SECONDS = 0.03  # of one measurement in one round
 FEWEST_ROUNDS = 5
@@ -48,6 +51,7 @@ class Measurement:
     flops: int  # of a call
     call: Callable[[], object]
     memory_bytes: int
+    trained: bool = False
     timing: Timing = field(default_factory=Timing)
 
     def is_settled(self) -> bool:
@@ -89,6 +93,7 @@ class Measurement:
             noisy=max(error, mfu_error) > WIDEST_ERROR,
             calls=len(timing.latencies),
             rounds=len(timing.seconds),
+            trained=self.trained,
             memory_bytes=self.memory_bytes,
         )
 
@@ -105,8 +110,16 @@ class Served:
     seconds: float
 
 
+class ToServe(NamedTuple):
+    """A model to be timed; ``folder`` is its run's, whose weights are taken where they were kept."""
+
+    spec: RunSpec
+    cost: Cost
+    folder: Path | None = None
+
+
 def measure_serving(
-    models: Sequence[tuple[RunSpec, Cost]],
+    models: Sequence[ToServe],
     prepared: PreparedDataset,
     batch_sizes: Sequence[int],
     threads: int,
@@ -123,7 +136,7 @@ def measure_serving(
     torch.set_num_threads(threads)
     try:
         watch = Stopwatch(device)
-        precision = models[0][0].training.precision
+        precision = models[0].spec.training.precision
         gemm = Gemm.between(device, precision)
         by_model = _measurements(models, prepared, batch_sizes, device)
         peaks = _take_turns(by_model, gemm, watch, limit_seconds)
@@ -155,24 +168,35 @@ def _take_turns(
 
 
 def _measurements(
-    models: Sequence[tuple[RunSpec, Cost]],
+    models: Sequence[ToServe],
     prepared: PreparedDataset,
     batch_sizes: Sequence[int],
     device: torch.device,
 ) -> list[list[Measurement]]:
     """Those of each model, on one set of embedding tables."""
-    first = models[0][0]
+    first = models[0].spec
     batches = {size: read_batches(first, prepared, size, device) for size in batch_sizes}
     shared: Any = build_model(first, prepared, World(0, 1, device))
     found = []
-    for spec, cost in models:
+    for spec, cost, folder in models:
         model = RankingModel(shared.embeddings, build_dense_side(spec, prepared, device))
-        found.append(_of_model(model, spec, cost, batches))
+        trained = folder is not None and _take_weights(model, folder, spec)
+        found.append(_of_model(model, spec, cost, batches, trained))
     return found
 
 
+def _take_weights(model: RankingModel, folder: Path, spec: RunSpec) -> bool:
+    """Load the dense weights that the run kept; False where it kept none."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        return False
+    weights, prefix = read_weights(folder, spec.hash), "dense."
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    model.dense.load_state_dict(own)
+    return True
+
+
 def _of_model(
-    model: RankingModel, spec: RunSpec, cost: Cost, batches: dict[int, list[Batch]]
+    model: RankingModel, spec: RunSpec, cost: Cost, batches: dict[int, list[Batch]], trained: bool
 ) -> list[Measurement]:
     found = []
     for size, read in batches.items():
@@ -180,5 +204,6 @@ def _of_model(
         call, held = calls["dense"]
         memory = peak_memory(call, held.dense, None, read[0].dense.device)
         flops = size * cost.active_flops_per_sample
-        found += [Measurement(spec, part, size, flops, call, memory) for part, (call, _) in calls.items()]
+        for part, (call, _) in calls.items():
+            found.append(Measurement(spec, part, size, flops, call, memory, trained))
     return found

@@ -58,7 +58,7 @@ class Measured:
                 part=part,
                 batch_size=size,
             )
-            for spec, _ in models
+            for spec, *_ in models
             for size in sizes
             for part in ("dense", "whole")
         ]
@@ -87,7 +87,7 @@ def finished(tmp_path_factory):
 def test_each_model_is_measured_once_and_not_each_seed(finished):
     out, _, measured, said = finished
     [(models, sizes, threads, limit)] = measured.calls
-    assert [(spec.contestant.label, spec.seed) for spec, _ in models] == [
+    assert [(spec.contestant.label, spec.seed) for spec, *_ in models] == [
         ("dlrm_mlp", 0),
         ("dlrm_mlp (wide)", 0),
     ]

@@ -11,7 +11,8 @@ from harness.model.assembly import RankingModel
 from harness.runs.run import build_dense_side, build_model
 from harness.speed import serving
 from harness.speed.models import inference_call, read_batches
-from harness.speed.serving import Measurement, _take_turns, measure_serving
+from harness.speed.serving import Measurement, ToServe, _measurements, _take_turns, measure_serving
+from harness.training.weights import write_weights
 from tests.harness.machine.test_timing import Clock, FakeGemm
 from tests.harness.small_runs import ONE_PROCESS, small_spec
 from tests.harness.speed.test_models import cost_of
@@ -61,7 +62,7 @@ def test_time_that_is_up_leaves_the_fewest_rounds(clock):
 def served(prepared):
     """Two models at two batch sizes, in the fewest rounds."""
     specs = [small_spec(prepared), small_spec(prepared, architecture="deepfm").model_copy(update=DEEP)]
-    models = [(spec, cost_of(spec, prepared)) for spec in specs]
+    models = [ToServe(spec, cost_of(spec, prepared)) for spec in specs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "TURN_SECONDS", 0.0)
         threads = torch.get_num_threads()
@@ -75,10 +76,10 @@ DEEP = {"config": {"hidden_dim": 16}}
 
 def test_each_model_part_and_batch_size_is_measured(served):
     models, found = served
-    expected = {(s.hash, part, size) for s, _ in models for part in ("dense", "whole") for size in (16, 64)}
-    assert [m.spec_hash for m in found.models] == [s.hash for s, _ in models for _ in range(4)]
+    expected = {(s.hash, part, size) for s, *_ in models for part in ("dense", "whole") for size in (16, 64)}
+    assert [m.spec_hash for m in found.models] == [s.hash for s, *_ in models for _ in range(4)]
     assert {(m.spec_hash, m.part, m.batch_size) for m in found.models} == expected
-    params = {spec.hash: cost.dense_params for spec, cost in models}
+    params = {spec.hash: cost.dense_params for spec, cost, _ in models}
     for model in found.models:
         assert model.latency_ms_p50 <= model.latency_ms_p99
         assert model.rounds == serving.FEWEST_ROUNDS
@@ -107,3 +108,20 @@ def test_on_shared_tables_a_model_answers_as_it_does_alone(prepared):
     for part in ("dense", "whole"):
         call, _ = inference_call(model, torch.float32, batches, part)
         assert torch.equal(call().logits, alone)
+
+
+def test_a_run_that_kept_its_weights_answers_with_them(prepared, tmp_path):
+    """So that a sparse model has as many experts open as it was trained to have."""
+    spec = small_spec(prepared)
+    other = build_model(spec.model_copy(update={"seed": 5}), prepared, ONE_PROCESS)
+    write_weights(tmp_path, spec.hash, other, ONE_PROCESS)
+    cost = cost_of(spec, prepared)
+    answers = {}
+    for name, folder in (("kept", tmp_path), ("none", tmp_path / "absent")):
+        [[measurement, _]] = _measurements([ToServe(spec, cost, folder)], prepared, [64], CPU)
+        answers[name] = measurement.call().logits
+        assert measurement.trained == (name == "kept")
+    batch = read_batches(spec, prepared, 64, CPU)[0]
+    looked_up = build_model(spec, prepared, ONE_PROCESS).embeddings(batch.sparse)
+    assert torch.equal(answers["kept"], other.eval().dense(looked_up, batch.dense).logits)
+    assert not torch.equal(answers["kept"], answers["none"])
