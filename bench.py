@@ -423,6 +423,81 @@ def profile(
     return frame.where(frame.notna(), None)
 
 
+def profile_serving(
+    suite: str = "quick",
+    *,
+    candidates: Iterable[int] = (128, 512),
+    engines: Iterable[str] = ("eager",),
+    p99: float = 10.0,
+    seconds: float = 5.0,
+    threads: int = 1,
+    precision: str = "fp32",
+    cuda_graphs: bool = False,
+    price_per_hour: float | None = None,
+    results: Place | None = None,
+    dataset: str | None = None,
+    set: Settings = (),
+    out: Place | None = None,
+    data_root: Place | None = None,
+    device: str = "auto",
+    cache: Place = CACHE,
+    command: str = "",
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Requests a second that a suite's models answer within a p99, and their rate offline; report in ``out``.
+
+    Args:
+        candidates: rows that a request has, for each of which everything is measured.
+        engines: of ``eager``, ``compile``, ``aoti`` and ``onnx``.
+        p99: the bound in milliseconds, from a request's arrival to its answer.
+        seconds: how long each load is offered, up to 10,000 requests.
+        threads: that an answer may use.
+        precision: ``fp32`` or ``bf16``.
+        cuda_graphs: replay an answer as a CUDA graph.
+        price_per_hour: of this machine; adds the price of a million candidates.
+        results: a folder of runs of the suite, whose AUC stands beside.
+        out: where the profile and the report go; ``out/serving-<suite>`` if None.
+        say: receives a line for each model, engine and number of candidates.
+
+    Returns one row for each of these: the columns of ``serving_profile.csv``; ``refused`` says why a row has
+    no figures.
+
+    Raises InputError on bad input, before anything is measured.
+    """
+    from files.writing import check_writable
+    from harness.machine.quiet import quiet_libraries
+    from harness.records.serving_profile import read_serving_profile
+    from reports.speed.serving import render_serving_profile, serving_profile_frame
+
+    quiet_libraries()
+    from harness.serving.engines import Conditions
+    from harness.serving.profile import Scenario
+    from suites.run import choose_device
+    from suites.serving_profile import ServingOptions, profile_serving
+    from suites.suite import load_suite
+
+    replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
+    chosen = load_suite(suite, _texts(set), replaced)
+    folder = Path(out) if out else Path("out") / f"serving-{chosen.name}"
+    check_writable(folder, "give another folder with --out")
+    options = ServingOptions(
+        out=folder,
+        cache_root=Path(cache),
+        data_root=_path(data_root),
+        conditions=Conditions(choose_device(device), threads, precision, cuda_graphs),
+        scenario=Scenario(p99 / 1e3, seconds),
+        engines=list(dict.fromkeys(engines)),
+        candidates=list(dict.fromkeys(candidates)),
+        results=_path(results),
+        price_per_hour=price_per_hour,
+        command=command or _as_typed("profile_serving", suite, {"dataset": dataset, "set": set}),
+    )
+    profile_serving(chosen, options, say)
+    say(f"report: {render_serving_profile(folder)}")
+    say(f"page: {folder / 'report' / 'index.html'}")
+    return serving_profile_frame(read_serving_profile(folder))
+
+
 def prepare(
     dataset: str,
     *,

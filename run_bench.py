@@ -338,6 +338,81 @@ def profile_models(
     _say_figures(profile_figures(speeds.to_dict("records"), command), json_file)
 
 
+@profile_app.command("serving")
+def profile_serving(
+    suite: Annotated[str, typer.Argument(help="A shipped suite's name, or the path of your own YAML.")],
+    candidates: Annotated[
+        str, typer.Option(metavar="C,...", help="Rows a request; a table for each number.")
+    ] = "128,512",
+    engines: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="eager, compile, aoti or onnx; repeatable. [default: eager]"),
+    ] = None,
+    p99: Annotated[
+        float, typer.Option("--p99", metavar="MS", min=0.01, help="Milliseconds from arrival to answer.")
+    ] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long each load is offered, up to 10,000 requests.")
+    ] = 5.0,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="That an answer may use.")] = 1,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option()] = "fp32",
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Replay an answer as a CUDA graph.")
+    ] = False,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", min=0, help="Of this machine; adds a million candidates' price."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="A folder of the suite's runs, whose AUC stands beside."),
+    ] = None,
+    dataset: ProfiledDataset = None,
+    data_root: DataRoot = None,
+    device: ProfiledDevice = "auto",
+    settings: ProfiledFields = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where to. [default: out/serving-SUITE]")
+    ] = None,
+    cache: CacheRoot = bench.CACHE,
+) -> None:
+    """Requests a second within a p99 under random arrivals, and candidates a second offline."""
+    counts = _candidates(candidates)
+    _prepare_to_measure(None)
+    found = bench.profile_serving(
+        suite,
+        candidates=counts,
+        engines=engines or ["eager"],
+        p99=p99,
+        seconds=seconds,
+        threads=threads,
+        precision=precision,
+        cuda_graphs=cuda_graphs,
+        price_per_hour=price_per_hour,
+        results=results,
+        dataset=dataset,
+        set=settings or [],
+        out=out,
+        data_root=data_root,
+        device=device,
+        cache=cache,
+        command=_command(),
+        say=say,
+    )
+    if found["refused"].ne("").any():
+        say("some engines were refused; the report names them and the reason", error=True)
+        raise typer.Exit(1)
+
+
+def _candidates(text: str) -> list[int]:
+    from files.errors import InputError
+
+    counts = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
+    if not all(0 < count <= 2**20 for count in counts):
+        raise InputError(f"--candidates {text}: give whole numbers from 1 to {2**20:,}, as in 128,512")
+    return counts
+
+
 @profile_app.command("pipeline")
 def profile_pipeline(
     json_file: JsonFile = None,
@@ -409,15 +484,24 @@ def _say_figures(figures: list[dict], json_file: Path | None) -> None:
 @app.command()
 def report(
     out: Annotated[
-        Path, typer.Argument(file_okay=False, help="A folder that `run` or `profile models` wrote.")
+        Path,
+        typer.Argument(
+            file_okay=False, help="A folder that `run`, `profile models` or `profile serving` wrote."
+        ),
     ],
 ) -> None:
     """Redraw tables, figures and the report page from records alone."""
     from files.writing import check_writable
 
     check_writable(out, "copy it to a folder of your own and draw the report there")
-    is_of_speeds = (out / "profile.json").is_file() and not (out / "runs").is_dir()
-    (_report_speeds if is_of_speeds else _report)(out)
+    if (out / "runs").is_dir():
+        _report(out)
+    elif (out / "profile.json").is_file():
+        _report_speeds(out)
+    elif (out / "serving_profile.json").is_file():
+        _report_serving(out)
+    else:
+        _report(out)
 
 
 @app.command()
@@ -580,6 +664,13 @@ def _report_speeds(out: Path) -> None:
     from reports.speed.report import render_profile
 
     say(f"report: {render_profile(out)}")
+    say(f"page: {out / 'report' / 'index.html'}")
+
+
+def _report_serving(out: Path) -> None:
+    from reports.speed.serving import render_serving_profile
+
+    say(f"report: {render_serving_profile(out)}")
     say(f"page: {out / 'report' / 'index.html'}")
 
 

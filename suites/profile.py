@@ -56,7 +56,7 @@ def profile_suite(suite: Suite, options: ProfileOptions, say: Callable[[str], No
         require_cuda_graphs(options.device)
     if "fp8" in options.precisions:
         require_fp8(options.device)
-    setting, matched = _matched(suite, options.data_root, options.cache_root, options.device)
+    setting, matched = matched_rows(suite, options.data_root, options.cache_root, options.device)
     records: list[dict[str, Any]] = []
     for precision in options.precisions:
         rows = _with_fp8(matched, setting, say) if precision == "fp8" else matched
@@ -95,7 +95,7 @@ def profile_pipelines(
 
     The first row's have no prefix, the others' their row's name. On the CPU, at the suite's batch size.
     """
-    setting, rows = _matched(suite, data_root, cache_root, torch.device("cpu"))
+    setting, rows = matched_rows(suite, data_root, cache_root, torch.device("cpu"))
     figures: list[dict[str, Any]] = []
     for row in rows:
         prefix = f"{row.name}." if figures else ""
@@ -104,9 +104,10 @@ def profile_pipelines(
     return figures
 
 
-def _matched(
+def matched_rows(
     suite: Suite, data_root: Path | None, cache_root: Path, device: torch.device
 ) -> tuple[Setting, list[MatchedRow]]:
+    """The suite's setting on its one dataset, and its rows at their budgets; InputError with several."""
     if len(suite.datasets) > 1:
         raise InputError("profile measures on one dataset; name it with --dataset")
     dataset = suite.datasets[0]
