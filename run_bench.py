@@ -349,10 +349,11 @@ def profile_serving(
         typer.Option("--engine", help="eager, compile, aoti or onnx; repeatable. [default: eager]"),
     ] = None,
     p99: Annotated[
-        float, typer.Option("--p99", metavar="MS", min=0.01, help="Milliseconds from arrival to answer.")
+        float,
+        typer.Option("--p99", metavar="MS", min=0.01, max=1e6, help="Milliseconds from arrival to answer."),
     ] = 10.0,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long each load is offered, up to 10,000 requests.")
+        float, typer.Option(min=0.1, max=3600, help="How long each load is offered, up to 10,000 requests.")
     ] = 5.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="That an answer may use.")] = 1,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option()] = "fp32",
@@ -361,7 +362,9 @@ def profile_serving(
     ] = False,
     price_per_hour: Annotated[
         float | None,
-        typer.Option("--price-per-hour", min=0, help="Of this machine; adds a million candidates' price."),
+        typer.Option(
+            "--price-per-hour", min=0, max=1e9, help="Of this machine; adds a million candidates' price."
+        ),
     ] = None,
     results: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def profile_serving(suite: Suite, options: ServingOptions, say: Callable[[str], 
 
     Raises InputError on bad input, before anything is measured.
     """
+    _check(options)
     require_engines(options.engines, options.conditions)
     setting, rows = matched_rows(suite, options.data_root, options.cache_root, HERE.device)
     specs = [_spec(setting, row) for row in rows]
@@ -73,6 +75,25 @@ def profile_serving(suite: Suite, options: ServingOptions, say: Callable[[str], 
     finally:
         torch.set_num_threads(before)
     return profile
+
+
+def _check(options: ServingOptions) -> None:
+    """Raise InputError, naming the option, where a number is none that can be measured with."""
+    for name, given in (("engines", options.engines), ("candidates", options.candidates)):
+        if not given:
+            raise InputError(f"{name} is empty; give at least one")
+    numbers = {
+        "p99": 1e3 * options.scenario.bound_seconds,
+        "seconds": options.scenario.seconds,
+        "threads": options.conditions.threads,
+        "candidates": min(options.candidates),
+    }
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} is {value}; give a number above 0")
+    price = options.price_per_hour
+    if price is not None and not 0 <= price < math.inf:
+        raise InputError(f"price_per_hour is {price}; give 0 or more")
 
 
 def _spec(setting: Setting, row: MatchedRow) -> RunSpec:
@@ -124,7 +145,7 @@ def read_auc(
 ) -> dict[Contestant, dict[str, float | None]]:
     """Each contestant's AUC by task: the mean over worlds of the mean over finished runs.
 
-    Raises InputError where the folder holds no runs on this dataset, or a model of another shape.
+    Raises InputError where the folder holds no runs on this dataset, or they are of other models or data.
     """
     dataset = specs[0].dataset
     selection = next((each for each in read_runs(results).selections() if each.dataset == dataset), None)
@@ -136,18 +157,23 @@ def read_auc(
         if not runs:
             say(f"{spec.contestant.label}: has no finished run in {results}, so no AUC stands beside it")
             continue
-        _require_same_shape(results, spec, runs[0])
+        _require_same(results, spec, runs)
         found[spec.contestant] = {task: _mean_auc(selection, spec, task) for task in spec.tasks}
     return found
 
 
-def _require_same_shape(results: Path, spec: RunSpec, run: Record) -> None:
+def _require_same(results: Path, spec: RunSpec, runs: list[Record]) -> None:
+    """Refuse runs of a model of another shape, or on other data of the same name."""
+    mend = "name the folder of this suite's runs, or give --set as there"
+    who, asked = spec.contestant.label, spec.as_json()
     for name in SHAPE:
-        if run.spec.get(name) != spec.as_json()[name]:
+        trained = runs[0].spec.get(name)
+        if trained != asked[name]:
             raise InputError(
-                f"--results {results}: {spec.contestant.label} was trained with {name} {run.spec.get(name)}, "
-                f"not {spec.as_json()[name]}; name the folder of this suite's runs, or give --set as there"
+                f"--results {results}: {who} was trained with {name} {trained}, not {asked[name]}; {mend}"
             )
+    if all(run.spec.get("dataset_fingerprint") != spec.dataset_fingerprint for run in runs):
+        raise InputError(f"--results {results}: {who} was trained on other {spec.dataset!r} data; {mend}")
 
 
 def _mean_auc(selection: Selection, spec: RunSpec, task: str) -> float | None:

@@ -6,6 +6,7 @@ the eager model in fp32 before they are timed.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import warnings
@@ -70,7 +71,7 @@ def _require_exported(name: str, conditions: Conditions) -> None:
 def engine(
     name: str, model: WholeModel, inputs: list[Input], conditions: Conditions, example: Request, folder: Path
 ) -> Answer:
-    """The model in an engine. ``model`` is in fp32 on the CPU; ``folder`` is for files that the engine keeps.
+    """The model, in fp32 on the CPU, in an engine; ``folder`` is for files that the engine keeps.
 
     Raises InputError where the model cannot be traced, or its call cannot be captured.
     """
@@ -79,8 +80,9 @@ def engine(
         return _onnx(model, inputs, folder, conditions.threads)
     if name == "aoti":
         return _aoti(model, inputs, folder)
-    call: Callable[..., Tensor] = AtPrecision(model, DTYPES[conditions.precision]).eval()
-    call.to(conditions.device)  # type: ignore[attr-defined]
+    plain = conditions.device.type == "cpu" and conditions.precision == "fp32"
+    own = model if plain else copy.deepcopy(model).to(conditions.device)  # models share weights
+    call: Callable[..., Tensor] = AtPrecision(own, DTYPES[conditions.precision]).eval()
     if name == "compile":
         torch.compiler.reset()
         call = torch.compile(call, dynamic=False)

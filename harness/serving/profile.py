@@ -50,7 +50,7 @@ def profile_engine(
 ) -> ProfiledEngine:
     """``who`` with what was measured, or with why nothing was.
 
-    The model, in fp32 on the CPU, is the engine's from here on. PyTorch's threads are the caller's to set.
+    The model is in fp32 on the CPU. PyTorch's threads are the caller's to set.
     """
     checked = requests[:CHECKED_REQUESTS]
     eager = engine("eager", model, inputs, Conditions(CPU), requests[0], Path())
