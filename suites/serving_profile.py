@@ -191,7 +191,9 @@ def _outcome(measured: ProfiledEngine) -> str:
     if measured.refused:
         return f"{who}: refused; {measured.refused}"
     rate = f"offline {measured.candidates_per_second:,.0f} candidates/s"
-    if not measured.qps:
+    if measured.qps is None:
+        return f"{who}: {rate}; too slow for a p99 to be known, give a longer --seconds"
+    if measured.qps == 0:
         return f"{who}: {rate}; no load that was offered holds the bound"
     known = f"{measured.qps_low:,.0f} to {measured.qps_high:,.0f}"
     return f"{who}: {rate}, {measured.qps:,.0f} requests/s at the bound ({known})"

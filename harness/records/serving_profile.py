@@ -41,9 +41,10 @@ class ProfiledEngine(Part):
     """One model in one engine, with one number of candidates a request.
 
     ``refused`` says why nothing was measured. ``score_difference`` is the largest to the eager model in fp32.
-    ``qps`` is the highest load that was offered whose p99 holds the bound, 0 where none does; it is known to
-    lie between ``qps_low`` and ``qps_high``. ``alone`` are requests one after another, the offline scenario;
-    ``spread`` is the distance between the quartiles of its rounds over their median.
+    ``qps`` is the highest load that was offered whose p99 holds the bound, 0 where none does and None where
+    none could be offered; it is known to lie between ``qps_low`` and ``qps_high``. ``alone`` are requests
+    one after another, the offline scenario; ``spread`` is the distance between the quartiles of its rounds
+    over their median.
     """
 
     architecture: str

@@ -12,7 +12,8 @@ from harness.serving.server import Answered, percentile_interval
 
 STEPS = 7  # the last two rates are a 128th of the server's own apart
 MOST_REQUESTS = 10_000
-FEWEST_REQUESTS = 100
+FEWEST_REQUESTS = 100  # of a load, which takes longer for them
+LONGEST = 10  # times as long as asked for; loads that would take longer are not offered
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,13 @@ class Found:
     """Requests a second at the bound, in ``qps``; 0 where no load that was offered holds it.
 
     ``at_least`` is the highest load whose p99 lies under the bound with its whole interval, ``at_most`` the
-    lowest whose p99 lies over it so; where there is none, 0 and the server's own rate.
+    lowest whose p99 lies over it so; where there is none, 0 and the server's own rate. All are None where no
+    load could be offered.
     """
 
-    qps: float
-    at_least: float
-    at_most: float
+    qps: float | None
+    at_least: float | None
+    at_most: float | None
     loads: list[LoadPoint]
 
 
@@ -34,16 +36,16 @@ def highest_load(
 ) -> Found:
     """Offer loads between 0 and ``own_rate``, each for ``seconds`` or `MOST_REQUESTS`.
 
-    ``offer`` takes requests a second and how many. The search ends early at a load that has fewer than
-    `FEWEST_REQUESTS` in that time, which say nothing of a p99.
+    ``offer`` takes requests a second and how many. A load with fewer than `FEWEST_REQUESTS` in that time,
+    which say nothing of a p99, is offered for longer; the search ends early where that would be too long.
     """
     low, high = 0.0, own_rate
     loads: list[LoadPoint] = []
     for _ in range(STEPS):
         rate = (low + high) / 2
-        count = min(MOST_REQUESTS, int(rate * seconds))
-        if count < FEWEST_REQUESTS:
+        if rate * seconds * LONGEST < FEWEST_REQUESTS:
             break
+        count = max(FEWEST_REQUESTS, min(MOST_REQUESTS, int(rate * seconds)))
         loads.append(load_point(rate, offer(rate, count)))
         if loads[-1].latency_ms_p99 <= 1e3 * bound_seconds:
             low = rate
@@ -54,6 +56,8 @@ def highest_load(
 
 def conclude(loads: list[LoadPoint], own_rate: float, bound_seconds: float) -> Found:
     """What the loads that were offered say of the bound."""
+    if not loads:
+        return Found(None, None, None, [])
     bound = 1e3 * bound_seconds
     holds = [load.offered_qps for load in loads if load.latency_ms_p99 <= bound]
     surely = [

@@ -13,7 +13,7 @@ from harness.records.serving_profile import (
     ServingProfile,
     read_serving_profile,
 )
-from reports.cells import MISSING, Shown, fixed, grouped, model_name, percent, short
+from reports.cells import MISSING, Shown, fixed, grouped, is_missing, model_name, percent, short
 from reports.contents import Contents, Part, Words
 from reports.figures.models import contestants, select_model
 from reports.figures.saving import Drawing, Figures
@@ -42,6 +42,7 @@ NOTES = [
     "exceeds it so. Where no load does, the ends are 0 and the server's own rate.",
     "A latency goes from a request's scheduled arrival to its answer. The interval of a p99 allows for "
     "successive requests waiting behind one another.",
+    "A dash: a hundred requests, which a p99 needs, would have taken too long; give a longer --seconds.",
 ]
 
 
@@ -202,6 +203,8 @@ def _qps_cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def _qps(row: dict) -> str:
     if row["refused"]:
         return "refused"
+    if is_missing(row["qps"]):
+        return MISSING
     text = f"{grouped(row['qps'])} ({grouped(row['qps_low'])} to {grouped(row['qps_high'])})"
     return Shown(text, row["qps"], row["qps_low"], row["qps_high"])
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.machine.rounds import Timing
 from harness.serving import load
-from harness.serving.search import FEWEST_REQUESTS, conclude, highest_load, load_point
+from harness.serving.search import conclude, highest_load, load_point
 from harness.serving.server import (
     Answered,
     Arrival,
@@ -113,9 +113,12 @@ def test_no_load_holds_a_bound_below_the_service_time():
 def test_fewer_requests_than_a_p99_needs_are_not_offered():
     found = highest_load(VirtualServer(lambda: 0.002).offer, 500.0, 0.01, seconds=0.5)
     assert found.loads[0].requests == 125
-    assert all(point.requests >= FEWEST_REQUESTS for point in found.loads)
     assert found.at_least == 0  # an upper end of the p99 needs 368 requests
-    assert highest_load(VirtualServer(lambda: 0.02).offer, 50.0, 0.01, seconds=1.0).loads == []
+    slow = highest_load(VirtualServer(lambda: 0.02).offer, 50.0, 0.01, seconds=1.0)
+    assert [(point.offered_qps, point.requests) for point in slow.loads] == [(12.5, 100), (25, 100)]
+    assert (slow.qps, slow.at_least) == (0, 0)
+    slower = highest_load(VirtualServer(lambda: 1.0).offer, 1.0, 2.0, seconds=1.0)
+    assert (slower.qps, slower.at_least, slower.at_most, slower.loads) == (None, None, None, [])
 
 
 def test_a_latency_is_queue_and_compute_from_the_scheduled_arrival():
