@@ -187,7 +187,8 @@ def _mean_auc(selection: Selection, spec: RunSpec, task: str) -> float | None:
 
 
 def _outcome(measured: ProfiledEngine) -> str:
-    who = f"{measured.contestant.label}, {measured.engine}, {measured.candidates} candidates"
+    noisy = " (noisy)" if measured.noisy else ""
+    who = f"{measured.contestant.label}, {measured.engine}, {measured.candidates} candidates{noisy}"
     if measured.refused:
         return f"{who}: refused; {measured.refused}"
     rate = f"offline {measured.candidates_per_second:,.0f} candidates/s"

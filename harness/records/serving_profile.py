@@ -15,6 +15,7 @@ from harness.records.record import Number, Part, read_json
 SERVING_PROFILE_FILE = "serving_profile.json"
 MEND = "measure again with `run_bench.py profile serving`"
 FORMAT = 1
+WIDEST_SPREAD = 0.05  # of rounds, and of the compute under load; with more a row is marked as noisy
 
 
 class LoadPoint(Part):
@@ -70,6 +71,14 @@ class ProfiledEngine(Part):
     @property
     def contestant(self) -> Contestant:
         return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the machine was faster at one moment than at another: other work may have kept it."""
+        if self.spread is None or self.alone_ms_p50 is None:
+            return False
+        apart = [abs(load.compute_ms_p50 / self.alone_ms_p50 - 1) for load in self.loads]
+        return max([self.spread, *apart]) > WIDEST_SPREAD
 
     @property
     def at_bound(self) -> LoadPoint | None:

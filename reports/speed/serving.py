@@ -34,7 +34,7 @@ COLUMNS = [
     *KEYS,
     *("qps", "qps_low", "qps_high", "alone_ms_p50", "alone_ms_p99", "candidates_per_second", "spread"),
     *(f"{name}_at_bound" for name in AT_BOUND),
-    *("price_per_million", "score_difference", "refused"),
+    *("price_per_million", "score_difference", "noisy", "refused"),
 ]
 NOTES = [
     "QPS: requests a second of the highest load that was offered whose p99 holds the bound, and in brackets "
@@ -42,6 +42,8 @@ NOTES = [
     "exceeds it so. Where no load does, the ends are 0 and the server's own rate.",
     "A latency goes from a request's scheduled arrival to its answer. The interval of a p99 allows for "
     "successive requests waiting behind one another.",
+    "~: noisy; the compute of rounds or loads differs by more than 5%, as when the machine has other work. Do "
+    "not compare such a row: measure again on a quiet machine.",
     "A dash: a hundred requests, which a p99 needs, would have taken too long; give a longer --seconds.",
 ]
 
@@ -59,6 +61,7 @@ def _row(model: ProfiledEngine, price_per_hour: float | None) -> dict[str, Any]:
     at_bound = {f"{name}_at_bound": getattr(found, name) for name in AT_BOUND} if found else {}
     price = None if price_per_hour is None else model.price_per_million(price_per_hour)
     aucs = {f"auc_{task}": value for task, value in model.auc.items()}
+    named |= {"noisy": model.noisy}
     return named | at_bound | {"price_per_million": price} | aucs
 
 
@@ -205,7 +208,8 @@ def _qps(row: dict) -> str:
         return "refused"
     if is_missing(row["qps"]):
         return MISSING
-    text = f"{grouped(row['qps'])} ({grouped(row['qps_low'])} to {grouped(row['qps_high'])})"
+    noisy = "~" if row["noisy"] else ""
+    text = f"{noisy}{grouped(row['qps'])} ({grouped(row['qps_low'])} to {grouped(row['qps_high'])})"
     return Shown(text, row["qps"], row["qps_low"], row["qps_high"])
 
 

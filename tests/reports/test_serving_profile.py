@@ -46,7 +46,7 @@ def out(tmp_path):
     models = [
         engine("dlrm_mlp"),
         engine("dlrm_mlp", "onnx", **nothing, refused="its scores differ by up to 0.1, more than 1e-05"),
-        engine("rankmixer", qps=300.0, loads=[load(300, 9)], auc={"finish": 0.7055}),
+        engine("rankmixer", qps=300.0, spread=0.06, loads=[load(300, 9)], auc={"finish": 0.7055}),
         engine("rankmixer", "onnx", qps=0.0, qps_low=0.0, auc={"finish": 0.7055}),
         engine("dlrm_mlp", candidates=512, auc={"finish": 0.7012}),
     ]
@@ -83,7 +83,7 @@ def test_one_row_a_model_has_qps_beside_auc(out):
     assert rows_of(page, "Requests a second within a p99 of 10 ms, 128 candidates a request") == [
         ["model", "AUC finish", "QPS, eager", "QPS, onnx"],
         ["dlrm_mlp", "0.7012", "200 (100 to 300)", "refused"],
-        ["rankmixer", "0.7055", "300 (100 to 300)", "0 (0 to 300)"],
+        ["rankmixer", "0.7055", "\\~300 (100 to 300)", "0 (0 to 300)"],
     ]
     [header, row] = rows_of(page, "Requests a second within a p99 of 10 ms, 512 candidates a request")
     assert header == ["model", "AUC finish", "QPS, eager"]
@@ -109,6 +109,7 @@ def test_the_csv_has_every_column_and_the_loads_are_beside(out):
     frame = pd.read_csv(out / "serving_profile.csv")
     assert list(frame.columns) == [*COLUMNS, "auc_finish"]
     assert list(frame["latency_ms_p99_at_bound"].fillna(-1)) == [8, -1, 9, -1, 8]
+    assert list(frame["noisy"]) == [False, False, True, False, False]
     loads = pd.read_csv(out / "serving_loads.csv")
     assert len(loads) == 3 + 1 + 3 + 3
     assert list(loads["offered_qps"][:3]) == [100, 200, 300]
@@ -128,6 +129,16 @@ def test_the_curve_rises_to_its_loads_and_the_bound_is_dashed(out):
     for axes in (left, right):
         bounds = [line for line in axes.lines if list(line.get_ydata()) == [10.0, 10.0]]
         assert [line.get_linestyle() for line in bounds] == ["--"]
+
+
+def test_a_row_is_noisy_where_rounds_or_loads_differ_in_compute():
+    assert not engine("dcn").noisy
+    assert engine("dcn", spread=0.051).noisy
+    assert engine("dcn", alone_ms_p50=1.9).noisy  # 2.0 under load
+    assert engine("dcn", alone_ms_p50=2.2).noisy
+    assert not ProfiledEngine(
+        architecture="dcn", spec_hash="0", engine="onnx", candidates=8, refused="x"
+    ).noisy
 
 
 def test_nothing_but_refused_engines_is_a_report_without_a_figure(tmp_path):

@@ -47,7 +47,7 @@ def test_qps_stands_beside_auc_and_price(results, capsys, tmp_path):
     given = [*SHORT, "--results", str(results / "out"), "--price-per-hour", "3.6", "--out", out]
     code, said, _ = command(results, capsys, *given)
     assert code == 0
-    assert "dlrm_mlp (wide), eager, 16 candidates: offline" in said
+    assert "dlrm_mlp (wide), eager, 16 candidates" in said
     profile = read_serving_profile(tmp_path / "out")
     assert [model.contestant.label for model in profile.models] == ["dlrm_mlp", "dlrm_mlp (wide)"]
     runs = [run for run in read_runs(results / "out").records if run.variant == "wide"]
