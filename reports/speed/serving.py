@@ -42,8 +42,8 @@ NOTES = [
     "exceeds it so. Where no load does, the ends are 0 and the server's own rate.",
     "A latency goes from a request's scheduled arrival to its answer. The interval of a p99 allows for "
     "successive requests waiting behind one another.",
-    "~: noisy; the compute of rounds or loads differs by more than 5%, as when the machine has other work. Do "
-    "not compare such a row: measure again on a quiet machine.",
+    "~: noisy; the compute of rounds or loads differs by more than 5%, as when the machine has other work; "
+    "measure again on a quiet machine before such rows are compared.",
     "A dash: a hundred requests, which a p99 needs, would have taken too long; give a longer --seconds.",
 ]
 
