@@ -36,6 +36,7 @@ def command(results, capsys, *words: str) -> tuple[int, str, str]:
         suite, cache = str(results / "fast.yaml"), str(results / "cache")
         line = ["run_bench.py", "profile", "serving", suite, "--cache", cache, *words]
         patch.setattr("sys.argv", line)
+        patch.setattr("harness.serving.search.STEPS", 2)
         with pytest.raises(SystemExit) as end:
             run_bench.main()
     said = capsys.readouterr()

@@ -84,7 +84,8 @@ def test_bf16_holds_weights_and_numbers_in_bf16_and_scores_nearly_the_same(serve
         score_difference([found], [expected], "fp32")
 
 
-def test_both_scenarios_of_an_engine_are_measured(served):
+def test_both_scenarios_of_an_engine_are_measured(served, monkeypatch):
+    monkeypatch.setattr("harness.serving.search.STEPS", 3)
     _, make, inputs, requests = served
     found = profile_engine(who("eager"), make(), inputs, requests, Conditions(CPU), SHORT)
     assert (found.refused, found.score_difference) == ("", 0)

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from files.errors import UnfinishedError
 from harness.machine.rounds import Timing
 from harness.serving import load
 from harness.serving.search import conclude, highest_load, load_point
@@ -200,6 +201,14 @@ def test_another_process_sends_what_was_drawn_and_no_sooner():
     at = np.array([arrival.at for arrival, _ in received])
     np.testing.assert_allclose(np.diff(at), np.diff([at for _, at in drawn]), atol=1e-9)
     assert all(arrival.at <= arrival.sent <= now for arrival, now in received)
+
+
+def test_a_sender_that_ends_early_is_told():
+    with (
+        pytest.raises(UnfinishedError, match="ended after 0 of 5"),
+        sent_by_a_process(0.0, 5, 4, seed=0) as arriving,  # no gap can be drawn
+    ):
+        list(arriving)
 
 
 def test_contradicting_loads_leave_an_interval_in_order():
