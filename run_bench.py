@@ -683,7 +683,8 @@ def _report_what_is_finished(out: Path) -> None:
 
     with contextlib.suppress(InputError):
         if bench.is_first_process():
-            _report(out)
+            bench.report(out)
+            _say_where(out)
 
 
 def _command() -> str:
