@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from reports.cells import METRICS, POINTS, model_name, short, signed
 from reports.figures.models import (
@@ -25,6 +26,7 @@ from reports.figures.saving import hover_point
 from reports.figures.style import FAINT, INK, SMALL_INK, styled
 
 ROOM_FOR_A_NAME = 0.45  # of the width of a panel
+LATENCY_TICKS = (1, 1.5, 2, 3, 5, 7)  # models of one budget differ by less than a decade
 ONE_BUDGET = 1.5  # FLOPs within this factor are one budget's: a picture over them would be a vertical heap
 
 
@@ -125,6 +127,7 @@ def quality_against_latency(rows: pd.DataFrame, looks: Looks | None = None) -> F
         for row in shown.to_dict("records"):
             _latency_mark(axes, row, looks[row["architecture"], row["variant"]])
         log_axis(axes.xaxis)
+        axes.xaxis.set_major_locator(LogLocator(subs=LATENCY_TICKS))
         best = pareto_front(shown, "diff", "latency_ms_p99")
         front_line(axes, best)
         _front_names(axes, best)
