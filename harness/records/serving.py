@@ -21,7 +21,22 @@ MEND = "delete the file and run the suite again, which measures anew and repeats
 ServedPart = Literal["dense", "whole"]
 
 
-class ServedModel(Part):
+class MeasuredRow(Part):
+    """The row of a suite that speeds are of, and the hash of one of its specs."""
+
+    architecture: str
+    variant: str = ""
+    series: str = ""
+    size: str = ""
+    ratio: Ratio | None = None
+    spec_hash: str
+
+    @property
+    def contestant(self) -> Contestant:
+        return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
+
+
+class ServedModel(MeasuredRow):
     """One model, one part of it, and one batch size. Times are milliseconds of one call on one batch.
 
     ``part`` is ``dense``, all that comes after the look-ups, or ``whole``. The ends of the 95% interval of a
@@ -33,12 +48,6 @@ class ServedModel(Part):
     part held during a call: weights, inputs and activations.
     """
 
-    architecture: str
-    variant: str = ""
-    series: str = ""
-    size: str = ""
-    ratio: Ratio | None = None
-    spec_hash: str
     part: ServedPart
     batch_size: int
     latency_ms_p50: float
@@ -56,10 +65,6 @@ class ServedModel(Part):
     rounds: int
     trained: bool = False
     memory_bytes: Count = None
-
-    @property
-    def contestant(self) -> Contestant:
-        return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
 
 
 class ServingPass(Part):

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from files.writing import write_atomically
-from harness.records.contestant import Contestant, Ratio
 from harness.records.record import Number, Part, read_json
+from harness.records.serving import MeasuredRow
 
 SERVING_PROFILE_FILE = "serving_profile.json"
 MEND = "measure again with `run_bench.py profile serving`"
@@ -38,7 +38,7 @@ class LoadPoint(Part):
     sent_late_ms_p99: float
 
 
-class ProfiledEngine(Part):
+class ProfiledEngine(MeasuredRow):
     """One model in one engine, with one number of candidates a request.
 
     ``refused`` says why nothing was measured. ``score_difference`` is the largest to the eager model in fp32.
@@ -48,12 +48,6 @@ class ProfiledEngine(Part):
     over their median.
     """
 
-    architecture: str
-    variant: str = ""
-    series: str = ""
-    size: str = ""
-    ratio: Ratio | None = None
-    spec_hash: str
     engine: str
     candidates: int
     auc: dict[str, Number] = Field(default_factory=dict)
@@ -67,10 +61,6 @@ class ProfiledEngine(Part):
     qps_low: Number = None
     qps_high: Number = None
     loads: list[LoadPoint] = Field(default_factory=list)
-
-    @property
-    def contestant(self) -> Contestant:
-        return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
 
     @property
     def noisy(self) -> bool:
