@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import AddNorm, MultiHeadSelfAttention
 
 ABOUT = About(
-    name="AutoInt",
     papers={"Song et al.": "https://arxiv.org/abs/1810.11921"},
     year=2019,
     flops="Σ over layers of 8T·in·out + 4T²·out",

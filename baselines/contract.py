@@ -60,7 +60,6 @@ class About(NamedTuple):
     ``partial``: what the defaults leave out of the paper's model; empty where they leave out nothing.
     """
 
-    name: str
     papers: dict[str, str]
     year: int
     flops: str

@@ -23,7 +23,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
 
 ABOUT = About(
-    name="DCN",
     papers={"Wang et al.": "https://arxiv.org/abs/1708.05123"},
     year=2017,
     flops="2CF + 2(FM + (L-1)M²)",

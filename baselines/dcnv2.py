@@ -1,4 +1,4 @@
-"""DCN V2: feature crosses weighted by matrices, in parallel with an MLP.
+"""DCNv2: feature crosses weighted by matrices, in parallel with an MLP.
 
 Wang et al., "DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to
 Rank Systems", WWW 2021, https://arxiv.org/abs/2008.13535, equations 1 to 4.
@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, CrossNetwork
 
 ABOUT = About(
-    name="DCN V2",
     papers={"Wang et al.": "https://arxiv.org/abs/2008.13535"},
     year=2020,
     flops="4CFR + 2(FM + (L-1)M²)",

@@ -24,7 +24,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
 
 ABOUT = About(
-    name="DeepFM",
     papers={"Guo et al.": "https://arxiv.org/abs/1703.04247"},
     year=2017,
     flops="2F + 2(FM + (L-1)M²)",

@@ -31,7 +31,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import AddNorm, EncoderLayer, LinearCompression, PerTokenLinear, cross_map
 
 ABOUT = About(
-    name="DHEN",
     papers={"Zhang et al.": "https://arxiv.org/abs/2203.11014"},
     year=2022,
     flops="2TdD + L(12TD² + 10T²D + 6TDM + T(T-1)M)",

@@ -21,7 +21,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
 
 ABOUT = About(
-    name="DLRM-MLP",
     papers={
         "RankMixer's base row": "https://arxiv.org/abs/2507.15551",
         "DLRM": "https://arxiv.org/abs/1906.00091",

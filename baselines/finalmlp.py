@@ -28,7 +28,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import MLP
 
 ABOUT = About(
-    name="FinalMLP",
     papers={"Mao et al.": "https://arxiv.org/abs/2304.00902"},
     year=2023,
     flops="Σ over streams of 2(FM + (L-1)M²), + 2M₁M₂/H",

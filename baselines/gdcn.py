@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, cross_map
 
 ABOUT = About(
-    name="GDCN",
     papers={"Wang et al.": "https://arxiv.org/abs/2311.04635"},
     year=2023,
     flops="8CFR + 2(FM + (L-1)M²)",

@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear, ffn_add_norm
 
 ABOUT = About(
-    name="HiFormer",
     papers={"Gui et al.": "https://arxiv.org/abs/2311.05884"},
     year=2023,
     flops="2TdD + L(8TD² + 4T²D + 4TDM)",

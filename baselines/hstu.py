@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import AddNorm, PerTokenLinear
 
 ABOUT = About(
-    name="HSTU",
     papers={"Zhai et al.": "https://arxiv.org/abs/2402.17152"},
     year=2024,
     flops="2TdD + L(10TD² + 4T²D) with `value_dim` = D",

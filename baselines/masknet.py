@@ -26,7 +26,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, AddNorm
 
 ABOUT = About(
-    name="MaskNet",
     papers={"Wang et al.": "https://arxiv.org/abs/2102.07619"},
     year=2021,
     flops="2KF(2A + M) + 2(K + L-1)M²",

@@ -27,7 +27,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import PerTokenLinear
 
 ABOUT = About(
-    name="MoE",
     papers={
         "MMoE": "https://doi.org/10.1145/3219819.3220007",
         "RankMixer's MoE row": "https://arxiv.org/abs/2507.15551",

@@ -31,7 +31,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import MLP, CrossNetwork, CrossStack
 
 ABOUT = About(
-    name="RDCN",
     papers={"Borisyuk et al.": "https://arxiv.org/abs/2402.06859"},
     year=2024,
     flops="C(12FR + 4R²) + 2(2FM + (L-1)M²)",

@@ -24,7 +24,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import EncoderLayer, PerTokenLinear
 
 ABOUT = About(
-    name="Transformer",
     papers={"Vaswani et al.": "https://arxiv.org/abs/1706.03762"},
     year=2017,
     flops="2TdD + L(8TD² + 4T²D + 4TDM)",

@@ -30,7 +30,6 @@ from baselines.contract import About, Knob, Knobs, require_divisible, require_po
 from baselines.layers import AddNorm, PerTokenFFN, PerTokenLinear, ffn_add_norm
 
 ABOUT = About(
-    name="UniMixer",
     papers={"Ha et al.": "https://arxiv.org/abs/2604.00590"},
     year=2026,
     flops="2TdD + L(2D² + 2T²D + 4TDM)",

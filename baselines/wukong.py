@@ -31,7 +31,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP, AddNorm, LinearCompression
 
 ABOUT = About(
-    name="Wukong",
     papers={"Zhang et al.": "https://arxiv.org/abs/2403.02545"},
     year=2024,
     flops="4TNd + Σ over layers of 6nNd + 2(nNM + M² + MNd), from n tokens to 2N",

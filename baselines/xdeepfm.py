@@ -25,7 +25,6 @@ from baselines.contract import About, Knob, Knobs, require_positive, tunable
 from baselines.layers import MLP
 
 ABOUT = About(
-    name="xDeepFM",
     papers={"Lian et al.": "https://arxiv.org/abs/1803.05170"},
     year=2018,
     flops="2F + 2d(T²N + (C-1)TN²) + 2(FM + (L-1)M²)",

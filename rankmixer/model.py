@@ -31,7 +31,6 @@ from rankmixer.routers import usage
 from rankmixer.sparse_moe import Routing, SparseMoE
 
 ABOUT = About(
-    name="RankMixer",
     papers={"Zhu et al.": "https://arxiv.org/abs/2507.15551"},
     year=2025,
     flops="2TdD + 4LTDM",

@@ -28,7 +28,6 @@ from rankmixer.routers import usage
 from rankmixer.swiglu import PerTokenSwiGLU, SparseSwiGLU
 
 ABOUT = About(
-    name="TokenMixer-Large",
     papers={"ByteDance": "https://arxiv.org/abs/2602.06563"},
     year=2026,
     flops="2(2T - 1)dD + 12LTDM",

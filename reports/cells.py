@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 
 MISSING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -129,7 +129,7 @@ def percent(value: Value, digits: int = 1, sign: bool = False) -> Shown:
 
 def model_name(row: dict) -> str:
     """The label of the model of a row with the columns architecture and variant."""
-    return label(row["architecture"], row["variant"])
+    return display_name(row["architecture"], row["variant"])
 
 
 def settings(values: dict[str, object]) -> str:

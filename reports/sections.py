@@ -42,6 +42,10 @@ class Section(Selection):
         return list(dict.fromkeys(task for record in self.records for task in record.tasks))
 
     @property
+    def base_name(self) -> str:
+        return self.base.display_name if self.base else "the base"
+
+    @property
     def num_worlds(self) -> int:
         """How many worlds of the dataset were run; 0 where none were asked for."""
         return len({record.world for record in self.records if record.world is not None})

@@ -29,7 +29,7 @@ def compared(section: Section) -> Bullets:
     bullets = [_data_sentence(section, first)]
     if not section.contestants:
         return [*bullets, "Only reference rows ran; no architecture is compared."]
-    names = ", ".join(contestant.label for contestant in section.contestants)
+    names = ", ".join(contestant.display_name for contestant in section.contestants)
     seeds = sorted({len(section.runs_of(contestant)) for contestant in section.contestants})
     noun = "run" if section.num_worlds else "seed"
     repeated = f"{_range(seeds)} {noun if seeds == [1] else noun + 's'} each"
@@ -83,7 +83,7 @@ def _no_budget_sentence(section: Section) -> str:
         changed = [
             f"{name} {own.get(name, 'its default')}" for name in shared if own.get(name) != shared[name]
         ]
-        others += [f"{contestant.label} ({', '.join(changed)})"] if changed else []
+        others += [f"{contestant.display_name} ({', '.join(changed)})"] if changed else []
     widths = ", ".join(f"{name} {value}" for name, value in shared.items())
     but = f", except {', '.join(others)}" if others else ""
     return f"{no_budget}, compared with the base's. Every row has the base's widths ({widths}){but}."
@@ -123,7 +123,7 @@ def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
         for metric in METRICS
         if (groups := _verdicts(numbers, metric))
     ]
-    against = f", against {section.base.label}: {'; '.join(counts)}" if section.base and counts else ""
+    against = f", against {section.base.display_name}: {'; '.join(counts)}" if section.base and counts else ""
     ended = f"; {_count(failed, 'run')} failed" if failed else ""
     return f"{section.dataset}: {_count(len(section.contestants), 'model')}{against}{ended}."
 
@@ -145,7 +145,7 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             else []
         )
     if not section.select_finished(section.base):
-        return [f"The base {section.base.label} has no finished run, so no differences are shown."]
+        return [f"The base {section.base.display_name} has no finished run, so no differences are shown."]
     if section.comparisons.empty and len(section.contestants) > 1:
         return ["The folder holds no comparisons.csv, so it is not known which differences are resolved."]
     return [
@@ -158,7 +158,7 @@ def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
 
 def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFrame) -> str:
     groups = [f"{word}: {_some(word, names)}" for word, names in _verdicts(numbers, metric).items()]
-    return f"{task}, {metric.upper()} against {base.label}: {'; '.join(groups)}." if groups else ""
+    return f"{task}, {metric.upper()} against {base.display_name}: {'; '.join(groups)}." if groups else ""
 
 
 def _some(word: str, names: list[str]) -> str:
@@ -186,11 +186,11 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     looked_at = "" if section.no_verdict else holm_sentence(tables)
     sentences += [looked_at] if looked_at else []
     if len(section.contestants) > 2 and not section.no_verdict:
-        base = section.base.label if section.base else "the base"
         also = " and the declared contrasts" if not section.contrasts.empty else ""
         also += " and those of variants to their own architecture" if not section.variants.empty else ""
         sentences.append(
-            f"Only differences to {base}{also} were tested; any other order of two models is untested."
+            f"Only differences to {section.base_name}{also} were tested; any other order of two models is "
+            "untested."
         )
     if section.superseded:
         sentences.append(
@@ -296,7 +296,7 @@ def _about_the_simulation(section: Section) -> str:
 def failures(section: Section) -> Bullets:
     """Failed runs, each with its step and reason."""
     return [
-        run.contestant.label
+        run.contestant.display_name
         + (f", world {run.world}" if run.world is not None else "")
         + f", seed {run.seed}: failed"
         + (f" at step {run.failure.step}" if run.failure and run.failure.step is not None else "")

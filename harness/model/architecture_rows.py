@@ -15,6 +15,7 @@ from typing import Any
 
 from baselines.contract import Knob
 from harness.model.architectures import ARCHITECTURES, architecture_class
+from harness.records.listed import LISTED
 
 README = Path(__file__).resolve().parents[2] / "baselines" / "README.md"
 HEADER = (
@@ -33,7 +34,15 @@ def _row(name: str, path: str) -> str:
     cls = architecture_class(name)
     about = sys.modules[cls.__module__].ABOUT
     papers = "; ".join(f"[{label}]({link})" for label, link in about.papers.items())
-    cells = [about.name, f"`{path}`", papers, str(about.year), _knobs(cls), _tuned(cls.Config), about.flops]
+    cells = [
+        LISTED[name].name,
+        f"`{path}`",
+        papers,
+        str(about.year),
+        _knobs(cls),
+        _tuned(cls.Config),
+        about.flops,
+    ]
     return f"| {' | '.join(cells)} |\n"
 
 

@@ -1,7 +1,4 @@
-"""The table of architectures: a name, and where its class lives.
-
-Looking the table up imports nothing, so ``list`` and ``--help`` start at once.
-"""
+"""Architectures by their names: the classes, and the hash of their sources."""
 
 from __future__ import annotations
 
@@ -18,28 +15,9 @@ from typing import Any
 
 from baselines.contract import Configurable
 from files.errors import InputError
+from harness.records.listed import LISTED
 
-ARCHITECTURES = {
-    "dlrm_mlp": "baselines.dlrm_mlp:DLRMMLP",
-    "deepfm": "baselines.deepfm:DeepFM",
-    "dcn": "baselines.dcn:DCN",
-    "dcnv2": "baselines.dcnv2:DCNv2",
-    "rdcn": "baselines.rdcn:RDCN",
-    "gdcn": "baselines.gdcn:GDCN",
-    "autoint": "baselines.autoint:AutoInt",
-    "transformer": "baselines.transformer:Transformer",
-    "hiformer": "baselines.hiformer:HiFormer",
-    "masknet": "baselines.masknet:MaskNet",
-    "wukong": "baselines.wukong:Wukong",
-    "hstu": "baselines.hstu:HSTU",
-    "finalmlp": "baselines.finalmlp:FinalMLP",
-    "xdeepfm": "baselines.xdeepfm:XDeepFM",
-    "moe": "baselines.moe:MoE",
-    "unimixer": "baselines.unimixer:UniMixer",
-    "dhen": "baselines.dhen:DHEN",
-    "rankmixer": "rankmixer.model:RankMixer",
-    "tokenmixer_large": "rankmixer.tokenmixer_large:TokenMixerLarge",
-}
+ARCHITECTURES = {name: listed.path for name, listed in LISTED.items()}
 CONTRACT = "baselines/README.md says what a class must have"
 
 

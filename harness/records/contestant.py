@@ -14,6 +14,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from harness.records.listed import display_name, is_plain
+
 _RATIO = re.compile(r"(?P<series>.+)-(?P<ratio>1(?:/[1-9]\d*)?)")
 _SIZE = re.compile(r"(?:(?P<rest>.+)-)?(?P<size>\d+(?:\.\d+)?(?:e[+-]\d+)?M)")
 _FRACTION = re.compile(r"\d{1,9}(?:\.\d{1,9}|/\d{1,9})?")
@@ -52,13 +54,8 @@ def size_name(target: float) -> str:
 
 
 def label(architecture: str, variant: str) -> str:
-    """How a contestant is called in tables and figures."""
+    """How a contestant is called in suites, commands and the terminal."""
     return architecture if is_plain(architecture, variant) else f"{architecture} ({variant})"
-
-
-def is_plain(architecture: str, variant: str) -> bool:
-    """Whether the row is the architecture itself and no variant of it."""
-    return variant in ("", "default", architecture)
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,11 @@ class Contestant:
     @property
     def label(self) -> str:
         return label(self.architecture, self.variant)
+
+    @property
+    def display_name(self) -> str:
+        """How tables and figures call it."""
+        return display_name(self.architecture, self.variant)
 
     @property
     def key(self) -> tuple[str, str]:

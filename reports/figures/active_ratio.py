@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.evaluation.intervals import mean_interval
-from harness.records.contestant import is_plain, label
+from harness.records.listed import display_name, is_plain
 from reports.figures.models import (
     Looks,
     Model,
@@ -90,7 +90,7 @@ def _ratio_panel(
     for model in contestants(base):
         mean, low, high = mean_interval(_repeats(select_model(base, model))["auc"].tolist())
         color = looks[model].color
-        axes.axhline(mean, color=color, linestyle="--", linewidth=1.4, label=label(*model))
+        axes.axhline(mean, color=color, linestyle="--", linewidth=1.4, label=display_name(*model))
         if low == low:
             axes.axhspan(low, high, color=color, alpha=0.10, linewidth=0)
     models, rows = contestants(rows), with_labels(_repeats(rows))
@@ -177,5 +177,7 @@ def _ratio_legend(
     printed = {} if paper is None else dict(zip(paper["series"], paper["name"], strict=True))
     for model in models:
         look, theirs = looks[model], f" = {printed[model[1]]}" if model[1] in printed else ""
-        handles.append(Line2D([], [], color=look.color, marker=look.marker, label=label(*model) + theirs))
+        handles.append(
+            Line2D([], [], color=look.color, marker=look.marker, label=display_name(*model) + theirs)
+        )
     return handles

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.evaluation.verdict import WITHHELD
+from harness.records.listed import display_name
 from reports.cells import POINTS, grouped, interval, model_name
 from reports.figures.models import Look, Looks, drawn_name, looks_in
 from reports.figures.panels import facets, legend_beside, legend_handles
@@ -41,7 +42,7 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
             _mark(axes, row, models.index(model), looks[model])
             _paper_mark(axes, row, models.index(model) + 0.28)
         _named_rows(axes, list(map(drawn_name, models)))
-    bases = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
+    bases = base_names(comparisons)
     numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
     if "worlds" in comparisons and comparisons["worlds"].max() > 1:
         numbers = f"worlds: {_span(comparisons['worlds'])}, runs{numbers.removeprefix('seeds')}"
@@ -72,7 +73,7 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
             _paper_mark(axes, row, at + 0.34)
         _named_rows(axes, names)
         axes.margins(x=0.08)
-    base = ", ".join(dict.fromkeys(comparisons["base"].astype(str)))
+    base = base_names(comparisons)
     words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
     figure.supxlabel(words)
     figure.legend(handles=_legend(comparisons, "s", ""), loc="outside upper center", ncols=3)
@@ -101,7 +102,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
         axes.set_xlim(-0.5, len(TIERS) - 0.5)
     for axes, _ in panels[::2]:
         axes.set_ylabel("lift, AUC points x 100")
-    bases = ", ".join(dict.fromkeys(within["base"].astype(str)))
+    bases = base_names(within)
     figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)")
     legend_beside(figure, [*legend_handles(models, looks, "-"), *_legend(within)])
     return figure
@@ -157,6 +158,13 @@ def _named_rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
+
+
+def base_names(differences: pd.DataFrame) -> str:
+    """What differences are taken to: one base, unless the rows are of several suites."""
+    variants = differences.get("base_variant", pd.Series("", index=differences.index)).fillna("")
+    pairs = zip(differences["base"].astype(str), variants.astype(str), strict=True)
+    return ", ".join(dict.fromkeys(display_name(*pair) for pair in pairs))
 
 
 def _span(values: pd.Series) -> str:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
 from reports.figures.models import Looks, contestants, drawn_name, looks_for, looks_in, select_model
@@ -49,7 +49,7 @@ def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> F
             rows = routing[(routing["layer"] == layer) & (routing["token"] == token)]
             _active_panel(axes, rows, f"layer {layer}, token {token}", color)
     figure.supxlabel("training samples seen")
-    title = f"{label(*model)}: share of each token's experts that are active"
+    title = f"{display_name(*model)}: share of each token's experts that are active"
     handles = _active_legend(routing["seed"].nunique(), color)
     figure.legend(handles=handles, title=title, loc="outside upper center", ncols=3)
     return figure
@@ -94,7 +94,7 @@ def active_heat_map(experts: pd.DataFrame) -> Figure:
         rows = select_model(experts, model)
         _heat_panel(axes, rows.pivot_table(index="layer", columns="token", values="share", aggfunc="mean"))
         overall, target = rows["share"].mean(), rows["target"].iloc[0]
-        axes.set_title(f"{label(*model)}: {overall:.3f} active, target {target:g}", fontsize=9)
+        axes.set_title(f"{display_name(*model)}: {overall:.3f} active, target {target:g}", fontsize=9)
     panels[-1][0].set_xlabel("token")
     figure.supylabel("layer")
     return figure

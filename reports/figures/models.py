@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.contestant import Contestant, is_plain, label
+from harness.records.contestant import Contestant
+from harness.records.listed import display_name, is_plain
 from reports.figures.style import COLORS
 
 LONGEST_NAME = 42
@@ -48,13 +49,13 @@ def select_models(frame: pd.DataFrame, models: Iterable[Model]) -> pd.DataFrame:
 def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the label of each row's model in the column ``model``, a category in their order."""
     variants = frame["variant"].fillna("").astype(str)
-    labels = [label(*key) for key in zip(frame["architecture"].astype(str), variants, strict=True)]
+    labels = [display_name(*key) for key in zip(frame["architecture"].astype(str), variants, strict=True)]
     return frame.assign(variant=variants, model=pd.Categorical(labels, list(dict.fromkeys(labels))))
 
 
 def drawn_name(model: Model) -> str:
     """The model's label, cut where it would leave no room for the figure."""
-    name = " ".join(label(*model).split())
+    name = " ".join(display_name(*model).split())
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
@@ -97,7 +98,7 @@ def looks_in(frame: pd.DataFrame, looks: Looks | None) -> tuple[list[Model], Loo
 
 def seaborn_looks(models: list[Model], looks: Looks) -> dict[str, Any]:
     """The arguments with which seaborn draws each row's ``model`` (:func:`with_labels`) in its look."""
-    labels = [label(*model) for model in models]
+    labels = [display_name(*model) for model in models]
     return {
         "hue": "model",
         "style": "model",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.polynomial import Polynomial
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from reports.cells import POINTS, short
 from reports.figures.cost import front_line, pareto_front
 from reports.figures.line_names import End, line_ends, name_ends, name_lines
@@ -169,10 +169,12 @@ def _size_axis(axes: Axes, sizes: pd.Series, words: str) -> None:
 
 def _interval_points(axes: Axes, rows: pd.DataFrame, model: Model, looks: Looks) -> None:
     look = looks[model]
-    axes.plot(rows[AXIS], rows["mean"], look.marker, color=look.color, markersize=5, label=label(*model))
+    axes.plot(
+        rows[AXIS], rows["mean"], look.marker, color=look.color, markersize=5, label=display_name(*model)
+    )
     axes.vlines(rows[AXIS], rows["low"], rows["high"], color=look.color, linewidth=1.2)
     for row in rows.to_dict("records"):
-        text = f"{label(*model)}: {row['mean']:.4f} at {short(row[AXIS])}"
+        text = f"{display_name(*model)}: {row['mean']:.4f} at {short(row[AXIS])}"
         hover_point(axes, row[AXIS], row["mean"], text)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
+from harness.records.listed import display_name
 from harness.records.serving import ServedModel
 from reports.cells import METRICS
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
@@ -93,7 +94,7 @@ def latency_frame(section: Section) -> pd.DataFrame:
     if measured is None or base is None or rows.empty:
         return pd.DataFrame()
     size = shown_batch_size(measured)
-    named = {"architecture": base.architecture, "variant": base.variant, "base": section.suite.base}
+    named = {"architecture": base.architecture, "variant": base.variant, "base": base.display_name}
     zero: dict[str, Any] = {"diff": 0.0, "low": None, "high": None, "resolved": ""}
     found = []
     for key, differences in rows.groupby(["task", "metric"], sort=False):
@@ -190,7 +191,7 @@ def _expert_figures(section: Section, looks: Looks) -> Figures:
     for model in contestants(routing):
         rows = select_model(routing, model)
         if len(set(rows["samples"])) > 1 and _differs(rows["active"]):
-            caption = f"Active experts over training: {label(*model)}"
+            caption = f"Active experts over training: {display_name(*model)}"
             stem = f"active-{section.name}-{slug(label(*model))}"
             figures[stem] = Drawing(active_over_training, rows, caption, (looks,))
     experts = _in_suite_order(active_experts_frame(section.records), section)

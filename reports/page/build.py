@@ -72,5 +72,5 @@ def _run_row(record: Record, tasks: list[str]) -> list[str]:
         for metric in METRICS
     ]
     seconds = fixed(record.training.train_seconds if record.training else None, 1)
-    named = [record.contestant.label, record.status, record.dataset, grouped(record.seed)]
+    named = [record.contestant.display_name, record.status, record.dataset, grouped(record.seed)]
     return [*named, *measured, seconds, record.started_at]

@@ -46,7 +46,7 @@ def run_view(record: Record) -> RunView:
     failure = record.failure
     step = f" at step {failure.step}" if failure and failure.step is not None else ""
     return RunView(
-        title=f"{record.contestant.label} on {record.dataset}, seed {record.seed}",
+        title=f"{record.contestant.display_name} on {record.dataset}, seed {record.seed}",
         status=record.status,
         failure=f"failed{step}: {failure.reason}" if failure else "",
         record=f"../../runs/{quote(record.folder.name)}/record.json",

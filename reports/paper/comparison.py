@@ -51,7 +51,7 @@ def sign(resolved: str | None, diff: float, paper: float) -> str | None:
 def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
     """Which of the paper's rows correspond to which of ours, and whose data they are from."""
     pairs = [
-        f"{contestant.label} = {row.name}"
+        f"{contestant.display_name} = {row.name}"
         for contestant in section.contestants
         if (row := paper_row(printed, contestant))
     ]

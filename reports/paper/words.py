@@ -48,7 +48,7 @@ def _signs_sentence(section: Section, rows: list[dict], title: str) -> list[str]
         names = [_signed_name(row, word) for row in signed_rows if row["sign"] == word]
         counts.append(f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else ""))
     return [
-        f"{title}: sign of the difference to {section.base.label}, compared with the paper's in "
+        f"{title}: sign of the difference to {section.base.display_name}, compared with the paper's in "
         f"{len(signed_rows)} {'row' if len(signed_rows) == 1 else 'rows'}: {'; '.join(counts)}."
     ]
 
@@ -69,7 +69,7 @@ def _in_both(section: Section, rows: list[dict], column: str, printed: PaperTabl
         theirs = paper_row(printed, contestant)
         if theirs and (theirs.base or column in theirs.numbers) and not is_missing(row["mean"]):
             gain = 0.0 if theirs.base else theirs.numbers[column]
-            both.append({"name": contestant.label, "ours": row["mean"], "paper": gain})
+            both.append({"name": contestant.display_name, "ours": row["mean"], "paper": gain})
     return both
 
 
@@ -103,7 +103,7 @@ def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:
         if not shares.empty:
             tokens = shares.groupby(["layer", "token"], as_index=False)["share"].mean()
             ours = {n: tokens.loc[tokens["layer"] == n, "share"].tolist() for n in set(tokens["layer"])}
-            sentences.append(f"{contestant.label}, on the test split: {_describe_layers(ours)}.")
+            sentences.append(f"{contestant.display_name}, on the test split: {_describe_layers(ours)}.")
     return sentences
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from reports import cells
 from reports.figures.models import contestants, select_model
 from reports.speed.words import MODES
@@ -104,7 +104,7 @@ def _row(rows: pd.DataFrame, columns: list[str]) -> list[str]:
         part, name, as_text = COLUMNS[title]
         shown.append(as_text(parts.get(part, {}).get(name)))
     [model] = contestants(rows)
-    return [label(*model), *shown]
+    return [display_name(*model), *shown]
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:
@@ -136,7 +136,8 @@ def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
                 numbers=rows,
                 header=["model", *(f"operator {number + 1}" for number in range(shown))],
                 rows=[
-                    [label(*model), *_top(select_model(rows, model), shown)] for model in contestants(rows)
+                    [display_name(*model), *_top(select_model(rows, model), shown)]
+                    for model in contestants(rows)
                 ],
                 notes=["Share of the operators' own time, under the profiler; operators.csv has more."],
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from reports.cells import grouped, model_name, percent, short
 from reports.figures.models import contestants, drawn_name
 
@@ -39,7 +39,7 @@ def _measured(dense: pd.DataFrame) -> str:
 def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
     steady = rows[rows["samples_per_second"].notna()].sort_values("samples_per_second", ascending=False)
     where = f"{MODES[mode]}, {precision}, batch {batch}".capitalize()
-    unsteady = [label(*model) for model in contestants(rows[rows["samples_per_second"].isna()])]
+    unsteady = [display_name(*model) for model in contestants(rows[rows["samples_per_second"].isna()])]
     left_out = f" Too unsteady to say: {', '.join(unsteady)}." if unsteady else ""
     if steady.empty:
         return f"{where}:{left_out}"

@@ -127,7 +127,7 @@ def _numbers(section: Section, quality: dict[str, pd.DataFrame], costs: pd.DataF
 
 
 def _notes(section: Section) -> list[str]:
-    against = f" to {section.suite.base}" if section.base is not None else ""
+    against = f" to {section.base.display_name}" if section.base is not None else ""
     notes = [
         f"vs base: difference{against} in AUC points x {POINTS}. A word after it: it survives Holm's "
         "correction over the column; without one nothing is claimed. Intervals: in the tables of each task."

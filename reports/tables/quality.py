@@ -236,7 +236,7 @@ def _difference_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     if section.comparisons.empty:
         return ["The folder holds no comparisons, so differences to the base are not shown."]
     what = (
-        f"vs base: difference to {section.suite.base} in AUC points x 100 over the runs that both finished, "
+        f"vs base: difference to {section.base_name} in AUC points x 100 over the runs that both finished, "
         f"with its 95% interval over {section.drawn_anew}."
     )
     if section.no_verdict:

@@ -57,7 +57,7 @@ def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]
             numbers=frame,
             header=["row", "against", "settings", *(f"{task} {m.upper()} x100" for task, m in columns)],
             rows=[
-                [pair.row.label, pair.other.label, _changed(section, pair)]
+                [pair.row.display_name, pair.other.display_name, _changed(section, pair)]
                 + [
                     difference_cell({"is_base": False} | difference(pair.differences, *column, pair.row))
                     for column in columns

@@ -69,7 +69,7 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
         columns[f"{title} p-value"] = [p_value(row["p_value"]) for row in rows]
         columns[f"{title} p, Holm"] = [p_value(row["p_holm"]) for row in rows]
         columns[f"{title} effect size"] = [signed(row["effect_size"], 1) for row in rows]
-    base = section.base.label if section.base else "the base"
+    base = section.base_name
     return [
         Table.from_columns(
             name=f"significance-{section.name}-{slug(task)}",

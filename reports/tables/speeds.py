@@ -45,7 +45,7 @@ def speed_table(section: Section) -> list[Table]:
         return []
     pairs = [(who, size) for who in section.contestants for size in measured.batch_sizes]
     columns: dict[str, list[str]] = {
-        "model": [who.label for who, _ in pairs],
+        "model": [who.display_name for who, _ in pairs],
         "rows a call": [grouped(size) for _, size in pairs],
     }
     for part in ("whole", "dense"):

@@ -13,7 +13,7 @@ import pandas as pd
 from harness.evaluation.comparisons import TEST_COLUMNS
 from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from reports.cells import METRICS, POINTS, fixed, grouped, interval, is_missing, model_name, signed
 from reports.figures.models import contestants, select_model
 from reports.paper.comparison import SIGNS, paper_table, sign
@@ -207,7 +207,7 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
     names_by_sign: dict[str, list[str]] = {word: [] for word in SIGNS}
     for row in models[models["tier"] == FIRST_LESS_LAST].to_dict("records"):
         diff, low, high = in_points(row)
-        shown = f"{label(row['architecture'], row['variant'])} {interval(diff, low, high, 2)}"
+        shown = f"{display_name(row['architecture'], row['variant'])} {interval(diff, low, high, 2)}"
         names_by_sign[str(sign(row["resolved"], diff, 1.0))].append(shown)
     if not any(names_by_sign.values()):
         return []
@@ -221,7 +221,7 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
         lifts = dict(zip(rows["tier"], rows["diff"], strict=True))
         if all(tier in lifts for tier in TIERS):
             best_first = order({tier: lifts[tier] for tier in TIERS})
-            name = label(*model)
+            name = display_name(*model)
             if best_first == list(TIERS):
                 alike.append(name)
             else:

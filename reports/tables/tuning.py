@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.contestant import label
+from harness.records.listed import display_name
 from harness.records.suite import LearningRate, TunedContestant
 from reports.cells import MISSING, fixed, grouped, settings, signed
 from reports.sections import Section
@@ -114,7 +114,7 @@ def _times(factor: float) -> str:
 
 
 def _curve_cells(row: TunedContestant) -> list[str]:
-    name = label(row.architecture, row.variant)
+    name = display_name(row.architecture, row.variant)
     chosen = next(point.dense_lr for point in row.lr_curve if point.factor == 1)
     return [name, fixed(chosen, 5), *(_score(point) for point in row.lr_curve)]
 
@@ -130,7 +130,7 @@ def _numbers(row: TunedContestant) -> dict[str, Any]:
 
 def _cells(row: TunedContestant) -> list[str]:
     return [
-        label(row.architecture, row.variant),
+        display_name(row.architecture, row.variant),
         grouped(row.trained),
         grouped(row.pruned),
         grouped(row.diverged),

@@ -47,7 +47,7 @@ def _shared_runs(section: Section, task: str, who: Contestant) -> str:
     worlds = len({world for world, _ in shared})
     where = f" in {worlds} of {section.num_worlds} worlds" if section.num_worlds > 1 else ""
     runs = "1 run" if len(shared) == 1 else f"{len(shared)} runs"
-    return f"{who.label}, {runs}{where}" + (f" ({', '.join(means)})" if means else "")
+    return f"{who.display_name}, {runs}{where}" + (f" ({', '.join(means)})" if means else "")
 
 
 def _undefined(section: Section, task: str) -> list[str]:

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.contract import Knob
 from harness.model.architectures import ARCHITECTURES, architecture_class
+from harness.records.listed import display_name
 from tests.baselines.closed_forms import closed_form
 from tests.baselines.scrambled import random_tokens, scrambled
 
@@ -246,5 +247,5 @@ def test_it_declares_its_row_of_the_readme(name):
     module = import_module(architecture_class(name).__module__)
     about = module.ABOUT
     assert all(link in module.__doc__ for link in about.papers.values() if "arxiv.org" in link)
-    assert about.name in module.__doc__.partition("\n")[0]
+    assert display_name(name) in module.__doc__.partition("\n")[0]
     assert 2010 <= about.year <= 2030
