@@ -64,16 +64,16 @@ def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) ->
         comparisons: as in :func:`forest`, variants of the base alone.
     """
     models, looks = looks_in(comparisons, looks)
+    base = base_names(comparisons)
     figure, panels = facets(_in_points(comparisons), 4.9, 0.8 + 0.36 * (len(models) + 1))
     for axes, rows in panels:
-        names = [f"{row.base}, whole: {row.base_mean:.4f}" for row in rows.head(1).itertuples()]
+        names = [f"{base}, whole: {mean:.4f}" for mean in rows["base_mean"].head(1)]
         for at, row in enumerate(rows.sort_values("diff", ascending=False).to_dict("records"), 1):
             names.append(drawn_name((row["variant"] or row["architecture"], "")))
             _bar(axes, row, at, looks[row["architecture"], row["variant"]].color)
             _paper_mark(axes, row, at + 0.34)
         _named_rows(axes, names)
         axes.margins(x=0.08)
-    base = base_names(comparisons)
     words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
     figure.supxlabel(words)
     figure.legend(handles=_legend(comparisons, "s", ""), loc="outside upper center", ncols=3)

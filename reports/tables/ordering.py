@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from harness.evaluation.ordering import GROUP, agreement, models_in_both, ordered_pairs
-from harness.records.contestant import Contestant, is_plain
+from harness.records.contestant import Contestant, label
+from harness.records.listed import display_name, is_plain
 from reports.cells import Shown, grouped, interval, is_missing, p_value
 from reports.paper.printed import Paper
 from reports.sections import Section
@@ -77,6 +78,8 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
     if both.empty:
         return []
     pairs = ordered_pairs(both)
+    parts = [(each.architecture, each.variant_without_size) for each in section.contestants]
+    names = {label(*each): display_name(*each) for each in parts}
     sentences = []
     for row in agreement(both).to_dict("records"):
         its_pairs = _select_pairs(pairs, row)
@@ -85,7 +88,7 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
         sentences.append(
             f"{row['task']}, {row['metric'].upper()}{at}: Kendall's tau-b with the paper's Table 1 is "
             f"{_tau(row)} over {row['models']} models, p {p_value(row['p_value'])}. Orderings resolved here "
-            f"that agree: {', '.join(agree) or 'none'}; that do not: {', '.join(differ) or 'none'}; "
+            f"that agree: {_list(agree, names)}; that do not: {_list(differ, names)}; "
             f"{len(its_pairs) - len(agree) - len(differ)} of {len(its_pairs)} pairs are not resolved "
             "or untested."
         )
@@ -101,9 +104,13 @@ def _select_pairs(pairs: pd.DataFrame, group: dict) -> pd.DataFrame:
     return pairs[np.logical_and.reduce([pairs[name] == group[name] for name in GROUP])]
 
 
-def _resolved(pairs: pd.DataFrame, order: str) -> list[str]:
+def _resolved(pairs: pd.DataFrame, order: str) -> list[tuple[str, str]]:
     resolved = pairs[(pairs["resolved"] == "yes") & (pairs["order"] == order)]
-    return [f"{a} over {b}" for a, b in zip(resolved["higher"], resolved["lower"], strict=True)]
+    return list(zip(resolved["higher"], resolved["lower"], strict=True))
+
+
+def _list(pairs: list[tuple[str, str]], names: dict[str, str]) -> str:
+    return ", ".join(f"{names[higher]} over {names[lower]}" for higher, lower in pairs) or "none"
 
 
 def _tau(row: dict) -> Shown:

@@ -13,6 +13,7 @@ import pandas as pd
 from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import Contestant
+from harness.records.listed import display_name
 from reports.cells import (
     MISSING,
     POINTS,
@@ -228,7 +229,7 @@ def _measure_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
 def _partial_note(section: Section) -> list[str]:
     """Which rows implement only a part of their paper's model."""
     ran = {contestant.architecture for contestant in section.contestants}
-    partial = [f"{name}: {why}" for name, why in section.suite.partial.items() if name in ran]
+    partial = [f"{display_name(name)}: {why}" for name, why in section.suite.partial.items() if name in ran]
     return [f"Partial, by the defaults: {'; '.join(partial)}."] if partial else []
 
 

@@ -8,6 +8,15 @@ import zlib
 from pathlib import Path
 
 ARCHITECTURES = ["dlrm_mlp", "deepfm", "dcn", "autoint", "transformer", "rankmixer"]
+NAMES = {  # as papers write them
+    "dlrm_mlp": "DLRM-MLP",
+    "deepfm": "DeepFM",
+    "dcn": "DCN",
+    "autoint": "AutoInt",
+    "transformer": "Transformer",
+    "wukong": "Wukong",
+    "rankmixer": "RankMixer",
+}
 TRUE_GAIN = {
     "dlrm_mlp": 0.0,
     "deepfm": 0.0012,

@@ -86,12 +86,12 @@ def test_table_2_prints_the_papers_change_and_the_sign_beside_ours(tmp_path):
     places = [finish.header.index(name) for name in ("paper: AUC change", "AUC sign")]
     cells = {row[0]: tuple(row[place] for place in places) for row in finish.rows}
     assert cells == {
-        "rankmixer": ("its base", DASH),
-        "rankmixer (no-residual)": (f"{MINUS}0.07", "differs"),
-        "rankmixer (no-mixing)": (f"{MINUS}0.50", "agrees"),
-        "rankmixer (no-norm)": (f"{MINUS}0.05", "not resolved"),
-        "rankmixer (shared-ffn)": (f"{MINUS}0.31", "untested"),
-        "rankmixer (mine)": (DASH, DASH),
+        "RankMixer": ("its base", DASH),
+        "RankMixer (no-residual)": (f"{MINUS}0.07", "differs"),
+        "RankMixer (no-mixing)": (f"{MINUS}0.50", "agrees"),
+        "RankMixer (no-norm)": (f"{MINUS}0.05", "not resolved"),
+        "RankMixer (shared-ffn)": (f"{MINUS}0.31", "untested"),
+        "RankMixer (mine)": (DASH, DASH),
     }
     assert any("does not say of which task" in note for note in finish.notes)
     assert not any("paper" in name or "sign" in name for name in skip.header)
@@ -111,10 +111,10 @@ def test_the_page_counts_the_signs(tmp_path):
         if "sign of" in said
     ]
     assert signs == (
-        "finish, AUC: sign of the difference to rankmixer, compared with the paper's in 3 rows: "
-        "agrees 1 (rankmixer (no-mixing)); "
-        f"differs 1 (rankmixer (no-residual): +0.10 here, {MINUS}0.07 in the paper); "
-        "not resolved 1 (rankmixer (no-norm)); untested 0."
+        "finish, AUC: sign of the difference to RankMixer, compared with the paper's in 3 rows: "
+        "agrees 1 (RankMixer (no-mixing)); "
+        f"differs 1 (RankMixer (no-residual): +0.10 here, {MINUS}0.07 in the paper); "
+        "not resolved 1 (RankMixer (no-norm)); untested 0."
     )
 
 
@@ -147,9 +147,9 @@ def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
     names = ("params vs base", "FLOPs vs base", "paper: params change", "paper: FLOPs change")
     cells = {row[0]: tuple(row[table.header.index(name)] for name in names) for row in table.rows}
     assert cells == {
-        "rankmixer": ("+0.0%", "+0.0%", DASH, DASH),
-        "rankmixer (self-attention)": ("+16.0%", "+71.8%", "+16.0%", "+71.8%"),
-        "rankmixer (all-share)": (f"{MINUS}1.0%", "+0.0%", "+0.0%", "+0.0%"),
+        "RankMixer": ("+0.0%", "+0.0%", DASH, DASH),
+        "RankMixer (self-attention)": ("+16.0%", "+71.8%", "+16.0%", "+71.8%"),
+        "RankMixer (all-share)": (f"{MINUS}1.0%", "+0.0%", "+0.0%", "+0.0%"),
     }
     assert "budget miss" not in table.header
 
@@ -167,7 +167,7 @@ def test_the_page_says_that_there_is_no_budget_and_which_widths_differ(tmp_path)
     section = section_of(write_out(tmp_path, runs, base="rankmixer", budget=None))
     [said] = [sentence for sentence in compared(section) if sentence.startswith("Budget: none")]
     assert "Every row has the base's widths (model_dim 64, ffn_dim 128), except" in said
-    assert said.endswith("except rankmixer (dense-1/2) (ffn_dim 64).")
+    assert said.endswith("except RankMixer (dense-1/2) (ffn_dim 64).")
 
 
 def test_nothing_is_said_of_widths_that_other_architectures_name_otherwise(tmp_path):
@@ -206,15 +206,15 @@ def test_figure_4_is_answered_in_words(tmp_path):
     assert said == [
         "Active ratio by token when training ends, in the paper: layer 1 0.08 to 0.81, mean 0.44; "
         "layer 2 0.08 to 0.47, mean 0.23.",
-        "rankmixer (dtsi-relu-1/4), on the test split: layer 1 0.20 to 0.50, mean 0.35; "
+        "RankMixer (dtsi-relu-1/4), on the test split: layer 1 0.20 to 0.50, mean 0.35; "
         "layer 2 0.10 to 0.20, mean 0.15.",
     ]
 
 
 def test_a_whole_figure_3_makes_a_report_with_the_papers_figure_beside_it(figure3):
     page = markdown_page(figure3)
-    assert "sign of the difference to rankmixer, compared with the paper's in 9 rows" in page
-    assert "| rankmixer (smoe-balance-1/4) |" in page
+    assert "sign of the difference to RankMixer, compared with the paper's in 9 rows" in page
+    assert "| RankMixer (smoe-balance-1/4) |" in page
     assert "The paper's Figure 3 (AUC against the active fraction of parameters" in page
     assert "| Dense-RankMixer-1B | 1 | 0.8645 | base |" in page
     [frame] = [table.numbers.set_index("variant") for table in figure3.tables if "cost" in table.name]
@@ -247,8 +247,8 @@ def test_of_many_models_the_curves_show_the_last_of_each_series_and_say_so(figur
     assert "of each series only its last row, 7 models left out" in page
     loss = figure3.parts[0].figures["loss-shortvideo"]
     named = {text.get_text() for axes in loss.figure.axes for text in axes.texts}
-    assert "rankmixer (smoe-1/4)" in named
-    assert "rankmixer (smoe-1/2)" not in named
+    assert "RankMixer (smoe-1/4)" in named
+    assert "RankMixer (smoe-1/2)" not in named
 
 
 def test_a_suite_without_a_base_makes_a_report_without_differences(tmp_path):

@@ -57,7 +57,7 @@ def test_figures_are_real_pngs_and_svgs(quick_out):
 
 def test_the_page_says_what_was_compared_and_on_what(quick_out):
     text = page(quick_out)
-    assert "6 models: dlrm_mlp, deepfm, dcn, autoint, transformer, rankmixer; 2 seeds each" in text
+    assert "6 models: DLRM-MLP, DeepFM, DCN, AutoInt, Transformer, RankMixer; 2 seeds each" in text
     assert "120,000 train, 15,000 valid, 15,000 test; 1,275 users" in text
     assert "Budget: 1.00 M forward FLOPs per sample" in text
     assert "run_bench.py run quick --out out" in text
@@ -73,13 +73,13 @@ def test_every_difference_is_listed_under_its_verdict(tmp_path):
     rows = [row | {"resolved": verdicts[row["architecture"]]} for row in comparison_rows(records)]
     out = write_out(tmp_path, records, rows)
     text = report_text(out)
-    [line] = [line for line in text.splitlines() if line.startswith("- finish, AUC against dlrm_mlp")]
-    groups = dict(part.split(": ", 1) for part in line.split("against dlrm_mlp: ")[1].rstrip(".").split("; "))
-    names = {word: re.findall(r"[a-z_]{3,}", re.sub(r"\(.*?\)", "", text)) for word, text in groups.items()}
+    [line] = [line for line in text.splitlines() if line.startswith("- finish, AUC against DLRM-MLP")]
+    groups = dict(part.split(": ", 1) for part in line.split("against DLRM-MLP: ")[1].rstrip(".").split("; "))
+    names = {word: re.findall(r"[A-Za-z]{3,}", re.sub(r"\(.*?\)", "", text)) for word, text in groups.items()}
     assert names == {
-        "higher": ["dcn", "rankmixer"],
-        "lower": ["autoint"],
-        "not resolved": ["deepfm", "transformer"],
+        "higher": ["DCN", "RankMixer"],
+        "lower": ["AutoInt"],
+        "not resolved": ["DeepFM", "Transformer"],
     }
 
 
@@ -89,16 +89,16 @@ def test_disagreement_with_the_paper_is_stated(quick_out):
     ]
     assert len(lines) == 1
     assert (
-        "rankmixer, dlrm_mlp, autoint; in the paper: rankmixer, autoint, dlrm_mlp (2 of 3 pairs" in lines[0]
+        "RankMixer, DLRM-MLP, AutoInt; in the paper: RankMixer, AutoInt, DLRM-MLP (2 of 3 pairs" in lines[0]
     )
     [signs] = [line for line in page(quick_out).splitlines() if line.startswith("- finish, AUC: sign of")]
-    assert "compared with the paper's in 2 rows: agrees 1 (rankmixer); differs 1 (autoint: " in signs
+    assert "compared with the paper's in 2 rows: agrees 1 (RankMixer); differs 1 (AutoInt: " in signs
     assert re.search(r"\N{MINUS SIGN}0\.\d\d here, \+0\.10 in the paper", signs)
     assert signs.endswith("not resolved 0; untested 0.")
 
 
 def test_failed_runs_are_listed_with_step_and_reason(mixed_out):
-    assert "rankmixer, seed 0: failed at step 117: the loss is NaN" in page(mixed_out)
+    assert "RankMixer, seed 0: failed at step 117: the loss is NaN" in page(mixed_out)
 
 
 def test_each_dataset_has_a_section_and_kuairand_its_warning(mixed_out):
@@ -115,7 +115,7 @@ def test_users_text_is_shown_and_never_markup(mixed_out):
     assert "no_skip|<b>$x$_{}%&#~^" in prose(mixed_out).replace("&lt;", "<").replace("&gt;", ">").replace(
         "&amp;", "&"
     )
-    tables = [line for line in text.splitlines() if line.startswith("| rankmixer (")]
+    tables = [line for line in text.splitlines() if line.startswith("| RankMixer (")]
     assert tables
     svg = (mixed_out / "figures" / "differences-kuairand-pure.svg").read_text()
     assert "<b>" not in svg
@@ -150,7 +150,7 @@ def test_control_characters_and_formulas_of_older_records_reach_no_page_figure_o
                 assert not any(c.startswith(("=", "@", "+")) for row in csv.reader(file) for c in row), path
     shown = prose(out)
     assert r"\x1b]0;owned\x07\x1b[31mred" in shown
-    assert "rankmixer (=1+1)" in shown
+    assert "RankMixer (=1+1)" in shown
     assert {"=1+1", "@x"} <= set(load_inferred(out, "comparisons")["variant"])
 
 
@@ -173,7 +173,7 @@ def test_a_model_below_one_feature_or_chance_or_a_constant_is_called_untrained(t
 def test_one_seed_claims_nothing(mixed_out):
     text = page(mixed_out)
     assert "untested (one seed)" in text
-    assert not re.search(r"^- .*against dlrm_mlp: .*(higher|lower|no difference)", text, re.MULTILINE)
+    assert not re.search(r"^- .*against DLRM-MLP: .*(higher|lower|no difference)", text, re.MULTILINE)
 
 
 def test_only_references_still_make_a_report(tmp_path):
@@ -187,14 +187,14 @@ def test_only_references_still_make_a_report(tmp_path):
 def test_only_failures_still_make_a_report(tmp_path):
     out = write_out(tmp_path, [failed("dlrm_mlp"), failed("dcn")], [])
     text = report_text(out)
-    assert "The base dlrm_mlp has no finished run" in text
+    assert "The base DLRM-MLP has no finished run" in text
     assert text.count("failed at step 117") == 2
 
 
 def test_one_model_one_task_one_seed_still_makes_a_report(tmp_path):
     out = write_out(tmp_path, [record("dlrm_mlp", tasks=("like",))], [])
     text = report_text(out)
-    assert "1 model: dlrm_mlp; 1 seed each; tasks: like" in text
+    assert "1 model: DLRM-MLP; 1 seed each; tasks: like" in text
 
 
 def test_records_alone_are_enough(tmp_path):
@@ -203,7 +203,7 @@ def test_records_alone_are_enough(tmp_path):
     (out / "comparisons.csv").unlink()
     text = report_text(out)
     assert "holds no comparisons" in text
-    assert "| rankmixer |" in text
+    assert "| RankMixer |" in text
 
 
 def test_two_suites_in_one_folder_do_not_overwrite_each_other(tmp_path):

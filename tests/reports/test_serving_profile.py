@@ -82,13 +82,13 @@ def test_one_row_a_model_has_qps_beside_auc(out):
     page = (out / "serving_profile.md").read_text(encoding="utf-8")
     assert rows_of(page, "Requests a second within a p99 of 10 ms, 128 candidates a request") == [
         ["model", "AUC finish", "QPS, eager", "QPS, onnx"],
-        ["dlrm_mlp", "0.7012", "200 (100 to 300)", "refused"],
-        ["rankmixer", "0.7055", "\\~300 (100 to 300)", "0 (0 to 300)"],
+        ["DLRM-MLP", "0.7012", "200 (100 to 300)", "refused"],
+        ["RankMixer", "0.7055", "\\~300 (100 to 300)", "0 (0 to 300)"],
     ]
     [header, row] = rows_of(page, "Requests a second within a p99 of 10 ms, 512 candidates a request")
     assert header == ["model", "AUC finish", "QPS, eager"]
-    assert row == ["dlrm_mlp", "0.7012", "200 (100 to 300)"]
-    assert "dlrm_mlp, onnx, 128 candidates: its scores differ by up to 0.1, more than 1e-05" in page
+    assert row == ["DLRM-MLP", "0.7012", "200 (100 to 300)"]
+    assert "DLRM-MLP, onnx, 128 candidates: its scores differ by up to 0.1, more than 1e-05" in page
     assert "with the first row's user: user_id, hour." in page
 
 
@@ -158,5 +158,5 @@ def test_nothing_but_refused_engines_is_a_report_without_a_figure(tmp_path):
     assert loads_frame(profile).empty
     write_serving_profile(tmp_path, profile)
     page = render_serving_profile(tmp_path).read_text(encoding="utf-8")
-    assert rows_of(page, "Requests a second")[1] == ["dcn", "refused"]
+    assert rows_of(page, "Requests a second")[1] == ["DCN", "refused"]
     assert "no feature, as all are of groups item or cross" in page

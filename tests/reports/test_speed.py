@@ -89,7 +89,7 @@ def row_of(page, model, caption):
 
 def test_the_page_has_a_row_a_model_with_both_parts_in_it(out):
     page = (out / "profile.md").read_text()
-    row = row_of(page, "rankmixer", "Speed of a training step, fp32, batch 512")
+    row = row_of(page, "RankMixer", "Speed of a training step, fp32, batch 512")
     assert row["p50, ms"] == "12.00"
     assert row["p99, ms"] == "24.00"
     assert row["samples/s"] == "42,667"
@@ -106,7 +106,7 @@ def test_flops_a_parameter_are_those_of_the_batch_and_the_paper_s_row_of_them_is
     records = [measured("rankmixer", flops=1_000_000_000, cost={"dense_params": 2_500_000})]
     write(tmp_path, records, paper_table="table6")
     page = profile_text(tmp_path)
-    assert row_of(page, "rankmixer", "**Speed of inference, fp32, batch 512**")["FLOPs per param"] == "400"
+    assert row_of(page, "RankMixer", "**Speed of inference, fp32, batch 512**")["FLOPs per param"] == "400"
     assert "FLOPs/Param" in page
 
 
@@ -118,7 +118,7 @@ def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
     records[0] |= unsteady
     write(tmp_path, records)
     page = profile_text(tmp_path)
-    row = row_of(page, "dlrm_mlp", "Speed of inference, fp32, batch 512")
+    row = row_of(page, "DLRM-MLP", "Speed of inference, fp32, batch 512")
     assert row["p50, ms"] == row["MFU"] == DASH
     assert row["floor, ms"] == "1.28"
     rows = speed_frame(load_profile(tmp_path)).query("part == 'dense' and batch_size == 512")
@@ -163,12 +163,12 @@ def test_the_words_name_the_fastest_the_slowest_and_what_was_too_unsteady(tmp_pa
     write(tmp_path, records)
     page = profile_text(tmp_path)
     assert (
-        "- Inference, fp32, batch 512: 256,000 samples/s (dlrm_mlp) to 128,000 samples/s (rankmixer); "
-        "MFU 40% (dlrm_mlp) to 20% (rankmixer) of the 400 GFLOP/s of a large matrix product." in page
+        "- Inference, fp32, batch 512: 256,000 samples/s (DLRM-MLP) to 128,000 samples/s (RankMixer); "
+        "MFU 40% (DLRM-MLP) to 20% (RankMixer) of the 400 GFLOP/s of a large matrix product." in page
     )
     assert (
-        "- A training step, fp32, batch 512: 42,667 samples/s (rankmixer); MFU 20% (rankmixer) of the "
-        "400 GFLOP/s of a large matrix product. Too unsteady to say: dlrm_mlp." in page
+        "- A training step, fp32, batch 512: 42,667 samples/s (RankMixer); MFU 20% (RankMixer) of the "
+        "400 GFLOP/s of a large matrix product. Too unsteady to say: DLRM-MLP." in page
     )
 
 
@@ -217,7 +217,7 @@ def test_the_error_of_fewer_bits_stands_beside_the_speed_and_says_of_what_it_is(
             record |= {"probability_error_max": 0.0123456, "probability_error_mean": 0.0012345}
     write(tmp_path, records)
     page = profile_text(tmp_path)
-    row = row_of(page, "rankmixer", "Speed of inference, fp8, batch 512")
+    row = row_of(page, "RankMixer", "Speed of inference, fp8, batch 512")
     assert (row["error, max"], row["error, mean"]) == ("0.01235", "0.001234")
     assert "distance of the predicted probability from fp32's" in page
     assert "fp8: RankMixer's per-token feed-forward networks; all else is bf16." in page

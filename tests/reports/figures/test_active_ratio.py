@@ -50,7 +50,7 @@ def test_a_series_is_drawn_through_the_means_of_its_seeds(results):
 def test_the_dense_base_is_a_flat_line_and_where_the_dense_series_begins(results):
     axes = quality_against_active_ratio(results).axes[0]
     base = np.mean(values(results, ""))
-    assert set(lines_by_label(axes)["rankmixer"].get_ydata()) == {base}
+    assert set(lines_by_label(axes)["RankMixer"].get_ydata()) == {base}
     dense = series_lines(axes, results)["rankmixer", "dense"].get_ydata()
     assert dense[0] == pytest.approx(base)
     assert len(dense) == 4

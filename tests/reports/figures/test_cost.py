@@ -103,7 +103,7 @@ def steps(axes):
 
 def test_the_front_is_drawn_and_named(results):
     for axes in quality_against_cost(results).axes[:4]:
-        assert "rankmixer" in [text.get_text() for text in axes.texts]  # the dearest and best
+        assert "RankMixer" in [text.get_text() for text in axes.texts]  # the dearest and best
         assert len(steps(axes).get_xdata()) > 1
 
 

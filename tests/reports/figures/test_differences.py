@@ -11,7 +11,7 @@ from reports.figures.differences import ablation_waterfall, forest
 from reports.figures.sections import is_ablation_of_one_model, section_figures
 from reports.paper.printed import load_paper
 from tests.reports.figures.read_back import lines_by_label
-from tests.reports.made_up import ARCHITECTURES, quick_records, write_out
+from tests.reports.made_up import ARCHITECTURES, NAMES, quick_records, write_out
 from tests.reports.routed import write_figure3
 from tests.reports.test_ablations import TABLE2, ablation, compared_row, section_of
 
@@ -26,8 +26,9 @@ def test_forest_draws_each_difference_and_its_interval(quick_out):
         rows = comparisons[(comparisons["task"] == task) & (comparisons["metric"] == metric)]
         rows = rows.set_index("architecture")
         points = lines_by_label(axes)
-        assert set(points) == set(rows.index) == set(ARCHITECTURES[1:])
-        for name, point in points.items():
+        assert set(points) == {NAMES[name] for name in ARCHITECTURES[1:]}
+        for name in rows.index:
+            point = points[NAMES[name]]
             assert point.get_xdata()[0] == pytest.approx(100 * rows.loc[name, "diff"])
             is_filled = point.get_markerfacecolor() != "white"
             assert is_filled == (rows.loc[name, "resolved"] == "yes")
@@ -86,7 +87,7 @@ def test_each_bar_is_a_variants_difference_and_they_fall_from_gain_to_loss():
     axes = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.2, -0.05, -0.3, -0.5])
     names = [text.get_text() for text in axes.get_yticklabels()]
-    assert names == ["rankmixer, whole: 0.7312", "no-norm", "no-mixing", "shared-ffn", "no-residual"]
+    assert names == ["RankMixer, whole: 0.7312", "no-norm", "no-mixing", "shared-ffn", "no-residual"]
     hollow = [bar.get_facecolor() == (1, 1, 1, 1) for bar in axes.patches]
     assert hollow == [False, True, False, False]
     ends = [line.get_xdata() for line in axes.lines if line.get_marker() == "|"]

@@ -64,7 +64,7 @@ def test_cells_of_the_map_are_means_over_experts_and_seeds():
     [axes] = active_heat_map(pd.DataFrame(rows, columns=names)).axes
     np.testing.assert_allclose(axes.collections[0].get_array(), [[0.3, 1.0], [0.05, 0.55]])
     assert [text.get_text() for text in axes.texts] == [".30", "1", ".05", ".55"]
-    assert axes.get_title("left") == "rankmixer (dtsi-relu-1/2): 0.475 active, target 0.5"
+    assert axes.get_title("left") == "RankMixer (dtsi-relu-1/2): 0.475 active, target 0.5"
 
 
 def test_the_histogram_counts_the_dead_apart_from_the_living(records):
@@ -84,8 +84,8 @@ def test_each_contestant_has_its_histogram_in_its_own_color(records):
     shown = [axes for axes in expert_histogram(frame).axes if axes.get_visible()]
     assert len(shown) == 12
     by_title = {axes.get_title("left"): axes.patches[0].get_facecolor() for axes in shown}
-    assert by_title["rankmixer (smoe-1)"] == by_title["rankmixer (smoe-1/8)"]
-    assert by_title["rankmixer (smoe-1)"] != by_title["rankmixer (dtsi-relu-1)"]
+    assert by_title["RankMixer (smoe-1)"] == by_title["RankMixer (smoe-1/8)"]
+    assert by_title["RankMixer (smoe-1)"] != by_title["RankMixer (dtsi-relu-1)"]
 
 
 def test_black_numbers_can_be_read_on_every_shade_of_the_heat_map():

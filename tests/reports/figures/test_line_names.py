@@ -59,8 +59,8 @@ def written(figure, names) -> dict:
 
 @pytest.mark.parametrize("number", [2, 6, 19])
 def test_every_curve_is_named_once_in_the_figure_and_no_name_is_over_another(number):
-    names = [f"my.module:Model{i}" for i in range(number)]
-    figure = loss_curves(losses(names))
+    names = [f"Model{i}" for i in range(number)]
+    figure = loss_curves(losses([f"my.module:{name}" for name in names]))
     boxes = written(figure, names)
     assert sorted(boxes) == sorted(names)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes.values(), 2))

@@ -53,7 +53,7 @@ def test_a_model_has_the_same_color_in_every_figure_of_a_report(quick_out):
     looks = looks_for(contestants(models))
     color = to_hex(looks["rankmixer", ""].color)
     assert set(figures) == {"differences", "loss", "validation"}
-    assert to_hex(lines_by_label(figures["differences"].figure.axes[0])["rankmixer"].get_color()) == color
+    assert to_hex(lines_by_label(figures["differences"].figure.axes[0])["RankMixer"].get_color()) == color
     for name in ("loss", "validation"):
         assert ("rankmixer", "") in lines_of(figures[name].figure.axes[0], models, looks)
 
@@ -62,7 +62,7 @@ def test_an_absent_variant_is_the_plain_architecture():
     frame = pd.DataFrame({"architecture": ["dcn", "dcn"], "variant": [None, "deep"], "value": [1, 2]})
     assert contestants(frame) == [("dcn", ""), ("dcn", "deep")]
     assert select_models(frame, [("dcn", "")])["value"].tolist() == [1]
-    assert with_labels(frame)["model"].tolist() == ["dcn", "dcn (deep)"]
+    assert with_labels(frame)["model"].tolist() == ["DCN", "DCN (deep)"]
 
 
 @pytest.mark.parametrize("number", [1, 19])

@@ -13,7 +13,7 @@ from reports.cells import MISSING
 from reports.contents import gather
 from reports.render import render
 from reports.results import results_frame
-from tests.reports.made_up import quick_records, write_out
+from tests.reports.made_up import NAMES, quick_records, write_out
 
 
 def served(architecture: str, part: str, batch_size: int, p99: float, **changes: object) -> dict:
@@ -79,18 +79,18 @@ def row_of(table, name: str) -> dict[str, str]:
 
 def test_a_row_has_quality_cost_and_speed_side_by_side(tables, out):
     table = tables["main-shortvideo"]
-    row, results = row_of(table, "dlrm_mlp"), results_frame(read_runs(out).records)
+    row, results = row_of(table, "DLRM-MLP"), results_frame(read_runs(out).records)
     mine = results[(results["architecture"] == "dlrm_mlp") & (results["task"] == "skip")]
     assert row["skip UAUC"] == f"{mine['uauc'].mean():.4f}"
     assert row["skip UAUC vs base"] == "base"
     assert row["inference MFU"] == "43%"
     assert (row["p50 ms"], row["p99 ms"]) == ("10", "20 (18 to 24)")
     assert (row["samples/s"], row["memory, MB"]) == ("25.6 k", "2.5")
-    assert row_of(table, "oracle")["p99 ms"] == row_of(table, "dcn")["p99 ms"] == MISSING
+    assert row_of(table, "oracle")["p99 ms"] == row_of(table, "DCN")["p99 ms"] == MISSING
 
 
 def test_a_noisy_speed_is_marked_and_an_unknown_end_is_said(tables):
-    row = row_of(tables["main-shortvideo"], "rankmixer")
+    row = row_of(tables["main-shortvideo"], "RankMixer")
     assert row["p99 ms"] == "~30 (above 27)"
     assert any(note.startswith("~: noisy") for note in tables["main-shortvideo"].notes)
 
@@ -98,7 +98,7 @@ def test_a_noisy_speed_is_marked_and_an_unknown_end_is_said(tables):
 def test_differences_are_those_of_the_comparisons_and_a_word_means_resolved(tables, out):
     compared = pd.read_csv(out / "comparisons.csv")
     for row in compared[compared["metric"].isin(["auc", "uauc"])].to_dict("records"):
-        shown = row_of(tables["main-shortvideo"], row["architecture"])
+        shown = row_of(tables["main-shortvideo"], NAMES[row["architecture"]])
         cell = shown[f"{row['task']} {row['metric'].upper()} vs base"]
         assert cell.value == pytest.approx(100 * row["diff"])
         assert cell.endswith(("higher", "lower")) == (row["resolved"] == "yes")
@@ -115,7 +115,7 @@ def test_the_csv_holds_the_raw_numbers_one_row_a_model(tables):
 def test_each_batch_size_and_part_stands_in_the_table_of_speeds(tables):
     table = tables["speed-shortvideo"]
     first = dict(zip(table.header, table.rows[0], strict=True))
-    assert (first["model"], first["rows a call"]) == ("dlrm_mlp", "64")
+    assert (first["model"], first["rows a call"]) == ("DLRM-MLP", "64")
     assert (first["whole: p99 ms"], first["dense: p99 ms"]) == ("2 (1.8 to 2.4)", "1 (0.9 to 1.2)")
 
 

@@ -191,8 +191,8 @@ def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
     page = report_text(out)
     [sentence] = [line for line in page.splitlines() if "Orderings resolved here" in line]
     agree, differ = sentence.partition("that agree:")[2].split("that do not:")
-    assert "rankmixer over wukong" in agree
-    assert "dcnv2 over rankmixer" in differ
+    assert "RankMixer over Wukong" in agree
+    assert "DCNv2 over RankMixer" in differ
     [table] = ordering_tables(section_of(out), load_paper())
     assert table.rows[0][-3:] == [str(agree.count(" over ")), str(differ.count(" over ")), "0"]
     assert len(table.numbers) == 6

@@ -64,12 +64,12 @@ def test_rows_are_in_suite_order_base_first_references_apart(tmp_path):
     )
     table = tables_of(out, "finish")[0]
     assert [row[0] for row in table.rows] == [
-        "dlrm_mlp",
-        "rankmixer",
-        "autoint",
-        "dcn",
-        "deepfm",
-        "transformer",
+        "DLRM-MLP",
+        "RankMixer",
+        "AutoInt",
+        "DCN",
+        "DeepFM",
+        "Transformer",
     ]
     assert [row[0] for row in table.references] == ["oracle", "constant"]
 
@@ -96,7 +96,7 @@ def test_with_worlds_the_page_counts_runs_and_worlds_and_takes_means_over_worlds
 def test_a_table_says_which_of_its_rows_are_not_all_of_their_papers_model(tmp_path):
     out = write_out(tmp_path, quick_records(), partial={"dcn": "no norm", "unimixer": "not in this suite"})
     assert [note for note in tables_of(out, "finish")[0].notes if note.startswith("Partial")] == [
-        "Partial, by the defaults: dcn: no norm."
+        "Partial, by the defaults: DCN: no norm."
     ]
 
 
@@ -114,12 +114,12 @@ def test_differences_are_those_of_comparisons_csv_in_points(tmp_path):
     cells = {row[0]: row[3] for row in table.rows}
     assert table.header[3] == "AUC vs base x100"
     assert cells == {
-        "dlrm_mlp": "base",
-        "dcn": "+0.64 (+0.51 to +0.77) higher",
-        "deepfm": "\N{MINUS SIGN}0.64 (\N{MINUS SIGN}0.77 to \N{MINUS SIGN}0.51) lower",
-        "autoint": "+0.04 (\N{MINUS SIGN}0.10 to +0.18) not resolved",
-        "transformer": "+0.04 (+0.10 to +0.90) untested (one seed)",
-        "rankmixer": "\N{EN DASH}",
+        "DLRM-MLP": "base",
+        "DCN": "+0.64 (+0.51 to +0.77) higher",
+        "DeepFM": "\N{MINUS SIGN}0.64 (\N{MINUS SIGN}0.77 to \N{MINUS SIGN}0.51) lower",
+        "AutoInt": "+0.04 (\N{MINUS SIGN}0.10 to +0.18) not resolved",
+        "Transformer": "+0.04 (+0.10 to +0.90) untested (one seed)",
+        "RankMixer": "\N{EN DASH}",
     }
 
 
@@ -127,11 +127,11 @@ def test_the_papers_values_stand_beside_ours_and_absent_ones_are_dashes(quick_ou
     table = tables_of(quick_out, "skip")[0]
     auc, uauc = (table.header.index(f"paper: Skip {name}") for name in ("AUC", "UAUC"))
     cells = {row[0]: (row[auc], row[uauc]) for row in table.rows}
-    assert cells["rankmixer"] == ("+0.86", "+1.33")
-    assert cells["autoint"] == ("+0.12", "+0.23")
-    assert cells["dlrm_mlp"] == ("0.8124 (its base)", "0.7294 (its base)")
-    assert cells["transformer"] == cells["dcn"] == ("\N{EN DASH}", "\N{EN DASH}")
-    assert any("arXiv 2507.15551v3" in note and "rankmixer = RankMixer-100M" in note for note in table.notes)
+    assert cells["RankMixer"] == ("+0.86", "+1.33")
+    assert cells["AutoInt"] == ("+0.12", "+0.23")
+    assert cells["DLRM-MLP"] == ("0.8124 (its base)", "0.7294 (its base)")
+    assert cells["Transformer"] == cells["DCN"] == ("\N{EN DASH}", "\N{EN DASH}")
+    assert any("arXiv 2507.15551v3" in note and "RankMixer = RankMixer-100M" in note for note in table.notes)
 
 
 def test_a_task_that_the_paper_lacks_has_no_paper_column(mixed_out):
@@ -157,8 +157,8 @@ def test_failed_seeds_are_counted_and_kept_out_of_the_mean(tmp_path):
     ]
     records[2]["metrics"]["finish"]["auc"] = 0.75
     rows = {row[0]: row for row in tables_of(write_out(tmp_path, records), "finish")[0].rows}
-    assert rows["dcn"][1:3] == ["1 of 2", "0.7500"]
-    assert rows["autoint"][1:3] == ["0 of 1", "failed"]
+    assert rows["DCN"][1:3] == ["1 of 2", "0.7500"]
+    assert rows["AutoInt"][1:3] == ["0 of 1", "failed"]
 
 
 def test_runs_of_other_settings_are_never_mixed_into_a_mean(tmp_path):
@@ -249,6 +249,6 @@ def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quic
     names = [f"model{number}" for number in range(unresolved)]
     rows = [row.assign(architecture=name) for name in names]
     sentence = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
-    assert sentence.startswith("finish, AUC against dlrm_mlp: higher: won +0.10 (+0.05 to +0.30); ")
+    assert sentence.startswith("finish, AUC against DLRM-MLP: higher: won +0.10 (+0.05 to +0.30); ")
     end = ", ".join(names) if unresolved == 3 else "45 models, as the table shows"
     assert sentence.endswith(f"; not resolved: {end}.")

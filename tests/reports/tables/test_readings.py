@@ -54,7 +54,7 @@ def test_the_table_says_what_was_switched_and_what_that_changed(section):
     assert table.header == ["row", "against", "settings", *(f"{t} {m.upper()} x100" for t, m in DIFFS)]
     (row,) = table.rows
     # num_layers is the plain row's and is left out.
-    assert row[:3] == ["dcn (deep)", "dcn", "hidden_dim 20, rate 0.12"]
+    assert row[:3] == ["DCN (deep)", "DCN", "hidden_dim 20, rate 0.12"]
     assert row[3] == "+0.21 (+0.11 to +0.31) higher"
     assert row[4] == f"{MINUS}1.04 ({MINUS}1.14 to {MINUS}0.94) lower"
     assert row[5] == f"+0.02 ({MINUS}0.08 to +0.12) not resolved"

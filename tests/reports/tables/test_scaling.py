@@ -21,7 +21,16 @@ from reports.paper.scaling import paper_points, paper_slopes
 from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.scaling import runs_by_size, scaling_tables, scaling_words
-from tests.reports.made_up import comparison_rows, failed, metrics, record, reference, wobble, write_out
+from tests.reports.made_up import (
+    NAMES,
+    comparison_rows,
+    failed,
+    metrics,
+    record,
+    reference,
+    wobble,
+    write_out,
+)
 from tests.reports.reading import contents_of
 
 SIZES = (0.3e6, 0.55e6, 1e6, 1.7e6, 3e6)
@@ -252,7 +261,7 @@ def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alo
     tables = {table.name: table for table in scaling_tables(section_of(figure2_out), load_paper())}
     assert set(tables) == {f"scaling-shortvideo-{t}-{m}" for t in ("finish", "skip") for m in ("auc", "uauc")}
     finish = tables["scaling-shortvideo-finish-auc"]
-    assert [row[0] for row in finish.rows] == ["rankmixer", "wukong", "dlrm_mlp"]
+    assert [row[0] for row in finish.rows] == ["RankMixer", "Wukong", "DLRM-MLP"]
     assert [row[finish.header.index("paper: points a decade of parameters")] for row in finish.rows] == [
         "+0.28",
         "+0.15",
@@ -264,9 +273,9 @@ def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alo
 def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
     sentences = scaling_words(section_of(figure2_out), load_paper())
     [flops] = [line for line in sentences if line.startswith("finish, AUC, points a decade of FLOPs")]
-    names = [name for name in flops.replace(",", " ").split() if name in SLOPES]
-    assert names[:3] == ["rankmixer", "wukong", "dlrm_mlp"]
-    assert "rankmixer over wukong" in flops
+    names = [name for name in flops.replace(",", " ").split() if name in map(NAMES.get, SLOPES)]
+    assert names[:3] == ["RankMixer", "Wukong", "DLRM-MLP"]
+    assert "RankMixer over Wukong" in flops
     assert sum("+0.28 there" in line for line in sentences) == 1
     assert any("cannot show" in line for line in sentences)
     contents = contents_of(figure2_out)
@@ -295,7 +304,7 @@ def test_each_model_has_a_panel_with_its_means_intervals_and_a_line_of_the_fitte
     slopes = fits_for(fits, axis="flops_per_sample").set_index("architecture")["slope"]
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [
-        f"{name}: {metric}" for metric in ("AUC", "UAUC") for name in SLOPES
+        f"{NAMES[name]}: {metric}" for metric in ("AUC", "UAUC") for name in SLOPES
     ]
     for name, axes in zip(SLOPES, panels, strict=False):
         assert axes.get_xscale() == "log"
@@ -303,7 +312,7 @@ def test_each_model_has_a_panel_with_its_means_intervals_and_a_line_of_the_fitte
         its_runs = runs[
             (runs["architecture"] == name) & (runs["task"] == "finish") & (runs["metric"] == "auc")
         ]
-        [points] = [line for line in axes.lines if line.get_label() == name]
+        [points] = [line for line in axes.lines if line.get_label() == NAMES[name]]
         expected = its_runs.groupby("size")["value"].mean()
         assert sorted(points.get_ydata()) == pytest.approx(sorted(expected))
         ends = {tuple(segment[:, 1]) for bars in axes.collections for segment in bars.get_segments()}

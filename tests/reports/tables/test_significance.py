@@ -40,15 +40,15 @@ def test_higher_and_lower_are_what_survives_the_correction(tmp_path):
     out = write_out(tmp_path, records, with_p_values(records, {"dcn": 0.049, "rankmixer": 0.05}))
     quality = finish_tables(out)["quality"]
     cells = {row[0]: row[3] for row in quality.rows}
-    assert cells["dcn"].endswith(" higher")
-    assert cells["rankmixer"].endswith(" not resolved")
-    assert cells["dlrm_mlp"] == "base"
+    assert cells["DCN"].endswith(" higher")
+    assert cells["RankMixer"].endswith(" not resolved")
+    assert cells["DLRM-MLP"] == "base"
     assert any("Holm's correction over the 5 tested models of a column" in note for note in quality.notes)
     table = finish_tables(out)["significance"]
     rows = {row[0]: row[1:4] for row in table.rows}
-    assert rows["dcn"] == ["0.01", "0.049", "\N{MINUS SIGN}1.3"]
-    assert rows["rankmixer"] == ["0.01", "0.05", "\N{MINUS SIGN}1.3"]
-    assert "dlrm_mlp" not in rows
+    assert rows["DCN"] == ["0.01", "0.049", "\N{MINUS SIGN}1.3"]
+    assert rows["RankMixer"] == ["0.01", "0.05", "\N{MINUS SIGN}1.3"]
+    assert "DLRM-MLP" not in rows
     assert "oracle" not in rows
 
 
@@ -67,8 +67,8 @@ def test_the_report_counts_what_is_resolved_and_what_would_be_uncorrected(tmp_pa
     counted = "20 AUC and UAUC differences were tested: 4 are resolved after Holm's correction"
     assert counted in text
     assert "20 would be without it, of which about 1.0 are expected by chance" in text
-    [found] = [line for line in text.splitlines() if line.startswith("- finish, AUC against dlrm")]
-    assert re.search(r"higher: dcn \+0\.\d\d \([^)]*\); not resolved: ", found)
+    [found] = [line for line in text.splitlines() if line.startswith("- finish, AUC against DLRM-MLP")]
+    assert re.search(r"higher: DCN \+0\.\d\d \([^)]*\); not resolved: ", found)
 
 
 def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):

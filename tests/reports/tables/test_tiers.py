@@ -18,7 +18,7 @@ from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
-from tests.reports.made_up import record, reference, write_out
+from tests.reports.made_up import NAMES, record, reference, write_out
 from tests.reports.reading import contents_of
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -108,27 +108,27 @@ def test_the_papers_finish_lifts_are_those_of_its_table_4():
 def test_a_table_has_a_row_a_model_and_tier_and_pair_of_tiers(section):
     finish, skip = tier_tables(section, load_paper())
     rows = [(row[0], row[1]) for row in finish.rows]
-    expected = [("dlrm_mlp", tier) for tier in TIERS]
-    expected += [(model, tier) for model in ("wukong", "rankmixer") for tier in [*TIERS, *PAIRS]]
+    expected = [("DLRM-MLP", tier) for tier in TIERS]
+    expected += [(model, tier) for model in ("Wukong", "RankMixer") for tier in [*TIERS, *PAIRS]]
     assert rows == expected
     assert [(row[0], row[1]) for row in skip.rows] == expected
     assert {row[0] for row in finish.references} == {"oracle"}
     cells = {(row[0], row[1]): dict(zip(finish.header, row, strict=True)) for row in finish.rows}
-    low = cells["rankmixer", "low"]
+    low = cells["RankMixer", "low"]
     assert low["AUC vs base x100"] == "+0.90 (+0.65 to +1.15) higher"
     assert (low["users"], low["rows"], low["AUC"]) == ("3,300", "5,063", "0.7005")
-    assert cells["dlrm_mlp", "high"]["AUC vs base x100"] == "base"
-    assert cells["rankmixer", "low - high"]["AUC vs base x100"] == "+0.70 (+0.45 to +0.95) higher"
+    assert cells["DLRM-MLP", "high"]["AUC vs base x100"] == "base"
+    assert cells["RankMixer", "low - high"]["AUC vs base x100"] == "+0.70 (+0.45 to +0.95) higher"
     unresolved = f"{MINUS}0.10 ({MINUS}0.35 to +0.15) not resolved"
-    assert cells["wukong", "low - high"]["AUC vs base x100"] == unresolved
+    assert cells["Wukong", "low - high"]["AUC vs base x100"] == unresolved
 
 
 def test_the_papers_lifts_stand_beside_a_rankmixer_on_its_task_alone_and_are_called_online(section):
     finish, skip = tier_tables(section, load_paper())
     column = finish.header.index("paper, online: Finish % (Douyin lite)")
     papers_cells = {(row[0], row[1]): row[column] for row in finish.rows}
-    assert [papers_cells["rankmixer", tier] for tier in TIERS] == ["+3.40", "+2.66", "+1.77"]
-    assert {cell for (model, tier), cell in papers_cells.items() if model != "rankmixer" or "-" in tier} == {
+    assert [papers_cells["RankMixer", tier] for tier in TIERS] == ["+3.40", "+2.66", "+1.77"]
+    assert {cell for (model, tier), cell in papers_cells.items() if model != "RankMixer" or "-" in tier} == {
         DASH
     }
     assert not any("paper" in name for name in skip.header)
@@ -156,14 +156,14 @@ def test_the_words_count_who_gains_most_here_and_in_the_paper(section):
     [papers] = [sentence for sentence in sentences if "online, another quantity" in sentence]
     assert "in 9 of its 10 columns, and low > middle > high in 8." in papers
     [finish] = [sentence for sentence in sentences if sentence.startswith("finish, AUC: the lift in")]
-    assert "agrees 1 (rankmixer +0.70 (+0.45 to +0.95)); differs 0" in finish
-    assert f"not resolved 1 (wukong {MINUS}0.10 ({MINUS}0.35 to +0.15)); untested 0" in finish
-    assert "columns: rankmixer; other: wukong middle > high > low." in finish
+    assert "agrees 1 (RankMixer +0.70 (+0.45 to +0.95)); differs 0" in finish
+    assert f"not resolved 1 (Wukong {MINUS}0.10 ({MINUS}0.35 to +0.15)); untested 0" in finish
+    assert "columns: RankMixer; other: Wukong middle > high > low." in finish
 
 
 def test_a_resolved_lift_among_the_high_differs_from_the_paper_and_one_seed_is_untested(tmp_path):
     lifts = {"rankmixer": (0.001, 0.002, 0.009)}
-    for resolved, words in ((None, "agrees 0; differs 1 (rankmixer"), ("one seed", "untested 1 (rankmixer")):
+    for resolved, words in ((None, "agrees 0; differs 1 (RankMixer"), ("one seed", "untested 1 (RankMixer")):
         out = write_table4(tmp_path / str(resolved), tier_rows(resolved, lifts))
         sentences = by_user_activity(section_of(out), load_paper())
         assert any(sentence.startswith("skip, UAUC") and words in sentence for sentence in sentences)
@@ -183,7 +183,7 @@ def test_dots_and_bars_are_the_lifts_and_their_intervals(section):
     ]
     axes = figure.axes[0]
     for model, lifts in LIFTS.items():
-        dots = [line for line in axes.lines if line.get_label() == model]
+        dots = [line for line in axes.lines if line.get_label() == NAMES[model]]
         assert [line.get_ydata()[0] for line in dots] == pytest.approx([100 * lift for lift in lifts])
         assert [round(line.get_xdata()[0]) for line in dots] == [0, 1, 2]
         assert len({line.get_color() for line in dots}) == 1

@@ -49,13 +49,13 @@ def section(out):
 
 def test_the_decision_and_what_became_of_the_trials_are_shown_apart(section):
     rows = {row[0]: row[1:] for row in tuning_tables(section)[0].rows}
-    assert rows["rankmixer"] == [
+    assert rows["RankMixer"] == [
         *("30", "7", "2", "4", "0.7500", "0.7600", "+0.12 ± 0.05"),
         "tokenizer groups, num_layers 2, dense_lr 0.002",
     ]
-    assert rows["dcn"][6] == "defaults kept"
-    assert rows["autoint"][6] == "the defaults diverged"
-    assert rows["dlrm_mlp"][:4] + rows["dlrm_mlp"][6:7] == ["10", "3", *[MISSING] * 3]
+    assert rows["DCN"][6] == "defaults kept"
+    assert rows["AutoInt"][6] == "the defaults diverged"
+    assert rows["DLRM-MLP"][:4] + rows["DLRM-MLP"][6:7] == ["10", "3", *[MISSING] * 3]
 
 
 def test_rows_of_an_earlier_version_are_said_to_be(out, section):
@@ -68,13 +68,13 @@ def test_rows_of_an_earlier_version_are_said_to_be(out, section):
 def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged_marked(section):
     table = tuning_tables(section)[1]
     assert table.header[2:] == ["/ 9", "/ 3", "x 1", "x 3", "x 9"]
-    assert table.rows[0] == ["dcn", "0.00200", "0.7000", "0.7400", "0.7550", "0.7300", "diverged"]
+    assert table.rows[0] == ["DCN", "0.00200", "0.7000", "0.7400", "0.7550", "0.7300", "diverged"]
     frame = learning_rate_frame(section)
     assert len(frame) == 15
     pd.testing.assert_frame_equal(frame, table.numbers)
     panels = {axes.get_title("left") or axes.get_title(): axes for axes in learning_rate_curves(frame).axes}
-    assert set(panels) == {"dcn", "autoint", "rankmixer"}
-    lines = [line for line in panels["dcn"].lines if line.get_alpha() != 0]
+    assert set(panels) == {"DCN", "AutoInt", "RankMixer"}
+    lines = [line for line in panels["DCN"].lines if line.get_alpha() != 0]
     [curve] = [line for line in lines if len(line.get_xdata()) == 4]
     np.testing.assert_allclose(curve.get_xdata(), [0.002 / 9, 0.002 / 3, 0.002, 0.006])
     np.testing.assert_allclose(curve.get_ydata(), [0.70, 0.74, 0.755, 0.73])

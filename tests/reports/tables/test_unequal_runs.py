@@ -39,8 +39,8 @@ def test_a_row_that_lacks_a_world_stands_beside_the_bases_mean_of_the_same_world
         for row in comparison_rows(records)
     ]
     [note] = unequal_runs_notes(section_of(tmp_path, records, rows), "finish")
-    assert "dcn, 4 runs in 2 of 3 worlds (AUC 0.7500 against 0.7400, UAUC 0.7500 against 0.7400)" in note
-    assert "rankmixer" not in note
+    assert "DCN, 4 runs in 2 of 3 worlds (AUC 0.7500 against 0.7400, UAUC 0.7500 against 0.7400)" in note
+    assert "RankMixer" not in note
     assert "constant" not in note
 
 
@@ -48,7 +48,7 @@ def test_a_row_whose_base_lacks_a_seed_is_named_too(tmp_path):
     records = quick_records(seeds=3)
     records = [made for made in records if (made["architecture"], made["seed"]) != ("dlrm_mlp", 2)]
     [note] = unequal_runs_notes(section_of(tmp_path, records), "finish")
-    assert "rankmixer, 2 runs (AUC" in note
+    assert "RankMixer, 2 runs (AUC" in note
 
 
 def test_a_metric_that_a_world_does_not_define_is_named_with_the_world(tmp_path):
@@ -88,7 +88,7 @@ def test_a_failed_run_names_its_world(tmp_path):
     lost = next(made for made in records if (made["architecture"], made["world"]) == ("dcn", 2))
     lost |= {"status": "failed", "metrics": {}, "failure": {"reason": "loss is NaN", "step": 3}}
     [sentence] = failures(section_of(tmp_path, records))
-    assert sentence == f"dcn, world 2, seed {lost['seed']}: failed at step 3: loss is NaN"
+    assert sentence == f"DCN, world 2, seed {lost['seed']}: failed at step 3: loss is NaN"
 
 
 def test_worlds_of_a_log_are_said_to_be_draws_of_one_log(tmp_path):
