@@ -30,6 +30,8 @@ OTHERS = ("reports/measured/*/figures/*.png", "notebooks/*.ipynb")
 KEPT = "reports/measured"
 DRAWN = ROOT / "out/measured"  # by docs/kept_reports.py
 PAGE_NAMES = ("report.md", "profile.md")
+LINKED = {".html", ".png", ".svg", ".csv", ".tex", ".json", ".parquet"}  # what drawn pages lead to
+LEADERBOARD = "leaderboard.html"
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -40,7 +42,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for section in config.nav or []:
         for entry in next(iter(section.values())) if isinstance(section, dict) else []:
             if isinstance(entry, dict) and entry.get("Measured") == f"{KEPT}/README.md":
-                entry["Measured"] = [f"{KEPT}/README.md", *drawn]
+                front = [{"Leaderboard": f"{KEPT}/{LEADERBOARD}"}] if (DRAWN / LEADERBOARD).is_file() else []
+                entry["Measured"] = [*front, f"{KEPT}/README.md", *drawn]
     return config
 
 
@@ -60,8 +63,11 @@ def drawn_files() -> dict[str, Path]:
     for kept in sorted(path for path in (ROOT / KEPT).iterdir() if path.is_dir()):
         folder = DRAWN / kept.name
         pages = [folder / name for name in PAGE_NAMES if (folder / name).is_file()]
-        for path in [*pages, *sorted(folder.glob("figures/*.png"))] if pages else []:
+        beside = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in LINKED)
+        for path in [*pages, *beside] if pages else []:
             drawn[f"{KEPT}/{path.relative_to(DRAWN).as_posix()}"] = path
+    if (DRAWN / LEADERBOARD).is_file():
+        drawn[f"{KEPT}/{LEADERBOARD}"] = DRAWN / LEADERBOARD
     return drawn
 
 

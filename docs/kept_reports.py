@@ -19,18 +19,23 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "reports/measured"
 DRAWN = ROOT / "out/measured"
 CODE = (ROOT / "reports", ROOT / "harness/records", ROOT / "harness/evaluation", ROOT / "files")
-PROFILE, STATE = "profile.json", ".state"
+PROFILE, STATE, LEADERBOARD = "profile.json", ".state", "leaderboard.html"
 
 
 def main() -> None:
     """Draw every report that is not up to date, as many at a time as there are cores."""
     kept = [path for path in sorted(KEPT.iterdir()) if path.is_dir()]
-    for left_over in set(DRAWN.glob("*")) - {DRAWN / path.name for path in kept}:
+    for left_over in set(DRAWN.glob("*")) - {DRAWN / LEADERBOARD, *(DRAWN / path.name for path in kept)}:
         shutil.rmtree(left_over)
     code = digest([path for folder in CODE for path in folder.rglob("*") if "measured" not in path.parts])
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as workers:
         for page in workers.map(draw, kept, [DRAWN / path.name for path in kept], [code] * len(kept)):
             print(page)
+    drawn = [DRAWN / path.name for path in kept if not (path / PROFILE).is_file()]
+    sys.path.insert(0, str(ROOT))
+    from reports.page.leaderboard import write_leaderboard
+
+    print(write_leaderboard(drawn, DRAWN / LEADERBOARD))
 
 
 def draw(kept: Path, drawn: Path, code: str) -> Path:

@@ -107,6 +107,18 @@ def p_value(value: Value) -> Shown:
     return Shown("< 0.0001" if value < 1e-4 else f"{value:.2g}", value)  # type: ignore[operator,str-format]
 
 
+BUDGETS = {
+    "flops_per_sample": "forward FLOPs per sample",
+    "dense_params": "dense parameters",
+    "latency_ms_p99": "ms p99",
+}
+
+
+def size_words(kind: str, target: float) -> str:
+    """``1.00 M forward FLOPs per sample``: what a model was matched to."""
+    return f"{short(target)} {BUDGETS[kind]}"
+
+
 def short_tick(value: float, _position: object = None) -> str:
     """``5 k``, ``1.02 M``: as ``short`` without trailing zeros, for the ticks of an axis."""
     number, _, prefix = short(value).partition(" ")

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from harness.records.record import Record
 from harness.records.store import StoredRuns
+from harness.records.suite import SuiteRecord
 from reports import summary
 from reports.comparisons import FILES
 from reports.figures.saving import Figures
-from reports.figures.sections import section_figures
+from reports.figures.sections import front_figures, section_figures
 from reports.paper.comparison import printed_table
 from reports.paper.printed import Paper, load_paper
 from reports.paper.words import against_the_paper
@@ -22,11 +23,13 @@ from reports.tables.main import main_table
 from reports.tables.markup import Table
 from reports.tables.ordering import ordering_tables, ordering_words
 from reports.tables.quality import quality_numbers, quality_tables
+from reports.tables.ranked import ranked_table
 from reports.tables.readings import contrast_tables, reading_tables
 from reports.tables.scaling import scaling_tables, scaling_words
 from reports.tables.speeds import speed_table
 from reports.tables.tiers import by_user_activity, tier_tables
 from reports.tables.tuning import tuning_tables
+from reports.verdict import in_short
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Words:
 class Part:
     """One dataset of one suite, or the measured speeds.
 
-    ``overview`` says what was compared, what was found and what cannot be concluded; ``more`` has the
+    ``in_short`` is the verdict, ``front`` and ``ranked`` the figures and the table that a page shows with
+    it. ``overview`` says what was compared, what was found and what cannot be concluded; ``more`` has the
     details. Words without a bullet are left out.
     """
 
@@ -53,6 +57,8 @@ class Part:
     tables: list[Table]
     figures: Figures
     environment: list[str]
+    front: Figures = field(default_factory=dict)
+    ranked: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Contents:
     citation: str = ""  # of the paper whose numbers stand beside ours
     definitions: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    # The base's run of the same dataset, world and seed, by the folder of each run that has one.
+    base_runs: dict[str, Record] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[Table]:
@@ -93,17 +101,38 @@ def gather(stored: StoredRuns) -> Contents:
     keys = dict.fromkeys(suite.paper_table for suite in suites)
     more = ["serving.csv", *(f"{name}.csv" for name in FILES)]
     untuned = [section.suite.untuned(section.dataset) for section in sections]
+    parts = [_part(section, paper) for section in sections]
+    printed = [printed_table(key, paper) for key in keys if key in paper.tables]
     return Contents(
         title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
-        descriptions=list(dict.fromkeys(filter(None, [*(suite.description for suite in suites), *untuned]))),
+        descriptions=list(dict.fromkeys(filter(None, [*map(_description, suites), *untuned]))),
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
-        parts=[_part(section, paper) for section in sections],
-        printed=[printed_table(key, paper) for key in keys if key in paper.tables],
+        parts=parts,
+        printed=printed,
         data=["results.csv", "results.parquet", *(n for n in more if (stored.out / n).is_file())],
-        citation=str(paper.citation),
+        citation=str(paper.citation) if printed or any(map(_has_papers_column, parts)) else "",
         definitions=summary.DEFINITIONS,
         records=stored.records,
+        base_runs={name: run for section in sections for name, run in _base_runs(section).items()},
     )
+
+
+def _base_runs(section: Section) -> dict[str, Record]:
+    if section.base is None:
+        return {}
+    by_seed = {(run.world, run.seed): run for run in section.select_finished(section.base)}
+    others = [run for run in section.records if run.kind == "model" and run.contestant != section.base]
+    pairs = [(run.folder.name, by_seed.get((run.world, run.seed))) for run in others]
+    return {name: base for name, base in pairs if base is not None}
+
+
+def _description(suite: SuiteRecord) -> str:
+    """What the suite's file says of it; nothing where a setting was changed, since it may be untrue then."""
+    return "" if "--set" in suite.command.split() else suite.description
+
+
+def _has_papers_column(part: Part) -> bool:
+    return any(title.startswith("paper") for table in part.tables for title in table.header)
 
 
 def _part(section: Section, paper: Paper) -> Part:
@@ -114,22 +143,24 @@ def _part(section: Section, paper: Paper) -> Part:
         Words("Against the paper", against),
         Words("By user activity", by_user_activity(section, paper)),
     ]
+    tables = _tables(section, paper)
     return Part(
         name=section.name,
         title=f"{section.dataset} ({section.suite.name})",
-        in_short=summary.in_short(section, numbers),
+        in_short=in_short(section, numbers),
         overview=_not_empty(
             Words("What was compared", summary.compared(section)),
-            Words("What was found", summary.found(section, numbers)),
             Words(WHAT_TO_KEEP_IN_MIND, summary.cautions(section, numbers)),
         ),
         more=_not_empty(
             *([] if section.no_verdict else verdicts),
             Words("Failed runs", summary.failures(section)),
         ),
-        tables=_tables(section, paper),
+        tables=tables,
         figures=section_figures(section, paper),
         environment=summary.environments(section),
+        front=front_figures(section),
+        ranked=ranked_table(section, tables[0]) if section.contestants and section.tasks else None,
     )
 
 

@@ -43,7 +43,7 @@ def render(out: Path, stored: StoredRuns | None = None) -> Path:
 def write_report(contents: Contents, out: Path) -> Path:
     """Write ``tables/``, ``figures/``, the report as Markdown and ``report/``; the Markdown file's path."""
     for part in contents.parts:
-        for name, drawing in part.figures.items():
+        for name, drawing in (part.front | part.figures).items():
             write_drawing(drawing, out / "figures" / name)
     for table in contents.tables:
         write_table(table, out / "tables")

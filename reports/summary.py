@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import pandas as pd
 
 from harness.evaluation.differences import MIN_RUNS
@@ -9,15 +11,15 @@ from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.select import FITTED_REFERENCES
 from harness.records.spec import Budget
-from reports.cells import METRICS, fixed, grouped, interval, is_missing, model_name, percent, short
+from reports.cells import fixed, grouped, is_missing, model_name, percent, short, size_words
 from reports.sections import Section
-from reports.tables.quality import NOT_RESOLVED, in_points, select_metric, verdict
-from reports.tables.significance import holm_sentence
+from reports.tables.quality import select_metric
+from reports.verdict import about_the_base
 
 FEW_SEEDS = 5
+FAR_SMALLER = 3
 NOT_ONE_FEATURE = ("oracle", "constant", *FITTED_REFERENCES)
 CHANCE_AUC = 0.55
-MOST_NAMES = 20
 RECIPE = ("recipe", "dense_optimizer", "dense_lr", "sparse_optimizer", "sparse_lr", "batch_size", "epochs")
 
 Bullets = list[str]
@@ -66,8 +68,7 @@ def _budget_sentence(section: Section) -> str:
 def _target(budget: Budget) -> str:
     if budget.kind == "latency_ms_p99":
         return f"a measured p99 of {budget.target:g} ms for {budget.batch_size} rows"
-    words = {"flops_per_sample": "forward FLOPs per sample", "dense_params": "dense parameters"}
-    return f"{short(budget.target)} {words[budget.kind]}"
+    return size_words(budget.kind, budget.target)
 
 
 def _no_budget_sentence(section: Section) -> str:
@@ -112,79 +113,11 @@ def _recipe_sentence(section: Section) -> Bullets:
     return [f"Training: {'; or '.join(dict.fromkeys(texts))}{also}."] if any(texts) else []
 
 
-def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence for the top of the page: how many findings the section has, or why it has no verdict."""
-    if section.no_verdict:
-        return f"{section.dataset}: {_count(len(section.contestants), 'model')}. {section.no_verdict}"
-    failed = sum(run.status == "failed" for run in section.records)
-    counts = [
-        f"{task} {metric.upper()}: " + ", ".join(f"{len(names)} {word}" for word, names in groups.items())
-        for task, numbers in tables.items()
-        for metric in METRICS
-        if (groups := _verdicts(numbers, metric))
-    ]
-    against = f", against {section.base.display_name}: {'; '.join(counts)}" if section.base and counts else ""
-    ended = f"; {_count(failed, 'run')} failed" if failed else ""
-    return f"{section.dataset}: {_count(len(section.contestants), 'model')}{against}{ended}."
-
-
-def found(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
-    """For each task and metric, which differences to the base are resolved and which are not.
-
-    Args:
-        tables: ``quality_numbers`` by task.
-    """
-    if section.no_verdict:
-        return [section.no_verdict]
-    if not section.suite.base:
-        return ["No base was named, so no differences are shown."] if section.contestants else []
-    if section.base is None:
-        return (
-            [f"The base {section.suite.base} did not run, so no differences are shown."]
-            if section.contestants
-            else []
-        )
-    if not section.select_finished(section.base):
-        return [f"The base {section.base.display_name} has no finished run, so no differences are shown."]
-    if section.comparisons.empty and len(section.contestants) > 1:
-        return ["The folder holds no comparisons.csv, so it is not known which differences are resolved."]
-    return [
-        sentence
-        for task, numbers in tables.items()
-        for metric in METRICS
-        if (sentence := _found_sentence(section.base, task, metric, numbers))
-    ]
-
-
-def _found_sentence(base: Contestant, task: str, metric: str, numbers: pd.DataFrame) -> str:
-    groups = [f"{word}: {_some(word, names)}" for word, names in _verdicts(numbers, metric).items()]
-    return f"{task}, {metric.upper()} against {base.display_name}: {'; '.join(groups)}." if groups else ""
-
-
-def _some(word: str, names: list[str]) -> str:
-    """The names, or only their number where nothing is claimed about many models."""
-    if word == NOT_RESOLVED and len(names) > MOST_NAMES:
-        return f"{len(names)} models, as the table shows"
-    return ", ".join(names)
-
-
-def _verdicts(numbers: pd.DataFrame, metric: str) -> dict[str, list[str]]:
-    """Models by verdict; those with a resolved difference carry it and its interval in points x 100."""
-    groups: dict[str, list[str]] = {"higher": [], "lower": [], NOT_RESOLVED: []}
-    for row in select_metric(numbers, metric):
-        if row["kind"] == "model" and not row["is_base"] and not is_missing(row["diff"]):
-            word = verdict(row)
-            shown = f" {interval(*in_points(row), 2)}" if word in ("higher", "lower") else ""
-            groups.setdefault(word, []).append(model_name(row) + shown)
-    return {word: names for word, names in groups.items() if names}
-
-
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
     sentences = [*section.acknowledged, *_untrained(section, tables)]
     sentences += [] if section.no_verdict else _about_seeds(section)
-    looked_at = "" if section.no_verdict else holm_sentence(tables)
-    sentences += [looked_at] if looked_at else []
+    sentences += about_the_base(section, tables) + _far_smaller(section)
     if len(section.contestants) > 2 and not section.no_verdict:
         also = " and the declared contrasts" if not section.contrasts.empty else ""
         also += " and those of variants to their own architecture" if not section.variants.empty else ""
@@ -197,8 +130,25 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
             f"This folder holds {_count(len(section.superseded), 'older run')} with other settings or models "
             "than the suite asked for last. They are in results.csv but not in the tables."
         )
-    sentences.append("These are not the paper's data, so its numbers beside ours are context, not a target.")
+    if section.suite.paper_table:
+        sentences.append("These are not the paper's data: its numbers beside ours are context, not a target.")
     return sentences + dataset_notes(section)
+
+
+def _far_smaller(section: Section) -> Bullets:
+    """Models that are far smaller than the others, where no budget made them equal."""
+    runs = [section.runs_of(contestant)[0] for contestant in section.contestants]
+    flops = {run.contestant.display_name: run.cost.flops_per_sample for run in runs if run.cost}
+    if any(run.budget for run in runs) or len(flops) < 3:
+        return []
+    middle = median(flops.values())
+    small = [f"{name} ({short(size)})" for name, size in flops.items() if size < middle / FAR_SMALLER]
+    if not small:
+        return []
+    return [
+        f"Far smaller than the others, whose median is {short(middle)} forward FLOPs per sample: "
+        f"{', '.join(small)}. A difference to them is also one of size."
+    ]
 
 
 def _about_seeds(section: Section) -> Bullets:

@@ -99,6 +99,29 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> Me
     )
 
 
+def reliability(labels: ArrayLike, scores: ArrayLike, bins: int = 10) -> list[dict[str, float]]:
+    """How often what is scored so high happens: rows by rising score, in ``bins`` parts of equal numbers.
+
+    Args
+        labels: (N,) 0, 1 or NaN (undefined: the row is left out).
+        scores: (N,) probabilities.
+
+    Returns
+        For each part its mean ``score``, the ``rate`` of positive labels and the number of ``rows``; fewer
+        parts where there are fewer rows. A calibrated model has rates equal to the scores.
+    """
+    y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    defined = ~np.isnan(y)
+    y, s = y[defined], s[defined]
+    order = np.argsort(s, kind="stable")
+    parts = zip(np.array_split(s[order], bins), np.array_split(y[order], bins), strict=True)
+    return [
+        {"score": float(score.mean()), "rate": float(label.mean()), "rows": len(score)}
+        for score, label in parts
+        if len(score)
+    ]
+
+
 def per_user_auc(
     labels: ArrayLike, scores: ArrayLike, users: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:

@@ -38,7 +38,7 @@ METRICS = ("auc", "uauc")
 DRAWS = 10_000
 ORDERS = 100_000  # 8! = 40,320 are fewer
 Z = 1.959964  # half-widths of a normal's 95% interval, in standard errors
-MIN_MODELS = 3
+MIN_MODELS = 4  # three have so few orders that one in six agrees wholly by chance
 GROUP = ["task", "metric", "size"]
 
 Gains = Callable[[Contestant, str, str], float | None]
@@ -70,7 +70,7 @@ def models_in_both(
     Returns:
         Columns task, metric, size (empty without several), name, diff (a fraction), se and variance (its own
         part of se squared), both NaN where no interval is known, is_tested (whether a verdict is given on the
-        difference), paper (points x 100). Fewer than three models of a task, metric and size are left out.
+        difference), paper (points x 100). Fewer than four models of a task, metric and size are left out.
     """
     rows = []
     for contestant in contestants:

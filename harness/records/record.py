@@ -55,8 +55,19 @@ class Failure(Part):
     reason: str
 
 
+class ReliabilityBin(Part):
+    """Rows of like scores: their mean ``score`` and the ``rate`` of positive labels among them."""
+
+    score: float
+    rate: float
+    rows: int
+
+
 class TaskMetrics(Part):
-    """One task's metrics on one split; ``users`` have both labels, ``rows`` have a defined one."""
+    """One task's metrics on one split; ``users`` have both labels, ``rows`` have a defined one.
+
+    ``reliability``: tenths of the test rows by rising score; empty for validation and in older records.
+    """
 
     auc: Number = None
     uauc: Number = None
@@ -68,6 +79,7 @@ class TaskMetrics(Part):
     rows: Count = None
     one_class_users: Count = None
     one_class_rows: Count = None
+    reliability: list[ReliabilityBin] = Field(default_factory=list)
 
 
 class Validation(Part):

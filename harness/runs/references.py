@@ -20,7 +20,7 @@ from harness.records.spec import RunSpec
 from harness.runs.fitted import FITTED, fit_reference
 from harness.runs.run import build_record, now, write_predictions
 from harness.runs.splits import Splits, UnfitTask
-from harness.training.prediction import Predictions, metrics_by_task
+from harness.training.prediction import Predictions, final_metrics
 
 ORACLE, CONSTANT = "oracle", "constant"
 BINS = 200
@@ -74,7 +74,7 @@ def run_reference(
         labels = np.stack([columns[f"label_{task}"] for task in spec.tasks], axis=1)
         predictions = Predictions(columns["user_index"], columns["tier"], labels, scores, None)
         write_predictions(folder.partial, predictions, spec.tasks)
-        found = {"metrics": metrics_by_task(predictions, spec.tasks)}
+        found = {"metrics": final_metrics(predictions, spec.tasks)}
     record = build_record("reference", spec, prepared, machine, started_at, found)
     folder.finish(record)
     return record

@@ -29,7 +29,7 @@ from harness.records.spec import RunSpec
 from harness.training.batches import RankBatches
 from harness.training.loop import Progress, Trainer
 from harness.training.memory import keep_freed_memory, require_room
-from harness.training.prediction import Predictions, metrics_by_task, predict
+from harness.training.prediction import Predictions, final_metrics, predict
 from harness.training.progress import Watcher
 from harness.training.ranks import World, dense_side, initialise_tables, shard
 from harness.training.step import DivergenceError
@@ -143,7 +143,7 @@ def run_model(
 
 def _test_metrics(predictions: Predictions, spec: RunSpec, progress: Progress) -> dict[str, dict]:
     try:
-        return metrics_by_task(predictions, spec.tasks)
+        return final_metrics(predictions, spec.tasks)
     except NonFiniteScores:
         raise DivergenceError(progress.step, "a score") from None
 

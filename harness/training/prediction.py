@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.metrics import binary_metrics
+from harness.evaluation.metrics import binary_metrics, reliability
 from harness.machine.timing import Stopwatch
 from harness.training.batches import RankBatches
 from harness.training.ranks import World
@@ -84,3 +84,11 @@ def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dic
         task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.user))
         for i, task in enumerate(tasks)
     }
+
+
+def final_metrics(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:
+    """What a record keeps of the test split: `metrics_by_task`, and how the scores are calibrated."""
+    found = metrics_by_task(predictions, tasks)
+    for i, task in enumerate(tasks):
+        found[task]["reliability"] = reliability(predictions.labels[:, i], predictions.scores[:, i])
+    return found

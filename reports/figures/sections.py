@@ -22,7 +22,7 @@ from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
 from reports.paper.comparison import active_ratio_curves, paper_row, paper_table
-from reports.paper.printed import Paper
+from reports.paper.printed import Paper, load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
@@ -31,6 +31,7 @@ from reports.tables.speeds import SHOWN_PART, shown_batch_size
 from reports.tables.tuning import learning_rate_frame
 
 LATENCY = ("batch_size", "latency_ms_p99", "latency_ms_p99_low", "latency_ms_p99_high", "noisy")
+FRONT_TASKS = 2
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
 
@@ -44,6 +45,33 @@ def section_figures(section: Section, paper: Paper) -> Figures:
         | _curve_figures(section, looks)
         | _expert_figures(section, looks)
     )
+
+
+def front_figures(section: Section) -> Figures:
+    """What a page begins with: differences in AUC of the first tasks, and one task's against latency.
+
+    One panel each, so that they stand side by side on a wide screen and below each other on a phone.
+    """
+    looks = looks_for(_models(section))
+    figures: Figures = {}
+    rows = differences_frame(section, load_paper())
+    for task in [] if rows.empty else section.tasks[:FRONT_TASKS]:
+        shown = _auc_of(rows, task).drop(columns="paper_gain")
+        if not shown.empty:
+            caption = f"AUC of {task}: differences to {section.base_name}, 95% intervals"
+            stem = f"front-differences-{section.name}-{slug(task)}"
+            figures[stem] = Drawing(forest, shown, caption, (looks,))
+    latencies = latency_frame(section)
+    if not latencies.empty:
+        task = latencies["task"].iloc[0]
+        caption = f"AUC of {task} against the measured p99"
+        drawing = Drawing(quality_against_latency, _auc_of(latencies, task), caption, (looks,))
+        figures[f"front-latency-{section.name}"] = drawing
+    return figures
+
+
+def _auc_of(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+    return rows[(rows["task"] == task) & (rows["metric"] == "auc")]
 
 
 def _models(section: Section) -> list[Model]:

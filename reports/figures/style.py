@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import seaborn as sns
 
-INK, FAINT, BAND = "#222222", "#8A8A8A", "#E9E9E9"
+INK, FAINT, GRID, BAND = "#222222", "#8A8A8A", "#E4E4E4", "#E9E9E9"
 SMALL_INK = "#666666"  # for less important words; its contrast on white is still above 4.5:1
 PAPER_COLOR, PAPER_GROUND = "#6E6E6E", "#F6F6F6"
 COLORS = [INK, *(sns.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 4, 9, 5, 7))]
@@ -31,7 +31,7 @@ SETTINGS: Any = {
     "axes.spines.right": False,
     "xtick.bottom": True,
     "ytick.left": True,
-    "grid.color": "#E4E4E4",
+    "grid.color": GRID,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "text.parse_math": False,  # a name with dollar signs is not a formula
     "legend.frameon": False,

@@ -14,6 +14,7 @@ from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import TableView, page_table, table_view
 from reports.page.templating import templates
+from reports.tables.markup import Table
 
 
 def write_pages(contents: Contents, out: Path) -> Path:
@@ -24,7 +25,8 @@ def write_pages(contents: Contents, out: Path) -> Path:
     report = out / "report"
     run_template = templates().get_template("run.html")
     for record in contents.records:
-        write_text(report / "runs" / page_name(record), run_template.render(run=run_view(record)))
+        view = run_view(record, contents.base_runs.get(record.folder.name))
+        write_text(report / "runs" / page_name(record), run_template.render(run=view))
     for stale in set(report.glob("runs/*.html")) - {
         report / "runs" / page_name(record) for record in contents.records
     }:
@@ -43,10 +45,17 @@ def index_page(contents: Contents, figures: Path) -> str:
             not_the_papers_data=NOT_THE_PAPERS_DATA,
             tables=[list(map(table_view, part.tables)) for part in contents.parts],
             figures=[figure_views(part.figures, figures) for part in contents.parts],
+            front=[figure_views(part.front, figures) for part in contents.parts],
+            ranked=[_without_files(part.ranked) for part in contents.parts],
             printed=[table_view(table) for table in contents.printed],
             runs=runs_table(contents.records) if contents.records else None,
         )
     )
+
+
+def _without_files(table: Table | None) -> TableView | None:
+    """The view of a table that repeats a part of another, whose files hold it."""
+    return replace(table_view(table), stem="") if table else None
 
 
 # --- The table of runs ------------------------------------------------------------------------------------

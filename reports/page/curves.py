@@ -5,7 +5,8 @@ A template writes them: a report has hundreds of them, and matplotlib takes a th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -20,16 +21,31 @@ MOST_POINTS = 60  # that show their values; the line is drawn through all
 Point = tuple[float, float]
 
 
-def line_chart(points: Sequence[Point], title: str, color: str) -> Markup:
-    """``points`` (samples seen, value) joined by a line; each shows its value where a reader points at it.
+@dataclass(frozen=True)
+class Across:
+    """What runs across a chart: its title, a value in words, and whether x = y is drawn."""
+
+    title: str
+    words: Callable[[float], str]
+    diagonal: bool = False
+
+
+SAMPLES = Across("training samples seen", lambda samples: f"after {grouped(samples)} samples")
+SCORES = Across("mean score", lambda score: f"where the mean score is {score:.4f}", diagonal=True)
+
+
+def line_chart(points: Sequence[Point], title: str, color: str, across: Across = SAMPLES) -> Markup:
+    """``points`` joined by a line; each shows its value where a reader points at it.
 
     Args:
-        points: by rising samples.
+        points: x and y, by rising x.
         title: what the values are.
         color: of the line.
+        across: what x is.
     """
     x, y = np.array(points, dtype=float).T
-    x_ticks, y_ticks = _ticks(x), _ticks(y)
+    both = np.concatenate([x, y]) if across.diagonal else None
+    x_ticks, y_ticks = (_ticks(values if both is None else both) for values in (x, y))
 
     def to_x(values):
         return np.interp(values, x_ticks[[0, -1]], [LEFT, RIGHT])
@@ -38,7 +54,7 @@ def line_chart(points: Sequence[Point], title: str, color: str) -> Markup:
         return np.interp(values, y_ticks[[0, -1]], [BOTTOM, TOP])
 
     places = list(zip(to_x(x), to_y(y), strict=True))
-    texts = [f"{title}: {value:.4f} after {grouped(samples)} samples" for samples, value in points]
+    texts = [f"{title}: {value:.4f} {across.words(place)}" for place, value in points]
     step = max(1, len(points) // MOST_POINTS)
     chart = (
         templates()
@@ -46,6 +62,7 @@ def line_chart(points: Sequence[Point], title: str, color: str) -> Markup:
         .render(
             **{"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "bottom": BOTTOM},
             **{"title": title, "color": color, "places": places},
+            **{"across": across.title, "diagonal": across.diagonal, "top": TOP},
             rows=[(place, f"{tick:.6g}") for place, tick in zip(to_y(y_ticks), y_ticks, strict=True)],
             columns=[(place, short_tick(tick)) for place, tick in zip(to_x(x_ticks), x_ticks, strict=True)],
             marks=list(zip(places, texts, strict=True))[::step],

@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from reports.figures.saving import Figures
+from reports.figures.style import FAINT, GRID, INK, SMALL_INK
 
 _HEAD = re.compile(r"\A.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
@@ -17,6 +18,16 @@ _SIZE = re.compile(r'<svg\b[^>]*?viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>')
 _OWN_ID = re.compile(r'\bid="([^"]*)"')
 _USED_ID = re.compile(r'(url\(#|href="#)([^)"]*)')
 PIXELS_PER_POINT = 4 / 3
+
+# The colours of ground, words and lines: in the dark theme the page's variables give them others.
+NEUTRAL_COLORS = {
+    "#ffffff": "ground",
+    INK.lower(): "ink",
+    SMALL_INK.lower(): "soft",
+    FAINT.lower(): "faint",
+    GRID.lower(): "grid",
+}
+_NEUTRAL = re.compile(rf"((?:fill|stroke): )({'|'.join(NEUTRAL_COLORS)})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,4 +63,8 @@ def inline_svg(svg: str, name: str, caption: str) -> Markup:
         '<svg class="drawing" role="group" aria-label="{}" width="{}" height="{}" viewBox="0 0 {} {}" '
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     ).format(caption, width, height, *size.groups())
-    return opening + Markup(svg[size.end() :].strip())
+    return opening + Markup(_NEUTRAL.sub(_as_variable, svg[size.end() :].strip()))
+
+
+def _as_variable(match: re.Match[str]) -> str:
+    return f"{match[1]}var(--drawn-{NEUTRAL_COLORS[match[2].lower()]})"

@@ -42,6 +42,44 @@ for (const svg of document.querySelectorAll("svg")) {
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 addEventListener("scroll", () => { tip.hidden = true; }, { capture: true, passive: true });
 
+// What is folded opens where a link or the address leads into it, and for print.
+const folds = [...document.querySelectorAll("details")];
+
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const fold = target && target.closest("details");
+  if (fold && !fold.open) {
+    fold.open = true;
+    target.scrollIntoView();
+  }
+}
+
+addEventListener("hashchange", unfold);
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#']");
+  if (link && link.hash === location.hash) unfold();
+});
+unfold();
+
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = folds.filter((fold) => !fold.open);
+  for (const fold of folded) fold.open = true;
+});
+addEventListener("afterprint", () => { for (const fold of folded) fold.open = false; });
+
+// A table that is wider than the page says so.
+function sayWide() {
+  for (const note of document.querySelectorAll(".wide")) {
+    const box = note.nextElementSibling;
+    note.hidden = box.scrollWidth <= box.clientWidth;
+  }
+}
+
+addEventListener("resize", sayWide);
+addEventListener("toggle", sayWide, { capture: true });
+sayWide();
+
 // The bar at the top marks the section that the reader is in, and scrolls sideways to show it.
 const bar = document.querySelector(".jump");
 const places = [...bar.querySelectorAll("a[href^='#']")]

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from harness.records.record import Record
-from reports.cells import METRICS, Shown, fixed, grouped, params, percent, short
+from harness.records.record import Record, TaskMetrics
+from reports.cells import METRICS, POINTS, Shown, fixed, grouped, params, percent, short, signed
 from reports.figures.style import COLORS
-from reports.page.curves import line_chart
+from reports.page.curves import SCORES, line_chart
 from reports.page.tables import TableView, page_table
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
@@ -41,8 +41,8 @@ class RunView:
     details: list[Details]
 
 
-def run_view(record: Record) -> RunView:
-    """The view of one run."""
+def run_view(record: Record, base: Record | None = None) -> RunView:
+    """The view of one run; ``base`` is the base's run of the same dataset, world and seed."""
     failure = record.failure
     step = f" at step {failure.step}" if failure and failure.step is not None else ""
     return RunView(
@@ -50,8 +50,8 @@ def run_view(record: Record) -> RunView:
         status=record.status,
         failure=f"failed{step}: {failure.reason}" if failure else "",
         record=f"../../runs/{quote(record.folder.name)}/record.json",
-        metrics=_metrics(record),
-        charts=_charts(record),
+        metrics=_metrics(record, base),
+        charts=[*_charts(record), *_calibration(record)],
         details=[details for details in _details(record) if details.pairs],
     )
 
@@ -61,16 +61,42 @@ def page_name(record: Record) -> str:
     return f"{record.folder.name}.html"
 
 
-def _metrics(record: Record) -> TableView | None:
+def _metrics(record: Record, base: Record | None) -> TableView | None:
     if not record.metrics:
         return None
     header = ["task", *(name.replace("_", " ") for name in (*_QUALITIES, *_COUNTS))]
     rows = []
     for task, measured in record.metrics.items():
         qualities = [fixed(getattr(measured, name), 4) for name in _QUALITIES]
-        rows.append([task, *qualities, *(grouped(getattr(measured, name)) for name in _COUNTS)])
-    note = "Users and rows: those that count for UAUC; one-class users have no AUC of their own."
-    return page_table("metrics", "Test split", header, rows, [note])
+        counts = [grouped(getattr(measured, name)) for name in _COUNTS]
+        rows.append([task, *qualities, *_differences(measured, base, task), *counts])
+    notes = ["Users and rows: those that count for UAUC; one-class users have no AUC of their own."]
+    if base:
+        header[1 + len(_QUALITIES) : 1 + len(_QUALITIES)] = [f"{name.upper()} vs base" for name in METRICS]
+        notes.append(
+            f"vs base: this run less {base.contestant.display_name}'s with the same seed, in AUC points x "
+            f"{POINTS}. One run's difference is no verdict; the report has the intervals over all."
+        )
+    return page_table("metrics", "Test split", header, rows, notes)
+
+
+def _differences(measured: TaskMetrics, base: Record | None, task: str) -> list[str]:
+    """AUC and UAUC less the base's, in points; none without the base's run."""
+    if base is None:
+        return []
+    pairs = [(getattr(measured, m), getattr(base.metrics.get(task), m, None)) for m in METRICS]
+    return [signed(None if None in pair else POINTS * (pair[0] - pair[1]), 2) for pair in pairs]
+
+
+def _calibration(record: Record) -> list[tuple[str, Markup]]:
+    """The rate of positives against the mean score, by tenths of the test rows, and where both are equal."""
+    color, charts = COLORS[1], []
+    for task, measured in record.metrics.items():
+        points = [(part.score, part.rate) for part in measured.reliability]
+        if len(points) > 1:
+            title = f"{task}: rate of positives in tenths of the test rows by score"
+            charts.append((title, line_chart(points, title, color, SCORES)))
+    return charts
 
 
 def _charts(record: Record) -> list[tuple[str, Markup]]:

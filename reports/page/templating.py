@@ -36,6 +36,7 @@ def templates() -> Environment:
     scripts = {
         "sorted": _script("vendor/dataTables.min.js", "tables.js", "page.js"),
         "plain": _script("page.js"),
+        "leaderboard": _script("leaderboard.js"),
     }
     environment.globals |= {"scripts": scripts, "style": Markup(_text("style.css"))}
     return environment

@@ -39,8 +39,16 @@ _MEASURED = (
 )
 
 
+BUSY = 1.5  # a peak that moves by more than this from run to run was measured on a busy machine
+
+
 def _mfu(value: float | None) -> str:
     return percent(value, 1 if is_missing(value) or value >= 0.01 else 3)  # type: ignore[operator]
+
+
+def rough_mfu(cell: Shown, row: dict) -> Shown:
+    """The printed MFU of a row of `cost_numbers`, marked where the machine was busy."""
+    return Shown(f"≈ {cell}", cell.value) if row["is_mfu_rough"] and cell.value is not None else cell
 
 
 def _change(value: float | None) -> str:
@@ -91,6 +99,7 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
     printed = paper_table(section, paper)
     numbers = pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
     has_budget = any(run.budget for run in section.records)
+    numbers["is_mfu_rough"] = [_is_rough(section.select_finished(c)) for c in section.contestants]
     is_base = [contestant == section.base for contestant in section.contestants]
     for name, cost in (("params_vs_base", "dense_params"), ("flops_vs_base", "flops_per_sample")):
         base = numbers.loc[is_base, cost].dropna()
@@ -126,6 +135,12 @@ def _expert_numbers(runs: list[Record]) -> dict[str, float | None]:
     }
 
 
+def _is_rough(runs: list[Record]) -> bool:
+    """Whether the machine's peak, timed within each run, moved from run to run."""
+    peaks = [run.training.peak_flops for run in runs if run.training and run.training.peak_flops]
+    return bool(peaks) and max(peaks) > BUSY * min(peaks)
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -151,9 +166,13 @@ def cost_table(section: Section, paper: Paper) -> Table:
         caption=f"Cost on {section.dataset}",
         numbers=numbers,
         columns={"model": list(map(model_name, rows))}
-        | {title: [show(row[name]) for row in rows] for name, title, show in columns},
+        | {title: [_cell(show(row[name]), name, row) for row in rows] for name, title, show in columns},
         notes=_cost_notes(section, numbers, paper),
     )
+
+
+def _cell(shown: str, name: str, row: dict) -> str:
+    return rough_mfu(shown, row) if name == "mfu_train" and isinstance(shown, Shown) else shown
 
 
 def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
@@ -168,6 +187,7 @@ def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
 
 def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[str]:
     notes = ["FLOPs: forward pass, a multiply-add counts as two. samples/s and MFU: medians over seeds."]
+    notes += rough_note(numbers)
     if numbers["flops_vs_base"].notna().any():
         notes.append("vs base: dense parameters and forward FLOPs over the base's; there is no budget.")
     if numbers["active_ratio"].notna().any():
@@ -186,6 +206,13 @@ def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[s
     elif printed and "flops_change" in printed.columns:
         notes.append(paper_note(section, printed, paper))
     return notes
+
+
+def rough_note(numbers: pd.DataFrame) -> list[str]:
+    """What the mark of a rough MFU means, where there is one."""
+    if not numbers["is_mfu_rough"].any():
+        return []
+    return [f"≈: the peak moved by more than {BUSY:g} times between the model's runs; the machine was busy."]
 
 
 def measuring_conditions(section: Section) -> list[str]:

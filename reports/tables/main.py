@@ -19,7 +19,7 @@ from reports.cells import (
 )
 from reports.paper.printed import Paper
 from reports.sections import Section
-from reports.tables.costs import cost_numbers
+from reports.tables.costs import cost_numbers, rough_mfu, rough_note
 from reports.tables.markup import Table
 from reports.tables.quality import in_points, quality_numbers, select_metric, verdict
 from reports.tables.speeds import (
@@ -53,14 +53,15 @@ def main_table(section: Section, paper: Paper) -> list[Table]:
             columns[f"{task} {metric.upper()}"] = [_mean(row) for row in rows]
             columns[f"{task} {metric.upper()} vs base"] = [_difference(row) for row in rows]
     references = [MISSING] * len(section.references)
-    columns |= {title: cells + references for title, cells in _costs(section, paper).items()}
+    costs = cost_numbers(section, paper)
+    columns |= {title: cells + references for title, cells in _costs(section, costs).items()}
     return [
         Table.from_columns(
             name=f"main-{section.name}",
             caption=f"Quality and cost on {section.dataset}",
-            numbers=_numbers(section, quality, cost_numbers(section, paper)),
+            numbers=_numbers(section, quality, costs),
             columns=columns,
-            notes=_notes(section),
+            notes=_notes(section, costs),
             num_references=len(section.references),
         )
     ]
@@ -81,13 +82,13 @@ def _difference(row: dict) -> str:
     return Shown(f"{signed(diff, 2)}{word}", diff, low, high, row["resolved"] in ("yes", "no"))
 
 
-def _costs(section: Section, paper: Paper) -> dict[str, list[str]]:
+def _costs(section: Section, costs: pd.DataFrame) -> dict[str, list[str]]:
     """The columns of what the models cost; those of speed only where it was measured."""
-    rows = cost_numbers(section, paper).to_dict("records")
+    rows = costs.to_dict("records")
     columns: dict[str, list[str]] = {
         "dense params": [params(row["dense_params"]) for row in rows],
         "FLOPs/sample": [short(_flops(row)) for row in rows],
-        "train MFU": [percent(row["mfu_train"], 0) for row in rows],
+        "train MFU": [rough_mfu(percent(row["mfu_train"], 0), row) for row in rows],
     }
     if (measured := section.serving) is None:
         return columns
@@ -126,7 +127,7 @@ def _numbers(section: Section, quality: dict[str, pd.DataFrame], costs: pd.DataF
     return table.join(pd.DataFrame(found, index=table.index))
 
 
-def _notes(section: Section) -> list[str]:
+def _notes(section: Section, costs: pd.DataFrame) -> list[str]:
     against = f" to {section.base.display_name}" if section.base is not None else ""
     notes = [
         f"vs base: difference{against} in AUC points x {POINTS}. A word after it: it survives Holm's "
@@ -135,6 +136,7 @@ def _notes(section: Section) -> list[str]:
     if section.no_verdict:
         notes = ["No verdict: the data leak, as the report says above."]
     notes.append("FLOPs: forward, of the experts that a sample uses. Train MFU: of whole steps.")
+    notes += rough_note(costs)
     if section.serving is None:
         return [*notes, "How fast the models answer was not measured."]
     size = shown_batch_size(section.serving)

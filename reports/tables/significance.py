@@ -8,8 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.quality import QUALITIES
-from harness.evaluation.significance import LEVEL
-from reports.cells import METRICS, POINTS, is_missing, model_name, p_value, signed
+from reports.cells import METRICS, POINTS, model_name, p_value, signed
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 
@@ -89,22 +88,3 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
             ],
         )
     ]
-
-
-def holm_sentence(tables: dict[str, pd.DataFrame]) -> str:
-    """How many differences were tested, how many are resolved, and how many would be without a correction."""
-    tested = [
-        row
-        for numbers in tables.values()
-        for row in numbers[numbers["metric"].isin(METRICS)].to_dict("records")
-        if row["kind"] == "model" and not is_missing(row["p_holm"])
-    ]
-    if len(tested) < 2:
-        return ""
-    resolved = sum(str(row["resolved"]) == "yes" for row in tested)
-    single = sum(row["p_value"] < LEVEL for row in tested)
-    return (
-        f"{len(tested)} AUC and UAUC differences were tested: {resolved} are resolved after Holm's "
-        f"correction over the models of a task and metric; {single} would be without it, of which about "
-        f"{LEVEL * len(tested):.1f} are expected by chance if none were real."
-    )

@@ -256,4 +256,4 @@ def test_a_suite_without_a_base_makes_a_report_without_differences(tmp_path):
     out = write_out(tmp_path, runs, [], paper_table=None, base="", budget=None)
     section = section_of(out)
     assert section.base is None
-    assert "No base was named, so no differences are shown." in report_text(out)
+    assert "no base was named, so no differences are shown." in report_text(out)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from files.errors import InputError
-from harness.evaluation.metrics import LOGLOSS_EPS, NonFiniteScores, auc, binary_metrics, per_user_auc
+from harness.evaluation.metrics import (
+    LOGLOSS_EPS,
+    NonFiniteScores,
+    auc,
+    binary_metrics,
+    per_user_auc,
+    reliability,
+)
 
 # Few users and few distinct scores make ties and one-class users common.
 ROWS = st.lists(
@@ -301,3 +309,28 @@ def test_weighted_auc_equals_scikit_learn(rows, random):
 def test_weights_that_weigh_nothing_sensible_are_refused(weight):
     with pytest.raises(InputError, match="weights"):
         auc([0, 1], [0.1, 0.2], [1.0, weight])
+
+
+@pytest.mark.parametrize("number", [10, 990, 997])
+def test_reliability_is_the_mean_score_and_rate_of_tenths_by_score(number):
+    random = np.random.default_rng(number)
+    scores = random.permutation(np.linspace(0.01, 0.99, number))
+    labels = (random.random(number) < scores).astype(float)
+    frame = pd.DataFrame({"score": scores, "rate": labels})
+    expected = frame.groupby(pd.qcut(frame["score"].rank(method="first"), 10, labels=False)).agg(
+        {"score": "mean", "rate": "mean"}
+    )
+    undefined = np.append(labels, [np.nan, np.nan]), np.append(scores, [0.5, 0.5])
+    found = pd.DataFrame(reliability(*undefined))
+    assert list(found["rows"]) == [len(part) for part in np.array_split(scores, 10)]
+    if number % 10 == 0:  # qcut gives the odd rows to other parts
+        assert np.allclose(found[["score", "rate"]], expected)
+    assert np.average(found["rate"], weights=found["rows"]) == pytest.approx(labels.mean())
+    assert np.average(found["score"], weights=found["rows"]) == pytest.approx(scores.mean())
+
+
+def test_reliability_of_few_rows_has_fewer_parts():
+    assert reliability([1.0, 0.0], [0.9, 0.2]) == [
+        {"score": 0.2, "rate": 0.0, "rows": 1},
+        {"score": 0.9, "rate": 1.0, "rows": 1},
+    ]

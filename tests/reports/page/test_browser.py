@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 import pytest
 
+from reports.page.leaderboard import write_leaderboard
 from reports.render import render
 from reports.speed.report import render_profile
 from tests.reports.made_up import (
@@ -31,6 +32,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = (
     """<script>document.title='taken'</script>" onmouseover='x' <img src=x onerror=alert(1)> & {{ 7 * 7 }}"""
 )
+DISPLAYED = ["DLRM-MLP", "DeepFM", "DCN", "AutoInt", "Transformer", "RankMixer"]
 SHORT_HOSTILE = """"><svg/onload=alert(2)>'"""
 
 pytestmark = pytest.mark.skipif(
@@ -68,9 +70,12 @@ def browser():
 
 
 class Seen:
-    """A page that was opened, with what it said and asked for."""
+    """A page that was opened, with what it said and asked for; ``folded`` as a reader first sees it."""
 
-    def __init__(self, browser, path: Path, width: int = 1200, theme: str = "light"):
+    def __init__(
+        self, browser, path: Path, width: int = 1200, theme: str = "light", folded: bool = False
+    ) -> None:
+        self.folded = folded
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
@@ -85,6 +90,8 @@ class Seen:
         self.complaints.clear()
         self.requests.clear()
         self.page.goto(path.as_uri())
+        if not self.folded:
+            self.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
 
 
 @pytest.fixture
@@ -167,7 +174,8 @@ def means(out: Path, metric: str) -> pd.Series:
 
 def test_a_heading_sorts_by_the_raw_number_both_ways_and_back(out, page):
     before = names(page)
-    expected = [key[0] for key in means(out, "auc").sort_values().index]
+    display = dict(zip(ARCHITECTURES, DISPLAYED, strict=True))
+    expected = [display[key[0]] for key in means(out, "auc").sort_values().index]
     auc = heading(page, "AUC").first
     auc.click()
     wait_for_order(auc, "descending")
@@ -297,7 +305,7 @@ def test_unkind_names_are_shown_and_do_nothing(visited, page):
         assert "taken" not in facts["title"].replace(HOSTILE, "")
     assert HOSTILE in page.locator("pre").first.inner_text()
     assert f"RankMixer ({HOSTILE})" in names(page)
-    assert SHORT_HOSTILE in page.locator("#summary").inner_text()
+    assert SHORT_HOSTILE in page.locator("#words-kuairand-pure").inner_text()
     marks = page.locator(".value").evaluate_all("marks => marks.map(mark => mark.dataset.value)")
     assert any(mark.startswith(f"RankMixer ({HOSTILE}): ") for mark in marks)
 
@@ -475,6 +483,112 @@ def test_no_table_is_cut_off_at_the_edge_of_a_printed_sheet(out, speeds, open_pa
         tables = page.locator("table").filter(has_not=page.locator("thead", has_text=SHORT_HOSTILE))
         assert tables.count() > 3
         assert tables.evaluate_all(wide) == []
+
+
+# --- What a reader sees first --------------------------------------------------------------------------
+
+ON_SCREEN = """() => {
+  const inView = box => box.top < innerHeight && box.bottom > 0 && box.height > 0;
+  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  let words = 0;
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (element.closest("svg, table, details:not([open]) > :not(summary)")) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    if (inView(range.getBoundingClientRect())) words += node.textContent.split(/\\s+/).filter(Boolean).length;
+  }
+  const top = selector => document.querySelector(selector).getBoundingClientRect().top;
+  return {words, figure: top(".front figure"), table: top(".front table"), verdict: top(".front .lead")};
+}"""
+
+
+def test_the_first_screen_has_the_verdict_the_pictures_and_the_ranked_table(quick_out, open_page):
+    seen = open_page(index(quick_out), folded=True).page.evaluate(ON_SCREEN)
+    assert 0 < seen["verdict"] < seen["figure"] < seen["table"] < 900 - 100, "rows of the table are seen too"
+    assert seen["words"] < 150
+    on_a_phone = open_page(index(quick_out), width=400, folded=True).page.evaluate(ON_SCREEN)
+    assert on_a_phone["verdict"] < on_a_phone["figure"] < 600
+
+
+def test_the_ranked_table_is_by_falling_quality_with_the_base_in_its_place(quick_out, open_page):
+    page = open_page(index(quick_out), folded=True).page
+    shown = page.locator("#table-ranked-shortvideo tbody >> nth=0 >> tr > :first-child").all_inner_texts()
+    expected = means(quick_out, "auc").sort_values(ascending=False).index.get_level_values(0)
+    display = dict(zip(ARCHITECTURES, DISPLAYED, strict=True))
+    assert shown == [display[name] for name in expected]
+
+
+def test_what_is_folded_opens_where_a_link_leads_and_for_print(quick_out, open_page):
+    page = open_page(index(quick_out), folded=True).page
+    folds = page.locator("details")
+    assert folds.count() > 4
+    assert not any(folds.evaluate_all("folds => folds.map(fold => fold.open)"))
+    page.locator(".jump a[href='#tables-shortvideo']").click()
+    sync_api.expect(page.locator(QUALITY)).to_be_visible()
+    assert page.locator("#definitions").evaluate("fold => !fold.open")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(folds.evaluate_all("folds => folds.map(fold => fold.open)"))
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#definitions").evaluate("fold => !fold.open")
+    page.goto(f"{index(quick_out).as_uri()}#table-cost-shortvideo")
+    sync_api.expect(page.locator("#table-cost-shortvideo")).to_be_visible()
+
+
+def test_a_table_wider_than_the_page_says_so(quick_out, open_page):
+    page = open_page(index(quick_out), width=400, folded=True).page
+    note = page.locator("#table-ranked-shortvideo .wide")
+    assert note.is_visible()
+    page.set_viewport_size({"width": 2400, "height": 900})
+    sync_api.expect(note).to_be_hidden()
+
+
+def test_figures_are_dark_on_a_dark_page(quick_out, open_page):
+    page = open_page(index(quick_out), theme="dark").page
+    grounds = page.locator(".drawing path").evaluate_all(
+        "paths => paths.map(path => getComputedStyle(path).fill)"
+    )
+    assert "rgb(255, 255, 255)" not in grounds
+    assert page.locator(".card").first.evaluate("card => getComputedStyle(card).backgroundColor") == (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+    )
+
+
+# --- The leaderboard -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaderboard(quick_out, mixed_out, browser):
+    """Drawn reports of two folders beside each other, and one page over both."""
+    path = quick_out.parent / "leaderboard.html"
+    write_leaderboard([quick_out, mixed_out], path)
+    seen = Seen(browser, path)
+    yield seen
+    seen.context.close()
+
+
+def test_the_leaderboard_shows_what_is_chosen_best_first_with_links_to_the_records(quick_out, leaderboard):
+    page = leaderboard.page
+    assert leaderboard.complaints == []
+    page.locator("select[name=log]").select_option("shortvideo")
+    page.locator("select[name=task]").select_option("skip")
+    page.locator("select[name=metric]").select_option("UAUC")
+    (board,) = page.locator(".board").all()
+    results = pd.read_csv(quick_out / "results.csv")
+    chosen = results[(results["task"] == "skip") & results["architecture"].isin(ARCHITECTURES)]
+    expected = chosen.groupby("architecture")["uauc"].mean().sort_values(ascending=False)
+    assert board.locator("tbody td:nth-child(3)").all_inner_texts() == [f"{v:.4f}" for v in expected]
+    for link in board.locator("a").evaluate_all("links => links.map(link => link.href)"):
+        assert Path(path_of(link.partition("#")[0])).is_file()
+    assert board.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+
+
+def test_a_choice_that_rules_another_out_takes_one_that_is_left(leaderboard):
+    page = leaderboard.page
+    page.locator("select[name=log]").select_option("movielens-100k")
+    assert page.locator("select[name=task]").input_value() == "like"
+    assert "on movielens-100k" in page.locator(".board h2").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_every_run_has_a_page_linked_from_the_table_of_runs(out, page):

@@ -140,7 +140,7 @@ def test_a_pair_that_the_paper_ties_is_neither_alike_nor_different(tmp_path):
 
 
 def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
-    section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5}, half=None)
+    section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "wukong": 0.1, "rankmixer": 0.5}, half=None)
     _, agreed, pairs = finish_numbers(section)
     assert agreed["tau"].notna().all()
     assert agreed[["low", "high"]].isna().all(axis=None)
@@ -163,14 +163,14 @@ def test_pairs_of_a_model_whose_difference_is_untested_are_untested_and_not_in_t
 
 
 def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp_path):
-    names, sizes = ["dlrm_mlp", "wukong", "rankmixer"], ["3M", "0.3M"]
+    names, sizes = ["dlrm_mlp", "moe", "wukong", "rankmixer"], ["3M", "0.3M"]
     budget = {"kind": "flops_per_sample", "miss": 0.0}
     records = [record("dlrm_mlp", 0)] + [
         record(name, 0, variant=size, budget=budget | {"target": 1e6 * float(size[:-1])})
         for size in sizes
         for name in names
     ]
-    diffs = {"3M": (0.1, 0.2, 0.3), "0.3M": (-0.1, -0.3, -0.2)}
+    diffs = {"3M": (0.1, 0.15, 0.2, 0.3), "0.3M": (-0.1, -0.15, -0.3, -0.2)}
     rows = [
         compared_row(name, diff / 100, 0.0004, size)
         for size in sizes
@@ -179,8 +179,13 @@ def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp
     section = section_of(write_out(tmp_path, records, rows, paper_table="figure2"))
     _, agreed, _ = finish_numbers(section)
     assert agreed["size"].tolist() == ["0.3M", "3M"]
-    assert agreed["models"].tolist() == [3, 3]
-    assert agreed["tau"].tolist() == pytest.approx([-1 / 3, 1])
+    assert agreed["models"].tolist() == [4, 4]
+    assert agreed["tau"].tolist() == pytest.approx([-2 / 3, 1])
+
+
+def test_three_models_are_too_few_for_an_order(tmp_path):
+    section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5})
+    assert ordering_words(section, load_paper()) == []
 
 
 def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):

@@ -16,7 +16,7 @@ from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
-from reports.summary import compared, found
+from reports.summary import compared
 from reports.tables.costs import cost_table
 from reports.tables.quality import quality_numbers, quality_tables
 from tests.reports.made_up import ARCHITECTURES, comparison_rows, failed, quick_records, record, write_out
@@ -237,18 +237,3 @@ def test_csv_of_a_table_holds_raw_numbers(quick_out):
     assert frame.loc["rankmixer", "uauc_diff"] == comparisons.loc[("rankmixer", "finish", "uauc"), "diff"]
     assert frame.loc["rankmixer", "auc_paper"] == 0.64
     assert list(frame.index[:6]) == ARCHITECTURES
-
-
-@pytest.mark.parametrize("unresolved", [3, 45])
-def test_no_difference_seen_is_said_with_names_or_of_many_with_their_number(quick_out, unresolved):
-    section = section_of(quick_out)
-    numbers = quality_numbers(section, "finish", load_paper())
-    base, row = numbers[numbers["is_base"]], numbers[numbers["architecture"] == "dcn"]
-    row = row.assign(diff=0.001, diff_low=-0.001, diff_high=0.003, resolved="no")
-    resolved = row.assign(architecture="won", diff_low=0.0005, resolved="yes")
-    names = [f"model{number}" for number in range(unresolved)]
-    rows = [row.assign(architecture=name) for name in names]
-    sentence = found(section, {"finish": pd.concat([base, resolved, *rows], ignore_index=True)})[0]
-    assert sentence.startswith("finish, AUC against DLRM-MLP: higher: won +0.10 (+0.05 to +0.30); ")
-    end = ", ".join(names) if unresolved == 3 else "45 models, as the table shows"
-    assert sentence.endswith(f"; not resolved: {end}.")

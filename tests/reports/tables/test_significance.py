@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
@@ -12,7 +11,7 @@ from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables
 from tests.reports.made_up import comparison_rows, quick_records, write_out
-from tests.reports.reading import contents_of, report_text
+from tests.reports.reading import contents_of
 
 ADDED = ("p_value", "p_holm", "effect_size", "detectable")
 
@@ -58,17 +57,6 @@ def test_every_table_says_how_small_a_difference_it_could_find(tmp_path):
     for name in ("quality", "more"):
         notes = finish_tables(out)[name].notes
         assert any("Smallest detectable difference, x100: AUC 1.23, UAUC 1.23." in note for note in notes)
-
-
-def test_the_report_counts_what_is_resolved_and_what_would_be_uncorrected(tmp_path):
-    records = quick_records()
-    out = write_out(tmp_path, records, with_p_values(records, {"dcn": 0.001}))
-    text = report_text(out)
-    counted = "20 AUC and UAUC differences were tested: 4 are resolved after Holm's correction"
-    assert counted in text
-    assert "20 would be without it, of which about 1.0 are expected by chance" in text
-    [found] = [line for line in text.splitlines() if line.startswith("- finish, AUC against DLRM-MLP")]
-    assert re.search(r"higher: DCN \+0\.\d\d \([^)]*\); not resolved: ", found)
 
 
 def test_files_older_than_the_columns_load_and_show_nothing(tmp_path):

@@ -1,0 +1,108 @@
+"""The sentences that a report begins with: which differences survive correction, and what may mislead."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.cells import METRICS, POINTS, is_missing, model_name, signed
+from reports.sections import Section
+from reports.tables.quality import select_metric, verdict
+
+MOST_NAMED = 4
+FEWEST_FOR_LUCK = 4  # with fewer models, a base that is last among them is no surprise worth a sentence
+
+
+def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
+    """What survives correction on this dataset, or why nothing is said.
+
+    Args:
+        tables: ``quality_numbers`` by task.
+    """
+    failed = sum(run.status == "failed" for run in section.records)
+    ended = f" {_count(failed, 'run')} failed." if failed else ""
+    if reason := section.no_verdict or _without_differences(section):
+        return f"{section.dataset}, {_count(len(section.contestants), 'model')}: {reason}{ended}"
+    tested = [row for row in _differences(tables) if row["resolved"] in ("yes", "no")]
+    if not tested:
+        return (
+            f"On {section.dataset} no difference to {section.base_name} could be tested: too few seeds, "
+            f"worlds or users, or failed runs.{ended}"
+        )
+    survive = [row for row in tested if row["resolved"] == "yes"]
+    said = [f"On {section.dataset} {_how_many(survive, tested)} to {section.base_name} survive correction."]
+    for words, direction in (("Above it", "higher"), ("Below it", "lower")):
+        named = _by_model([row for row in survive if verdict(row) == direction])
+        said += [f"{words}: {named}."] if named else []
+    return " ".join(said) + ended
+
+
+def _without_differences(section: Section) -> str:
+    """Why there is nothing to judge; empty where there is."""
+    if not section.contestants:
+        return "only reference rows ran; no architecture is compared."
+    if not section.suite.base:
+        return "no base was named, so no differences are shown."
+    if section.base is None:
+        return f"the base {section.suite.base} did not run, so no differences are shown."
+    if not section.select_finished(section.base):
+        return f"the base {section.base_name} has no finished run, so no differences are shown."
+    if len(section.contestants) == 1:
+        return "nothing but the base ran, so there is nothing to compare."
+    if section.comparisons.empty:
+        return "the folder holds no comparisons.csv, so it is not known which differences are resolved."
+    return ""
+
+
+def _differences(tables: dict[str, pd.DataFrame]) -> list[dict]:
+    """The models' differences to the base: rows of ``quality_numbers``."""
+    return [
+        row
+        for numbers in tables.values()
+        for metric in METRICS
+        for row in select_metric(numbers, metric)
+        if row["kind"] == "model" and not row["is_base"] and not is_missing(row["diff"])
+    ]
+
+
+def _how_many(survive: list[dict], tested: list[dict]) -> str:
+    number = str(len(survive)) if survive else "none"
+    return f"{number} of {_count(len(tested), 'tested difference')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _by_model(rows: list[dict]) -> str:
+    """``RankMixer (finish AUC +0.23, skip AUC +0.45)``, the largest first, and how many more there are."""
+    named: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: -abs(row["diff"])):
+        shown = f"{row['task']} {row['metric'].upper()} {signed(POINTS * row['diff'], 2)}"
+        named.setdefault(model_name(row), []).append(shown)
+    texts = [f"{name} ({', '.join(found)})" for name, found in named.items()]
+    more = len(texts) - MOST_NAMED
+    return ", ".join(texts[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def about_the_base(section: Section, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Whether every model is above the base at once, or below it: then the base alone may be the cause.
+
+    Were all of them equally good, each would be the last as often as any other.
+    """
+    if section.no_verdict or section.base is None:
+        return []
+    places: dict[str, list[str]] = {}
+    number = 0
+    for task, numbers in tables.items():
+        diffs = [row["diff"] for row in _differences({task: numbers}) if row["metric"] == "auc"]
+        number = max(number, len(diffs))
+        if len(diffs) >= FEWEST_FOR_LUCK and all(diff > 0 for diff in diffs):
+            places.setdefault("above", []).append(task)
+        elif len(diffs) >= FEWEST_FOR_LUCK and all(diff < 0 for diff in diffs):
+            places.setdefault("below", []).append(task)
+    return [
+        f"In AUC of {' and '.join(tasks)} all {number} models are {side} {section.base_name} at once. Were "
+        f"all equally good, the base would be {'last' if side == 'above' else 'first'} by chance in 1 of "
+        f"{number + 1} such tables: part of every difference may be the base's."
+        for side, tasks in places.items()
+    ]
