@@ -22,6 +22,7 @@ def speed_words(frame: pd.DataFrame) -> list[str]:
     return [
         _measured(dense),
         *(_fastest(rows, *map(str, key)) for key, rows in conditions),  # type: ignore[call-arg]
+        *filter(None, [_peak_words(dense)]),
         "Medians of one machine at one time: no interval is given, and two rows closer than their spreads "
         "(profile.csv) cannot be ordered. The speeds are those of these sizes, not of the paper's.",
     ]
@@ -46,12 +47,28 @@ def _fastest(rows: pd.DataFrame, mode: str, precision: str, batch: str) -> str:
     speeds = [f"{grouped(row['samples_per_second'])} samples/s ({model_name(row)})" for row in _ends(steady)]
     shares = steady[steady["mfu"].notna()].sort_values("mfu", ascending=False)
     mfu = " to ".join(f"{percent(row['mfu'], 0)} ({model_name(row)})" for row in _ends(shares))
-    share_of_peak = (
-        f"; MFU {mfu} of the {short(rows['peak_flops'].median())}FLOP/s of a large matrix product"
-        if mfu
-        else ""
+    return f"{where}: {' to '.join(speeds)}{f'; MFU {mfu}' if mfu else ''}.{left_out}"
+
+
+def page_peaks(rows: pd.DataFrame) -> dict[str, float]:
+    """The peak by precision that a page names: FLOP/s, the median over all that was measured.
+
+    Each MFU is a share of the peak of its own rounds, which moves with the machine.
+    """
+    return {str(name): float(peak) for name, peak in rows.groupby("precision")["peak_flops"].median().items()}
+
+
+def _peak_words(rows: pd.DataFrame) -> str:
+    known = rows[rows["peak_flops"].notna()]
+    if known.empty:
+        return ""
+    peaks = [f"{short(peak)}FLOP/s in {name}" for name, peak in page_peaks(known).items()]
+    low, high = known["peak_flops"].min(), known["peak_flops"].max()
+    moved = f"; from {short(low)} to {short(high)} over the measurements" if high > 1.1 * low else ""
+    return (
+        f"The peak, a large matrix product timed in the same rounds: {', '.join(peaks)} (median{moved}). "
+        "MFU is the share of the peak of a model's own rounds."
     )
-    return f"{where}: {' to '.join(speeds)}{share_of_peak}.{left_out}"
 
 
 def _ends(rows: pd.DataFrame) -> list[dict]:
