@@ -64,7 +64,7 @@ def _peak_words(rows: pd.DataFrame) -> str:
         return ""
     peaks = [f"{short(peak)}FLOP/s in {name}" for name, peak in page_peaks(known).items()]
     low, high = known["peak_flops"].min(), known["peak_flops"].max()
-    moved = f"; from {short(low)} to {short(high)} over the measurements" if high > 1.1 * low else ""
+    moved = f"; from {short(low)}FLOP/s to {short(high)}FLOP/s" if high > 1.1 * low else ""
     return (
         f"The peak, a large matrix product timed in the same rounds: {', '.join(peaks)} (median{moved}). "
         "MFU is the share of the peak of a model's own rounds."
