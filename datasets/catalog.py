@@ -54,18 +54,18 @@ def prepare_dataset(
     return prepared.acknowledging(_leak_ok(str(name_or_yaml)))
 
 
-def world_option(name: str) -> str:
+def world_option(name: str, options: dict) -> str:
     """The option that a dataset's worlds set; InputError where it has no worlds."""
     if name not in WORLD_OPTIONS:
         raise InputError(
             f"dataset {name!r} has no worlds (these have: {', '.join(WORLD_OPTIONS)}); leave 'worlds' out"
         )
-    return WORLD_OPTIONS[name]
+    return "days_earlier" if options.get("worlds_of") == "splits" else WORLD_OPTIONS[name]
 
 
 def in_world(name: str, options: dict, world: int) -> dict:
     """A dataset's options in one of its worlds; InputError where it has none, or they choose one by hand."""
-    option = world_option(name)
+    option = world_option(name, options)
     if option in options:
         raise InputError(
             f"option {option!r} of dataset {name!r} is what worlds set; leave one of the two out"

@@ -66,11 +66,10 @@ def bootstrap_note(is_training: np.ndarray, times: np.ndarray) -> str:
 
 
 def options_as_identity(chosen: BaseModel) -> dict:
-    """A dataset's options as its identity has them: without a bootstrap that is not wanted."""
+    """A dataset's options as its identity has them: without those for worlds where they choose none."""
     options = chosen.model_dump()
-    return (
-        options if options["bootstrap"] else {name: options[name] for name in options if name != "bootstrap"}
-    )
+    unused = {name for name in ("bootstrap", "days_earlier") if not options.get(name)}
+    return {name: options[name] for name in options if name not in {"worlds_of", *unused}}
 
 
 def parse_options(model: type[Options], options: dict, dataset: str) -> Options:

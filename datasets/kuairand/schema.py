@@ -14,6 +14,8 @@ NAME = "kuairand-pure"
 CHINA = timezone(timedelta(hours=8))
 VALID_FROM = int(datetime(2022, 5, 2, tzinfo=CHINA).timestamp() * 1000)
 TEST_FROM = int(datetime(2022, 5, 5, tzinfo=CHINA).timestamp() * 1000)
+LOG_ENDS = int(datetime(2022, 5, 9, tzinfo=CHINA).timestamp() * 1000)
+DAY = 24 * 3600 * 1000
 
 ENCRYPTED = [f"onehot_feat{i}" for i in range(18)]
 ENCRYPTED_DIMS = [4, 4, 8, 8, 8] + [4, 4, 8, 8, 8] + [4] * 8
@@ -25,8 +27,9 @@ STATISTICS = [
 ]
 
 
-def kuairand_schema(all_tabs: bool, history_length: int, statistics: bool) -> Schema:
+def kuairand_schema(all_tabs: bool, history_length: int, statistics: bool, days_earlier: int = 0) -> Schema:
     """``all_tabs`` adds the feature ``tab`` (8), ``statistics`` the leaking averages (8 x 4)."""
+    earlier = days_earlier * DAY
     item = _item() + [_count(f"statistic_{name}", "item") for name in STATISTICS if statistics]
     context = _context() + ([_category("tab", "context", 8)] if all_tabs else [])
     return Schema(
@@ -38,7 +41,7 @@ def kuairand_schema(all_tabs: bool, history_length: int, statistics: bool) -> Sc
         user_id="user_id",
         time="time_ms",
         baseline=SingleFeatureBaseline(name="duration_only", column="duration_ms"),
-        split=TimeSplit(valid_from=VALID_FROM, test_from=TEST_FROM),
+        split=TimeSplit(valid_from=VALID_FROM - earlier, test_from=TEST_FROM - earlier),
     )
 
 

@@ -28,6 +28,9 @@ keep their time, their order and the features that the whole log gives them, and
 trained on twice. Validation and test rows stay as they are. It shows how much hangs on which rows were
 logged, given these users and days.
 
+``days_earlier: n`` moves the split n days back, and leaves out what comes after its four test days. With
+``worlds_of: splits`` a suite's worlds are such splits, world n being n days earlier, in place of draws.
+
 The logs (at most 2.6 million rows) are held in memory; the finished table goes to parquet in the
 scratch folder, piece by piece.
 """
@@ -45,7 +48,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from datasets.fetch.raw_files import describe_files, find_folder, require_file
 from datasets.kuairand.past import PastFeatures
 from datasets.kuairand.raw import read_logs, read_seeds, read_statistics, read_users, read_videos
-from datasets.kuairand.schema import NAME, TEST_FROM, VALID_FROM, kuairand_schema
+from datasets.kuairand.schema import DAY, LOG_ENDS, NAME, TEST_FROM, VALID_FROM, kuairand_schema
 from datasets.source import (
     Source,
     bootstrap_note,
@@ -78,6 +81,8 @@ class KuaiRandOptions(BaseModel):
     random_log: bool = False
     include_statistics: bool = False
     bootstrap: int = Field(default=0, ge=0)
+    days_earlier: int = Field(default=0, ge=0)
+    worlds_of: Literal["draws", "splits"] = "draws"
 
 
 def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
@@ -97,10 +102,12 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
         videos = videos.join(_leaking_statistics(files.statistics, notes), on="video_id", how="left")
     events = log.join(videos, on="video_id", how="left", maintain_order="left")
     rows = events.filter(pl.col("tab") == SINGLE_FEED_TAB) if chosen.tabs == "single" else events
+    earlier = chosen.days_earlier * DAY
+    rows = rows.filter(pl.col("time_ms") < LOG_ENDS - earlier) if earlier else rows
     _note_rows(rows, events, users, videos, chosen, notes)
-    _require_every_split(rows, files.logs)
+    _require_every_split(rows, files.logs, chosen.days_earlier)
     past = PastFeatures(events, seeds, videos)
-    is_training = (rows["time_ms"] < VALID_FROM).to_numpy()
+    is_training = (rows["time_ms"] < VALID_FROM - earlier).to_numpy()
     times = times_drawn(is_training, chosen.bootstrap)
     if chosen.bootstrap:
         notes["bootstrap"] = bootstrap_note(is_training, times)
@@ -110,7 +117,9 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
         table = repeated(table, times[number * PIECE_ROWS :][: piece.height])
         table.drop("play_time_ms").write_parquet(scratch / f"rows-{number:05d}.parquet")
     frame = pl.scan_parquet(sorted(scratch.glob("rows-*.parquet")), glob=False)
-    schema = kuairand_schema(chosen.tabs == "all", chosen.history_length, chosen.include_statistics)
+    schema = kuairand_schema(
+        chosen.tabs == "all", chosen.history_length, chosen.include_statistics, chosen.days_earlier
+    )
     return Source(schema, frame, files.identity(chosen), notes)
 
 
@@ -180,8 +189,8 @@ def _note_rows(
     notes["rows_of_unknown_videos"] = rows.join(videos, on="video_id", how="anti").height
 
 
-def _require_every_split(rows: pl.DataFrame, logs: list[Path]) -> None:
-    time = rows["time_ms"]
+def _require_every_split(rows: pl.DataFrame, logs: list[Path], days_earlier: int) -> None:
+    time = rows["time_ms"] + days_earlier * DAY
     counts = {
         "training (to 1 May)": (time < VALID_FROM).sum(),
         "validation (2-4 May)": ((time >= VALID_FROM) & (time < TEST_FROM)).sum(),
@@ -190,6 +199,12 @@ def _require_every_split(rows: pl.DataFrame, logs: list[Path]) -> None:
     for part, count in counts.items():
         if count == 0:
             names = ", ".join(path.name for path in logs)
+            moved = f", {days_earlier} days earlier" if days_earlier else ""
+            mend = (
+                "make days_earlier smaller or add the other log"
+                if days_earlier
+                else f"add {STANDARD_LOGS[1]}"
+            )
             raise InputError(
-                f"{logs[0].parent}: {names} leave no rows for {part}; add {STANDARD_LOGS[1]} or take all tabs"
+                f"{logs[0].parent}: {names} leave no rows for {part}{moved}; {mend} or take all tabs"
             )

@@ -3,12 +3,14 @@
 import os
 import warnings
 from collections import Counter
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from datasets.catalog import in_world
 from datasets.kuairand import source as kuairand
 from datasets.kuairand.raw import DURATION_CUTS_S, LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS
 from datasets.kuairand.schema import STATISTICS, TEST_FROM, VALID_FROM
@@ -222,6 +224,33 @@ def test_a_bootstrap_repeats_training_rows_as_they_are_and_leaves_the_others(tmp
     assert set(counts) < set(known)
     assert max(counts.values()) > max(known.values())
     assert drawn_source.notes["bootstrap"].endswith(f" of {len(plain.filter(~later))} occur")
+
+
+def test_an_earlier_split_has_the_rows_of_its_days_with_the_same_features(tmp_path):
+    with_tags(tmp_path, random_log(0))
+    _, plain = read(tmp_path, tmp_path)
+    source, earlier = read(tmp_path, tmp_path, days_earlier=3)
+    cut = datetime(2022, 5, 6, tzinfo=timezone(timedelta(hours=8))).timestamp() * 1000
+    assert earlier.equals(plain.filter(pl.col("time_ms") < cut))
+    assert 0 < earlier.height < plain.height
+    split = source.schema.split
+    assert (split.valid_from, split.test_from) == (VALID_FROM - 3 * DAY, TEST_FROM - 3 * DAY)
+    assert source.identity["options"]["days_earlier"] == 3
+    assert kuairand.identity({"worlds_of": "splits"}, tmp_path) == kuairand.identity({}, tmp_path)
+
+
+def test_a_split_before_the_log_is_refused_with_the_mend(tmp_path):
+    with_tags(tmp_path, random_log(0))
+    with pytest.raises(InputError, match=r"no rows for .*, 300 days earlier; make days_earlier smaller"):
+        read(tmp_path, tmp_path, days_earlier=300)
+
+
+def test_worlds_are_draws_or_splits():
+    assert in_world("kuairand-pure", {}, 2) == {"bootstrap": 2}
+    splits = {"worlds_of": "splits"}
+    assert in_world("kuairand-pure", splits, 2) == splits | {"days_earlier": 2}
+    with pytest.raises(InputError, match=r"option 'days_earlier' .* is what worlds set"):
+        in_world("kuairand-pure", splits | {"days_earlier": 1}, 2)
 
 
 def test_the_leaking_statistics_are_added_only_on_request_and_with_a_warning(tmp_path):
