@@ -3,6 +3,9 @@
 # ruff: noqa: E402, F401  quiet_libraries is called before PyTorch is imported
 
 import gc
+
+gc.disable()
+
 import importlib
 
 from harness.machine.quiet import quiet_libraries
@@ -23,4 +26,5 @@ for where in ARCHITECTURES.values():
     importlib.import_module(where.partition(":")[0])
 
 gc.collect()
+gc.enable()
 gc.freeze()  # or the first collection of each process would copy the pages of all that is imported
