@@ -122,6 +122,7 @@ def _server_of_workers(channel: int, modules: Sequence[str]) -> psutil.Process:
 
 
 def _serve(channel: socket.socket, modules: Sequence[str]) -> None:
+    _make_up_a_machine()
     serve(channel.detach(), modules)
 
 

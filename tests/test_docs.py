@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pandas as pd
@@ -21,16 +20,23 @@ import run_bench
 from datasets.prepared import open_prepared
 from docs.command_line import helps, site_page
 from harness.model.architectures import ARCHITECTURES
-from tests.forked import forked_command
+from tests.forked import Forked, forked_command
 from tests.test_cli import Outcome, ended
 from tests.test_examples import blocks
-from tests.threads import threads_at_work
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*GUIDE, *sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")])]
 ADDING = (ROOT / "docs/adding_an_architecture.md").read_text()
 OWN = "my_module:GatedMLP"
+# Runs a page's blocks of Python in the module ``page``, where dataclasses look their annotations up.
+RUN_BLOCKS = """
+import json, sys, types
+sys.path.insert(0, "")
+page = sys.modules["page"] = types.ModuleType("page")
+for block in json.load(open("blocks.json", encoding="utf-8")):
+    exec(compile(block, sys.argv[0], "exec"), vars(page))
+"""
 LESS_AFTER_THE_SEARCH = """
 import suites.tuning.confirm as confirm
 confirm.RESCORED_SEEDS, confirm.RATE_FACTORS = (1001, 1002), (1.0,)
@@ -158,20 +164,15 @@ def test_every_step_of_the_walk_is_a_function_of_its_file():
 
 
 @pytest.mark.parametrize("path", [p for p in GUIDE if blocks(p.read_text(), "python")], ids=named)
-def test_the_python_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
+def test_the_python_blocks_of_a_page_run_in_their_order(path, tmp_path):
     (tmp_path / "my_module.py").write_text(blocks(ADDING, "python")[0])
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    module = types.ModuleType("page")
-    monkeypatch.setitem(sys.modules, "page", module)  # where dataclasses look their annotations up
     shown = blocks(path.read_text(), "python")
-    with threads_at_work(1):
-        for block in shown:
-            exec(compile(block, named(path), "exec"), vars(module))
+    (tmp_path / "blocks.json").write_text(json.dumps(shown))
+    outcome = ended(Forked(RUN_BLOCKS, tmp_path, named(path)))
+    assert outcome.code == 0, outcome.err
     assert re.search(r"^ *assert ", "\n".join(shown), re.MULTILINE), (
         "the page itself should say what comes out"
     )
-    sys.modules.pop("my_module", None)
 
 
 def test_the_suite_of_the_guide_is_one_that_loads(tmp_path):
@@ -228,6 +229,7 @@ def called(folder: Path, line: str) -> Outcome:
     """A line of the page, ``python $BENCH/run_bench.py ...``, run in ``folder``."""
     python, script, *arguments = shlex.split(line)
     assert (python, script) == ("python", "$BENCH/run_bench.py")
+    arguments += ["--no-speed"] if arguments[0] == "run" else []  # shown elsewhere
     return ended(forked_command(folder, *arguments, before=LESS_AFTER_THE_SEARCH))
 
 

@@ -17,9 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from pydantic_core import PydanticUndefined
-from typer.testing import CliRunner
 
-import run_bench
 from datasets import movielens, schema
 from datasets.catalog import DATASETS
 from datasets.kuairand import source as kuairand
@@ -27,7 +25,7 @@ from datasets.shortvideo import source as shortvideo
 from harness.records.spec import Training
 from suites import suite
 from suites.tuning.search import DEFAULT_SEARCH
-from tests.threads import threads_at_work
+from tests.forked import forked_command
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = Path("examples/own_data")
@@ -54,18 +52,15 @@ def journey(tmp_path_factory) -> Path:
     """A folder in which the first block of commands of docs/own_data.md has been run."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("*.csv", "__pycache__"))
-    with threads_at_work(1), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("BENCH_CACHE", raising=False)
-        for line in blocks(GUIDE, "bash")[0].splitlines():
-            _, script, *arguments = shlex.split(line)
-            patch.setattr(sys, "argv", [script, *arguments])
-            if script == "run_bench.py":
-                arguments += ["--no-speed"] if arguments[0] == "run" else []  # seconds, and shown elsewhere
-                outcome = CliRunner().invoke(run_bench.app, arguments, catch_exceptions=False)
-                assert outcome.exit_code == 0, f"{line}: {outcome.output}"
-            else:
-                subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True)
+    for line in blocks(GUIDE, "bash")[0].splitlines():
+        _, script, *arguments = shlex.split(line)
+        if script == "run_bench.py":
+            arguments += ["--no-speed"] if arguments[0] == "run" else []  # seconds, and shown elsewhere
+            process = forked_command(folder, *arguments)
+            said = process.communicate()
+            assert process.returncode == 0, f"{line}: {said}"
+        else:
+            subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True, cwd=folder)
     return folder
 
 

@@ -42,6 +42,12 @@ class Exploding(nn.Module):
         return self.linear(tokens.flatten(1)) * (float("nan") if self.calls >= 7 else 1.0)
 
 
+@pytest.fixture(scope="module")
+def plain(prepared, tmp_path_factory) -> dict:
+    """The record of a run of one epoch by the usual recipe."""
+    return carry_out(small_spec(prepared, epochs=1), prepared, tmp_path_factory.mktemp("plain"))
+
+
 def test_the_loss_averages_defined_rows_of_each_task_and_then_tasks():
     logits = torch.tensor([[0.5, -1.0], [2.0, 3.0], [0.0, 1.0]])
     labels = torch.tensor([[1.0, float("nan")], [0.0, 1.0], [1.0, float("nan")]])
@@ -159,8 +165,7 @@ def test_the_papers_recipe_is_rmsprop_at_a_hundredth_and_fields_beside_it_win():
         {"sparse_optimizer": "rowwise_adagrad"},
     ],
 )
-def test_every_option_of_the_recipe_trains_and_changes_the_run(training, prepared, tmp_path):
-    plain = carry_out(small_spec(prepared, epochs=1), prepared, tmp_path)
+def test_every_option_of_the_recipe_trains_and_changes_the_run(training, prepared, plain, tmp_path):
     record = carry_out(small_spec(prepared, epochs=1, **training), prepared, tmp_path)
     assert record["status"] == "finished"
     assert record["metrics"] != plain["metrics"]
@@ -168,23 +173,18 @@ def test_every_option_of_the_recipe_trains_and_changes_the_run(training, prepare
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on the CPU needs a C++ compiler")
-def test_a_compiled_run_ends_where_an_eager_one_does(prepared, tmp_path):
-    eager = carry_out(small_spec(prepared, epochs=1), prepared, tmp_path)
+def test_a_compiled_run_ends_where_an_eager_one_does(prepared, plain, tmp_path):
     compiled = carry_out(small_spec(prepared, epochs=1, compile=True), prepared, tmp_path)
-    losses = [[loss for _, loss in record["curve"]] for record in (eager, compiled)]
+    losses = [[loss for _, loss in record["curve"]] for record in (plain, compiled)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-def test_target_attention_trains_and_changes_the_run(prepared, tmp_path):
-    spec = small_spec(prepared, epochs=1)
-    attended = spec.model_copy(update={"target_attention": True})
+def test_target_attention_trains_and_changes_the_run(prepared, plain, tmp_path):
+    attended = small_spec(prepared, epochs=1).model_copy(update={"target_attention": True})
     record = carry_out(attended, prepared, tmp_path)
     assert record["status"] == "finished"
-    assert record["metrics"] != carry_out(spec, prepared, tmp_path)["metrics"]
-    assert (
-        record["cost"]["flops_per_sample"]
-        > carry_out(spec, prepared, tmp_path / "x")["cost"]["flops_per_sample"]
-    )
+    assert record["metrics"] != plain["metrics"]
+    assert record["cost"]["flops_per_sample"] > plain["cost"]["flops_per_sample"]
 
 
 def test_validations_are_spread_evenly_and_end_with_the_epoch():

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -12,8 +9,8 @@ import pytest
 from files.errors import InputError
 from harness.records.cost import Cost
 from harness.training.memory import require_room
+from tests.forked import ROOT, Forked
 
-ROOT = Path(__file__).resolve().parents[3]
 PAGES = 100 * 2**20 // 4096
 FAULTS = """
 import resource
@@ -33,15 +30,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_tensor_finds_the_pages_of_one_that_was_freed_only_if_they_are_kept(keep):
     """In a process of its own, by the page faults that the system counts for the last tensor of 100 MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(keep=keep)],
-        cwd=ROOT,
-        env={"OMP_NUM_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (int(done.stdout) < PAGES // 10) == keep
+    process = Forked(FAULTS.format(keep=keep), ROOT, THP_MEM_ALLOC_ENABLE="0")
+    said, problem = process.communicate()
+    assert process.returncode == 0, problem
+    assert (int(said) < PAGES // 10) == keep
 
 
 def test_what_does_not_fit_is_refused_and_what_just_fits_is_not(monkeypatch):

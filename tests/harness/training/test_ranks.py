@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +20,10 @@ from harness.runs.run import build_model
 from harness.training import batches
 from harness.training.prediction import predict
 from harness.training.weights import read_weights
-from tests.forked import forked_ranks
+from tests.forked import ROOT, Forked, forked_ranks
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
-RANKS = 2
+RANKS, BATCH_SIZE = 2, 128
 NEVER = 10**9
 WORKER = """
 import os, sys
@@ -54,7 +51,7 @@ carry_out(spec, prepared, Path(sys.argv[2]), world=world, checkpoint_seconds=0.0
 
 def spec_of(prepared: PreparedDataset, *, attention: bool, ranks: int = RANKS) -> RunSpec:
     """Validations without attention are frequent, so that a process may die at any of them."""
-    spec = small_spec(prepared, validations_per_epoch=2 if attention else 16)
+    spec = small_spec(prepared, batch_size=BATCH_SIZE, validations_per_epoch=2 if attention else 16)
     return spec.model_copy(update={"target_attention": attention, "world_size": ranks})
 
 
@@ -93,19 +90,16 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 def run_under_torchrun(prepared: PreparedDataset, out: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)),
-        "--standalone",  # finds a free port itself
-    ]
+    """Its processes are forked from it, as it is from one that has imported everything."""
     script = out.with_suffix(".py")
     script.write_text(WORKER)
     spec = spec_of(prepared, attention=False).model_dump_json()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    finished = subprocess.run(
-        [*command, script, prepared.path, out, str(NEVER), spec],
-        capture_output=True, text=True, env=environment, timeout=300, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    options = ["--standalone", "--nproc-per-node", RANKS, "--start-method", "fork", "--run-path"]
+    may_have_children = "import multiprocessing; multiprocessing.current_process()._config['daemon'] = False"
+    code = f"{may_have_children}; from torch.distributed.run import main; main()"
+    process = Forked(code, ROOT, "torchrun", *options, script, prepared.path, out, NEVER, spec)
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +155,14 @@ def test_one_process_scores_with_the_weights_that_two_kept(attention, prepared, 
 def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_processes, tmp_path):
     """Even where one rank's part of the latest checkpoint is damaged: both go on from the one before."""
     out, spec = tmp_path / "out", spec_of(prepared, attention=False)
-    die_at = 79 + 74  # the second epoch's tail: rank 1 has 72 batches
+    die_at = 40 + 37  # the second epoch's tail: rank 1 has 36 batches
     assert 9 in forked_ranks(WORKER, prepared.path, out, die_at, spec.model_dump_json())
-    assert ShardReader(prepared, "train", 32, ["finish"], rank=1, world_size=RANKS).num_batches == 72
+    reader_of_1 = ShardReader(prepared, "train", BATCH_SIZE // RANKS, ["finish"], rank=1, world_size=RANKS)
+    assert reader_of_1.num_batches == 36
     [partial] = [folder for folder in (out / "runs").iterdir() if folder.is_dir()]
     assert partial.suffix == ".partial"
     latest = json.loads((partial / "checkpoint.json").read_text())["tag"]
+    assert 40 + 36 < latest < 2 * 40
     part = partial / f"checkpoint-{latest}-1.pt"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
     assert forked_ranks(WORKER, prepared.path, out, NEVER, spec.model_dump_json()) == [0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +23,48 @@ from harness.workers.isolation import BrokenCallError, in_worker
 from tests.harness import calls
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
-KILLED_AT = 110
+BATCH_SIZE = 160  # 30 steps an epoch
+KILLED_AT = 45  # in the second epoch
 RECIPES = {
     "adam, two epochs": {},
     "target attention": {"validations_per_epoch": 0},
     "row-wise adagrad, rmsprop, warm-up": {
         "sparse_optimizer": "rowwise_adagrad",
         "dense_optimizer": "rmsprop",
-        "warmup_steps": 90,
+        "warmup_steps": 36,
     },
     "dropout, embedding regularisation": {"dropout": 0.3, "embedding_l2": 1e-3},
     "early stopping": {"epochs": 4, "patience": 4, "validations_per_epoch": 3, "sparse_lr": 0.2},
 }
 
 
+def spec_of(prepared, recipe="adam, two epochs"):
+    spec = small_spec(prepared, batch_size=BATCH_SIZE, **RECIPES[recipe])
+    return spec.model_copy(update={"target_attention": recipe == "target attention"})
+
+
 def outcome(record: dict) -> dict:
     return {key: record[key] for key in ("status", "metrics", "validation", "curve", "spec_hash", "cost")}
 
 
-@pytest.mark.parametrize("training", RECIPES.values(), ids=RECIPES.keys())
-def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepared, tmp_path, server):
-    attention = training == RECIPES["target attention"]
-    spec = small_spec(prepared, **training).model_copy(update={"target_attention": attention})
-    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+@pytest.fixture(scope="module")
+def calm(prepared, tmp_path_factory):
+    """Gives a recipe's undisturbed run, which is trained once: its record and its folder."""
+    out = tmp_path_factory.mktemp("calm")
+
+    @cache
+    def run(recipe="adam, two epochs"):
+        spec = spec_of(prepared, recipe)
+        record = json.loads(json.dumps(carry_out(spec, prepared, out)))
+        return record, RunFolder(out, spec.folder_name)
+
+    return run
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(recipe, prepared, calm, tmp_path, server):
+    spec = spec_of(prepared, recipe)
+    undisturbed, folder = calm(recipe)
     killed = RunFolder(tmp_path / "killed", spec.folder_name)
     with pytest.raises(BrokenCallError, match=r"killed \(SIGKILL"):
         in_worker(calls.train_until_killed, spec, prepared, tmp_path / "killed", KILLED_AT)
@@ -53,9 +73,8 @@ def test_a_run_killed_in_the_middle_ends_as_an_undisturbed_one(training, prepare
 
     resumed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "killed")))
     assert outcome(resumed) == outcome(undisturbed)
-    calm = RunFolder(tmp_path / "calm", spec.folder_name)
     same = "predictions.parquet"
-    assert (killed.final / same).read_bytes() == (calm.final / same).read_bytes()
+    assert (killed.final / same).read_bytes() == (folder.final / same).read_bytes()
     assert {file.name for file in killed.final.iterdir()} == {"record.json", "predictions.parquet"}
 
 
@@ -80,7 +99,7 @@ class Notes(Silent):
         self.told.append(text)
 
 
-def interrupted(spec, prepared, out, monkeypatch, after=5):
+def interrupted(spec, prepared, out, monkeypatch, after=4):
     """The folder of a run that was stopped at its ``after``-th look, with a checkpoint at every look."""
     calls, original = [], train.Trainer._look
 
@@ -115,17 +134,12 @@ DAMAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def calm(prepared, tmp_path_factory):
-    return json.loads(json.dumps(carry_out(small_spec(prepared), prepared, tmp_path_factory.mktemp("calm"))))
-
-
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 @pytest.mark.parametrize("file", ["part", "checkpoint.json"])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     prepared, tmp_path, monkeypatch, calm, file, damage
 ):
-    spec = small_spec(prepared)
+    spec = spec_of(prepared)
     folder = interrupted(spec, prepared, tmp_path, monkeypatch)
     latest = checkpoint_tag(folder)
     before = json.loads((folder / BEFORE_FILE).read_text())["tag"]
@@ -134,16 +148,16 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     started, notes = [], Notes()
     notes.start = lambda spec, samples, total: started.append(samples)
     resumed = carry_out(spec, prepared, tmp_path, checkpoint_seconds=0.0, watcher=notes)
-    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm)
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm()[0])
     [note] = notes.told
     assert before < latest
-    assert started == [before * 64]
+    assert started == [before * BATCH_SIZE]
     assert note.startswith(str(damaged))
     assert note.endswith(f": going on from step {before}")
 
 
 def test_a_run_without_a_whole_checkpoint_says_so_and_begins_anew(prepared, tmp_path, monkeypatch, calm):
-    spec = small_spec(prepared)
+    spec = spec_of(prepared)
     folder = interrupted(spec, prepared, tmp_path, monkeypatch)
     parts = sorted(folder.glob("checkpoint-*.pt"))
     assert len(parts) == 2
@@ -152,7 +166,7 @@ def test_a_run_without_a_whole_checkpoint_says_so_and_begins_anew(prepared, tmp_
     started, notes = [], Notes()
     notes.start = lambda spec, samples, total: started.append(samples)
     resumed = carry_out(spec, prepared, tmp_path, watcher=notes)
-    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm)
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm()[0])
     [note] = notes.told
     assert all(str(part) in note for part in parts)
     assert note.endswith("no checkpoint is whole, and the run begins anew")
@@ -171,7 +185,7 @@ def test_a_run_without_a_whole_checkpoint_says_so_and_begins_anew(prepared, tmp_
     ],
 )
 def test_a_pointer_of_another_shape_is_as_good_as_none(prepared, tmp_path, monkeypatch, content):
-    spec = small_spec(prepared)
+    spec = spec_of(prepared)
     folder = interrupted(spec, prepared, tmp_path, monkeypatch, after=3)
     (folder / POINTER_FILE).write_text(content)
     model, optimizer = made(spec, prepared)
@@ -187,10 +201,9 @@ def made(spec, prepared):
     return model, dense_optimizer(model, spec.training)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, tmp_path, monkeypatch):
-    training = RECIPES["early stopping"]
-    spec = small_spec(prepared, **training)
-    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, calm, tmp_path, monkeypatch):
+    spec = spec_of(prepared, "early stopping")
+    undisturbed, _ = calm("early stopping")
     folder = interrupted(spec, prepared, tmp_path / "old", monkeypatch)
     (folder / BEFORE_FILE).unlink()
     pointer = json.loads((folder / POINTER_FILE).read_text())
@@ -206,14 +219,17 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, tmp_path, 
     assert outcome(json.loads(json.dumps(resumed))) == outcome(undisturbed)
 
 
-def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(prepared, tmp_path, monkeypatch):
+def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(
+    prepared, calm, tmp_path, monkeypatch
+):
     """The best weights of the checkpoint gone on from are there, whatever was validated after it."""
-    spec = small_spec(prepared, **RECIPES["early stopping"])
-    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+    spec = spec_of(prepared, "early stopping")
+    undisturbed, _ = calm("early stopping")
     scores = [
         np.mean([task["auc"] for task in point["metrics"].values()]) for point in undisturbed["validation"]
     ]
     rises = [place for place in range(1, len(scores)) if scores[place] > max(scores[:place])]
+    assert len(rises) > 1
     for rise in rises[:2]:
         out = tmp_path / f"killed-{rise}"
         with monkeypatch.context() as patched:
@@ -238,9 +254,9 @@ def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(prep
         assert outcome(resumed) == outcome(undisturbed)
 
 
-def test_damaged_best_weights_are_found_before_they_are_needed(prepared, tmp_path, monkeypatch):
-    spec = small_spec(prepared, **RECIPES["early stopping"])
-    undisturbed = json.loads(json.dumps(carry_out(spec, prepared, tmp_path / "calm")))
+def test_damaged_best_weights_are_found_before_they_are_needed(prepared, calm, tmp_path, monkeypatch):
+    spec = spec_of(prepared, "early stopping")
+    undisturbed, _ = calm("early stopping")
     folder = interrupted(spec, prepared, tmp_path / "killed", monkeypatch, after=9)
     damaged = sorted(folder.glob("best-*.pt"))
     for path in damaged:

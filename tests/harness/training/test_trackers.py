@@ -260,7 +260,7 @@ def test_the_command_line_writes_for_both(own, bench, unreported):  # noqa: F811
     needs("tensorboard")
     needs("mlflow")
     outcome = bench(
-        "run", "tiny.yaml", "--cache", "cache", "--seeds", "1",
+        "run", "tiny.yaml", "--cache", "cache", "--seeds", "1", "--no-speed",
         "--watch", "tensorboard", "--watch", "mlflow",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err

@@ -206,7 +206,9 @@ def test_trials_have_a_seed_that_no_compared_run_has(tuned):
 
 def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tuned)
-    outcome = bench("run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--out", "with")
+    outcome = bench(
+        "run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--out", "with", "--no-speed"
+    )
     assert outcome.code == 0, outcome.err
     rows = settings(tuned)["rows"]
     records = [json.loads(path.read_text()) for path in (tuned / "with").glob("runs/*/record.json")]
@@ -229,7 +231,7 @@ def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):
 def test_a_row_may_keep_the_defaults_beside_its_tuned_self(tuned, bench, unreported, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tuned)
     rows = "[dlrm_mlp, {architecture: dlrm_mlp, variant: defaults, tuned_as: null}]"
-    command = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
+    command = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1", "--no-speed"]
     outcome = bench(*command, "--set", f"architectures={rows}", "--out", "defaults")
     assert outcome.code == 0, outcome.err
     records = [json.loads(path.read_text()) for path in (tuned / "defaults").glob("runs/*/record.json")]
@@ -268,7 +270,7 @@ def test_tokens_are_chosen_and_a_run_takes_them_and_its_spec_says_so(own, bench,
         row["inputs"] |= {"tokenizer": chosen[0], "num_tokens": chosen[1]}
         (own / "tuned/tiny-mine.yaml").write_text(yaml.safe_dump(content))
         out = f"out-{chosen[0]}"
-        run = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
+        run = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1", "--no-speed"]
         outcome = bench(*run, "--out", out)
         assert outcome.code == 0, outcome.err
         specs = [json.loads(path.read_text())["spec"] for path in (own / out).glob("runs/*dlrm*/record.json")]
