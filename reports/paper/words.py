@@ -1,25 +1,22 @@
-"""Sentences that say where our signs, orders and active ratios agree with the paper's and where not."""
+"""Sentences that say where our signs and active ratios agree with the paper's and where not."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import combinations
 
 import pandas as pd
 
 from reports.cells import METRICS, POINTS, fixed, is_missing, model_name, signed
 from reports.frames import active_experts_frame
-from reports.paper.comparison import DIFFERS, SIGNS, paper_row, paper_table
+from reports.paper.comparison import DIFFERS, SIGNS, paper_table
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.tables.quality import select_metric
 
-MOST_NAMES = 8  # an order of more models than this is counted, not listed
-
 
 def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> list[str]:
-    """Signs, order and active ratios, here and in the paper, whether they agree or not.
+    """Signs and active ratios, here and in the paper, whether they agree or not.
 
     Args:
         tables: ``quality_numbers`` by task.
@@ -30,11 +27,9 @@ def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: 
     sentences = []
     for task, numbers in tables.items():
         for metric in METRICS:
-            if column := printed.column(task, metric):
+            if printed.column(task, metric):
                 title, rows = f"{task}, {metric.upper()}", select_metric(numbers, metric)
                 sentences += _signs_sentence(section, rows, title)
-                both = _in_both(section, rows, column, printed)
-                sentences += [f"{title}: {_order_sentence(both)}"] if len(both) > 1 else []
     return sentences + _active_ratio_sentences(section, printed)
 
 
@@ -59,31 +54,6 @@ def _signed_name(row: dict, word: str) -> str:
         return name
     here, there = signed(POINTS * row["diff"], 2), signed(row["paper"], 2)
     return f"{name}: {here} here, {there} in the paper"
-
-
-def _in_both(section: Section, rows: list[dict], column: str, printed: PaperTable) -> list[dict]:
-    """Contestants that are measured here and in the paper's column: name, our mean, the paper's gain."""
-    both = []
-    models = [row for row in rows if row["kind"] == "model"]
-    for contestant, row in zip(section.contestants, models, strict=True):
-        theirs = paper_row(printed, contestant)
-        if theirs and (theirs.base or column in theirs.numbers) and not is_missing(row["mean"]):
-            gain = 0.0 if theirs.base else theirs.numbers[column]
-            both.append({"name": contestant.display_name, "ours": row["mean"], "paper": gain})
-    return both
-
-
-def _order_sentence(both: list[dict]) -> str:
-    pairs = [(a, b) for a, b in combinations(both, 2) if a["paper"] != b["paper"]]
-    agree = sum((a["ours"] - b["ours"]) * (a["paper"] - b["paper"]) > 0 for a, b in pairs)
-    ours, theirs = (
-        ", ".join(m["name"] for m in sorted(both, key=lambda m: -m[key])) for key in ("ours", "paper")
-    )
-    counted = f"{agree} of {len(pairs)} pairs are in the same order, resolved or not"
-    if len(both) > MOST_NAMES:
-        return f"the order of the means of {len(both)} models, compared with the paper's: {counted}."
-    order = "the paper's order is the same" if agree == len(pairs) else f"in the paper: {theirs}"
-    return f"from best to worst mean here: {ours}; {order} ({counted})."
 
 
 def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:

@@ -124,18 +124,7 @@ def test_signs_are_taken_only_where_our_base_is_the_papers(tmp_path):
     finish = quality_numbers(section, "finish", load_paper()).query("metric == 'auc'")
     assert finish["paper"].notna().any()
     assert finish["sign"].isna().all()
-    said = against_the_paper(section, numbers_by_task(section), load_paper())
-    assert said
-    assert not any("sign of" in sentence for sentence in said)
-
-
-def test_pairs_that_the_paper_does_not_order_are_not_counted(tmp_path):
-    section = section_of(write_figure3(tmp_path, seeds=1, tokens=2, ratios=("1", "1/2")))
-    [order] = [
-        s for s in against_the_paper(section, numbers_by_task(section), load_paper()) if "best to" in s
-    ]
-    # Of 7 models (21 pairs) the paper has five at 0.8645: ten pairs are ties.
-    assert "of 11 pairs" in order
+    assert against_the_paper(section, numbers_by_task(section), load_paper()) == []
 
 
 def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
