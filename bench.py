@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datasets.describe import Description
     from datasets.prepared import PreparedDataset
     from harness.records.store import StoredRuns
+    from reports.figures.panels import Options
     from reports.figures.saving import Figures
     from suites.suite import Suite
 
@@ -76,8 +77,12 @@ class Results:
         """Every figure of the report, by the name of its file."""
         return {name: drawing.figure for name, drawing in self._drawings.items()}
 
-    def figure(self, name: str) -> Figure:
+    def figure(self, name: str, **options: Unpack[Options]) -> Figure:
         """One figure: ``forest``, or the name of its file, with or without the dataset at its end.
+
+        Args:
+            options: ``ax``, ``metrics``, ``order``, ``names``, ``size`` and ``style``, as
+                `reports.figures.panels.Options` says.
 
         Raises InputError if there is no such figure, or one for each of several datasets.
         """
@@ -86,7 +91,8 @@ class Results:
         wanted = NAMES_OF_FIGURES.get(name, name)
         found = [stem for stem in self._drawings if stem == wanted or stem.startswith(f"{wanted}-")]
         if wanted in found or len(found) == 1:
-            return self._drawings[wanted if wanted in found else found[0]].figure
+            drawing = self._drawings[wanted if wanted in found else found[0]]
+            return drawing.draw(**options) if options else drawing.figure
         names = ", ".join(found or self._drawings)
         raise InputError(f"no single figure is named {name!r}: choose from {names}")
 
@@ -252,19 +258,30 @@ def carry_out(
     return Results(out, failed=sum(record.status == "failed" for record in records))
 
 
-def report(out: Place) -> Results:
+def report(out: Place, *, style: str = "") -> Results:
     """Compare the finished runs of a folder and redraw its tables, figures and report pages.
 
     Results that were kept without predictions have the comparisons that were kept with them.
+
+    Args:
+        style: ``paper`` draws figures one column wide, as PDF too, and adds ``tables/paper.tex`` with a
+            compact table of each dataset; ``talk`` draws them for slides.
+
+    Raises InputError where the folder holds no records, a file is damaged, or there is no such style.
     """
     from harness.evaluation.inference import write_inference
     from harness.records.store import read_runs
+    from reports.figures.style import use_style
     from reports.render import render
+    from reports.tables.compact import write_compact_tables
 
     stored = read_runs(Path(out))
     if not (stored.lacks_predictions and (stored.out / "comparisons.csv").is_file()):
         write_inference(stored)
-    render(stored.out, stored)
+    with use_style(style):
+        render(stored.out, stored)
+    if style == "paper":
+        write_compact_tables(stored)
     return Results(out, stored=stored)
 
 

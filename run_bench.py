@@ -492,19 +492,23 @@ def report(
             file_okay=False, help="A folder that `run`, `profile models` or `profile serving` wrote."
         ),
     ],
+    style: Annotated[
+        Literal["plain", "paper", "talk"],
+        typer.Option(help="paper: figures of one column, also as PDF, and compact LaTeX tables."),
+    ] = "plain",
 ) -> None:
     """Redraw tables, figures and the report page from records alone."""
     from files.writing import check_writable
 
     check_writable(out, "copy it to a folder of your own and draw the report there")
-    if (out / "runs").is_dir():
-        _report(out)
-    elif (out / "profile.json").is_file():
-        _report_speeds(out)
-    elif (out / "serving_profile.json").is_file():
-        _report_serving(out)
-    else:
-        _report(out)
+    of_speeds = next((draw for file, draw in _SPEED_REPORTS.items() if (out / file).is_file()), None)
+    if of_speeds is None or (out / "runs").is_dir():
+        _report(out, style.removeprefix("plain"))
+        return
+    from reports.figures.style import use_style
+
+    with use_style(style.removeprefix("plain")):
+        of_speeds(out)
 
 
 @app.command()
@@ -652,8 +656,8 @@ def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache
     return bench.prepare(name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild)
 
 
-def _report(out: Path) -> None:
-    if bench.report(out).stored.lacks_predictions:
+def _report(out: Path, style: str = "") -> None:
+    if bench.report(out, style=style).stored.lacks_predictions:
         say("the runs have no predictions here: their comparisons are those that were kept with them")
     _say_where(out)
 
@@ -675,6 +679,9 @@ def _report_serving(out: Path) -> None:
 
     say(f"report: {render_serving_profile(out)}")
     say(f"page: {out / 'report' / 'index.html'}")
+
+
+_SPEED_REPORTS = {"profile.json": _report_speeds, "serving_profile.json": _report_serving}
 
 
 def _report_what_is_finished(out: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from files.errors import InputError
 from harness.evaluation.intervals import mean_interval
-from harness.records.listed import display_name, is_plain
+from harness.records.listed import is_plain
 from reports.figures.models import (
     Looks,
     Model,
@@ -23,9 +23,9 @@ from reports.figures.models import (
     select_model,
     with_labels,
 )
-from reports.figures.panels import canvas
+from reports.figures.panels import Options, Plot, marker_size
 from reports.figures.saving import hover_point
-from reports.figures.style import PAPER_COLOR, PAPER_GROUND, SMALL_INK, styled
+from reports.figures.style import SMALL_INK, styled
 from reports.results import with_row_fields
 
 
@@ -38,8 +38,11 @@ def series_rows(results: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def quality_against_active_ratio(
-    results: pd.DataFrame, paper: pd.DataFrame | None = None, looks: Looks | None = None
-) -> Figure:
+    results: pd.DataFrame,
+    paper: pd.DataFrame | None = None,
+    looks: Looks | None = None,
+    **options: Unpack[Options],
+) -> Any:
     """Test AUC by active ratio: a panel for each task, a line for each series; the dense base is flat.
 
     Bars are 95% t-intervals over seeds or, with several worlds, over worlds. The active ratios measured on
@@ -50,23 +53,30 @@ def quality_against_active_ratio(
             without a variant, which is the dense base, which is also where the series ``dense`` begins.
         paper: the paper's curves: ``name``, ``series``, ``ratio`` and ``auc``
             (:func:`reports.paper.comparison.active_ratio_curves`).
+        options: as :class:`~reports.figures.panels.Options`; of the metrics, ``auc`` alone is drawn.
+
+    Returns the axes.
     """
-    looks = looks_for(contestants(results), looks)
-    base, rows = _base_and_series(results)
+    if options.get("metrics") not in (None, ["auc"]):
+        raise InputError("metrics: this figure shows AUC alone; give ['auc'] or leave it out")
+    plot = Plot(results, looks, options)
+    looks = plot.looks
+    base, rows = _base_and_series(plot.rows)
     ratios = sorted(set(rows["ratio"]) | {Fraction(1)}, reverse=True)
     tasks = list(dict.fromkeys(rows["task"].dropna()))
-    figure, [panels] = canvas(1, len(tasks) + (paper is not None), 3.9, 4.3)
+    number = len(tasks) + (paper is not None)
+    panels = plot.grid(number, number, 3.9, 4.3)
     for axes, task in zip(panels, tasks, strict=False):
         _ratio_panel(axes, base[base["task"] == task], rows[rows["task"] == task], ratios, looks)
-        axes.set_title(f"{task}: AUC on the test split")
-    _measured_ratios(panels[0], rows, ratios)
-    panels[0].set_ylabel("AUC")
+        plot.title(axes, f"{task}: AUC")
+    if plot.has_room_around:
+        _measured_ratios(panels[0], rows, ratios)
+    panels[0].set_ylabel("AUC on the test split")
     if paper is not None:
         _paper_panel(panels[-1], paper, contestants(base), looks)
     over = "worlds" if _has_worlds(results) else "seeds"
-    handles = _ratio_legend(contestants(rows), contestants(base), paper, looks, over)
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    return figure
+    plot.legend(_ratio_legend(contestants(rows), contestants(base), paper, looks, over))
+    return plot.result
 
 
 def _base_and_series(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -90,15 +100,15 @@ def _ratio_panel(
     for model in contestants(base):
         mean, low, high = mean_interval(_repeats(select_model(base, model))["auc"].tolist())
         color = looks[model].color
-        axes.axhline(mean, color=color, linestyle="--", linewidth=1.4, label=display_name(*model))
+        axes.axhline(mean, color=color, linestyle="--", label=looks[model].name)
         if low == low:
             axes.axhspan(low, high, color=color, alpha=0.10, linewidth=0)
-    models, rows = contestants(rows), with_labels(_repeats(rows))
+    models, rows = contestants(rows), with_labels(_repeats(rows), looks)
     styles, step = seaborn_looks(models, looks), 0.08
     styles = {name: styles[name] for name in ("hue", "hue_order", "palette", "legend")}
     place = {"x": rows["ratio"].map(str), "order": list(map(str, ratios)), "y": "auc", "ax": axes}
     markers = [looks[model].marker for model in models]
-    lines = {"markers": markers, "markersize": 6, "linewidth": 1.6, "err_kws": {"linewidth": 1.2}}
+    lines = {"markers": markers, "markersize": marker_size(), "err_kws": {"linewidth": 1.2}}
     dodge = step * (len(models) - 1) or False
     sns.pointplot(rows, **place, **styles, **lines, dodge=dodge, errorbar=_t_interval)
     means = rows.groupby(["model", "ratio"], observed=True)["auc"].mean().reset_index()
@@ -136,7 +146,7 @@ def _measured_ratios(axes: Axes, rows: pd.DataFrame, ratios: list[Fraction]) -> 
     """A line for each series below the axis: the active ratio measured on the test split, mean over seeds."""
     rows = rows[rows["active_ratio"].notna()]
     place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    place |= {"color": SMALL_INK, "va": "top", "annotation_clip": False, "fontsize": 8}
+    place |= {"color": SMALL_INK, "va": "top", "annotation_clip": False, "fontsize": "small"}
     for number, model in enumerate(contestants(rows)):
         below = -36 - 11 * number
         axes.annotate(f"{model[1]}, measured", (-0.4, 0), (-4, below), ha="right", **place)
@@ -154,30 +164,27 @@ def _paper_panel(axes: Axes, paper: pd.DataFrame, bases: list[Model], looks: Loo
         stem = curve["series"].iloc[0]
         if stem:
             look, x = looks[architecture, stem], [ratios.index(Fraction(ratio)) for ratio in curve["ratio"]]
-            axes.plot(x, curve["auc"], color=look.color, marker=look.marker, markersize=6, label=name)
+            axes.plot(x, curve["auc"], color=look.color, marker=look.marker, label=name)
             continue
         [auc] = curve["auc"]
-        axes.axhline(auc, color=PAPER_COLOR, linestyle="--", linewidth=1.2)
+        axes.axhline(auc, color=SMALL_INK, linestyle="--", linewidth=1.2)
         near: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axes.annotate(name, (0.02, auc), (0, 3), color=PAPER_COLOR, fontsize=8, **near)
+        axes.annotate(name, (0.02, auc), (0, 3), color=SMALL_INK, fontsize="small", **near)
     _ratio_axis(axes, ratios)
     axes.margins(y=0.12)
-    axes.set_facecolor(PAPER_GROUND)
     axes.set_xlabel("active fraction of parameters")
-    axes.set_title("the paper's Figure 3: its own data")
+    axes.set_title("the paper's Figure 3")
 
 
 def _ratio_legend(
     models: list[Model], bases: list[Model], paper: pd.DataFrame | None, looks: Looks, over: str
 ) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=looks[m].color, ls="--", label=f"{m[0]}, dense (band: 95% over {over})")
+        Line2D([], [], color=looks[m].color, ls="--", label=f"{looks[m].name}, dense (band: 95% over {over})")
         for m in bases
     ]
     printed = {} if paper is None else dict(zip(paper["series"], paper["name"], strict=True))
     for model in models:
         look, theirs = looks[model], f" = {printed[model[1]]}" if model[1] in printed else ""
-        handles.append(
-            Line2D([], [], color=look.color, marker=look.marker, label=display_name(*model) + theirs)
-        )
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, label=look.name + theirs))
     return handles

@@ -3,80 +3,104 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Unpack
 
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from reports.cells import METRICS, POINTS, model_name, short, signed
-from reports.figures.models import (
-    Look,
-    Looks,
-    contestants,
-    drawn_name,
-    looks_for,
-    looks_in,
-    seaborn_looks,
-    with_labels,
-)
-from reports.figures.panels import facets, legend_beside, legend_handles, legend_height, log_axis
+from reports.cells import METRICS, POINTS, short, signed
+from reports.figures.line_names import apart
+from reports.figures.models import Look, Looks, Model, contestants, family, select_model
+from reports.figures.panels import Options, Plot, legend_handles, legend_height, log_axis, marker_size
 from reports.figures.saving import hover_point
 from reports.figures.style import FAINT, INK, SMALL_INK, styled
 
 ROOM_FOR_A_NAME = 0.45  # of the width of a panel
 LATENCY_TICKS = (1, 1.5, 2, 3, 5, 7)  # models of one budget differ by less than a decade
+SIDE_BY_SIDE = 0.035  # of the width of a panel, between marks of nearly one cost
 ONE_BUDGET = 1.5  # FLOPs within this factor are one budget's: a picture over them would be a vertical heap
 
 
 @styled
-def quality_against_cost(results: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def quality_against_cost(
+    results: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
     """AUC and UAUC against forward FLOPs per sample: mean, seeds, the oracle, and the Pareto front.
 
     Experts that a sample does not activate do not count. The front joins the models that no model of lower
-    or equal cost reaches, by their means, resolved or not.
+    or equal cost reaches, by their means, resolved or not. Marks of nearly one cost stand side by side.
 
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
     results = results.assign(flops=results["active_flops_per_sample"].fillna(results["flops_per_sample"]))
-    models = with_labels(results[results["flops"].notna()])
-    looks = looks_for(contestants(models), looks)
-    height = max(3.1, legend_height(models) / models["task"].nunique())
+    models = results[results["flops"].notna()]
     long = models.melt([c for c in models if c not in METRICS], METRICS, "metric", "quality")
-    figure, panels = facets(long, 4.6, height)
+    plot = Plot(long, looks, options)
+    height = max(3.1, legend_height(plot.rows) / plot.rows["task"].nunique())
     oracle = results[results["architecture"] == "oracle"].groupby("task")[list(METRICS)].mean()
-    for axes, rows in panels:
-        _cost_panel(axes, rows.dropna(subset="quality"), looks)
+    for axes, rows in plot.facets(4.6, height):
+        _cost_panel(axes, rows.dropna(subset="quality"), plot.looks)
         task, metric = rows["task"].iloc[0], rows["metric"].iloc[0]
         if task in oracle.index and pd.notna(value := oracle.loc[task, metric]):
             _oracle_line(axes, float(value))
     kind = "forward FLOPs" if models["flops"].equals(models["flops_per_sample"]) else "active forward FLOPs"
-    figure.supxlabel(f"{kind} per sample (marker: mean, dot: one seed; line: Pareto front of the means)")
-    legend_beside(figure, legend_handles(contestants(models), looks))
-    return figure
+    plot.xlabel(
+        f"{kind} per sample (marker: mean, dot: one seed; line: Pareto front of the means; marks of nearly "
+        "one cost stand side by side)"
+    )
+    plot.legend(legend_handles(plot.models, plot.looks), beside=True)
+    return plot.result
 
 
 def _cost_panel(axes: Axes, rows: pd.DataFrame, looks: Looks) -> None:
     if rows.empty:
         return
-    styles = seaborn_looks(contestants(rows), looks)
-    dots = {name: styles[name] for name in ("hue", "palette", "legend")}
-    place = {"x": "flops", "y": "quality", "ax": axes}
-    sns.scatterplot(rows, **place, **dots, s=14, alpha=0.55, linewidth=0)
-    means = rows.groupby("model", observed=True)[["flops", "quality"]].mean().reset_index()
-    sns.scatterplot(means, **place, **styles, s=80)
-    for name, flops, quality in means.itertuples(index=False):
-        text = f"{name}: {rows['metric'].iloc[0].upper()} {quality:.4f}, {short(flops)} FLOPs"
-        hover_point(axes, flops, quality, text)
+    models = contestants(rows)
+    means = {model: select_model(rows, model)[["flops", "quality"]].astype(float).mean() for model in models}
+    places = _side_by_side([means[model]["flops"] for model in models])
+    for members in _families(models):
+        at = [models.index(model) for model in members]
+        heights = [means[model]["quality"] for model in members]
+        axes.plot([places[i] for i in at], heights, color=looks[members[0]].color, lw=0.7, alpha=0.5)
+    for model, place in zip(models, places, strict=True):
+        look, values = looks[model], select_model(rows, model)["quality"].astype(float)
+        flops, quality = means[model]
+        seeds = np.full(len(values), place)
+        axes.scatter(seeds, values, marker="o", s=marker_size(0.5) ** 2, color=look.color, alpha=0.35, lw=0)
+        mark: dict[str, Any] = {"marker": look.marker, "s": marker_size(1.4) ** 2, "color": look.color}
+        axes.scatter([place], [quality], edgecolor="white", linewidth=0.7, zorder=3, **mark)
+        text = f"{look.name}: {rows['metric'].iloc[0].upper()} {quality:.4f}, {short(flops)} FLOPs"
+        hover_point(axes, place, quality, text)
     axes.set(xlabel="", ylabel="")
-    low, high = float(rows["flops"].min()), float(rows["flops"].max())
+    low, high = min([*places, rows["flops"].min()]), max([*places, rows["flops"].max()])
     log_axis(axes.xaxis)
     axes.set_xlim(low / 1.3, high * 1.3)
     best = pareto_front(rows, "quality")
     front_line(axes, best)
-    _front_names(axes, best)
+    _front_names(axes, best, looks)
+
+
+def _side_by_side(costs: list[float]) -> list[float]:
+    """Places of marks over a logarithmic axis, moved apart where they would stand on each other."""
+    logs = np.log(costs)
+    low, span = logs.min(), max(float(np.ptp(logs)), 1e-9)
+    step = min(SIDE_BY_SIDE, 1 / max(1, len(costs)))
+    moved = apart(0.25 + 0.5 * (logs - low) / span, 0.5 * step)  # with room on both sides
+    return list(np.exp(low + span * 2 * (moved - 0.25)))
+
+
+def _families(models: list[Model]) -> list[list[Model]]:
+    """The models that differ in their ratio or size alone, together, where there are several."""
+    found: dict[Model, list[Model]] = {}
+    for model in models:
+        found.setdefault(family(model), []).append(model)
+    return [members for members in found.values() if len(members) > 1]
 
 
 def costs_differ(results: pd.DataFrame) -> bool:
@@ -107,7 +131,9 @@ def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.Dat
 
 
 @styled
-def quality_against_latency(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def quality_against_latency(
+    rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
     """Differences to the base against the measured p99, each with its 95% interval, and the Pareto front.
 
     The front joins the models that no model of lower or equal p99 reaches, by their means, resolved or not.
@@ -117,29 +143,30 @@ def quality_against_latency(rows: pd.DataFrame, looks: Looks | None = None) -> F
         rows: one a model, task and metric: ``diff``, ``low``, ``high`` (fractions) and ``resolved`` as in
             ``comparisons.csv``, those of the base zero and empty; ``latency_ms_p99`` with ``_low`` and
             ``_high`` as in ``serving.csv``; ``noisy``, ``batch_size``, ``base``.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(rows, looks)
     points = POINTS * rows[["diff", "low", "high"]].astype(float)
-    rows = rows.assign(variant=rows["variant"].fillna(""), **points)
-    figure, panels = facets(rows, 4.6, max(3.3, legend_height(rows) / rows["task"].nunique()))
-    for axes, shown in panels:
+    plot = Plot(rows.assign(variant=rows["variant"].fillna(""), **points), looks, options)
+    height = max(3.3, legend_height(plot.rows) / plot.rows["task"].nunique())
+    for axes, shown in plot.facets(4.6, height):
         axes.axhline(0, color=INK, linewidth=1)
         for row in shown.to_dict("records"):
-            _latency_mark(axes, row, looks[row["architecture"], row["variant"]])
+            _latency_mark(axes, row, plot.looks[row["architecture"], row["variant"]])
         log_axis(axes.xaxis)
         axes.xaxis.set_major_locator(LogLocator(subs=LATENCY_TICKS))
         best = pareto_front(shown, "diff", "latency_ms_p99")
         front_line(axes, best)
-        _front_names(axes, best)
-    for axes, _ in panels[::2]:
-        axes.set_ylabel(f"difference to {rows['base'].iloc[0]}, AUC points x {POINTS}")
+        _front_names(axes, best, plot.looks)
+    plot.ylabel(f"difference to {rows['base'].iloc[0]}, AUC points x {POINTS}")
     noisy = "; pale: noisy" if rows["noisy"].any() else ""
-    figure.supxlabel(
+    plot.xlabel(
         f"p99 of a call with {rows['batch_size'].iloc[0]} rows, ms, look-ups included "
         f"(lines: 95% intervals; filled: resolved; steps: Pareto front{noisy})"
     )
-    legend_beside(figure, legend_handles(models, looks))
-    return figure
+    plot.legend(legend_handles(plot.models, plot.looks), beside=True)
+    return plot.result
 
 
 def _latency_mark(axes: Axes, row: dict, look: Look) -> None:
@@ -150,8 +177,8 @@ def _latency_mark(axes: Axes, row: dict, look: Look) -> None:
     ends = row["latency_ms_p99_low"], row["latency_ms_p99_high"]
     axes.plot([x if pd.isna(end) else end for end in ends], [y, y], **line)
     fill = look.color if row["resolved"] == "yes" else "white"
-    axes.plot([x], [y], look.marker, color=look.color, mfc=fill, mec=look.color, alpha=faint, markersize=7)
-    hover_point(axes, x, y, f"{model_name(row)}: {signed(y, 2)}, p99 {short(x)} ms")
+    axes.plot([x], [y], look.marker, color=look.color, mfc=fill, mec=look.color, alpha=faint)
+    hover_point(axes, x, y, f"{look.name}: {signed(y, 2)}, p99 {short(x)} ms")
 
 
 def front_line(axes: Axes, front: pd.DataFrame) -> None:
@@ -161,7 +188,7 @@ def front_line(axes: Axes, front: pd.DataFrame) -> None:
     axes.margins(y=0.12)
 
 
-def _front_names(axes: Axes, front: pd.DataFrame) -> None:
+def _front_names(axes: Axes, front: pd.DataFrame, looks: Looks) -> None:
     """The name of the model at each step where there is room for it."""
     low, high = axes.get_xlim()
     named = -ROOM_FOR_A_NAME
@@ -169,8 +196,9 @@ def _front_names(axes: Axes, front: pd.DataFrame) -> None:
         across = math.log(flops / low) / math.log(high / low)
         if across - named >= ROOM_FOR_A_NAME:
             side = "left" if across < 0.5 else "right"
-            name, place = drawn_name((architecture, variant)), (flops, quality)
-            axes.annotate(name, place, (0, 6), textcoords="offset points", ha=side, va="bottom", fontsize=7.5)
+            name, place = looks[architecture, variant].name, (flops, quality)
+            near: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "bottom"}
+            axes.annotate(name, place, (0, 6), fontsize="small", **near)
             named = across
 
 

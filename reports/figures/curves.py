@@ -2,62 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, Unpack
+
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reports.cells import grouped, short_tick
 from reports.figures.line_names import End, name_lines
-from reports.figures.models import Looks, Model, contestants, looks_for, seaborn_looks, with_labels
-from reports.figures.panels import canvas, facets, legend_height
+from reports.figures.models import Looks, Model, contestants, select_model
+from reports.figures.panels import Options, Plot, legend_height
 from reports.figures.saving import hover_line
-from reports.figures.style import styled
+from reports.figures.style import FAINT, styled
+
+MOST_COLORED = 6  # more curves than this hide each other
 
 
 @styled
-def loss_curves(losses: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def loss_curves(losses: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """Training loss over samples seen, mean over seeds, smoothed by a running mean of a twentieth.
+
+    Of more than six models, the first and the five that end lowest have their colours, the others are grey.
 
     Args:
         losses: architecture, variant, seed, samples, value (:func:`reports.frames.loss_frame`).
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    looks, height = looks_for(contestants(losses), looks), max(3.4, legend_height(losses))
-    figure, [[axes]] = canvas(1, 1, 7.0, height)
-    means = _means(losses)
+    plot = Plot(losses, looks, options)
+    height = max(3.4, legend_height(plot.rows))
+    [axes] = plot.grid(1, 1, 7.0, height)
+    means = _means(plot, plot.rows)
     means["value"] = means.groupby("model", observed=True)["value"].transform(_running_mean)
-    ends = _curves(axes, means, looks)
-    settled = losses.loc[losses["samples"] >= 0.1 * losses["samples"].max(), "value"]
-    low = axes.get_ylim()[0]
-    axes.set_ylim(top=low + 1.1 * (settled.max() - low))  # the fall at the beginning is cut off
+    shown = _faded(plot, means, lower_is_better=True)
+    ends = _curves(axes, means, shown)
+    settled = means.loc[means["samples"] >= 0.2 * means["samples"].max(), "value"]
+    room = 0.08 * (settled.max() - settled.min())
+    axes.set_ylim(settled.min() - room, settled.max() + room)  # the fall at the beginning is cut off
     axes.set(xlabel="training samples seen", ylabel="training loss")
-    name_lines(figure, {axes: ends}, contestants(losses), looks, height)
-    return figure
+    name_lines(plot, {axes: ends}, shown, height)
+    return plot.result
 
 
 @styled
-def validation_curves(validation: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def validation_curves(
+    validation: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
     """Validation AUC and UAUC over samples seen, mean over seeds, a panel for each task and metric.
+
+    Of more than six models, the first and the five that end highest in the first panel have their colours.
 
     Args:
         validation: architecture, variant, seed, samples, task, metric, value
             (:func:`reports.frames.validation_frame`).
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    looks = looks_for(contestants(validation), looks)
-    height = max(2.9, legend_height(validation) / validation["task"].nunique())
-    figure, panels = facets(validation, 4.6, height, sharex=True)
-    ends = {axes: _curves(axes, _means(rows), looks) for axes, rows in panels}
+    plot = Plot(validation, looks, options)
+    height = max(2.9, legend_height(plot.rows) / plot.rows["task"].nunique())
+    panels = plot.facets(4.6, height, sharex=True)
+    shown = _faded(plot, _means(plot, panels[0][1]), lower_is_better=False)
+    ends = {axes: _curves(axes, _means(plot, rows), shown) for axes, rows in panels}
     for axes, _ in panels:
         axes.set_title(f"{axes.get_title('left')}, validation")
-    figure.supxlabel("training samples seen")
-    name_lines(figure, ends, contestants(validation), looks, height)
-    return figure
+    plot.xlabel("training samples seen")
+    name_lines(plot, ends, shown, height)
+    return plot.result
 
 
-def _means(curves: pd.DataFrame) -> pd.DataFrame:
+def _means(plot: Plot, curves: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, models in the order of the rows, each by rising samples."""
     keys = ["model", "architecture", "variant", "samples"]
-    return with_labels(curves).groupby(keys, observed=True)["value"].mean().reset_index()
+    return plot.labelled(curves).groupby(keys, observed=True)["value"].mean().reset_index()
+
+
+def _faded(plot: Plot, means: pd.DataFrame, lower_is_better: bool) -> Looks:
+    """The looks, grey for all but the first model and those whose curves end best."""
+    if len(plot.models) <= MOST_COLORED:
+        return plot.looks
+    ends = {model: select_model(means, model)["value"].iloc[-1] for model in contestants(means)}
+    best = sorted(ends, key=lambda model: ends[model] if lower_is_better else -ends[model])
+    colored = {plot.models[0], *[model for model in best if model != plot.models[0]][: MOST_COLORED - 1]}
+    grey = {model: replace(plot.looks[model], color=FAINT, line="-") for model in plot.models}
+    return plot.looks | {model: look for model, look in grey.items() if model not in colored}
 
 
 def _running_mean(values: pd.Series) -> pd.Series:
@@ -70,12 +99,15 @@ def _curves(axes: Axes, means: pd.DataFrame, looks: Looks) -> dict[Model, End]:
         return {}
     models, ends = contestants(means), {}
     step = max(1, means["samples"].nunique() // 8)
-    styles = seaborn_looks(models, looks)
-    place = {"x": "samples", "y": "value", "ax": axes}
-    sns.lineplot(means, **place, **styles, dashes=False, errorbar=None, markevery=step)
-    for model, (name, rows) in zip(models, means.groupby("model", observed=True), strict=True):
+    for model in models:
+        look, rows = looks[model], select_model(means, model)
+        line: dict[str, Any] = {"color": look.color, "linestyle": look.line}
+        line |= (
+            {"alpha": 0.45, "linewidth": 0.8} if look.color == FAINT else {"marker": look.marker, "zorder": 3}
+        )
+        axes.plot(rows["samples"], rows["value"], markevery=step, mec="white", **line)
         samples, value = rows.iloc[-1][["samples", "value"]]
-        text = f"{name}: {value:.4f} after {grouped(samples)} samples"
+        text = f"{look.name}: {value:.4f} after {grouped(samples)} samples"
         hover_line(axes, rows["samples"], rows["value"], text)
         ends[model] = (float(samples), float(value))
     axes.set(xlabel="", ylabel="")

@@ -6,106 +6,125 @@ several worlds, over worlds); with one seed it is the interval over users alone,
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.evaluation.verdict import WITHHELD
+from harness.records.contestant import label
 from harness.records.listed import display_name
-from reports.cells import POINTS, grouped, interval, model_name
-from reports.figures.models import Look, Looks, drawn_name, looks_in
-from reports.figures.panels import facets, legend_beside, legend_handles
+from reports.cells import POINTS, grouped, interval
+from reports.figures.models import Look, Looks, Model, drawn_name
+from reports.figures.panels import Options, Plot, legend_handles, marker_size
 from reports.figures.saving import hover
-from reports.figures.style import INK, PAPER_COLOR, styled
+from reports.figures.style import FAINT, INK, styled
 from reports.tables.tiers import TIERS
 
-PAPER_MARK: dict[str, Any] = {"color": PAPER_COLOR, "marker": "|", "ms": 10, "mew": 2, "ls": ""}
+PAPER_MARK: dict[str, Any] = {"color": FAINT, "marker": "d", "mfc": "white", "mew": 1.2, "ls": ""}
 
 
 @styled
-def forest(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """Differences to the base with their 95% intervals, a panel for each task and metric.
+
+    Rows stand in the order asked for, else from the largest to the smallest difference of the first panel.
 
     Args:
         comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
             ``paper_gain`` (points x 100) adds the paper's marks.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(comparisons, looks)
-    height = 0.9 + (0.38 if len(models) <= 10 else 0.27) * len(models)
-    figure, panels = facets(_in_points(comparisons), 4.6, height, sharey=True, sharex="col")
-    for axes, rows in panels:
+    plot = Plot(_in_points(comparisons), looks, options)
+    models = plot.models if options.get("order") else _by_effect(plot)
+    height = 0.9 + (0.38 if len(models) <= 10 else 0.27 if len(models) <= 24 else 0.2) * len(models)
+    for axes, rows in plot.facets(4.6, height, sharey="row", sharex="col"):
         for row in rows.to_dict("records"):
             model = (row["architecture"], row["variant"])
-            _mark(axes, row, models.index(model), looks[model])
-            _paper_mark(axes, row, models.index(model) + 0.28)
-        _named_rows(axes, list(map(drawn_name, models)))
+            _paper_mark(axes, row, models.index(model))
+            _mark(axes, row, models.index(model), plot.looks[model])
+        _named_rows(axes, [plot.looks[model].name for model in models])
     bases = base_names(comparisons)
     numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
     if "worlds" in comparisons and comparisons["worlds"].max() > 1:
         numbers = f"worlds: {_span(comparisons['worlds'])}, runs{numbers.removeprefix('seeds')}"
-    figure.supxlabel(
-        f"difference to {bases}, AUC points x 100, with 95% interval ({numbers})", fontsize="medium"
-    )
-    figure.legend(handles=_legend(comparisons), loc="outside upper center", ncols=3)
-    return figure
+    plot.xlabel(f"difference to {bases}, AUC points x 100, with 95% interval ({numbers})")
+    plot.legend(_legend(plot.rows))
+    return plot.result
+
+
+def _by_effect(plot: Plot) -> list[Model]:
+    """The models by falling difference in the first task and metric."""
+    first = plot.rows.iloc[0]
+    rows = plot.rows[(plot.rows["task"] == first["task"]) & (plot.rows["metric"] == plot.metrics[0])]
+    effects = dict(zip(zip(rows["architecture"], rows["variant"], strict=True), rows["diff"], strict=True))
+    return sorted(plot.models, key=lambda model: -effects.get(model, -math.inf))
 
 
 @styled
-def ablation_waterfall(comparisons: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def ablation_waterfall(
+    comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
     """Bars from the whole model's mean to each variant's, the largest loss at the bottom.
 
     Every variant changes the whole model in one way, so the bars start at the same line and do not add up.
-    Each panel (a task and metric) has an order of its own.
+    Each panel (a task and metric) has an order of its own, unless one was asked for.
 
     Args:
         comparisons: as in :func:`forest`, variants of the base alone.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(comparisons, looks)
-    base = base_names(comparisons)
-    figure, panels = facets(_in_points(comparisons), 4.9, 0.8 + 0.36 * (len(models) + 1))
-    for axes, rows in panels:
+    plot, base = Plot(_in_points(comparisons), looks, options), base_names(comparisons)
+    renamed = options.get("names") or {}
+    for axes, rows in plot.facets(4.9, 0.8 + 0.36 * (len(plot.models) + 1), narrowest=2.5):
         names = [f"{base}, whole: {mean:.4f}" for mean in rows["base_mean"].head(1)]
-        for at, row in enumerate(rows.sort_values("diff", ascending=False).to_dict("records"), 1):
-            names.append(drawn_name((row["variant"] or row["architecture"], "")))
-            _bar(axes, row, at, looks[row["architecture"], row["variant"]].color)
-            _paper_mark(axes, row, at + 0.34)
+        ordered = rows if options.get("order") else rows.sort_values("diff", ascending=False)
+        for at, row in enumerate(ordered.to_dict("records"), 1):
+            model = (row["architecture"], row["variant"])
+            own = label(*model) in renamed
+            names.append(plot.looks[model].name if own else drawn_name((row["variant"] or model[0], "")))
+            _bar(axes, row, at, plot.looks[model])
+            _paper_mark(axes, row, at)
         _named_rows(axes, names)
         axes.margins(x=0.08)
     words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
-    figure.supxlabel(words)
-    figure.legend(handles=_legend(comparisons, "s", ""), loc="outside upper center", ncols=3)
-    return figure
+    plot.xlabel(words)
+    plot.legend(_legend(plot.rows, "s", ""))
+    return plot.result
 
 
 @styled
-def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """Differences to the base within each tier of user activity, a panel for each task and metric.
 
     Args:
         tiers: rows of ``tiers.csv`` for one dataset, models only.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
     within = tiers[tiers["tier"].isin(TIERS) & tiers["diff"].notna()]
-    models, looks = looks_in(within, looks)
-    step = min(0.14, 0.7 / max(1, len(models)))
-    figure, panels = facets(_in_points(within), 4.0, 2.9, sharex=True)
-    for axes, rows in panels:
+    plot = Plot(_in_points(within), looks, options)
+    models, step = plot.models, min(0.14, 0.7 / max(1, len(plot.models)))
+    for axes, rows in plot.facets(4.0, 2.9, sharex=True):
         axes.axhline(0, color=INK, linewidth=1)
         for row in rows.to_dict("records"):
             model = (row["architecture"], row["variant"])
             at = TIERS.index(row["tier"]) + step * (models.index(model) - (len(models) - 1) / 2)
-            _mark(axes, row, at, looks[model], upright=True)
+            _mark(axes, row, at, plot.looks[model], upright=True)
         axes.grid(axis="x", visible=False)
         axes.set_xticks(range(len(TIERS)), TIERS)
         axes.set_xlim(-0.5, len(TIERS) - 0.5)
-    for axes, _ in panels[::2]:
-        axes.set_ylabel("lift, AUC points x 100")
-    bases = base_names(within)
-    figure.supxlabel(f"user activity (lift: difference to {bases} within the tier)")
-    legend_beside(figure, [*legend_handles(models, looks, "-"), *_legend(within)])
-    return figure
+    plot.ylabel("lift, AUC points x 100")
+    plot.xlabel(f"user activity (lift: difference to {base_names(within)} within the tier)")
+    plot.legend([*legend_handles(models, plot.looks, lines=True), *_legend(plot.rows)], beside=True)
+    return plot.result
 
 
 # --- Marks ------------------------------------------------------------------------------------------------
@@ -126,29 +145,31 @@ def _mark(axes: Axes, row: dict, at: float, look: Look, upright: bool = False) -
     if upright:
         axes.plot(*ends[::-1], line, color=color, linewidth=1.4)
     else:
-        axes.plot(*ends, f"|{line}", color=color, linewidth=2, markersize=6)
-    (point,) = axes.plot(*(middle[::-1] if upright else middle), look.marker, color=color, markersize=6.5)
+        axes.plot(*ends, f"|{line}", color=color, markersize=marker_size())
+    (point,) = axes.plot(
+        *(middle[::-1] if upright else middle), look.marker, color=color, ms=marker_size(1.1)
+    )
     point.set(mfc=color if row["resolved"] == "yes" else "white", mec=color)
-    point.set_label(model_name(row))
-    hover(point, _hover_text(row))
+    point.set_label(look.name)
+    hover(point, _hover_text(row, look))
 
 
-def _bar(axes: Axes, row: dict, at: int, color: Any) -> None:
-    fill = color if row["resolved"] == "yes" else "white"
-    [bar] = axes.barh([at], [row["diff"]], 0.46, color=fill, edgecolor=color, linewidth=1.4)
-    hover(bar, _hover_text(row))
+def _bar(axes: Axes, row: dict, at: int, look: Look) -> None:
+    fill = look.color if row["resolved"] == "yes" else "white"
+    [bar] = axes.barh([at], [row["diff"]], 0.46, color=fill, edgecolor=look.color, linewidth=1.4)
+    hover(bar, _hover_text(row, look))
     line = "-" if row["known"] else ":"
-    axes.plot([row["low"], row["high"]], [at, at], f"|{line}", color=INK, linewidth=1.2, markersize=6)
+    axes.plot([row["low"], row["high"]], [at, at], f"|{line}", color=INK, lw=1.2, ms=marker_size())
 
 
-def _hover_text(row: dict) -> str:
-    name = ", ".join(filter(None, [model_name(row), row.get("tier")]))
+def _hover_text(row: dict, look: Look) -> str:
+    name = ", ".join(filter(None, [look.name, row.get("tier")]))
     return f"{name}: {interval(row['diff'], row['low'], row['high'], 2)}"
 
 
 def _paper_mark(axes: Axes, row: dict, at: float) -> None:
     if pd.notna(row.get("paper_gain")):
-        axes.plot([row["paper_gain"]], [at], **PAPER_MARK)
+        axes.plot([row["paper_gain"]], [at], **PAPER_MARK, ms=marker_size(1.2))
 
 
 def _named_rows(axes: Axes, names: list[str]) -> None:
@@ -187,5 +208,13 @@ def _legend(rows: pd.DataFrame, marker: str = "o", line: str = "-") -> list[Line
         if is_drawn
     ]
     if "paper_gain" in rows and rows["paper_gain"].notna().any():
-        handles.append(Line2D([], [], **PAPER_MARK, label="the paper's difference (its own data and base)"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                **PAPER_MARK,
+                ms=marker_size(1.2),
+                label="the paper's difference (its own data and base)",
+            )
+        )
     return handles

@@ -5,99 +5,98 @@ The frames are those of :mod:`reports.frames`.
 
 from __future__ import annotations
 
-import math
-from itertools import chain
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.records.listed import display_name
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.models import Looks, contestants, drawn_name, looks_for, looks_in, select_model
-from reports.figures.panels import canvas
+from reports.figures.models import Look, Looks, select_model
+from reports.figures.panels import Options, Plot
 from reports.figures.saving import hover, hover_line
 from reports.figures.style import INK, SMALL_INK, styled
 
-PANELS_PER_ROW = 8
 DEAD_COLOR, DEAD_INK = "#D55E00", "#A84A00"  # the words are darker, to be readable
 LIGHT_BLUES = sns.light_palette("#64BCF0", as_cmap=True)  # light enough for black numbers on every shade
 
 
 @styled
-def active_over_training(routing: pd.DataFrame, looks: Looks | None = None) -> Figure:
-    """Active ratio over training, a panel for each token and layer: a line for each seed, and their mean.
+def active_over_training(
+    routing: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
+    """Active ratio over training, a panel for each layer: a line for each token, and the mean over tokens.
+
+    Lines are means over seeds.
 
     Args:
         routing: rows of :func:`reports.frames.routing_frame` of one model.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    [model] = contestants(routing)
-    color = looks_for([model], looks)[model].color
-    layers, tokens = sorted(set(routing["layer"])), sorted(set(routing["token"]))
-    columns = min(PANELS_PER_ROW, len(tokens))
-    rows_per_layer = math.ceil(len(tokens) / columns)
-    figure, panels = canvas(len(layers) * rows_per_layer, columns, 1.32, 1.12, sharex=True, sharey=True)
-    for layer, layer_panels in zip(layers, np.array_split(np.array(panels), len(layers)), strict=True):
-        for axes in layer_panels.flat[len(tokens) :]:
-            axes.set_visible(False)
-        for token, axes in zip(tokens, layer_panels.flat, strict=False):
-            rows = routing[(routing["layer"] == layer) & (routing["token"] == token)]
-            _active_panel(axes, rows, f"layer {layer}, token {token}", color)
-    figure.supxlabel("training samples seen")
-    title = f"{display_name(*model)}: share of each token's experts that are active"
-    handles = _active_legend(routing["seed"].nunique(), color)
-    figure.legend(handles=handles, title=title, loc="outside upper center", ncols=3)
-    return figure
+    plot = Plot(routing, looks, options)
+    [model] = plot.models
+    look, layers = plot.looks[model], sorted(set(plot.rows["layer"]))
+    panels = plot.grid(len(layers), 4, 3.4, 2.6, sharex=True, sharey=True)
+    for axes, layer in zip(panels, layers, strict=True):
+        _active_panel(axes, plot.rows[plot.rows["layer"] == layer], look)
+        axes.set_title(f"layer {layer}")
+    plot.ylabel("share of a token's experts that are active")
+    plot.xlabel(f"training samples seen by {look.name}")
+    plot.legend(_active_legend(routing["token"].nunique(), routing["seed"].nunique(), look))
+    return plot.result
 
 
-def _active_panel(axes: Axes, rows: pd.DataFrame, place: str, color: Any) -> None:
-    axes.axhline(float(rows["target"].iloc[0]), color=INK, linestyle=":", linewidth=1)
-    lines: dict[str, Any] = {"x": "samples", "y": "active", "color": color, "ax": axes}
-    sns.lineplot(rows, **lines, units="seed", estimator=None, alpha=0.35, linewidth=0.8)
-    mean = rows.groupby("samples")["active"].mean().reset_index()
-    sns.lineplot(mean, **lines, linewidth=1.6, label="mean", legend=False)
-    text = f"{place}: {mean['active'].iloc[-1]:.3f} active at the end"
-    hover_line(axes, mean["samples"], mean["active"], text)
-    axes.set(xlabel="", ylabel="", ylim=(0, 1))
-    axes.set_title(place, fontsize=7.5, fontweight="normal")
+def _active_panel(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
+    tokens = rows.pivot_table(index="samples", columns="token", values="active", aggfunc="mean")
+    for token, active in tokens.items():
+        axes.plot(tokens.index, active, color=look.color, alpha=0.4, linewidth=0.8)
+        text = f"token {token}: {active.iloc[-1]:.3f} active at the end"
+        hover_line(axes, tokens.index, active, text)
+    axes.plot(tokens.index, tokens.mean(axis=1), color=look.color, linewidth=2.4)
+    axes.axhline(float(rows["target"].iloc[0]), color=INK, linestyle=":", linewidth=1.2)
+    axes.set(xlabel="", ylabel="", ylim=(0, 1.02))
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
-    axes.locator_params(axis="x", nbins=2)
+    axes.locator_params(axis="x", nbins=4)
     axes.xaxis.set_major_formatter(short_tick)
-    axes.tick_params(labelsize=7, length=2)
 
 
-def _active_legend(seeds: int, color: Any) -> list[Line2D]:
+def _active_legend(tokens: int, seeds: int, look: Look) -> list[Line2D]:
+    over = f", mean over {seeds} seeds" if seeds > 1 else ""
     return [
-        Line2D([], [], color=color, linewidth=1.6, label=f"mean over {seeds} seed{'s' * (seeds > 1)}"),
-        Line2D([], [], color=color, alpha=0.35, linewidth=0.8, label="one seed"),
-        Line2D([], [], color=INK, linestyle=":", linewidth=1, label="target, over all tokens and layers"),
+        Line2D([], [], color=look.color, linewidth=2.4, label=f"mean over {tokens} tokens"),
+        Line2D([], [], color=look.color, alpha=0.4, linewidth=0.8, label=f"one token{over}"),
+        Line2D([], [], color=INK, linestyle=":", linewidth=1.2, label="target, over all tokens and layers"),
     ]
 
 
 @styled
-def active_heat_map(experts: pd.DataFrame) -> Figure:
+def active_heat_map(experts: pd.DataFrame, **options: Unpack[Options]) -> Any:
     """Active ratio on the test split by layer and token, mean over seeds: a map for each model.
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models = contestants(experts)
+    plot = Plot(experts, None, options)
     num_tokens, num_layers = experts["token"].max(), experts["layer"].max()
     size = max(6.0, 1.2 + 0.36 * num_tokens), 0.5 + 0.3 * num_layers
-    figure, panels = canvas(len(models), 1, *size, sharex=True)
-    for model, [axes] in zip(models, panels, strict=True):
+    panels = plot.grid(len(plot.models), 1, *size, sharex=True)
+    for model, axes in zip(plot.models, panels, strict=True):
         rows = select_model(experts, model)
         _heat_panel(axes, rows.pivot_table(index="layer", columns="token", values="share", aggfunc="mean"))
         overall, target = rows["share"].mean(), rows["target"].iloc[0]
-        axes.set_title(f"{display_name(*model)}: {overall:.3f} active, target {target:g}", fontsize=9)
-    panels[-1][0].set_xlabel("token")
-    figure.supylabel("layer")
-    return figure
+        title = f"{plot.looks[model].name}: {overall:.3f} active, target {target:g}"
+        plot.title(axes, title)
+        axes.set_ylabel("layer")
+    panels[-1].set_xlabel("token")
+    return plot.result
 
 
 def _heat_panel(axes: Axes, ratios: pd.DataFrame) -> None:
@@ -105,36 +104,36 @@ def _heat_panel(axes: Axes, ratios: pd.DataFrame) -> None:
     sns.heatmap(
         ratios,
         **{"cmap": LIGHT_BLUES, "vmin": 0, "vmax": 1, "cbar": False, "ax": axes},
-        **{"annot": shown, "fmt": "", "annot_kws": {"fontsize": 7.5, "color": "black"}},
+        **{"annot": shown, "fmt": "", "annot_kws": {"fontsize": "x-small", "color": "black"}},
     )
     places = [(layer, token) for layer in ratios.index for token in ratios.columns]
     for text, (layer, token) in zip(axes.texts, places, strict=True):
         hover(text, f"layer {layer}, token {token}: {ratios.loc[layer, token]:.3f} active")
     axes.set(xlabel="", ylabel="")
-    axes.tick_params(length=0, labelsize=7.5, rotation=0)
+    axes.tick_params(length=0, labelsize="small", rotation=0)
 
 
 @styled
-def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """How often each expert is active on the test split: a histogram for each model, the dead ones apart.
 
     Counts are over the experts of all layers, tokens and seeds; dead is active on less than 0.1% of rows.
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(experts, looks)
-    columns = 3 if len(models) % 3 == 0 else min(4, len(models))
-    figure, panels = canvas(math.ceil(len(models) / columns), columns, 2.9, 2.1, sharey=True)
-    every = list(chain.from_iterable(panels))
-    for axes in every[len(models) :]:
-        axes.set_visible(False)
-    for axes, model in zip(every, models, strict=False):
-        _expert_panel(axes, select_model(experts, model), looks[model].color)
-        axes.set_title(drawn_name(model), fontsize=9)
-    figure.supxlabel("share of test rows on which an expert is active (dotted: target)")
-    figure.supylabel("share of experts")
-    return figure
+    plot = Plot(experts, looks, options)
+    columns = 3 if len(plot.models) % 3 == 0 else 4
+    panels = plot.grid(len(plot.models), columns, 2.9, 2.1, sharey=True)
+    for axes, model in zip(panels, plot.models, strict=True):
+        _expert_panel(axes, select_model(experts, model), plot.looks[model].color)
+        plot.title(axes, plot.looks[model].name)
+    plot.xlabel("share of test rows on which an expert is active (dotted: target)")
+    plot.ylabel("share of experts")
+    return plot.result
 
 
 def _expert_panel(axes: Axes, rows: pd.DataFrame, color: Any) -> None:
@@ -153,5 +152,5 @@ def _expert_panel(axes: Axes, rows: pd.DataFrame, color: Any) -> None:
     axes.get_xticklabels()[0].set(color=DEAD_INK)
     axes.set_ylim(top=1.2 * max(axes.dataLim.y1, axes.get_ylim()[1] / 1.2))  # room for the words
     words, color = f"dead: {dead:,} of {len(shares):,}", DEAD_INK if dead else SMALL_INK
-    place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 8.5}
+    place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": "small"}
     axes.annotate(words, (0.98, 0.99), color=color, **place)

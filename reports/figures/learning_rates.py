@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from reports.figures.models import Looks, Model, drawn_name, looks_in, select_model
-from reports.figures.panels import canvas
+from reports.figures.models import Look, Looks, select_model
+from reports.figures.panels import Options, Plot
 from reports.figures.saving import hover_line
-from reports.figures.style import styled
+from reports.figures.style import FAINT, styled
 
 COLUMNS = 4
 
 
 @styled
-def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """Validation score over the dense learning rate, a panel for each model, on shared axes.
 
     The chosen rate is a dotted line; a cross at the foot is a training that diverged.
@@ -25,29 +24,26 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None) -> Fi
     Args:
         curves: architecture, variant, metric, factor, dense_lr, score (NaN: diverged), as in
             :func:`reports.tables.tuning.learning_rate_frame`.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(curves, looks)
-    columns = min(COLUMNS, len(models))
-    figure, grid = canvas(math.ceil(len(models) / columns), columns, 2.6, 2.1, sharex=True, sharey=True)
-    panels = [axes for row in grid for axes in row]
-    for axes, model in zip(panels, models, strict=False):
-        _panel(axes, select_model(curves, model), model, looks)
-    for axes in panels[len(models) :]:
-        axes.remove()
-    figure.supxlabel("dense learning rate")
-    metric = str(curves["metric"].iloc[0]).upper()
-    figure.supylabel(f"validation {metric}")
-    return figure
+    plot = Plot(curves, looks, options)
+    panels = plot.grid(len(plot.models), COLUMNS, 2.6, 2.1, sharex=True, sharey=True)
+    for axes, model in zip(panels, plot.models, strict=True):
+        _panel(axes, select_model(curves, model), plot.looks[model])
+        plot.title(axes, plot.looks[model].name)
+    plot.xlabel("dense learning rate (dotted: the chosen one; cross: diverged)")
+    plot.ylabel(f"validation {str(curves['metric'].iloc[0]).upper()}")
+    return plot.result
 
 
-def _panel(axes: Axes, curve: pd.DataFrame, model: Model, looks: Looks) -> None:
-    look, name = looks[model], drawn_name(model)
+def _panel(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
     trained = curve[curve["score"].notna()]
-    axes.set_title(name, fontsize="small")
     axes.set_xscale("log")
     axes.plot(trained["dense_lr"], trained["score"], color=look.color, marker=look.marker)
-    hover_line(axes, trained["dense_lr"], trained["score"], name)
-    axes.axvline(curve.loc[curve["factor"] == 1, "dense_lr"].iloc[0], color="0.6", ls=":", lw=0.8)
+    hover_line(axes, trained["dense_lr"], trained["score"], look.name)
+    axes.axvline(curve.loc[curve["factor"] == 1, "dense_lr"].iloc[0], color=FAINT, ls=":", lw=1)
     lost = curve.loc[curve["score"].isna(), "dense_lr"]
     foot = axes.get_xaxis_transform()  # the rate across, the panel's height upwards
     axes.plot(lost, [0.05] * len(lost), "x", color=look.color, transform=foot)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from reports.figures.models import Looks, Model, contestants, drawn_name, select_model
-from reports.figures.panels import legend_beside, legend_handles
+from reports.figures.models import Looks, Model, contestants, select_model
+from reports.figures.panels import Plot, legend_handles
 from reports.figures.saving import missing_letters_are_boxes
 from reports.figures.style import FAINT, styled
 
@@ -31,17 +31,20 @@ def line_ends(rows: pd.DataFrame, x: str, y: str) -> dict[Model, End]:
     return {model: (float(row[x]), float(row[y])) for model, row in last.items()}
 
 
-def name_lines(
-    figure: Figure, ends: dict[Axes, dict[Model, End]], models: list[Model], looks: Looks, height: float
-) -> None:
+def name_lines(plot: Plot, ends: dict[Axes, dict[Model, End]], looks: Looks, height: float) -> None:
     """Names at the ends of the lines of each panel, or one legend where a panel has no room for all.
 
     Args:
         ends: by panel, only those panels whose lines are to be named.
         height: of a panel, in inches.
     """
-    if not names_fit(height, len(models)):
-        legend_beside(figure, legend_handles(models, looks, "-"))
+    if not plot.has_room_around or not names_fit(height, len(plot.models)):
+        named = [model for model in plot.models if looks[model].color != FAINT]
+        handles = legend_handles(named, looks, lines=True)
+        if len(named) < len(plot.models):
+            rest = len(plot.models) - len(named)
+            handles.append(Line2D([], [], color=FAINT, alpha=0.45, lw=0.8, label=f"the other {rest}"))
+        plot.legend(handles, beside=True)
         return
     for axes, panel_ends in ends.items():
         name_ends(axes, panel_ends, looks)
@@ -71,7 +74,7 @@ def name_ends(axes: Axes, ends: dict[Model, End], looks: Looks) -> None:
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
         axes.plot([1 + MARKER_AT / width], [at], look.marker, color=look.color, markersize=5, **place)
         name = (1 + NAME_AT / width, at)
-        axes.annotate(drawn_name(model), name, name, "axes fraction", fontsize=8.5, **placed)
+        axes.annotate(look.name, name, name, "axes fraction", fontsize=8.5, **placed)
 
 
 def apart(wanted: NDArray[np.float64], step: float) -> NDArray[np.float64]:

@@ -14,15 +14,18 @@ from reports.figures.style import COLORS
 
 LONGEST_NAME = 42
 MARKERS = "osD^vPX<>ph*d"
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # the second as many models, the third, ...
 Model = tuple[str, str]  # architecture, variant
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a model is drawn."""
+    """How a model is drawn, and what it is called."""
 
     color: Any
     marker: str
+    line: Any = "-"
+    name: str = ""
 
 
 Looks = dict[Model, Look]
@@ -46,10 +49,10 @@ def select_models(frame: pd.DataFrame, models: Iterable[Model]) -> pd.DataFrame:
     return frame[[key in wanted for key in keys]]
 
 
-def with_labels(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the label of each row's model in the column ``model``, a category in their order."""
+def with_labels(frame: pd.DataFrame, looks: Looks) -> pd.DataFrame:
+    """The frame with the name of each row's model in the column ``model``, a category in their order."""
     variants = frame["variant"].fillna("").astype(str)
-    labels = [display_name(*key) for key in zip(frame["architecture"].astype(str), variants, strict=True)]
+    labels = [looks[key].name for key in zip(frame["architecture"].astype(str), variants, strict=True)]
     return frame.assign(variant=variants, model=pd.Categorical(labels, list(dict.fromkeys(labels))))
 
 
@@ -69,7 +72,7 @@ def family(model: Model) -> Model:
 
 
 def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:
-    """A colour and marker for each of ``models``, and for the family of each.
+    """A colour, marker and line for each of ``models``, and for the family of each.
 
     Models that ``looks`` holds keep theirs; the others take the next ones, in their order. The members of
     a family (its sizes, or its ratios of active experts) share a colour and differ in marker.
@@ -82,23 +85,18 @@ def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:
     for model in models:
         head = family(model)
         num_families = sum(family(known) == known for known in found)
-        position = num_families % len(COLORS), num_families % len(MARKERS)
-        shared = found.setdefault(head, Look(COLORS[position[0]], MARKERS[position[1]]))
+        turn, place = divmod(num_families, len(COLORS))
+        marker, line = MARKERS[num_families % len(MARKERS)], LINES[turn % len(LINES)]
+        shared = found.setdefault(head, Look(COLORS[place], marker, line, drawn_name(head)))
         members = (head in models) + sum(family(known) == head != known for known in found)
         marker = MARKERS[(MARKERS.index(shared.marker) + members) % len(MARKERS)]
-        found.setdefault(model, Look(shared.color, marker))
+        found.setdefault(model, Look(shared.color, marker, shared.line, drawn_name(model)))
     return found
-
-
-def looks_in(frame: pd.DataFrame, looks: Looks | None) -> tuple[list[Model], Looks]:
-    """The models of a frame, and :func:`looks_for` them."""
-    models = contestants(frame)
-    return models, looks_for(models, looks)
 
 
 def seaborn_looks(models: list[Model], looks: Looks) -> dict[str, Any]:
     """The arguments with which seaborn draws each row's ``model`` (:func:`with_labels`) in its look."""
-    labels = [display_name(*model) for model in models]
+    labels = [looks[model].name for model in models]
     return {
         "hue": "model",
         "style": "model",

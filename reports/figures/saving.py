@@ -12,29 +12,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.style import styled
+from reports.figures.style import current_style, styled
 from reports.files import replacing, write_csv, write_text
+
+METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn when it is asked for: ``function(data, *arguments)``.
+    """A figure that is drawn when it is asked for: ``function(data, *arguments)``, which returns its axes.
 
     ``data`` are the rows that it shows, which stand beside it as a CSV file.
     """
 
-    function: Callable[..., Figure]
+    function: Callable[..., Any]
     data: pd.DataFrame
     caption: str
     arguments: tuple = ()
 
-    def draw(self) -> Figure:
-        return self.function(self.data, *self.arguments)
+    def draw(self, **options: Any) -> Figure:
+        """Draw it anew; ``options`` as in :class:`reports.figures.panels.Options`."""
+        return figure_of(self.function(self.data, *self.arguments, **options))
 
     @cached_property
     def figure(self) -> Figure:
@@ -45,8 +49,15 @@ class Drawing:
 Figures = dict[str, Drawing]  # by the stem of their files
 
 
+def figure_of(axes: Any) -> Figure:
+    """The figure that one axes, or the first of several, stand in."""
+    figure = np.atleast_1d(np.asarray(axes, dtype=object)).flat[0].get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
 def write_drawing(drawing: Drawing, stem: Path) -> None:
-    """Write ``<stem>.png``, ``<stem>.svg``, and the rows as ``<stem>.csv``."""
+    """Write the files of :func:`save_figure`, and the rows as ``<stem>.csv``."""
     save_figure(drawing.draw(), stem)  # not kept: a report may have a hundred
     write_csv(stem.with_name(f"{stem.name}.csv"), drawing.data)
 
@@ -67,10 +78,18 @@ def missing_letters_are_boxes() -> Iterator[None]:
 
 @styled
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write ``<stem>.png`` and ``<stem>.svg``, the same bytes for the same figure."""
+    """Write ``<stem>.png`` and ``.svg``, in some styles ``.pdf``, the same bytes for the same figure.
+
+    A file of another style that was there is removed.
+    """
     with missing_letters_are_boxes():
-        with replacing(stem.with_name(f"{stem.name}.png")) as temporary:
-            figure.savefig(temporary, metadata={"Software": None})
+        for suffix, metadata in METADATA.items():
+            path = stem.with_name(f"{stem.name}.{suffix}")
+            if suffix not in current_style().suffixes:
+                path.unlink(missing_ok=True)
+                continue
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=suffix, metadata=metadata)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
     write_text(stem.with_name(f"{stem.name}.svg"), with_titles(svg.getvalue()))

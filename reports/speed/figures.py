@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from reports.cells import is_missing, percent, short
 from reports.figures.line_names import line_ends, name_lines
-from reports.figures.models import Looks, looks_in, seaborn_looks, with_labels
-from reports.figures.panels import canvas, legend_beside, legend_handles, log_axis
+from reports.figures.models import Looks, seaborn_looks
+from reports.figures.panels import Options, Plot, legend_handles, log_axis, marker_size
 from reports.figures.saving import hover_point
 from reports.figures.style import INK, styled
 
@@ -23,29 +22,30 @@ MODES = {"inference": "inference", "train": "training step"}
 
 
 @styled
-def roofline(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def roofline(rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """FLOPs a second against FLOPs a byte, under the peak and the bandwidth measured in the same run.
 
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision and batch; rows without
             ``flops_per_second`` are left out.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    rows = with_labels(rows[rows["flops_per_second"].notna()])
-    models, looks = looks_in(rows, looks)
-    figure, panels = _mode_panels(rows, 4.8, sharey=True)
-    styles = seaborn_looks(models, looks)
-    for axes, points in panels:
+    plot = Plot(rows[rows["flops_per_second"].notna()], looks, options)
+    styles, size = seaborn_looks(plot.models, plot.looks), marker_size(1.4) ** 2
+    for axes, points in _mode_panels(plot, 4.8, sharey="row"):
         _roof(axes, points)
-        sns.scatterplot(points, x="intensity", y="flops_per_second", **styles, s=80, ax=axes, zorder=3)
+        sns.scatterplot(points, x="intensity", y="flops_per_second", **styles, s=size, ax=axes, zorder=3)
         for row in points.to_dict("records"):
             reached = f"{short(row['flops_per_second'])}FLOP/s at {row['intensity']:.1f} FLOPs a byte"
             share = "" if is_missing(row["mfu"]) else f", {percent(row['mfu'], 0)} of the peak"
             text = f"{row['model']}: {reached}{share}"
             hover_point(axes, row["intensity"], row["flops_per_second"], text)
         _log_axes(axes, "FLOPs a byte of all operators' operands")
-    panels[0][0].set_ylabel("FLOPs a second")
-    legend_beside(figure, legend_handles(models, looks))
-    return figure
+    plot.ylabel("FLOPs a second")
+    plot.legend(legend_handles(plot.models, plot.looks), beside=True)
+    return plot.result
 
 
 def _roof(axes: Axes, rows: pd.DataFrame) -> None:
@@ -58,20 +58,24 @@ def _roof(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(ends, np.minimum(ends * bandwidth, peak), color=INK, linewidth=1.2)
     offset: dict[str, Any] = {"textcoords": "offset points"}
     axes.annotate(f"peak {short(peak)}FLOP/s", (high, peak), (0, 2), ha="right", va="bottom", **offset)
-    axes.annotate(f"{short(bandwidth)}B/s", (low, low * bandwidth), (8, 0), ha="left", va="center", **offset)
+    middle = float(np.sqrt(low * ridge))  # to the left of the slope, where no model can be
+    axes.annotate(f"{short(bandwidth)}B/s", (middle, middle * bandwidth), (-5, 3), ha="right", **offset)
+    axes.set_xlim(left=low / 2)
 
 
 @styled
-def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Figure:
+def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
     """Median time of a batch against its size, a line for each model.
 
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    rows = with_labels(rows)
-    models, looks = looks_in(rows, looks)
-    figure, panels = _mode_panels(rows, 4.6)
-    styles = seaborn_looks(models, looks)
+    plot = Plot(rows, looks, options)
+    panels = _mode_panels(plot, 4.6)
+    styles = seaborn_looks(plot.models, plot.looks)
     for axes, points in panels:
         place = {"x": "batch_size", "y": "latency_ms_p50", "ax": axes}
         sns.lineplot(points, **place, **styles, dashes=False, errorbar=None)
@@ -80,21 +84,20 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None) -> Fig
             hover_point(axes, row["batch_size"], row["latency_ms_p50"], text)
         _log_axes(axes, "batch size")
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
-    panels[0][0].set_ylabel("milliseconds, median")
+    plot.ylabel("milliseconds, median")
     ends = {axes: line_ends(points, "batch_size", "latency_ms_p50") for axes, points in panels}
-    name_lines(figure, ends, models, looks, HEIGHT)
-    return figure
+    name_lines(plot, ends, plot.looks, HEIGHT)
+    return plot.result
 
 
-def _mode_panels(
-    rows: pd.DataFrame, width: float, sharey: bool = False
-) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+def _mode_panels(plot: Plot, width: float, **shared: Any) -> list[tuple[Axes, pd.DataFrame]]:
     """A panel for each mode that was measured, with its rows."""
+    rows = plot.labelled()
     modes = [mode for mode in MODES if (rows["mode"] == mode).any()]
-    figure, [panels] = canvas(1, len(modes), width, HEIGHT, sharey=sharey)
+    panels = plot.grid(len(modes), len(modes), width, HEIGHT, narrowest=2.5, **shared)
     for mode, axes in zip(modes, panels, strict=True):
         axes.set_title(MODES[mode])
-    return figure, [(axes, rows[rows["mode"] == mode]) for mode, axes in zip(modes, panels, strict=True)]
+    return [(axes, rows[rows["mode"] == mode]) for mode, axes in zip(modes, panels, strict=True)]
 
 
 def _log_axes(axes: Axes, across: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.figures.models import Looks, contestants, drawn_name, looks_in, select_model
-from reports.figures.panels import canvas, legend_beside, legend_handles, log_axis
+from reports.figures.models import Looks, contestants, select_model
+from reports.figures.panels import Options, Plot, legend_handles, log_axis
 from reports.figures.saving import hover_point
 from reports.figures.style import INK, styled
 
@@ -18,17 +17,23 @@ STYLES: dict[str, Any] = {"eager": "-", "compile": "--", "aoti": "-.", "onnx": "
 
 
 @styled
-def latency_against_load(loads: pd.DataFrame, bound_ms: float, looks: Looks | None = None) -> Figure:
+def latency_against_load(
+    loads: pd.DataFrame, bound_ms: float, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
     """p50 and p99 against requests a second, a panel for each number of candidates.
 
     Args:
         loads: of ``serving_loads.csv``: architecture, variant, engine, candidates, offered_qps,
             latency_ms_p50, latency_ms_p99.
         bound_ms: of the p99; a dashed line.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
     """
-    models, looks = looks_in(loads, looks)
+    plot = Plot(loads, looks, options)
+    loads, looks = plot.rows, plot.looks
     counts = list(dict.fromkeys(loads["candidates"]))
-    figure, [panels] = canvas(1, len(counts), 4.8, HEIGHT, sharey=True)
+    panels = plot.grid(len(counts), len(counts), 4.8, HEIGHT, sharey="row")
     for axes, count in zip(panels, counts, strict=True):
         axes.set_title(f"{count} candidates a request")
         rows = loads[loads["candidates"] == count]
@@ -39,15 +44,15 @@ def latency_against_load(loads: pd.DataFrame, bound_ms: float, looks: Looks | No
                 axes.plot(points["offered_qps"], points["latency_ms_p50"], alpha=0.35, **line)
                 for load in points.to_dict("records"):
                     text = (
-                        f"{drawn_name(model)}, {engine}: p99 {load['latency_ms_p99']:.3g} ms, "
+                        f"{looks[model].name}, {engine}: p99 {load['latency_ms_p99']:.3g} ms, "
                         f"p50 {load['latency_ms_p50']:.3g} ms at {load['offered_qps']:.0f} requests/s"
                     )
                     hover_point(axes, load["offered_qps"], load["latency_ms_p99"], text)
         axes.axhline(bound_ms, color=INK, linestyle=(0, (5, 3)), linewidth=1.0)
         log_axis(axes.yaxis)
         axes.set(xlabel="requests a second", ylabel="")
-    panels[0].set_ylabel("milliseconds from arrival to answer")
+    plot.ylabel("milliseconds from arrival to answer")
     engines = [name for name in STYLES if (loads["engine"] == name).any()]
     lines = [Line2D([], [], color=INK, ls=STYLES[name], label=name) for name in engines]
-    legend_beside(figure, [*legend_handles(models, looks), *lines])
-    return figure
+    plot.legend([*legend_handles(plot.models, looks), *lines], beside=True)
+    return plot.result

@@ -63,6 +63,7 @@ def main_table(section: Section, paper: Paper) -> list[Table]:
             columns=columns,
             notes=_notes(section, costs),
             num_references=len(section.references),
+            ranked=[title for title in columns if title.endswith(" vs base")],
         )
     ]
 

@@ -125,12 +125,12 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
     count = int((csv["kind"] == "reference").sum())
+    caption, notes_of_main = f"Quality {where}", notes + paper_notes
+    ranked = [title for title in main | more if title.endswith(" vs base x100")]
     return [
-        Table.from_columns(
-            f"quality-{stem}", f"Quality {where}", csv, models | main, notes + paper_notes, count
-        ),
+        Table.from_columns(f"quality-{stem}", caption, csv, models | main, notes_of_main, count, ranked),
         *significance_table(section, task, numbers, csv),
-        Table.from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes, count),
+        Table.from_columns(f"more-{stem}", f"More metrics {where}", csv, models | more, notes, count, ranked),
     ]
 
 

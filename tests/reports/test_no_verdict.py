@@ -13,6 +13,7 @@ from harness.evaluation.verdict import TOO_GOOD, withheld
 from harness.records.store import read_runs
 from reports.contents import Contents, gather
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
+from reports.figures.saving import figure_of
 from reports.render import render
 from reports.sections import load_sections
 from tests.reports.made_up import COMPARISON_COLUMNS, quick_records, record, write_out
@@ -147,7 +148,11 @@ def test_figures_fill_no_mark_and_name_no_mark_resolved(tmp_path):
     tiers = withheld(section_of(table4(tmp_path / "t", leaks())).tiers)
     changes = withheld(section_of(ablation(tmp_path / "a", leaks())).comparisons)
     assert (changes["resolved"] == "no verdict").all()
-    for figure in (forest(changes), ablation_waterfall(changes), lift_by_tier(tiers)):
+    for figure in (
+        figure_of(forest(changes)),
+        figure_of(ablation_waterfall(changes)),
+        figure_of(lift_by_tier(tiers)),
+    ):
         named = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
         assert "no verdict" in named
         assert not [text for text in named if VERDICTS.search(text)]

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.records.serving_profile import LoadPoint, ProfiledEngine, ServingProfile, write_serving_profile
+from reports.figures.saving import figure_of
 from reports.speed.serving import COLUMNS, loads_frame, render_serving_profile
 from reports.speed.serving_figure import latency_against_load
 
@@ -117,7 +118,7 @@ def test_the_csv_has_every_column_and_the_loads_are_beside(out):
 
 def test_the_curve_rises_to_its_loads_and_the_bound_is_dashed(out):
     loads = pd.read_csv(out / "serving_loads.csv")
-    left, right = latency_against_load(loads, 10.0).axes
+    left, right = figure_of(latency_against_load(loads, 10.0)).axes
     drawn = [
         list(map(float, line.get_ydata()))
         for line in left.lines

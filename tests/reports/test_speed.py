@@ -10,6 +10,7 @@ import pytest
 
 from files.errors import InputError
 from reports.figures.models import contestants, looks_for
+from reports.figures.saving import figure_of
 from reports.render import markdown_page
 from reports.speed.figures import latency_against_batch, roofline
 from reports.speed.report import (
@@ -122,7 +123,7 @@ def test_what_was_too_unsteady_is_a_dash_and_not_in_the_figure(tmp_path):
     assert row["p50, ms"] == row["MFU"] == DASH
     assert row["floor, ms"] == "1.28"
     rows = speed_frame(load_profile(tmp_path)).query("part == 'dense' and batch_size == 512")
-    inference = roofline(rows).axes[0]
+    inference = figure_of(roofline(rows)).axes[0]
     [marks] = inference.collections
     assert marks.get_offsets().tolist() == [[25.6, pytest.approx(512e6 / 4e-3)]]
 
@@ -138,7 +139,7 @@ def test_the_csv_has_every_column_and_measurement(out):
 
 def test_the_roof_is_the_bandwidth_up_to_the_ridge_and_the_peak_beyond(out):
     rows = speed_frame(load_profile(out)).query("part == 'dense' and batch_size == 512")
-    axes = roofline(rows).axes[0]
+    axes = figure_of(roofline(rows)).axes[0]
     roof = axes.lines[0]
     x, y = np.asarray(roof.get_xdata()), np.asarray(roof.get_ydata())
     np.testing.assert_allclose(y, np.minimum(x * 2e10, 4e11))
@@ -149,7 +150,7 @@ def test_the_roof_is_the_bandwidth_up_to_the_ridge_and_the_peak_beyond(out):
 
 def test_latency_is_drawn_against_batch_in_its_order(out):
     rows = speed_frame(load_profile(out)).query("part == 'dense'")
-    training = latency_against_batch(rows).axes[1]
+    training = figure_of(latency_against_batch(rows)).axes[1]
     line = lines_of(training, rows)["dlrm_mlp", ""]
     assert list(line.get_xdata()) == [64, 512]
     assert list(line.get_ydata()) == pytest.approx([0.75, 6.0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 from matplotlib.colors import to_hex
 
 from reports.figures.models import Looks, contestants, looks_for
@@ -33,8 +35,8 @@ def dots(axes, color) -> list[list[float]]:
     return [
         list(place)
         for marks in axes.collections
-        for place, face in zip(marks.get_offsets(), marks.get_facecolors(), strict=True)
-        if len(marks.get_offsets()) and to_hex(face) == to_hex(color) and face[3] == 1
+        for place, face in zip(marks.get_offsets(), cycle(marks.get_facecolors()), strict=False)
+        if to_hex(face) == to_hex(color) and face[3] == 1
     ]
 
 

@@ -12,6 +12,7 @@ from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.active_ratio import quality_against_active_ratio
 from reports.figures.models import contestants, looks_for
+from reports.figures.saving import figure_of
 from reports.paper.comparison import active_ratio_curves
 from reports.paper.printed import load_paper
 from reports.results import results_frame
@@ -38,7 +39,7 @@ def series_lines(axes, results):
 
 
 def test_a_series_is_drawn_through_the_means_of_its_seeds(results):
-    finish, skip = quality_against_active_ratio(results).axes
+    finish, skip = figure_of(quality_against_active_ratio(results)).axes
     for axes, task in ((finish, "finish"), (skip, "skip")):
         lines = series_lines(axes, results)
         for stem in ("smoe", "smoe-balance", "dtsi-relu"):
@@ -48,7 +49,7 @@ def test_a_series_is_drawn_through_the_means_of_its_seeds(results):
 
 
 def test_the_dense_base_is_a_flat_line_and_where_the_dense_series_begins(results):
-    axes = quality_against_active_ratio(results).axes[0]
+    axes = figure_of(quality_against_active_ratio(results)).axes[0]
     base = np.mean(values(results, ""))
     assert set(lines_by_label(axes)["RankMixer"].get_ydata()) == {base}
     dense = series_lines(axes, results)["rankmixer", "dense"].get_ydata()
@@ -57,7 +58,7 @@ def test_the_dense_base_is_a_flat_line_and_where_the_dense_series_begins(results
 
 
 def test_bars_are_t_intervals_over_seeds(results):
-    axes = quality_against_active_ratio(results).axes[0]
+    axes = figure_of(quality_against_active_ratio(results)).axes[0]
     drawn = [line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 2]
     drawn = [ends for ends in drawn if len(set(ends)) == 2]  # the dense base is a flat line
     aucs = values(results, "smoe-1/4")
@@ -68,7 +69,7 @@ def test_bars_are_t_intervals_over_seeds(results):
 
 def test_with_worlds_bars_are_t_intervals_over_the_worlds_means(results):
     worlds = [results.assign(world=world, auc=results["auc"] + 0.01 * world**2) for world in range(3)]
-    figure = quality_against_active_ratio(pd.concat(worlds, ignore_index=True))
+    figure = figure_of(quality_against_active_ratio(pd.concat(worlds, ignore_index=True)))
     bars = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     means = [np.mean(values(of_world, "smoe-1/4")) for of_world in worlds]
     expected = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
@@ -79,15 +80,15 @@ def test_with_worlds_bars_are_t_intervals_over_the_worlds_means(results):
 def test_measured_ratios_stand_below_the_ratios_asked_for(results):
     changed = results.copy()
     changed.loc[changed["variant"] == "dtsi-relu-1/4", "active_ratio"] = 0.2613
-    axes = quality_against_active_ratio(changed).axes[0]
+    axes = figure_of(quality_against_active_ratio(changed)).axes[0]
     below = [(text.get_text(), text.xy[0]) for text in axes.texts]
     assert ("0.261", 2) in below
     assert sum(words.endswith(", measured") for words, _ in below) == 3
 
 
 def test_the_papers_curves_are_in_a_panel_of_their_own_that_says_so(results):
-    *ours, papers = quality_against_active_ratio(results, active_ratio_curves(load_paper())).axes
-    assert papers.get_title("left") == "the paper's Figure 3: its own data"
+    *ours, papers = figure_of(quality_against_active_ratio(results, active_ratio_curves(load_paper()))).axes
+    assert papers.get_title("left") == "the paper's Figure 3"
     lines = lines_by_label(papers)
     assert lines["Vanilla SMoE"].get_ydata().tolist() == [0.8645, 0.8634, 0.8619, 0.8615]
     assert lines["Vanilla SMoE"].get_color() == to_hex(

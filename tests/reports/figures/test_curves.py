@@ -7,6 +7,7 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.figures.curves import loss_curves, validation_curves
+from reports.figures.saving import figure_of
 from reports.frames import loss_frame, validation_frame
 from tests.reports.figures.read_back import lines_of
 
@@ -18,7 +19,7 @@ def records(quick_out):
 
 def test_validation_curves_are_means_over_seeds(records):
     frame = validation_frame(records)
-    axes = validation_curves(frame).axes[3]
+    axes = figure_of(validation_curves(frame)).axes[3]
     line = lines_of(axes, frame)["dcn", ""]
     rows = frame[(frame["architecture"] == "dcn") & (frame["task"] == "skip") & (frame["metric"] == "uauc")]
     expected = [rows.loc[rows["samples"] == samples, "value"].mean() for samples in (1024, 2048, 3072, 4096)]
@@ -27,7 +28,7 @@ def test_validation_curves_are_means_over_seeds(records):
 
 def test_loss_curve_is_the_running_mean_over_a_twentieth_of_the_points(records):
     frame = loss_frame(records)
-    line = lines_of(loss_curves(frame).axes[0], frame)["dcn", ""]
+    line = lines_of(figure_of(loss_curves(frame)).axes[0], frame)["dcn", ""]
     rows = frame[frame["architecture"] == "dcn"]
     by_seed = [rows.loc[rows["seed"] == seed, "value"].to_numpy() for seed in (0, 1)]
     mean = np.mean(by_seed, axis=0)

@@ -8,6 +8,7 @@ import pytest
 
 from reports.comparisons import load_inferred
 from reports.figures.differences import ablation_waterfall, forest
+from reports.figures.saving import figure_of
 from reports.figures.sections import is_ablation_of_one_model, section_figures
 from reports.paper.printed import load_paper
 from tests.reports.figures.read_back import lines_by_label
@@ -20,7 +21,7 @@ PANELS = [("finish", "auc"), ("finish", "uauc"), ("skip", "auc"), ("skip", "uauc
 
 def test_forest_draws_each_difference_and_its_interval(quick_out):
     comparisons = load_inferred(quick_out, "comparisons")
-    figure = forest(comparisons)
+    figure = figure_of(forest(comparisons))
     assert [axes.get_title("left") for axes in figure.axes] == [f"{t}: {m.upper()}" for t, m in PANELS]
     for (task, metric), axes in zip(PANELS, figure.axes, strict=True):
         rows = comparisons[(comparisons["task"] == task) & (comparisons["metric"] == metric)]
@@ -37,10 +38,20 @@ def test_forest_draws_each_difference_and_its_interval(quick_out):
 
 
 def test_forest_names_the_models_at_the_height_of_their_points(quick_out):
-    axes = forest(load_inferred(quick_out, "comparisons")).axes[0]
+    axes = figure_of(forest(load_inferred(quick_out, "comparisons"))).axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     for name, point in lines_by_label(axes).items():
         assert names[int(point.get_ydata()[0])] == name
+
+
+def test_a_forest_falls_from_the_best_in_its_first_panel_unless_an_order_is_asked_for(quick_out):
+    comparisons = load_inferred(quick_out, "comparisons")
+    first = comparisons[(comparisons["task"] == "finish") & (comparisons["metric"] == "auc")]
+    expected = [NAMES[name] for name in first.sort_values("diff", ascending=False)["architecture"]]
+    for axes in forest(comparisons)[::2]:  # the second of a row has no names
+        assert [text.get_text() for text in axes.get_yticklabels()] == expected
+    asked = forest(comparisons, order=["rankmixer", "dcn"])[0]
+    assert [text.get_text() for text in asked.get_yticklabels()] == ["RankMixer", "DCN"]
 
 
 def test_the_papers_gains_are_drawn_only_where_they_are_given(quick_out):
@@ -50,19 +61,19 @@ def test_the_papers_gains_are_drawn_only_where_they_are_given(quick_out):
 
     def marks(frame):
         return [
-            line.get_xdata()[0]
-            for axes in forest(frame).axes
+            (line.get_xdata()[0], axes.get_yticklabels()[int(line.get_ydata()[0])].get_text())
+            for axes in forest(frame)[::2]
             for line in axes.lines
-            if line.get_markeredgewidth() == 2
+            if line.get_marker() == "d"
         ]
 
-    assert marks(with_gain) == [1.82] * 4
+    assert marks(with_gain) == [(1.82, "RankMixer")] * 2  # on the row of the model
     assert marks(comparisons) == []
 
 
 def test_one_seed_draws_the_users_interval_dotted_and_hollow(quick_out):
     comparisons = load_inferred(quick_out, "comparisons").assign(low=np.nan, high=np.nan, resolved="one seed")
-    axes = forest(comparisons).axes[0]
+    axes = figure_of(forest(comparisons)).axes[0]
     assert {line.get_markerfacecolor() for line in lines_by_label(axes).values()} == {"white"}
     assert sum(line.get_linestyle() == ":" for line in axes.lines) == len(ARCHITECTURES) - 1
 
@@ -83,7 +94,7 @@ def rows_of_table2():
 
 
 def test_each_bar_is_a_variants_difference_and_they_fall_from_gain_to_loss():
-    figure = ablation_waterfall(pd.DataFrame(rows_of_table2()))
+    figure = figure_of(ablation_waterfall(pd.DataFrame(rows_of_table2())))
     axes = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.2, -0.05, -0.3, -0.5])
     names = [text.get_text() for text in axes.get_yticklabels()]

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 
 from reports.figures.curves import loss_curves, validation_curves
 from reports.figures.line_names import apart, names_fit
+from reports.figures.saving import figure_of
 
 
 @settings(max_examples=30, deadline=None)
@@ -60,7 +61,7 @@ def written(figure, names) -> dict:
 @pytest.mark.parametrize("number", [2, 6, 19])
 def test_every_curve_is_named_once_in_the_figure_and_no_name_is_over_another(number):
     names = [f"Model{i}" for i in range(number)]
-    figure = loss_curves(losses([f"my.module:{name}" for name in names]))
+    figure = figure_of(loss_curves(losses([f"my.module:{name}" for name in names])))
     boxes = written(figure, names)
     assert sorted(boxes) == sorted(names)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes.values(), 2))
@@ -73,7 +74,7 @@ def test_every_curve_is_named_once_in_the_figure_and_no_name_is_over_another(num
 
 def test_a_thread_leads_from_each_name_to_the_end_of_its_curve():
     names = ["dlrm_mlp", "dcnv2", "rankmixer"]
-    [axes] = loss_curves(losses(names)).axes
+    [axes] = figure_of(loss_curves(losses(names))).axes
     threads = sorted(text.xy for text in axes.texts if text.arrow_patch is not None)
     assert threads == [(9000.0, pytest.approx(0.5 + 1e-4 * number)) for number in range(3)]
 
@@ -81,8 +82,12 @@ def test_a_thread_leads_from_each_name_to_the_end_of_its_curve():
 def test_too_many_names_for_a_panel_stand_in_a_legend():
     assert not names_fit(2.0, 20)
     rows = losses([f"my.module:Model{number}" for number in range(40)])
-    figure = validation_curves(
-        pd.concat([rows.assign(task=task, metric="auc") for task in ("finish", "skip", "like")])
+    figure = figure_of(
+        validation_curves(
+            pd.concat([rows.assign(task=task, metric="auc") for task in ("finish", "skip", "like")])
+        )
     )
     assert len(figure.legends) == (0 if names_fit(figure.get_size_inches()[1] / 3, 40) else 1)
-    assert len(figure.legends[0].get_texts()) == 40
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named[0] == "Model0"  # the base
+    assert named[1:] == [*(f"Model{number}" for number in range(35, 40)), "the other 34"]  # what ends best

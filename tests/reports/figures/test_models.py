@@ -25,6 +25,12 @@ def test_no_two_models_of_one_table_look_alike(variants):
     assert len({(look.color, look.marker) for look in (looks[model] for model in models)}) == len(models)
 
 
+def test_as_many_models_as_there_are_architectures_share_no_color_with_the_same_line():
+    models = [(f"m{number}", "") for number in range(19)]
+    looks = [looks_for(models)[model] for model in models]
+    assert len({(look.color, str(look.line)) for look in looks}) == 19
+
+
 def test_as_many_models_as_there_are_colors_differ_in_color():
     models = [(f"my.module:Model{number}", "") for number in range(len(COLORS))]
     assert len({looks_for(models)[model].color for model in models}) == len(models)
@@ -62,7 +68,7 @@ def test_an_absent_variant_is_the_plain_architecture():
     frame = pd.DataFrame({"architecture": ["dcn", "dcn"], "variant": [None, "deep"], "value": [1, 2]})
     assert contestants(frame) == [("dcn", ""), ("dcn", "deep")]
     assert select_models(frame, [("dcn", "")])["value"].tolist() == [1]
-    assert with_labels(frame)["model"].tolist() == ["DCN", "DCN (deep)"]
+    assert with_labels(frame, looks_for(contestants(frame)))["model"].tolist() == ["DCN", "DCN (deep)"]
 
 
 @pytest.mark.parametrize("number", [1, 19])

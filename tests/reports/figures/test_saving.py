@@ -5,15 +5,16 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from reports.comparisons import load_inferred
 from reports.figures.differences import forest
-from reports.figures.panels import canvas
-from reports.figures.saving import hover, save_figure
+from reports.figures.saving import figure_of, hover, save_figure
 
 
 def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
-    figure, [[axes]] = canvas(1, 1, 3, 2)
+    figure = Figure()
+    axes = figure.subplots()
     texts = ["a <b> & \"c\" 'd'", "only 'one'", "two\nlines"]
     for x, text in enumerate(texts):
         (point,) = axes.plot([x], [x], "o")
@@ -30,7 +31,7 @@ def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
 def test_the_same_rows_give_the_same_files_and_leave_nothing_in_pyplot(quick_out, tmp_path):
     comparisons = load_inferred(quick_out, "comparisons")
     for name in ("one", "two"):
-        save_figure(forest(comparisons), tmp_path / name)
+        save_figure(figure_of(forest(comparisons)), tmp_path / name)
     for kind in ("png", "svg"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
     assert plt.get_fignums() == []

@@ -15,6 +15,7 @@ from harness.evaluation.scaling import line, scaling_fits, size_means
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.models import contestants, looks_for
+from reports.figures.saving import figure_of
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes
@@ -300,7 +301,7 @@ def test_each_model_has_a_panel_with_its_means_intervals_and_a_line_of_the_fitte
     runs = runs_by_size(section_of(figure2_out))
     means, fits = size_means(runs), scaling_fits(runs)
     means, fits = means[means["task"] == "finish"], fits[fits["task"] == "finish"]
-    figure, looks = quality_against_size(means, fits), looks_for(contestants(means))
+    figure, looks = figure_of(quality_against_size(means, fits)), looks_for(contestants(means))
     slopes = fits_for(fits, axis="flops_per_sample").set_index("architecture")["slope"]
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [
@@ -316,8 +317,13 @@ def test_each_model_has_a_panel_with_its_means_intervals_and_a_line_of_the_fitte
         expected = its_runs.groupby("size")["value"].mean()
         assert sorted(points.get_ydata()) == pytest.approx(sorted(expected))
         ends = {tuple(segment[:, 1]) for bars in axes.collections for segment in bars.get_segments()}
-        assert ends == set(zip(of_model["low"], of_model["high"], strict=True))
-        lines = [line for line in axes.lines if len(line.get_xdata()) == 2]
+        bottom, top = axes.get_ylim()
+        low, high = of_model["low"].clip(lower=bottom), of_model["high"].clip(upper=top)
+        assert ends == set(zip(low, high, strict=True))
+        arrows = [line for line in axes.lines if line.get_marker() in (6, 7)]
+        cut = (of_model["high"] > top).sum() + (of_model["low"] < bottom).sum()
+        assert sum(len(line.get_xdata()) for line in arrows) == cut
+        lines = [line for line in axes.lines if len(line.get_xdata()) == 2 and line not in arrows]
         assert [line.get_color() for line in lines].count(looks[name, ""].color) == 1
         assert len(lines) == len(SLOPES)  # its own, and the others' in grey
         [fitted] = [line for line in lines if line.get_color() == looks[name, ""].color]
@@ -331,7 +337,7 @@ def test_panels_of_a_metric_have_one_scale_and_places_without_a_model_are_empty(
     names = seven["architecture"].unique()[:7]
     seven = seven[seven["architecture"].isin(names)]
     none = scaling_fits(runs_by_size(section_of(figure2_out))).iloc[:0]
-    axes = quality_against_size(seven, none).axes
+    axes = figure_of(quality_against_size(seven, none)).axes
     assert len(axes) == 20  # two rows of five for each metric
     for panels in (axes[:10], axes[10:]):
         assert [each.get_visible() for each in panels] == [True] * 7 + [False] * 3
@@ -340,7 +346,7 @@ def test_panels_of_a_metric_have_one_scale_and_places_without_a_model_are_empty(
 
 def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_out):
     means = size_means(runs_by_size(section_of(figure2_out))).query("task == 'finish'")
-    figure = size_front(means)
+    figure = figure_of(size_front(means))
     panels = iter(figure.axes)
     for metric in ("auc", "uauc"):
         metric_means = means[means["metric"] == metric]
@@ -359,7 +365,7 @@ def test_the_front_over_sizes_is_every_mean_that_nothing_as_small_beats(figure2_
 
 def test_the_papers_figure_is_its_own_and_says_whose_data_it_shows():
     paper = load_paper()
-    figure = paper_scaling(paper_points(paper), paper_slopes(paper))
+    figure = figure_of(paper_scaling(paper_points(paper), paper_slopes(paper)))
     for axes in figure.axes:
         assert "the paper's" in axes.get_title(loc="left")
         [marks] = axes.collections

@@ -14,6 +14,7 @@ from harness.evaluation.tiers import METRIC_COLUMNS
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.figures.differences import lift_by_tier
+from reports.figures.saving import figure_of
 from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
@@ -177,7 +178,7 @@ def test_a_suite_without_tiers_says_nothing_of_them(quick_out):
 
 
 def test_dots_and_bars_are_the_lifts_and_their_intervals(section):
-    figure = lift_by_tier(section.tiers)
+    figure = figure_of(lift_by_tier(section.tiers))
     assert [axes.get_title("left") for axes in figure.axes] == [
         f"{task}: {metric}" for task in ("finish", "skip") for metric in ("AUC", "UAUC")
     ]
@@ -200,7 +201,7 @@ def test_dots_and_bars_are_the_lifts_and_their_intervals(section):
 
 def test_with_one_seed_the_bars_are_the_users_part_and_dotted():
     rows = pd.DataFrame(tier_rows("one seed", tasks=("finish",)))
-    [axes, _] = lift_by_tier(rows.assign(low=np.nan, high=np.nan)).axes
+    [axes, _] = figure_of(lift_by_tier(rows.assign(low=np.nan, high=np.nan))).axes
     bars = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == ":"]
     assert len(bars) == 6
     assert all(np.isfinite(line.get_ydata()).all() for line in bars)

@@ -12,6 +12,7 @@ import pytest
 from harness.records.store import read_runs
 from reports.cells import MISSING
 from reports.figures.learning_rates import learning_rate_curves
+from reports.figures.saving import figure_of
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables
@@ -72,7 +73,10 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
     frame = learning_rate_frame(section)
     assert len(frame) == 15
     pd.testing.assert_frame_equal(frame, table.numbers)
-    panels = {axes.get_title("left") or axes.get_title(): axes for axes in learning_rate_curves(frame).axes}
+    panels = {
+        axes.get_title("left") or axes.get_title(): axes
+        for axes in figure_of(learning_rate_curves(frame)).axes
+    }
     assert set(panels) == {"DCN", "AutoInt", "RankMixer"}
     lines = [line for line in panels["DCN"].lines if line.get_alpha() != 0]
     [curve] = [line for line in lines if len(line.get_xdata()) == 4]
@@ -85,7 +89,7 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
 def test_panels_keep_their_room_where_one_training_diverged_and_another_did_not(section):
     frame = learning_rate_frame(section)
     frame.loc[frame["architecture"] != "dcn", "score"] = 0.7
-    figure = learning_rate_curves(frame)
+    figure = figure_of(learning_rate_curves(frame))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(io.BytesIO())

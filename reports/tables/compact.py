@@ -1,0 +1,94 @@
+"""The table of a dataset that fits a column of a paper: differences, size, cost and latency of each model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.records.store import StoredRuns
+from reports.cells import (
+    METRICS,
+    MISSING,
+    POINTS,
+    Shown,
+    fixed,
+    is_missing,
+    model_name,
+    params,
+    short,
+    signed,
+)
+from reports.files import write_text
+from reports.paper.printed import Paper, load_paper
+from reports.sections import Section, load_sections
+from reports.tables.costs import cost_numbers
+from reports.tables.markup import Table, latex_document, write_table
+from reports.tables.quality import in_points, quality_numbers, select_metric
+from reports.tables.speeds import SHOWN_PART, milliseconds, shown_batch_size
+
+DAGGER = "\N{DAGGER}"
+
+
+def write_compact_tables(stored: StoredRuns) -> None:
+    """Write ``tables/compact-<dataset>.tex`` for each dataset, and ``tables/paper.tex``, which shows them."""
+    paper, folder = load_paper(), stored.out / "tables"
+    tables = [compact_table(section, paper) for section in load_sections(stored) if section.contestants]
+    for table in tables:
+        write_table(table, folder)
+    write_text(Path(folder) / "paper.tex", latex_document(tables, of_a_paper=True))
+
+
+def compact_table(section: Section, paper: Paper) -> Table:
+    """AUC and UAUC differences of each task in points x 100, parameters, FLOPs, and p99 where measured.
+
+    The base's row holds its means.
+    """
+    quality = {task: quality_numbers(section, task, paper) for task in section.tasks}
+    first = next(iter(quality.values()))
+    names = [model_name(row) for row in select_metric(first, "auc") if row["kind"] != "reference"]
+    columns: dict[str, list[str]] = {"model": names}
+    for task, numbers in quality.items():
+        for metric in METRICS:
+            rows = [row for row in select_metric(numbers, metric) if row["kind"] != "reference"]
+            columns[f"{task} {metric.upper()}"] = list(map(_difference, rows))
+    ranked = list(columns)[1:]
+    costs = cost_numbers(section, paper)
+    active = costs["active_flops_per_sample"].fillna(costs["flops_per_sample"])
+    columns["params"] = [params(value) for value in costs["dense_params"]]
+    columns["FLOPs"] = [short(value) for value in active]
+    if (measured := section.serving) is not None:
+        size = shown_batch_size(measured)
+        found = [measured.of(who, SHOWN_PART, size) for who in section.contestants]
+        columns["p99"] = [str(milliseconds(each, "p99")).partition(" (")[0] for each in found]
+    table = Table.from_columns(
+        f"compact-{section.name}",
+        f"Quality and cost on {section.dataset}.",
+        costs,
+        columns,
+        _notes(section),
+        ranked=ranked,
+    )
+    table.groups.extend(section.tasks)
+    return table
+
+
+def _difference(row: dict) -> str:
+    if row["is_base"]:
+        return Shown(fixed(row["mean"], 4), 0.0)
+    if is_missing(row["diff"]):
+        return MISSING
+    diff, low, high = in_points(row)
+    mark = DAGGER if row["resolved"] == "yes" else ""
+    return Shown(f"{signed(diff, 2)}{mark}", diff, low, high, row["resolved"] in ("yes", "no"))
+
+
+def _notes(section: Section) -> list[str]:
+    to_base = f" to {section.base.display_name}, whose row holds its means" if section.base else ""
+    resolved = f"{DAGGER}: resolved after Holm's correction over the column."
+    notes = [
+        f"AUC and UAUC: differences{to_base}, in points x {POINTS}, means over {section.repeats}. "
+        + ("No verdict: the data leak." if section.no_verdict else resolved),
+        "params: dense parameters. FLOPs: forward, a sample.",
+    ]
+    if section.serving is not None:
+        notes[1] += f" p99: milliseconds of a call with {shown_batch_size(section.serving)} rows."
+    return notes
