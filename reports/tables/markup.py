@@ -130,7 +130,8 @@ _LATEX = {
     "\N{EN DASH}": r"\textendash{}",
     "\N{MINUS SIGN}": "$-$",
     "±": r"$\pm$",
-    "†": r"$\dagger$",
+    "≈": r"$\approx$",
+    "†": r"$^\dagger$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
 }
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.cells import MISSING, params, percent, short, short_tick, signed
+from reports.cells import MISSING, Shown, params, percent, short, short_tick, signed
 from reports.tables.markup import (
     Table,
     code_block,
@@ -101,6 +101,20 @@ def test_a_latex_table_has_its_rows_between_rules_and_references_apart():
     assert "minipage" not in latex_table(table)
 
 
+def test_ranks_are_of_tested_values_and_a_tie_of_what_is_printed_does_not_hide_them():
+    cells = [Shown("+1.0", 1.04), Shown("+9.0", 9.0, claimed=False), Shown("base", 0.0), "\N{EN DASH}"]
+    cells += [Shown("+1.0", 1.01)]
+    rows = [[f"m{number}", cell] for number, cell in enumerate(cells)]
+    table = Table("t", "c", pd.DataFrame(), ["model", "x"], rows, ranked=["x"])
+    body = latex_table(table).split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert [line for line in body.splitlines() if "{" in line] == [
+        r"m0 & \textbf{+1.0} \\",
+        r"m3 & \textendash{} \\",
+        r"m4 & \underline{+1.0} \\",
+    ]
+    assert r"\label{tab:t}" in latex_table(table)
+
+
 def test_latex_compiles_with_every_printable_character(tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed: THE LATEX TABLES WERE NOT COMPILED")
@@ -118,9 +132,9 @@ def test_latex_of_a_whole_report_compiles(mixed_out, tmp_path):
     assert complaints_of_latex(tmp_path) == ""
 
 
-def complaints_of_latex(folder):
-    """What pdflatex says of ``tables.tex`` if it does not compile."""
-    command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+def complaints_of_latex(folder, file="tables.tex"):
+    """What pdflatex says of a file if it does not compile."""
+    command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", file]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     return done.stdout[-2000:] if done.returncode else ""
 
