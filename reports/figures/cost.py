@@ -18,6 +18,7 @@ from reports.figures.saving import hover_point
 from reports.figures.style import FAINT, INK, SMALL_INK, styled
 
 ROOM_FOR_A_NAME = 0.45  # of the width of a panel
+CROWD = 8  # the intervals of more models than this hide their marks
 LATENCY_TICKS = (1, 1.5, 2, 3, 5, 7)  # models of one budget differ by less than a decade
 SIDE_BY_SIDE = 0.035  # of the width of a panel, between marks of nearly one cost
 ONE_BUDGET = 1.5  # FLOPs within this factor are one budget's: a picture over them would be a vertical heap
@@ -153,7 +154,8 @@ def quality_against_latency(
     for axes, shown in plot.facets(4.6, height):
         axes.axhline(0, color=INK, linewidth=1)
         for row in shown.to_dict("records"):
-            _latency_mark(axes, row, plot.looks[row["architecture"], row["variant"]])
+            look = plot.looks[row["architecture"], row["variant"]]
+            _latency_mark(axes, row, look, pale_lines=len(plot.models) > CROWD)
         log_axis(axes.xaxis)
         axes.xaxis.set_major_locator(LogLocator(subs=LATENCY_TICKS))
         best = pareto_front(shown, "diff", "latency_ms_p99")
@@ -169,10 +171,10 @@ def quality_against_latency(
     return plot.result
 
 
-def _latency_mark(axes: Axes, row: dict, look: Look) -> None:
+def _latency_mark(axes: Axes, row: dict, look: Look, pale_lines: bool) -> None:
     x, y = row["latency_ms_p99"], row["diff"]
     faint = 0.45 if row["noisy"] else 1.0
-    line = {"color": look.color, "linewidth": 1.2, "alpha": faint}
+    line = {"color": look.color, "linewidth": 1.2, "alpha": faint * (0.4 if pale_lines else 1.0)}
     axes.plot([x, x], [row["low"], row["high"]], **line)
     ends = row["latency_ms_p99_low"], row["latency_ms_p99_high"]
     axes.plot([x if pd.isna(end) else end for end in ends], [y, y], **line)

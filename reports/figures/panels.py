@@ -26,6 +26,7 @@ from reports.figures.style import STYLES, current_style, styled
 
 NARROWEST_PANEL = 1.5  # inches, where a style gives figures their width
 _LETTER, _BOLD_LETTER = 0.52, 0.6  # the width of a letter over its size, on average
+_LINE = 1.5  # the height of a legend's line over the size of its letters
 
 
 class Options(TypedDict, total=False):
@@ -200,7 +201,7 @@ class Plot:
         """One label beside the first panel of each row."""
         for axes in self.panels:
             if self.is_first_of_row(axes) or not self.is_new:
-                axes.set_ylabel(self._in_lines(text, 0.9 * axes.get_window_extent().height / self.figure.dpi))
+                axes.set_ylabel(self._in_lines(text, axes.get_window_extent().height / self.figure.dpi))
 
     def _in_lines(self, text: str, width: float) -> str:
         size = matplotlib.rcParams["font.size"]
@@ -211,23 +212,24 @@ class Plot:
         if not self.is_new:
             self.panels[-1].legend(handles=handles, title=title, loc="best")
             return
-        if beside and current_style().width is None:
-            self.figure.legend(handles=handles, title=title, loc="outside right upper")
-            return
         size = FontProperties(size=matplotlib.rcParams["legend.fontsize"]).get_size_in_points() / 72
+        if beside and current_style().width is None:
+            columns = math.ceil(len(handles) * _LINE * size / self.figure.get_figheight())
+            self.figure.legend(handles=handles, title=title, loc="outside right upper", ncols=columns)
+            return
         longest = max((len(str(handle.get_label())) for handle in handles), default=0)
         columns = int(self.figure.get_figwidth() / ((_LETTER * longest + 4) * size))
         columns = max(1, min(4, len(handles), columns))
         if self._options.get("size") is None and current_style().width is not None:
             lines = math.ceil(len(handles) / columns)
-            self.figure.set_figheight(self.figure.get_figheight() + 1.5 * size * lines)
+            self.figure.set_figheight(self.figure.get_figheight() + _LINE * size * lines)
         self.figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns)
 
 
 def log_axis(axis: Axis) -> None:
     """Logarithmic ticks at 1, 2 and 5, printed as ``5 k``."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if current_style().width is None else (1, 3)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if current_style() is STYLES[""] else (1, 3)))
     axis.set_major_formatter(short_tick)
     axis.set_minor_formatter(lambda value, _: "")
 

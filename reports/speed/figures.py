@@ -42,7 +42,8 @@ def roofline(rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[O
             share = "" if is_missing(row["mfu"]) else f", {percent(row['mfu'], 0)} of the peak"
             text = f"{row['model']}: {reached}{share}"
             hover_point(axes, row["intensity"], row["flops_per_second"], text)
-        _log_axes(axes, "FLOPs a byte of all operators' operands")
+        _log_axes(axes)
+    plot.xlabel("FLOPs a byte of all operators' operands")
     plot.ylabel("FLOPs a second")
     plot.legend(legend_handles(plot.models, plot.looks), beside=True)
     return plot.result
@@ -82,8 +83,9 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None, **opti
         for row in points.to_dict("records"):
             text = f"{row['model']}: {row['latency_ms_p50']:.3g} ms at {row['batch_size']}"
             hover_point(axes, row["batch_size"], row["latency_ms_p50"], text)
-        _log_axes(axes, "batch size")
+        _log_axes(axes)
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
+    plot.xlabel("batch size")
     plot.ylabel("milliseconds, median")
     ends = {axes: line_ends(points, "batch_size", "latency_ms_p50") for axes, points in panels}
     name_lines(plot, ends, plot.looks, HEIGHT)
@@ -100,7 +102,7 @@ def _mode_panels(plot: Plot, width: float, **shared: Any) -> list[tuple[Axes, pd
     return [(axes, rows[rows["mode"] == mode]) for mode, axes in zip(modes, panels, strict=True)]
 
 
-def _log_axes(axes: Axes, across: str) -> None:
+def _log_axes(axes: Axes) -> None:
     log_axis(axes.xaxis)
     log_axis(axes.yaxis)
-    axes.set(xlabel=across, ylabel="")
+    axes.set(xlabel="", ylabel="")
