@@ -24,7 +24,7 @@ from reports.cells import METRICS, short_tick
 from reports.figures.models import Looks, Model, contestants, looks_for, select_models, with_labels
 from reports.figures.style import STYLES, current_style, styled
 
-NARROWEST_PANEL = 1.5  # inches, where a style gives figures their width
+NARROWEST_PANEL, LOWEST_PANEL = 1.5, 0.9  # inches, where a style gives figures their width
 _LETTER, _BOLD_LETTER = 0.52, 0.6  # the width of a letter over its size, on average
 _LINE = 1.5  # the height of a legend's line over the size of its letters
 
@@ -130,7 +130,8 @@ class Plot:
             return self.panels
         rows, style = math.ceil(number / self._columns), current_style()
         wide = style.width or width * style.stretch * self._columns
-        size = self._options.get("size") or (wide, height * style.stretch * rows)
+        high = max(height * style.stretch, LOWEST_PANEL if style.width else 0) * rows
+        size = self._options.get("size") or (wide, high)
         figure = Figure(figsize=size, layout="constrained")
         shared: dict[str, Any] = {"sharex": sharex, "sharey": sharey}
         self.panels = list(figure.subplots(rows, self._columns, squeeze=False, **shared).flat)
@@ -192,7 +193,9 @@ class Plot:
     def xlabel(self, text: str) -> None:
         """One label below all panels, in lines that fit; below each of a user's own."""
         if self.is_new:
-            self.figure.supxlabel(self._in_lines(text, self.figure.get_figwidth()))
+            lines = self._in_lines(text, self.figure.get_figwidth())
+            self.figure.supxlabel(lines)
+            self._grow(matplotlib.rcParams["font.size"] / 72 * (1 + lines.count("\n")))
             return
         for axes in self.panels:
             axes.set_xlabel(self._in_lines(text, axes.get_window_extent().width / self.figure.dpi))
@@ -202,6 +205,11 @@ class Plot:
         for axes in self.panels:
             if self.is_first_of_row(axes) or not self.is_new:
                 axes.set_ylabel(self._in_lines(text, axes.get_window_extent().height / self.figure.dpi))
+
+    def _grow(self, height: float) -> None:
+        """Make room for lines of so much height, in inches, where a style has small panels."""
+        if self._options.get("size") is None and current_style().width is not None:
+            self.figure.set_figheight(self.figure.get_figheight() + _LINE * height)
 
     def _in_lines(self, text: str, width: float) -> str:
         size = matplotlib.rcParams["font.size"]
@@ -220,9 +228,7 @@ class Plot:
         longest = max((len(str(handle.get_label())) for handle in handles), default=0)
         columns = int(self.figure.get_figwidth() / ((_LETTER * longest + 4) * size))
         columns = max(1, min(4, len(handles), columns))
-        if self._options.get("size") is None and current_style().width is not None:
-            lines = math.ceil(len(handles) / columns)
-            self.figure.set_figheight(self.figure.get_figheight() + _LINE * size * lines)
+        self._grow(size * math.ceil(len(handles) / columns))
         self.figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns)
 
 

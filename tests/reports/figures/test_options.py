@@ -173,3 +173,12 @@ def test_a_drawing_gives_its_figure():
         return Figure().subplots()
 
     assert isinstance(Drawing(draw, frame, "c").figure, Figure)
+
+
+def test_a_figure_of_one_row_for_a_paper_has_room_for_its_words(comparisons, recwarn):
+    one = comparisons[comparisons["architecture"] == "dcn"]
+    figure = figure_of(forest(one, style="paper"))
+    with use_style("paper"):
+        figure.draw_without_rendering()
+    assert not [str(warning.message) for warning in recwarn if "constrained_layout" in str(warning.message)]
+    assert min(axes.get_window_extent().height for axes in figure.axes) > 0.25 * figure.dpi
