@@ -180,11 +180,13 @@ def _ratio_legend(
     models: list[Model], bases: list[Model], paper: pd.DataFrame | None, looks: Looks, over: str
 ) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=looks[m].color, ls="--", label=f"{looks[m].name}, dense (band: 95% over {over})")
+        Line2D(
+            [], [], color=looks[m].color, ls="--", label=f"{looks[m].shown}, dense (band: 95% over {over})"
+        )
         for m in bases
     ]
     printed = {} if paper is None else dict(zip(paper["series"], paper["name"], strict=True))
     for model in models:
         look, theirs = looks[model], f" = {printed[model[1]]}" if model[1] in printed else ""
-        handles.append(Line2D([], [], color=look.color, marker=look.marker, label=look.name + theirs))
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, label=look.shown + theirs))
     return handles

@@ -198,7 +198,7 @@ def _front_names(axes: Axes, front: pd.DataFrame, looks: Looks) -> None:
         across = math.log(flops / low) / math.log(high / low)
         if across - named >= ROOM_FOR_A_NAME:
             side = "left" if across < 0.5 else "right"
-            name, place = looks[architecture, variant].name, (flops, quality)
+            name, place = looks[architecture, variant].shown, (flops, quality)
             near: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "bottom"}
             axes.annotate(name, place, (0, 6), fontsize="small", **near)
             named = across

@@ -17,7 +17,7 @@ from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from harness.records.listed import display_name
 from reports.cells import POINTS, grouped, interval
-from reports.figures.models import Look, Looks, Model, drawn_name
+from reports.figures.models import Look, Looks, Model, cut
 from reports.figures.panels import Options, Plot, legend_handles, marker_size
 from reports.figures.saving import hover
 from reports.figures.style import FAINT, INK, styled
@@ -47,7 +47,7 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unp
             model = (row["architecture"], row["variant"])
             _paper_mark(axes, row, models.index(model))
             _mark(axes, row, models.index(model), plot.looks[model])
-        _named_rows(axes, [plot.looks[model].name for model in models])
+        _named_rows(axes, [plot.looks[model].shown for model in models])
     bases = base_names(comparisons)
     numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
     if "worlds" in comparisons and comparisons["worlds"].max() > 1:
@@ -88,7 +88,7 @@ def ablation_waterfall(
         for at, row in enumerate(ordered.to_dict("records"), 1):
             model = (row["architecture"], row["variant"])
             own = label(*model) in renamed
-            names.append(plot.looks[model].name if own else drawn_name((row["variant"] or model[0], "")))
+            names.append(plot.looks[model].shown if own else cut(display_name(row["variant"] or model[0])))
             _bar(axes, row, at, plot.looks[model])
             _paper_mark(axes, row, at)
         _named_rows(axes, names)

@@ -46,7 +46,7 @@ def active_over_training(
         _active_panel(axes, plot.rows[plot.rows["layer"] == layer], look)
         axes.set_title(f"layer {layer}")
     plot.ylabel("share of a token's experts that are active")
-    plot.xlabel(f"training samples seen by {look.name}")
+    plot.xlabel(f"training samples seen by {look.shown}")
     plot.legend(_active_legend(routing["token"].nunique(), routing["seed"].nunique(), look))
     return plot.result
 
@@ -92,7 +92,7 @@ def active_heat_map(experts: pd.DataFrame, **options: Unpack[Options]) -> Any:
         rows = select_model(experts, model)
         _heat_panel(axes, rows.pivot_table(index="layer", columns="token", values="share", aggfunc="mean"))
         overall, target = rows["share"].mean(), rows["target"].iloc[0]
-        title = f"{plot.looks[model].name}: {overall:.3f} active, target {target:g}"
+        title = f"{plot.looks[model].shown}: {overall:.3f} active, target {target:g}"
         plot.title(axes, title)
         axes.set_ylabel("layer")
     panels[-1].set_xlabel("token")
@@ -130,7 +130,7 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None, **option
     panels = plot.grid(len(plot.models), columns, 2.9, 2.1, sharey=True)
     for axes, model in zip(panels, plot.models, strict=True):
         _expert_panel(axes, select_model(experts, model), plot.looks[model].color)
-        plot.title(axes, plot.looks[model].name)
+        plot.title(axes, plot.looks[model].shown)
     plot.xlabel("share of test rows on which an expert is active (dotted: target)")
     plot.ylabel("share of experts")
     return plot.result

@@ -32,7 +32,7 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **opt
     panels = plot.grid(len(plot.models), COLUMNS, 2.6, 2.1, sharex=True, sharey=True)
     for axes, model in zip(panels, plot.models, strict=True):
         _panel(axes, select_model(curves, model), plot.looks[model])
-        plot.title(axes, plot.looks[model].name)
+        plot.title(axes, plot.looks[model].shown)
     plot.xlabel("dense learning rate (dotted: the chosen one; cross: diverged)")
     plot.ylabel(f"validation {str(curves['metric'].iloc[0]).upper()}")
     return plot.result

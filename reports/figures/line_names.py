@@ -74,7 +74,7 @@ def name_ends(axes: Axes, ends: dict[Model, End], looks: Looks) -> None:
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "label": "_name"}
         axes.plot([1 + MARKER_AT / width], [at], look.marker, color=look.color, markersize=5, **place)
         name = (1 + NAME_AT / width, at)
-        axes.annotate(look.name, name, name, "axes fraction", fontsize=8.5, **placed)
+        axes.annotate(look.shown, name, name, "axes fraction", fontsize="small", **placed)
 
 
 def apart(wanted: NDArray[np.float64], step: float) -> NDArray[np.float64]:

@@ -27,6 +27,11 @@ class Look:
     line: Any = "-"
     name: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The name, cut where it would leave no room for the figure."""
+        return cut(self.name)
+
 
 Looks = dict[Model, Look]
 
@@ -56,10 +61,15 @@ def with_labels(frame: pd.DataFrame, looks: Looks) -> pd.DataFrame:
     return frame.assign(variant=variants, model=pd.Categorical(labels, list(dict.fromkeys(labels))))
 
 
-def drawn_name(model: Model) -> str:
-    """The model's label, cut where it would leave no room for the figure."""
-    name = " ".join(display_name(*model).split())
+def cut(name: str) -> str:
+    """The name in one line of at most so many letters."""
+    name = " ".join(name.split())
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def drawn_name(model: Model) -> str:
+    """How figures call a model that nobody gave another name."""
+    return cut(display_name(*model))
 
 
 def family(model: Model) -> Model:
@@ -87,10 +97,10 @@ def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:
         num_families = sum(family(known) == known for known in found)
         turn, place = divmod(num_families, len(COLORS))
         marker, line = MARKERS[num_families % len(MARKERS)], LINES[turn % len(LINES)]
-        shared = found.setdefault(head, Look(COLORS[place], marker, line, drawn_name(head)))
+        shared = found.setdefault(head, Look(COLORS[place], marker, line, display_name(*head)))
         members = (head in models) + sum(family(known) == head != known for known in found)
         marker = MARKERS[(MARKERS.index(shared.marker) + members) % len(MARKERS)]
-        found.setdefault(model, Look(shared.color, marker, shared.line, drawn_name(model)))
+        found.setdefault(model, Look(shared.color, marker, shared.line, display_name(*model)))
     return found
 
 

@@ -188,7 +188,7 @@ class Plot:
         """A panel's title, smaller where it would reach into the next panel."""
         usual = FontProperties(size=matplotlib.rcParams["axes.titlesize"]).get_size_in_points()
         width = 72 * axes.get_window_extent().width / axes.figure.dpi
-        axes.set_title(text, fontsize=max(6.0, min(usual, width / (_BOLD_LETTER * len(text)))), **style)
+        axes.set_title(text, fontsize=max(5.0, min(usual, 0.9 * width / (_BOLD_LETTER * len(text)))), **style)
 
     def xlabel(self, text: str) -> None:
         """One label below all panels, in lines that fit; below each of a user's own."""
@@ -253,7 +253,7 @@ def legend_handles(models: Iterable[Model], looks: Looks, lines: bool = False) -
             color=looks[model].color,
             marker=looks[model].marker,
             ls=looks[model].line if lines else "",
-            label=looks[model].name,
+            label=looks[model].shown,
         )
         for model in models
     ]

@@ -57,7 +57,7 @@ def quality_against_size(
         room = BEYOND_MEANS * max(high - low, 1e-6)
         axes.set_ylim(low - room, high + room)
         _one_models_panel(axes, model, rows, lines, plot.looks)
-        name = plot.looks[model].name
+        name = plot.looks[model].shown
         plot.title(axes, f"{name}: {metric.upper()}", color=plot.looks[model].color)
         axes.tick_params(labelleft=plot.is_first_of_row(axes) or not plot.is_new)
     plot.xlabel(
