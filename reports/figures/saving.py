@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": N
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn when it is asked for: ``function(data, *arguments)``, which returns its axes.
+    """A figure that is drawn when it is asked for: ``function(data, *arguments, **options)``, which returns
+    its axes.
 
     ``data`` are the rows that it shows, which stand beside it as a CSV file.
     """
@@ -35,10 +36,11 @@ class Drawing:
     data: pd.DataFrame
     caption: str
     arguments: tuple = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, **options: Any) -> Figure:
         """Draw it anew; ``options`` as in :class:`reports.figures.panels.Options`."""
-        return figure_of(self.function(self.data, *self.arguments, **options))
+        return figure_of(self.function(self.data, *self.arguments, **(self.options | options)))
 
     @cached_property
     def figure(self) -> Figure:

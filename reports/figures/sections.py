@@ -32,6 +32,7 @@ from reports.tables.tuning import learning_rate_frame
 
 LATENCY = ("batch_size", "latency_ms_p99", "latency_ms_p99_low", "latency_ms_p99_high", "noisy")
 FRONT_TASKS = 2
+FRONT_WIDTH = 4.4  # inches: three stand side by side on a wide screen
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
 
 
@@ -52,7 +53,9 @@ def front_figures(section: Section) -> Figures:
 
     One panel each, so that they stand side by side on a wide screen and below each other on a phone.
     """
-    looks = looks_for(_models(section))
+    looks, names = looks_for(_models(section)), _short_names(section)
+    height = max(3.0, 0.9 + 0.22 * len(section.contestants))
+    options = {"size": (FRONT_WIDTH, height), "names": names}
     figures: Figures = {}
     rows = differences_frame(section, load_paper())
     for task in [] if rows.empty else section.tasks[:FRONT_TASKS]:
@@ -60,14 +63,21 @@ def front_figures(section: Section) -> Figures:
         if not shown.empty:
             caption = f"AUC of {task}: differences to {section.base_name}, 95% intervals"
             stem = f"front-differences-{section.name}-{slug(task)}"
-            figures[stem] = Drawing(forest, shown, caption, (looks,))
+            figures[stem] = Drawing(forest, shown, caption, (looks,), options)
     latencies = latency_frame(section)
     if not latencies.empty:
         task = latencies["task"].iloc[0]
         caption = f"AUC of {task} against the measured p99"
-        drawing = Drawing(quality_against_latency, _auc_of(latencies, task), caption, (looks,))
+        drawing = Drawing(quality_against_latency, _auc_of(latencies, task), caption, (looks,), options)
         figures[f"front-latency-{section.name}"] = drawing
     return figures
+
+
+def _short_names(section: Section) -> dict[str, str]:
+    """Variants alone where all are of one architecture: the title says of which."""
+    if len({contestant.architecture for contestant in section.contestants}) > 1:
+        return {}
+    return {c.label: c.variant for c in section.contestants if not c.is_plain}
 
 
 def _auc_of(rows: pd.DataFrame, task: str) -> pd.DataFrame:
