@@ -27,6 +27,7 @@ if __name__ == "__main__" and _can_be_interrupted:
 
 import contextlib
 import errno
+import gc
 import io
 from enum import StrEnum
 from pathlib import Path
@@ -85,8 +86,12 @@ RunGigabytes = Annotated[
     float | None,
     typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
 ]
-INTERRUPTED_ONCE = "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
+GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+
+
+class RunInterrupted(Exception):  # noqa: N818 - Ctrl-C is no error
+    """Ctrl-C within `run`; the message says how to go on."""
 
 
 @app.command("list")
@@ -168,9 +173,9 @@ def run(
             keep=keep,
             command=_command(),
         )
-    except (KeyboardInterrupt, RuntimeError) as end:
-        if isinstance(end, KeyboardInterrupt):
-            say(INTERRUPTED_ONCE, error=True)
+    except KeyboardInterrupt:
+        raise RunInterrupted(_how_to_go_on(out)) from None
+    except RuntimeError:
         _report_what_is_finished(out)
         raise
     if bench.is_first_process():
@@ -684,8 +689,21 @@ def _report_serving(out: Path) -> None:
 _SPEED_REPORTS = {"profile.json": _report_speeds, "serving_profile.json": _report_serving}
 
 
+def _how_to_go_on(out: Path) -> str:
+    """What an interrupted `run` says at once: a report takes seconds to draw, so it is offered."""
+    import shlex
+
+    from harness.records.record import RECORD_FILE
+
+    records = (out / "runs").glob(f"*/{RECORD_FILE}")
+    if all(path.parent.name.endswith(".partial") for path in records):
+        return GOES_ON
+    report = shlex.join(["python", "run_bench.py", "report", str(out)])
+    return f"{GOES_ON}; for the report of what is finished: {report}"
+
+
 def _report_what_is_finished(out: Path) -> None:
-    """The report after an interruption, which it must not hide: before the first record there is none."""
+    """The report where runs broke, which it must not hide: before the first record there is none."""
     from files.errors import InputError
 
     with contextlib.suppress(InputError):
@@ -725,8 +743,12 @@ def _run_command(debug: bool) -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            say("interrupted; what is finished is kept, and the same command goes on", error=True)
+            say(GOES_ON, error=True)
         raise
+    except RunInterrupted as end:
+        say(end, error=True)
+        gc.freeze()  # or the interpreter goes through all that PyTorch imports once more, which takes seconds
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             import traceback

@@ -893,7 +893,10 @@ def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, 
     assert "own_models:Diverging" in (ran / "out/tiny/report.md").read_text()
 
 
-def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unreported):
+GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
+
+
+def test_ctrl_c_offers_the_report_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unreported):
     shutil.rmtree(ran / "out")
     long = ["--set", "training.epochs=10", "--checkpoint-seconds", "0", "--seeds", "1"]
     process = forked_command(ran, "run", "tiny.yaml", "--cache", "cache", *long)
@@ -903,12 +906,16 @@ def test_ctrl_c_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unr
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    interrupted = time.monotonic()
     outcome = ended(process)
+    assert time.monotonic() - interrupted < 20  # two seconds, where no other tests keep the machine
     assert outcome.code == 130, outcome.err
-    assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
+    offered = f"{GOES_ON}; for the report of what is finished: python run_bench.py report out/tiny"
+    assert outcome.err.splitlines()[-1] == offered
     assert "Traceback" not in outcome.err
     assert set(records_of(ran / "out/tiny")) == {("constant", 0), ("dlrm_mlp", 0)}
-    assert (ran / "out/tiny/report.md").is_file()
+    assert not list(ran.glob("out/tiny/*report*"))  # nor anything else that is drawn
+    assert not list(ran.glob("out/tiny/comparisons.csv"))
     kept = record_times(ran / "out/tiny")
     assert bench("run", "tiny.yaml", "--cache", "cache", *long).code == 0
     after = record_times(ran / "out/tiny")
@@ -926,23 +933,20 @@ def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own
     monkeypatch.setattr(suites.run, "_carry_out", interrupt)
     outcome = bench("run", "tiny.yaml", "--cache", "cache")
     assert outcome.code == 130
-    assert outcome.err.splitlines()[-1].startswith("interrupted; what is finished is kept")
+    assert outcome.err.splitlines()[-1] == GOES_ON
     assert "error" not in outcome.err
 
 
-def test_ctrl_c_says_at_once_that_a_report_is_drawn_and_the_second_leaves_it(own, bench, monkeypatch):
-    import suites.run
-
+def test_ctrl_c_while_the_report_is_drawn_offers_it_with_its_folder_quoted(ran, bench, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(suites.run, "run_suite", interrupt)
-    monkeypatch.setattr(run_bench, "_report", interrupt)
-    outcome = bench("run", "tiny.yaml", "--cache", "cache")
+    monkeypatch.setattr(python_interface, "report", interrupt)
+    (ran / "out/tiny").rename(ran / "out/my runs")
+    command = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", "--out", "out/my runs"]
+    outcome = bench(*command)
     assert outcome.code == 130
-    first, *_, last = outcome.err.strip().splitlines()
-    assert first == "interrupted; drawing the report of what is finished (Ctrl-C again leaves it)"
-    assert last.startswith("interrupted; what is finished is kept")
+    assert outcome.err.splitlines()[-1].endswith(": python run_bench.py report 'out/my runs'")
 
 
 def test_ctrl_c_within_the_imports_leaves_no_trace(tmp_path):

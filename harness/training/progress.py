@@ -76,26 +76,22 @@ class Terminal(Silent):
                 TextColumn("{task.description}", markup=False),  # a title such as "[/x]" is no markup
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
+                TextColumn("{task.fields[pace]}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
             )
-            self._bar.add_task(
-                self._title, completed=samples, total=total_samples, loss=float("nan"), rate=0.0
-            )
+            self._bar.add_task(self._title, completed=samples, total=total_samples, pace="first steps")
             self._bar.start()
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
+        pace = f"loss {loss:.4f}, {samples_per_second:,.0f} samples/s"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=samples, loss=loss, rate=samples_per_second)
+            self._bar.update(self._bar.task_ids[0], completed=samples, pace=pace)
         elif time.monotonic() - self._spoke > PLAIN_INTERVAL_SECONDS:
             self._spoke = time.monotonic()
             left = (self._total - samples) / max(samples_per_second, 1e-9)
-            self.note(
-                f"{self._title}: {samples:,}/{self._total:,} samples, loss {loss:.4f}, "
-                f"{samples_per_second:,.0f} samples/s, {left:.0f} s left"
-            )
+            self.note(f"{self._title}: {samples:,}/{self._total:,} samples, {pace}, {left:.0f} s left")
 
     def finish(self) -> None:
         if self._bar is not None:
