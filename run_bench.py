@@ -551,11 +551,11 @@ def export(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(data_root: DataRoot = None, cache: CacheRoot = bench.CACHE) -> None:
     """What this machine can do, and what is missing, each with its mend."""
-    from harness.speed.doctor import examine
+    from harness.doctor.examine import examine
 
-    text, healthy = examine()
+    text, healthy = examine(data_root, cache)
     say(text)
     raise typer.Exit(0 if healthy else 1)
 

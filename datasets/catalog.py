@@ -91,6 +91,11 @@ def find_dataset(
     return name, identity, lambda scratch: make_source(options, data_root, scratch)
 
 
+def raw_folder(name: str, data_root: Path | None) -> Path:
+    """Where a public dataset's raw files are below ``data_root``; InputError where one is missing."""
+    return import_module(DATASETS[name].partition(":")[0]).raw_folder(data_root)
+
+
 def _leak_ok(name: str) -> list[str]:
     """The leaks that the schema acknowledges now, which may have changed since the table was prepared."""
     from datasets.schema import load_schema

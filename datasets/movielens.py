@@ -124,6 +124,11 @@ def identity(options: dict, data_root: Path | None) -> dict:
     return {"dataset": NAME, "options": options_as_identity(chosen), "files": files}
 
 
+def raw_folder(data_root: Path | None) -> Path:
+    """Where the raw files are; InputError where one is missing."""
+    return _find(data_root)[0].parent
+
+
 def _find(data_root: Path | None) -> list[Path]:
     folder = find_folder(NAME, data_root, INSIDE, FILES[0])
     return [require_file(folder / name, NAME) for name in FILES]

@@ -129,6 +129,11 @@ def identity(options: dict, data_root: Path | None) -> dict:
     return _Files.find(chosen, data_root).identity(chosen)
 
 
+def raw_folder(data_root: Path | None) -> Path:
+    """Where the raw files are; InputError where one is missing."""
+    return _Files.find(KuaiRandOptions(), data_root).users.parent
+
+
 @dataclass(frozen=True)
 class _Files:
     """The raw files that the options need; InputError where one is missing."""
