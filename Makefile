@@ -16,13 +16,14 @@ setup: $(READY)
 
 # torch first and alone: the other packages take the torch that is here, a CUDA build or one for CPUs. torchrec
 # without its declared dependencies: they name the CUDA build of fbgemm-gpu, whose files would overwrite the CPU
-# build's. The flavour of fbgemm follows torch.
+# build's. It is last, since pip prints an error about the missing build when it installs what torchrec depends on.
+# The flavour of fbgemm follows torch.
 $(READY): $(STATED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
+	$(PIP) --editable ".[bench]"
 	$(PIP) --no-deps torchrec \
 	  "fbgemm-gpu$$($(BIN)/python -c 'import torch; print("" if torch.version.cuda else "-cpu")')"
-	$(PIP) --editable ".[bench]"
 	touch $(READY)
 
 $(READY_FOR_TESTS): $(READY)
