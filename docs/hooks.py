@@ -1,14 +1,16 @@
 """The site's pages are the repository's own files, at their own places, so that no link is written twice.
 
 MkDocs knows one folder of pages. In its place this gives it the repository's pages, pictures and notebooks,
-and the pages of kept results that ``docs/kept_reports.py`` drew. A link to a folder of results leads to its
-page. Of links to other folders, to code, and to what a drawn page has beside it, the words alone are left.
+these as pages, too, and the pages of kept results that ``docs/kept_reports.py`` drew, which the search leaves
+out: they hold the same words forty times. A link to a folder of results or to a notebook leads to its page.
+Of links to other folders, to code, and to what a drawn page has beside it, the words alone are left.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -16,6 +18,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from docs.notebook_pages import notebook_page  # noqa: E402 - MkDocs runs this file alone
+
 PAGES = (
     "README.md",
     "SECURITY.md",
@@ -26,7 +32,7 @@ PAGES = (
     "docs/api/*.md",
     "reports/measured/README.md",
 )
-OTHERS = ("reports/measured/*/figures/*.png", "notebooks/*.ipynb")
+OTHERS = ("reports/measured/*/figures/*.png", "docs/pictures/*.svg", "notebooks/*.ipynb")
 KEPT = "reports/measured"
 DRAWN = ROOT / "out/measured"  # by docs/kept_reports.py
 PAGE_NAMES = ("report.md", "profile.md")
@@ -52,8 +58,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     theme = [file for file in files if not (file.abs_src_path or "").startswith(str(config.docs_dir))]
     found = [path for pattern in (*PAGES, *OTHERS) for path in sorted(ROOT.glob(pattern))]
     own = {path.relative_to(ROOT).as_posix(): path for path in found} | drawn_files()
+    notebooks = [path for path in found if path.suffix == ".ipynb"]
     return Files(
-        [*theme, *(File.generated(config, name, abs_src_path=str(path)) for name, path in own.items())]
+        [
+            *theme,
+            *(File.generated(config, name, abs_src_path=str(path)) for name, path in own.items()),
+            *(
+                File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path))
+                for path in notebooks
+            ),
+        ]
     )
 
 
@@ -74,12 +88,16 @@ def drawn_files() -> dict[str, Path]:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The page without links to what is in the repository but not on the site."""
     folder, name = posixpath.split(page.file.src_uri)
+    if folder.startswith(f"{KEPT}/"):
+        page.meta["search"] = {"exclude": True}
 
     def kept(link: re.Match[str]) -> str:
         words, target = link.groups()
         if re.match(r"[a-z]+:|#", target):
             return link[0]
         path = posixpath.normpath(posixpath.join(folder, target.partition("#")[0]))
+        if path.endswith(".ipynb") and folder + "/" + name != path.replace(".ipynb", ".md"):
+            return f"[{words}]({target.replace('.ipynb', '.md')})"
         if files.get_file_from_path(path) is not None:
             return link[0]
         for page_name in PAGE_NAMES:

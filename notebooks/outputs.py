@@ -29,10 +29,18 @@ def main(names: list[str]) -> None:
     """Store the outputs of the notebooks whose names begin with one of ``names``; of all if there is none."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if path.name.startswith(tuple(names or [""])):
-            start = time.monotonic()
+            start, computed = time.monotonic(), seconds_of_children()
             with tempfile.TemporaryDirectory() as folder:
                 write(path, executed(path, checkout(Path(folder)), "notebooks"))
-            print(f"{path.name}: {time.monotonic() - start:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
+            taken, computed = time.monotonic() - start, seconds_of_children() - computed
+            size = path.stat().st_size / 1e3
+            print(f"{path.name}: {taken:.0f} s, {computed:.0f} s of CPU, {size:.0f} kB", flush=True)
+
+
+def seconds_of_children() -> float:
+    """CPU time of the processes that have ended, with those that they waited for."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def checkout(folder: Path) -> Path:

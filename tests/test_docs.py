@@ -202,6 +202,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert all(f'id="{where.replace(":", ".")}"' in layers for where in ARCHITECTURES.values())
     assert 'id="bench.Results.figure"' in (tmp_path / "site/docs/api/bench.html").read_text()
     assert (tmp_path / "site/reports/measured/quick/figures/differences-shortvideo.png").is_file()
+    check_search(tmp_path / "site")
     pages = list((tmp_path / "site").rglob("*.html"))
     lost = [
         (path.name, link)
@@ -211,6 +212,26 @@ def test_the_site_builds_without_a_warning(tmp_path):
     ]
     assert len(pages) > 20
     assert lost == []
+
+
+def check_search(site: Path) -> None:
+    """Raises AssertionError where a word that readers look for leads nowhere, or to a drawn report."""
+    sections = json.loads((site / "search/search_index.json").read_text())["docs"]
+    texts = {section["location"]: f"{section['title']} {section['text']}".lower() for section in sections}
+    for words, page in (
+        ("latency budget", "docs/serving.html#a-latency-budget"),
+        ("latency budget", "notebooks/6_choose_for_a_latency_budget.html"),
+        ("onnx", "docs/exporting.html"),
+        ("slurm", "docs/many_processes.html"),
+        ("cite", "index.html#cite"),
+        ("open_results", "docs/api/bench.html#bench.open_results"),
+    ):
+        assert words in texts[page], page
+    assert not [page for page in texts if re.match(r"reports/measured/[^/]+/", page)]
+    home = (site / "index.html").read_text()
+    pictures = re.findall(r'<img[^>]* src="(?!https?:)([^"]+)"', home)
+    assert "docs/pictures/rankmixer_block.svg" in pictures
+    assert len(pictures) == 2
 
 
 def opens_from_disk(page: Path, link: str) -> bool:

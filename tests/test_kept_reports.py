@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,6 +112,17 @@ def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
     assert not any("gone" in name for name in names)
 
 
+def test_the_search_leaves_drawn_reports_out(hooks):
+    for name, is_drawn in (
+        ("quick/report.md", True),
+        ("profile-table1/profile.md", True),
+        ("README.md", False),
+    ):
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=f"reports/measured/{name}"), meta={})
+        hooks.on_page_markdown("text", page, None, Site())
+        assert (page.meta == {"search": {"exclude": True}}) == is_drawn
+
+
 class Site:
     """The one thing that a page's links are looked up in."""
 
@@ -127,6 +139,7 @@ class Site:
         ("[t](table1)", "t"),  # its page is not drawn
         ("[p](paper-scale.txt)", "p"),
         ("[r](../../README.md#a)", "[r](../../README.md#a)"),
+        ("[n](../../notebooks/1_a.ipynb)", "[n](../../notebooks/1_a.md)"),
         ("[x](absent)", "[x](absent)"),  # mkdocs complains of it
         ("![d](quick/figures/a.png)", "![d](quick/figures/a.png)"),
         ("```\n[q](quick)\n```", "```\n[q](quick)\n```"),

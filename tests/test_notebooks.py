@@ -21,9 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Runs the cells of a file in their order, and writes what each shows: printed text and outputs by kind.
 CELLS = """
-import json, sys
+import contextlib, io, json, sys
+import pandas
+from IPython.core.displayhook import CapturingDisplayHook
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
 
 class Shell(InteractiveShell):
     def enable_gui(self, gui=None):
@@ -33,13 +35,18 @@ _, checkout, cells, shown = sys.argv
 sys.path[:0] = ["", checkout]
 shell = Shell.instance()
 shell.history_manager.enabled = False
+shell.display_pub = CapturingDisplayPublisher()
+shell.display_trap.hook = CapturingDisplayHook(shell=shell, outputs=shell.display_pub.outputs)
+pandas.set_option("display.max_columns", 20)  # as in a kernel
 given = []
 for cell in json.load(open(cells, encoding="utf-8")):
-    with capture_output(stderr=False) as captured:
+    shell.display_pub.outputs.clear()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = shell.run_cell(cell, store_history=True)
     result.raise_error()
-    printed = [{"name": "stdout", "text": captured.stdout}] if captured.stdout else []
-    given.append(printed + [{"data": output.data} for output in captured.outputs])
+    said = printed.getvalue()
+    outputs = [{"data": output["data"]} for output in shell.display_pub.outputs]
+    given.append([{"name": "stdout", "text": said}] * bool(said) + outputs)
 with open(shown, "w", encoding="utf-8") as file:
     json.dump(given, file, default=lambda data: "(a picture)")
 """
