@@ -31,7 +31,7 @@ import gc
 import io
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -743,12 +743,10 @@ def _run_command(debug: bool) -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            say(GOES_ON, error=True)
+            _leave_interrupted(GOES_ON)
         raise
     except RunInterrupted as end:
-        say(end, error=True)
-        gc.freeze()  # or the interpreter goes through all that PyTorch imports once more, which takes seconds
-        sys.exit(INTERRUPTED)
+        _leave_interrupted(str(end))
     except Exception as error:
         if debug:
             import traceback
@@ -758,6 +756,12 @@ def _run_command(debug: bool) -> None:
             print(masked(traceback.format_exc()), end="", file=sys.stderr)
             sys.exit(1)
         sys.exit(_explain(error))
+
+
+def _leave_interrupted(words: str) -> NoReturn:
+    say(words, error=True)
+    gc.freeze()  # or the interpreter goes through all that PyTorch imports once more, which takes seconds
+    sys.exit(INTERRUPTED)
 
 
 def _explain(error: Exception) -> int:

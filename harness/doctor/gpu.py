@@ -70,6 +70,6 @@ def nvidia_gpus() -> list[str]:
         except (OSError, subprocess.SubprocessError):
             pass
         else:
-            rows = [line.partition(",") for line in answer.stdout.splitlines() if line.strip()]
+            rows = [line.partition(",") for line in answer.stdout.splitlines() if "," in line]
             return [f"{name.strip()}, driver {driver.strip()}" for name, _, driver in rows]
     return [f"NVIDIA's {path}" for path in sorted(DEVICES.glob("nvidia[0-9]*"))]

@@ -131,7 +131,11 @@ def test_a_cpu_build_on_a_machine_with_a_gpu_is_what_is_missing(no_gpu, probe, m
     assert "make clean" not in mend  # which would remove results
 
 
-def test_without_a_gpu_the_doctor_says_what_one_would_need(no_gpu):
+@pytest.mark.parametrize("driver", [False, True])
+def test_without_a_gpu_the_doctor_says_what_one_would_need(no_gpu, driver, monkeypatch, tmp_path):
+    if driver:
+        program = nvidia_smi(tmp_path, "echo No devices were found")
+        monkeypatch.setattr(gpu.shutil, "which", {"nvidia-smi": program}.get)
     text, _ = examine()
     [line] = [line for line in text.splitlines() if line.startswith("GPU")]
     assert "none seen (torch is a CPU build)" in line
