@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def drawn_files() -> dict[str, Path]:
     if (DRAWN / LEADERBOARD).is_file():
         drawn[f"{KEPT}/{LEADERBOARD}"] = DRAWN / LEADERBOARD
     return drawn
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Markdown that drawn pages lead to, as it is: MkDocs would make pages of it."""
+    for place, path in drawn_files().items():
+        if path.name in PAGE_NAMES:
+            for text in [path, *path.parent.glob("tables/*.md")]:
+                beside = Path(config.site_dir) / posixpath.dirname(place) / text.relative_to(path.parent)
+                beside.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(text, beside)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -112,6 +112,17 @@ def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
     assert not any("gone" in name for name in names)
 
 
+def test_markdown_that_drawn_pages_lead_to_is_on_the_site_as_it_is(hooks, tmp_path):
+    (tmp_path / "quick/tables").mkdir()
+    (tmp_path / "quick/tables/auc.md").write_text("| a |", encoding="utf-8")
+    hooks.on_post_build(SimpleNamespace(site_dir=str(tmp_path / "site")))
+    site = tmp_path / "site/reports/measured"
+    found = {
+        path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*") if path.is_file()
+    }
+    assert found == {"quick/report.md": PAGE, "quick/tables/auc.md": "| a |"}
+
+
 def test_the_search_leaves_drawn_reports_out(hooks):
     for name, is_drawn in (
         ("quick/report.md", True),
