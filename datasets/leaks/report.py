@@ -140,7 +140,7 @@ def _measure(prepared: PreparedDataset) -> Leaks:
     found: list[Leak] = []
     scores: list[FeatureScore] = []
     pairs = _pairs(paths, prepared.schema.task_names)
-    rest = Sample([*paths["valid"], *paths["test"]], [])
+    train, rest = Sample(paths["train"], []), Sample([*paths["valid"], *paths["test"]], [])
     for feature in prepared.schema.features:
         for split, fit, held in pairs:
             by_task = score_feature(feature, prepared.schema, prepared.table_sizes, fit, held)
@@ -149,7 +149,7 @@ def _measure(prepared: PreparedDataset) -> Leaks:
                     feature=feature.name, task=task, auc=score.auc, by=score.by, split=split, rows=score.rows
                 ))  # fmt: skip
                 found += _label_leaks(feature.name, task, score, split)
-        found += _split_leaks(prepared, feature, Sample(paths["train"], []), rest)
+        found += _split_leaks(prepared, feature, train, rest)
     return Leaks(
         fingerprint=prepared.fingerprint,
         found=found,

@@ -8,10 +8,9 @@ from itertools import product
 import pytest
 
 from harness.model.architectures import ARCHITECTURES, architecture_class
-from harness.model.cost import BudgetKind, CostCounter
+from harness.model.cost import CostCounter
 from harness.model.tokens import Inputs
-from harness.records.cost import Cost
-from tests.baselines.closed_forms import closed_form
+from tests.baselines.by_formula import ByFormula
 from tests.harness.schemas import TABLE_SIZES, small_schema
 
 COMBINATIONS = 4
@@ -35,22 +34,6 @@ def choices(name) -> dict[str, tuple]:
 
 def combinations(name) -> list[dict]:
     return [dict(zip(choices(name), values, strict=True)) for values in product(*choices(name).values())]
-
-
-class ByFormula(CostCounter):
-    """Counts by the closed form, a thousand times faster, so that every budget can be tried."""
-
-    def budgeted(self, architecture: str, config: dict, kind: BudgetKind) -> int:
-        form, shape = closed_form(architecture), (self.inputs.num_tokens, self.inputs.token_dim)
-        if kind == "dense_params":
-            return form.params(*shape, **config)
-        towers = self.num_tasks * 2 * self.inputs.tower_dim * (form.output_dim(*shape, **config) + 1)
-        return round(form.flops(*shape, **config)) + towers
-
-    def cost(self, architecture: str, config: dict) -> Cost:
-        flops = self.budgeted(architecture, config, "flops_per_sample")
-        params = self.budgeted(architecture, config, "dense_params")
-        return Cost(params, 0, flops, flops, 3 * flops)
 
 
 def counter_of(kind: type[CostCounter], token_dim: int) -> CostCounter:

@@ -635,10 +635,11 @@ WEAK, STRONG = (
 DEAD_FORM = SparseMoE.Config(active_ratio=1 / 4, training="l1_only", reopening=False)
 
 
+STEPS = {HALF: 500, QUARTER: 400, EIGHTH: 400, WEAK: 120, STRONG: 120}  # till the share hardly moves
+
+
 def trained(moe: SparseMoE.Config) -> toy.Trained:
-    if moe == DEAD_FORM:
-        return toy.train(moe, learning_rate=1e-2, seed=1)
-    return toy.train(moe, steps=200 if moe.coefficient == "fixed" else 500, seed=1)
+    return toy.train(moe, STEPS.get(moe, 300), learning_rate=1e-2 if moe == DEAD_FORM else 1e-3, seed=1)
 
 
 def active_ratio(output: Output) -> float:

@@ -13,6 +13,7 @@ from files.errors import InputError
 from harness.model.architectures import ARCHITECTURES
 from harness.model.cost import CLOSE_MISS, CostCounter
 from harness.model.tokens import Inputs
+from tests.baselines.by_formula import ByFormula
 from tests.harness.schemas import TABLE_SIZES, small_schema
 
 
@@ -30,9 +31,9 @@ def wide_schema(width: int) -> Schema:
     return schema.model_copy(update={"features": wide})
 
 
-def counter(num_tokens: int = 16, token_dim: int = 40) -> CostCounter:
+def counter(num_tokens: int = 16, token_dim: int = 40, kind: type[CostCounter] = CostCounter) -> CostCounter:
     inputs = Inputs(num_tokens=num_tokens, token_dim=token_dim, target_attention=False, tower_dim=32)
-    return CostCounter(wide_schema(num_tokens * token_dim), {"f": 100}, inputs, num_tasks=2)
+    return kind(wide_schema(num_tokens * token_dim), {"f": 100}, inputs, num_tasks=2)
 
 
 def test_cost_of_an_mlp_is_its_weights_towers_and_number_embeddings():
@@ -74,17 +75,20 @@ def test_a_vector_costs_its_linear_map():
     assert with_it.sparse_params == without.sparse_params
 
 
-LARGE = ("dlrm_mlp", "dcnv2", "autoint", "wukong", "moe", "rankmixer")  # one of each way to grow
-
-
-@pytest.mark.parametrize(
-    ("architecture", "budget"),
-    [*((name, 0.25e6) for name in ARCHITECTURES), *((name, 1e9) for name in LARGE)],
-)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("budget", [0.25e6, 1e9])
 def test_every_architecture_meets_every_budget(architecture, budget):
-    match = counter(num_tokens=8).match(architecture, {}, "flops_per_sample", budget)
+    match = counter(num_tokens=8, kind=ByFormula).match(architecture, {}, "flops_per_sample", budget)
     assert abs(match.miss) <= 0.01
-    assert match.cost.flops_per_sample == pytest.approx(budget, rel=0.01)
+    counted = counter(num_tokens=8).budgeted(architecture, match.config, "flops_per_sample")
+    assert counted == pytest.approx(budget, rel=0.01)
+
+
+@pytest.mark.parametrize("architecture", ["dlrm_mlp", "dcn", "rankmixer"])  # of one knob and of two
+def test_a_match_by_counting_is_that_of_the_closed_form(architecture):
+    match = counter(num_tokens=8).match(architecture, {}, "flops_per_sample", 0.25e6)
+    by_formula = counter(num_tokens=8, kind=ByFormula).match(architecture, {}, "flops_per_sample", 0.25e6)
+    assert (match.config, match.miss) == (by_formula.config, by_formula.miss)
     assert counter(num_tokens=8).cost(architecture, match.config) == match.cost
 
 
@@ -95,11 +99,11 @@ def test_a_parameter_budget_is_met_too(architecture):
 
 
 def test_one_knob_is_as_close_as_exhaustive_search_up_to_the_preference_for_aligned_widths():
-    count = counter(num_tokens=4, token_dim=8)
+    by_formula = counter(num_tokens=4, token_dim=8, kind=ByFormula)
     target = 30_000
-    match = count.match("dlrm_mlp", {}, "flops_per_sample", target)
+    match = counter(num_tokens=4, token_dim=8).match("dlrm_mlp", {}, "flops_per_sample", target)
     best = min(
-        abs(count.budgeted("dlrm_mlp", {"hidden_dim": width}, "flops_per_sample") - target)
+        abs(by_formula.budgeted("dlrm_mlp", {"hidden_dim": width}, "flops_per_sample") - target)
         for width in range(1, 200)
     )
     found = abs(match.cost.flops_per_sample - target)

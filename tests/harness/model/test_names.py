@@ -13,10 +13,10 @@ from torch import nn
 from datasets.prepare.pipeline import prepare
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from datasets.source import Source
-from harness.model.cost import CostCounter
 from harness.model.embeddings import Embeddings, initial_rows, module_key, name_of_module_key
+from harness.records.cost import Cost
 from harness.records.folder import RunFolder
-from harness.runs.run import inputs_of, run_model
+from harness.runs.run import run_model
 from harness.training.progress import Silent
 from harness.training.ranks import initialise_tables, table_weights
 from tests.harness.small_runs import ONE_PROCESS, small_spec
@@ -27,11 +27,12 @@ NAMES = sorted(
     for name in {*MEMBERS, *keyword.kwlist, *keyword.softkwlist}
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
 )
-ROWS = 100
+ROWS, TASKS = 100, 20
+UNCOUNTED = Cost(1, 1, 1, 1, 3)
 
 
 def schema_of(names: list[str]) -> Schema:
-    """Every name is a feature, a group and a task, and every other one a vocabulary that the next attends."""
+    """Every name is a feature and a group, every other one a vocabulary that the next attends, some tasks."""
     features = [
         Feature(
             name=name,
@@ -44,7 +45,7 @@ def schema_of(names: list[str]) -> Schema:
         )
         for number, name in enumerate(names)
     ]
-    tasks = [Task(name=name, column=f"label {number}") for number, name in enumerate(names)]
+    tasks = [Task(name=name, column=f"label {number}") for number, name in enumerate(names[:TASKS])]
     return Schema(
         name="names",
         features=features,
@@ -61,6 +62,7 @@ def table(names: list[str]) -> pl.DataFrame:
     for number in range(len(names)):
         drawn = rng.integers(0, 4, (ROWS, 2) if number % 2 else ROWS)
         columns[f"column {number}"] = drawn.tolist()
+    for number in range(TASKS):
         columns[f"label {number}"] = rng.integers(0, 2, ROWS)
     return pl.DataFrame(columns)
 
@@ -101,14 +103,11 @@ def test_every_name_trains_and_goes_on_from_its_checkpoint(tmp_path, shift):
     prepared = prepare(source, tmp_path / "names")
     inputs = {"target_attention": True, "num_tokens": len(names), "token_dim": 8, "tokenizer": "groups"}
     spec = small_spec(prepared, epochs=2, validations_per_epoch=0).model_copy(
-        update={"tasks": names[:20], **inputs}
-    )
-    cost = CostCounter(prepared.schema, prepared.table_sizes, inputs_of(spec), len(spec.tasks)).cost(
-        spec.architecture, spec.config
+        update={"tasks": prepared.schema.task_names, **inputs}
     )
     folder = RunFolder(tmp_path, "run")
     with pytest.raises(Killed):
-        run_model(spec, cost, prepared, folder, ONE_PROCESS, KillsAtOnce(), checkpoint_seconds=0.0)
-    record = run_model(spec, cost, prepared, folder, ONE_PROCESS, Silent(), 1e9).as_json()
+        run_model(spec, UNCOUNTED, prepared, folder, ONE_PROCESS, KillsAtOnce(), checkpoint_seconds=0.0)
+    record = run_model(spec, UNCOUNTED, prepared, folder, ONE_PROCESS, Silent(), 1e9).as_json()
     assert list(record["metrics"]) == spec.tasks
     assert record["training"]["train_samples"] == 2 * prepared.rows["train"]
