@@ -34,9 +34,12 @@ def hooks(tmp_path, monkeypatch):
     return module
 
 
-def test_a_report_drawn_from_the_archive_is_the_one_drawn_from_the_run_folder(tmp_path):
+def test_a_report_drawn_from_the_archive_is_the_one_drawn_from_the_run_folder(tmp_path, monkeypatch):
+    """The report in words and tables: its figures are drawn from the same contents."""
     from harness.records.archive import packed_runs
 
+    for pictures in ("write_drawing", "write_pages"):
+        monkeypatch.setattr(f"reports.render.{pictures}", lambda *given: None)
     kept = KEPT / "table3"
     (tmp_path / "runs").mkdir()
     for run in packed_runs(kept):  # the folder as a suite leaves it, made without `unpack`
@@ -48,6 +51,12 @@ def test_a_report_drawn_from_the_archive_is_the_one_drawn_from_the_run_folder(tm
     assert page == tmp_path / "drawn/table3/report.md"
     assert page.read_bytes() == render(tmp_path).read_bytes()
     assert (page.parent / "results.csv").read_bytes() == (tmp_path / "results.csv").read_bytes()
+    drawn, expected = (
+        {path.name: path.read_bytes() for path in (folder / "tables").iterdir()}
+        for folder in (page.parent, tmp_path)
+    )
+    assert "tables.tex" in drawn
+    assert drawn == expected
 
 
 def test_a_page_is_drawn_anew_where_its_results_or_the_code_changed(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def test_the_family_is_the_models_of_a_metric_and_references_are_in_none(tmp_pat
 
 @pytest.mark.parametrize(("users_sd", "tests"), [(0.0, 1), (0.0, 19), (0.4, 6), (4.0, 19)])
 def test_a_detectable_difference_is_found_80_times_in_100(users_sd, tests):
-    generator, seeds, repeats = np.random.default_rng(0), 5, 4000
+    generator, seeds, repeats = np.random.default_rng(0), 5, 2000
     size = detectable(1 / math.sqrt(seeds), seeds - 1, users_sd, tests)
     runs = size + generator.normal(size=(repeats, seeds))
     means = runs.mean(axis=1) + users_sd * generator.normal(size=repeats)
