@@ -362,7 +362,7 @@ def test_a_figure_is_had_by_its_file_s_name_with_or_without_the_dataset(finished
     assert set(results.figures) == {path.stem for path in (finished / "out/tiny/figures").glob("*.png")}
     forest = results.figure("forest")
     assert forest is results.figure("differences") is results.figure("differences-mine")
-    assert "difference to dlrm_mlp" in forest.get_supxlabel()
+    assert "difference to DLRM-MLP" in forest.get_supxlabel()
     with pytest.raises(InputError, match=r"no single figure is named 'trees': choose from differences-mine"):
         results.figure("trees")
 

@@ -73,7 +73,7 @@ def rows(journey) -> list[dict[str, str]]:
 def test_the_report_has_the_examples_own_architecture_beside_the_shipped_ones(journey):
     report = (journey / "out/own/report.md").read_text()
     table = report.partition("Quality on articles, task finished")[2].partition("- AUC over")[0]
-    for name in ("dlrm_mlp", "rankmixer", OWN, "constant", "words_only"):
+    for name in ("DLRM-MLP", "RankMixer", "MLPMixer", "constant", "words_only"):
         assert re.search(rf"^\| {re.escape(name)} \|", table, re.MULTILINE), f"no row of {name}"
 
 
