@@ -201,7 +201,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     layers = (tmp_path / "site/docs/api/layers.html").read_text()
     assert all(f'id="{where.replace(":", ".")}"' in layers for where in ARCHITECTURES.values())
     assert 'id="bench.Results.figure"' in (tmp_path / "site/docs/api/bench.html").read_text()
-    assert (tmp_path / "site/reports/measured/quick/figures/differences-shortvideo.png").is_file()
+    assert (tmp_path / "site/reports/measured/quick/figures/quality-latency-shortvideo.png").is_file()
     check_search(tmp_path / "site")
     pages = list((tmp_path / "site").rglob("*.html"))
     lost = [

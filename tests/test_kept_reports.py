@@ -115,7 +115,7 @@ def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
         *("README.md", "reports/measured/README.md", "reports/measured/quick/report.md"),
         *(
             "reports/measured/quick/figures/new.png",
-            "reports/measured/quick/figures/differences-shortvideo.png",
+            "reports/measured/quick/figures/quality-latency-shortvideo.png",
         ),
     } <= names
     assert not any("gone" in name for name in names)
