@@ -51,7 +51,8 @@ def roofline(rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[O
 
 def _roof(axes: Axes, rows: pd.DataFrame) -> None:
     """The two limits, from a third of the least intensity to three times the greatest."""
-    peak, bandwidth = float(rows["peak_flops"].max()), float(rows["bandwidth"].max())
+    peak = float(rows["page_peak" if "page_peak" in rows else "peak_flops"].median())
+    bandwidth = float(rows["bandwidth"].max())
     ridge = peak / bandwidth
     low = min(rows["intensity"].min() / 3, ridge / 3)
     high = max(rows["intensity"].max() * 3, ridge * 3)

@@ -18,7 +18,7 @@ from reports.paper.printed import load_paper
 from reports.render import write_report
 from reports.speed.figures import latency_against_batch, roofline
 from reports.speed.tables import operator_tables, speed_tables
-from reports.speed.words import speed_words
+from reports.speed.words import page_peaks, speed_words
 
 PROFILE_FILE = "profile.json"
 COLUMNS = [
@@ -112,6 +112,7 @@ def _figures(frame: pd.DataFrame) -> Figures:
     figures: Figures = {}
     steady = frame[frame["flops_per_second"].notna()]
     dense = steady[steady["part"] == "dense"]
+    dense = dense.assign(page_peak=dense["precision"].map(page_peaks(frame[frame["part"] == "dense"])))
     for (precision, batch), rows in dense.groupby(["precision", "batch_size"], sort=False):
         caption = f"Roofline, {precision}, batch {batch}: FLOPs a second against FLOPs a byte of all operands"
         figures[f"roofline-{precision}-{batch}"] = Drawing(roofline, rows, caption)

@@ -181,6 +181,10 @@ def test_the_page_names_one_peak_and_how_far_it_moved(tmp_path):
     [line] = [line for line in profile_text(tmp_path).splitlines() if "timed in the same rounds" in line]
     measured = [record["peak_flops"] for record in records if record["part"] == "dense"]
     assert f"{np.median(measured) / 1e9:.0f} GFLOP/s in fp32 (median; from 100 GFLOP/s to 300 GFLOP/s" in line
+    figures = profile_contents(load_profile(tmp_path)).parts[0].figures
+    drawn = [drawing.figure.axes[0] for name, drawing in figures.items() if name.startswith("roofline")]
+    named = {text.get_text() for axes in drawn for text in axes.texts if text.get_text().startswith("peak")}
+    assert named == {f"peak {np.median(measured) / 1e9:.0f} GFLOP/s"}
 
 
 def test_every_figure_has_the_rows_behind_it_and_the_page_shows_them_all(out):

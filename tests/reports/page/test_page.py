@@ -17,7 +17,8 @@ from reports.contents import gather
 from reports.page.build import write_pages
 from reports.page.curves import line_chart
 from reports.page.intervals import MARGIN, WIDTH, Scale, draw
-from reports.page.run_pages import flattened
+from reports.page.leaderboard import leaderboard_entries
+from reports.page.run_pages import flattened, run_view
 from reports.page.tables import table_view
 from reports.page.templating import HERE
 from reports.render import render
@@ -162,3 +163,38 @@ def test_a_run_is_drawn_over_training_and_ends_where_its_record_does(quick_out):
     assert f"<dt>skip: AUC</dt><dd>{last:.4f}</dd>" in page
     assert f"skip: validation AUC: {last:.4f} after 4,096 samples" in page
     assert '<a href="../../runs/run-000/record.json">' in page
+
+
+def test_a_run_stands_beside_the_bases_run_of_its_seed_and_shows_its_calibration(tmp_path):
+    runs = [record(name, seed) for seed in (0, 1) for name in ("dlrm_mlp", "dcn")]
+    parts = [{"score": 0.1 * i + 0.05, "rate": 0.1 * i + 0.02, "rows": 10} for i in range(10)]
+    runs[3]["metrics"]["finish"]["reliability"] = parts
+    out = write_out(tmp_path, runs)
+    stored = read_runs(out)
+    contents = gather(stored)
+    assert {name: run.seed for name, run in contents.base_runs.items()} == {"run-001": 0, "run-003": 1}
+    ours, base = stored.records[-1], contents.base_runs["run-003"]
+    view = run_view(ours, base)
+    row = dict(zip([column.title for column in view.metrics.columns], view.metrics.rows[0], strict=True))
+    difference = 100 * (runs[3]["metrics"]["finish"]["auc"] - runs[2]["metrics"]["finish"]["auc"])
+    assert float(row["AUC vs base"].value) == pytest.approx(difference)
+    charts = {title: str(chart) for title, chart in view.charts}
+    drawn = charts["finish: rate of positives in tenths of the test rows by score"]
+    assert "0.9200 where the mean score is 0.9500" in drawn
+    assert 'class="diagonal"' in drawn
+    assert not any("skip: rate" in title for title in charts), "nothing is kept of the other task"
+
+
+def test_a_leaderboard_ranks_by_the_metric_and_keeps_the_interval(quick_out):
+    entries = list(leaderboard_entries(quick_out))
+    assert {(e["task"], e["metric"]) for e in entries} == {
+        (task, metric) for task in ("finish", "skip") for metric in ("AUC", "UAUC")
+    }
+    compared = pd.read_csv(quick_out / "comparisons.csv").set_index(["architecture", "task", "metric"])
+    for entry in entries:
+        means = [row[1] for row in entry["rows"]]
+        assert means == sorted(means, reverse=True)
+        (dcn,) = [row for row in entry["rows"] if row[0] == "DCN"]
+        kept = compared.loc[("dcn", entry["task"], entry["metric"].lower())]
+        assert dcn[2:5] == pytest.approx([kept["diff"], kept["low"], kept["high"]])
+        assert entry["budget"] == "1.00 M forward FLOPs per sample"

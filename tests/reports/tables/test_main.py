@@ -130,3 +130,18 @@ def test_results_and_files_hold_the_speeds(out):
     assert len(written) == len(MODELS)
     assert (out / "figures" / "quality-latency-shortvideo.svg").is_file()
     assert written.loc[3, "latency_ms_p99"] == 20.0
+
+
+def test_the_mfu_of_a_model_whose_peak_moved_is_marked_and_explained(tmp_path):
+    records = quick_records()
+    for made in records:
+        if made["architecture"] == "dcn":
+            made["training"] |= {"peak_flops": (1e11, 3e11)[made["seed"]], "mfu_train": 0.25}
+    write_out(tmp_path, records)
+    (part,) = gather(read_runs(tmp_path)).parts
+    for table in (part.tables[0], part.ranked):
+        at = table.header.index("train MFU")
+        marked = {row[0]: row[at] for row in table.rows}
+        assert marked.pop("DCN") == "≈ 25%"
+        assert not any("≈" in cell for cell in marked.values())
+        assert any(note.startswith("≈: the peak moved") for note in table.notes)
