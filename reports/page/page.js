@@ -72,7 +72,7 @@ addEventListener("afterprint", () => { for (const fold of folded) fold.open = fa
 function sayWide() {
   for (const note of document.querySelectorAll(".wide")) {
     const box = note.nextElementSibling;
-    note.hidden = box.scrollWidth <= box.clientWidth;
+    note.hidden = box.scrollWidth <= box.clientWidth + 4; // a border more is not wider
   }
 }
 

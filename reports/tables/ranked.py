@@ -37,7 +37,9 @@ def ranked_table(section: Section, main: Table) -> Table:
 
 def _short(title: str) -> str:
     """A heading beside the one that it belongs to."""
-    return "vs base" if title.endswith(" vs base") else title.removeprefix("dense ")
+    if title.endswith(" vs base"):
+        return "vs base"
+    return title.removeprefix("dense ").removeprefix("inference ").removesuffix("/sample")
 
 
 def _value(cell: str) -> float:
