@@ -15,7 +15,8 @@ function make(name, text = "", attributes = {}) {
 
 const signed = (value, digits) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(digits)}`;
 
-function short(value) {
+function short(exact) {
+  const value = Number(exact.toPrecision(3)); // rounded first: 999,600 is 1.00 M
   for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (value >= factor) return `${(value / factor).toPrecision(3)} ${prefix}`;
   }

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from reports.page.leaderboard import write_leaderboard
+from reports.cells import short
+from reports.page.leaderboard import leaderboard_entries, write_leaderboard
 from reports.render import render
 from reports.speed.report import render_profile
 from tests.reports.made_up import (
@@ -597,6 +598,10 @@ def test_the_leaderboard_shows_what_is_chosen_best_first_with_links_to_the_recor
     chosen = results[(results["task"] == "skip") & results["architecture"].isin(ARCHITECTURES)]
     expected = chosen.groupby("architecture")["uauc"].mean().sort_values(ascending=False)
     assert board.locator("tbody td:nth-child(3)").all_inner_texts() == [f"{v:.4f}" for v in expected]
+    flops = {row[0]: row[7] for row in next(leaderboard_entries(quick_out))["rows"]}
+    names = board.locator("tbody th").all_inner_texts()
+    shown = dict(zip(names, board.locator("tbody td:nth-child(6)").all_inner_texts(), strict=True))
+    assert shown == {name: str(short(flops[name])) for name in names}
     for link in board.locator("a").evaluate_all("links => links.map(link => link.href)"):
         assert Path(path_of(link.partition("#")[0])).is_file()
     assert board.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
