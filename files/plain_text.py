@@ -52,6 +52,8 @@ def csv_text(frame: Any) -> str:
     """
     marked = frame.rename(columns=_csv_text_cell)
     for name in marked.columns:
+        if getattr(marked[name].dtype, "kind", "O") in "biuf":  # numbers hold no text
+            continue
         cells = [_csv_text_cell(cell) for cell in marked[name]]
         if any(cell is not before for cell, before in zip(cells, marked[name], strict=True)):
             marked[name] = marked[name].astype(object).where([False] * len(cells), cells)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.records.store import StoredRuns, read_runs
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
-from reports.figures.saving import markdown_drawing, write_drawing
+from reports.figures.saving import markdown_drawing, write_drawing, write_front
 from reports.files import write_csv, write_text
 from reports.page.build import write_pages
 from reports.results import results_frame, write_results
@@ -43,7 +43,9 @@ def render(out: Path, stored: StoredRuns | None = None) -> Path:
 def write_report(contents: Contents, out: Path) -> Path:
     """Write ``tables/``, ``figures/``, the report as Markdown and ``report/``; the Markdown file's path."""
     for part in contents.parts:
-        for name, drawing in (part.front | part.figures).items():
+        for name, drawing in part.front.items():
+            write_front(drawing, out / "figures" / name)
+        for name, drawing in part.figures.items():
             write_drawing(drawing, out / "figures" / name)
     for table in contents.tables:
         write_table(table, out / "tables")

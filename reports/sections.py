@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
+from harness.evaluation.quality import quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
 from harness.records.record import Record
@@ -61,6 +63,13 @@ class Section(Selection):
         if self.num_worlds < 2:
             return "users and seeds"
         return "worlds (and users, if all worlds have the same test rows; of one world: users and seeds)"
+
+    @cached_property
+    def quality(self) -> dict[str, pd.DataFrame]:
+        """:func:`harness.evaluation.quality.quality` of each task."""
+        models = {contestant: self.runs_of(contestant) for contestant in self.contestants}
+        references = {reference: self.runs_of(reference) for reference in self.references}
+        return {task: quality(models, references, self.base, task, self.comparisons) for task in self.tasks}
 
     def select_finished(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.runs_of(contestant) if record.status == "finished"]

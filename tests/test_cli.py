@@ -359,7 +359,7 @@ def test_results_that_are_kept_packed_are_opened_like_the_folder_that_was_run(fi
 
 def test_a_figure_is_had_by_its_file_s_name_with_or_without_the_dataset(finished):
     results = python_interface.open_results(finished / "out/tiny")
-    assert set(results.figures) == {path.stem for path in (finished / "out/tiny/figures").glob("*.png")}
+    assert set(results.figures) == {path.stem for path in (finished / "out/tiny/figures").glob("*.svg")}
     forest = results.figure("forest")
     assert forest is results.figure("differences") is results.figure("differences-mine")
     assert "difference to DLRM-MLP" in forest.get_supxlabel()

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from reports.figures.models import Look, Looks, select_model
 from reports.figures.panels import Options, Plot
@@ -41,6 +42,9 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **opt
 def _panel(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
     trained = curve[curve["score"].notna()]
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.plot(trained["dense_lr"], trained["score"], color=look.color, marker=look.marker)
     hover_line(axes, trained["dense_lr"], trained["score"], look.name)
     axes.axvline(curve.loc[curve["factor"] == 1, "dense_lr"].iloc[0], color=FAINT, ls=":", lw=1)

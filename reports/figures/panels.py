@@ -138,6 +138,8 @@ class Plot:
         for spare in self.panels[number:]:
             spare.remove()
         del self.panels[number:]
+        for lowest in self.panels[-self._columns :]:  # also above a spare place
+            lowest.tick_params(labelbottom=True)
         return self.panels
 
     def facets(self, width: float, height: float, **shared: Any) -> list[tuple[Axes, pd.DataFrame]]:

@@ -18,7 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.style import current_style, styled
+from reports.figures.style import current_style, styled, use_style
 from reports.files import replacing, write_csv, write_text
 
 METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
@@ -64,6 +64,13 @@ def write_drawing(drawing: Drawing, stem: Path) -> None:
     write_csv(stem.with_name(f"{stem.name}.csv"), drawing.data)
 
 
+def write_front(drawing: Drawing, stem: Path) -> None:
+    """Write the SVG and the rows: a page shows it, and no paper, so it has the same look in every style."""
+    with use_style(""):
+        save_svg(drawing.draw(), stem)
+    write_csv(stem.with_name(f"{stem.name}.csv"), drawing.data)
+
+
 def markdown_drawing(name: str, drawing: Drawing) -> str:
     """The picture with its caption and the links to its files in ``figures/``."""
     links = f"[vector](figures/{name}.svg), [data](figures/{name}.csv)"
@@ -82,7 +89,7 @@ def missing_letters_are_boxes() -> Iterator[None]:
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write ``<stem>.png`` and ``.svg``, in some styles ``.pdf``, the same bytes for the same figure.
 
-    A file of another style that was there is removed.
+    A file of another style that was there is removed. The figure is laid out once, for all of them.
     """
     with missing_letters_are_boxes():
         for suffix, metadata in METADATA.items():
@@ -92,7 +99,15 @@ def save_figure(figure: Figure, stem: Path) -> None:
                 continue
             with replacing(path) as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata)
-        svg = io.StringIO()
+            figure.set_layout_engine("none")  # laid out now; each further file would do it again
+    save_svg(figure, stem)
+
+
+@styled
+def save_svg(figure: Figure, stem: Path) -> None:
+    """Write ``<stem>.svg``, which says at its marks what :func:`hover` gave them."""
+    svg = io.StringIO()
+    with missing_letters_are_boxes():
         figure.savefig(svg, format="svg", metadata={"Date": None})
     write_text(stem.with_name(f"{stem.name}.svg"), with_titles(svg.getvalue()))
 

@@ -45,7 +45,7 @@ def leaderboard_entries(out: Path) -> Iterator[dict[str, Any]]:
         main = pd.read_csv(out / "tables" / f"main-{section.name}.csv", keep_default_na=False, na_values=[""])
         models = main[main["kind"] == "model"].to_dict("records")
         for task in section.tasks:
-            picture = f"figures/front-differences-{section.name}-{slug(task)}.png"
+            picture = f"figures/front-differences-{section.name}-{slug(task)}.svg"
             shared = {
                 "suite": section.suite.name,
                 "log": section.dataset,

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from reports.cells import is_missing, percent, short
 from reports.figures.line_names import line_ends, name_lines
 from reports.figures.models import Looks, seaborn_looks
 from reports.figures.panels import Options, Plot, legend_handles, log_axis, marker_size
 from reports.figures.saving import hover_point
-from reports.figures.style import INK, styled
+from reports.figures.style import INK, STYLES, current_style, styled
 
 HEIGHT = 4.0
+MOST_SIZES = 4  # named below a panel whose letters are large for it
 MODES = {"inference": "inference", "train": "training step"}
 
 
@@ -85,7 +86,9 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None, **opti
             text = f"{row['model']}: {row['latency_ms_p50']:.3g} ms at {row['batch_size']}"
             hover_point(axes, row["batch_size"], row["latency_ms_p50"], text)
         _log_axes(axes)
-        axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"]))))
+        few = None if current_style() is STYLES[""] else MOST_SIZES
+        axes.xaxis.set_major_locator(FixedLocator(sorted(set(rows["batch_size"])), nbins=few))
+        axes.xaxis.set_minor_locator(NullLocator())
     plot.xlabel("batch size")
     plot.ylabel("milliseconds, median")
     ends = {axes: line_ends(points, "batch_size", "latency_ms_p50") for axes, points in panels}

@@ -10,7 +10,7 @@ import math
 
 import pandas as pd
 
-from harness.evaluation.quality import DIFFERENCE, QUALITIES, quality, to_wide
+from harness.evaluation.quality import DIFFERENCE, QUALITIES, to_wide
 from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import Contestant
 from harness.records.listed import display_name
@@ -50,20 +50,14 @@ SIGN_NOTE = (
 
 
 def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
-    """:func:`harness.evaluation.quality.quality` of a section, with the paper's numbers.
+    """The section's quality in one task, with the paper's numbers.
 
     Further columns: paper_row, the paper's row of this name; paper, its printed value (points x 100, or the
     AUC in its base row); sign, whether the difference goes the paper's way
     (:func:`reports.paper.comparison.sign`).
     """
     printed = paper_table(section, paper)
-    numbers = quality(
-        {contestant: section.runs_of(contestant) for contestant in section.contestants},
-        {reference: section.runs_of(reference) for reference in section.references},
-        section.base,
-        task,
-        section.comparisons,
-    )
+    numbers = section.quality[task]
     can_compare = has_the_papers_base(section, printed)
     return numbers.join(
         pd.DataFrame(

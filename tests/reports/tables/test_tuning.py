@@ -86,6 +86,24 @@ def test_learning_rate_curves_are_a_table_a_file_and_a_figure_with_what_diverged
     np.testing.assert_allclose(crosses.get_xdata(), [0.018])
 
 
+@pytest.mark.parametrize("style", ["", "paper", "talk"])
+def test_rates_are_plain_numbers_below_the_lowest_panel_of_every_column(section, style):
+    frame = learning_rate_frame(section)
+    names = [f"model {number}" for number in range(5)]  # two rows of panels, the lower one not full
+    one = frame[frame["architecture"] == "dcn"]
+    figure = figure_of(
+        learning_rate_curves(pd.concat([one.assign(architecture=name) for name in names]), style=style)
+    )
+    figure.draw_without_rendering()
+    lowest = {round(axes.get_position().x0, 2): axes for axes in figure.axes}  # the last one of each column
+    for axes in lowest.values():
+        shown = [label.get_text() for label in axes.get_xticklabels() if label.get_visible()]
+        low, high = axes.get_xlim()
+        rates = [float(text) for text in shown if text]
+        assert [rate for rate in rates if low <= rate <= high]
+        assert all(np.log10(rate).round(9).is_integer() for rate in rates)
+
+
 def test_panels_keep_their_room_where_one_training_diverged_and_another_did_not(section):
     frame = learning_rate_frame(section)
     frame.loc[frame["architecture"] != "dcn", "score"] = 0.7
