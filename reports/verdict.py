@@ -29,7 +29,7 @@ def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
             f"worlds or users, or failed runs.{ended}"
         )
     survive = [row for row in tested if row["resolved"] == "yes"]
-    said = [f"On {section.dataset} {_how_many(survive, tested)} to {section.base_name} survive correction."]
+    said = [f"On {section.dataset} {_how_many(survive, tested, section.base_name)} correction."]
     for words, direction in (("Above it", "higher"), ("Below it", "lower")):
         named = _by_model([row for row in survive if verdict(row) == direction])
         said += [f"{words}: {named}."] if named else []
@@ -64,9 +64,9 @@ def _differences(tables: dict[str, pd.DataFrame]) -> list[dict]:
     ]
 
 
-def _how_many(survive: list[dict], tested: list[dict]) -> str:
-    number = str(len(survive)) if survive else "none"
-    return f"{number} of {_count(len(tested), 'tested difference')}"
+def _how_many(survive: list[dict], tested: list[dict], base: str) -> str:
+    number, verb = str(len(survive)) if survive else "none", "survive" if len(survive) > 1 else "survives"
+    return f"{number} of {_count(len(tested), 'tested difference')} to {base} {verb}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -43,7 +43,7 @@ def test_what_survives_is_named_largest_first_and_on_its_side(tmp_path):
 def test_nothing_that_survives_is_said_as_that_and_not_as_equality(tmp_path):
     records = [record(name, seed) for name in ("dlrm_mlp", "dcn") for seed in (0, 1, 2)]
     sentence = said(write_out(tmp_path, records, rows_with(records, {})))
-    assert sentence == "On shortvideo none of 4 tested differences to DLRM-MLP survive correction."
+    assert sentence == "On shortvideo none of 4 tested differences to DLRM-MLP survives correction."
 
 
 def test_more_than_four_are_counted(tmp_path):
