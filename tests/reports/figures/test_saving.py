@@ -30,8 +30,9 @@ def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
 
 def test_the_same_rows_give_the_same_files_and_leave_nothing_in_pyplot(quick_out, tmp_path):
     comparisons = load_inferred(quick_out, "comparisons")
+    open_before = plt.get_fignums()
     for name in ("one", "two"):
         save_figure(figure_of(forest(comparisons)), tmp_path / name)
     for kind in ("png", "svg"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before
