@@ -19,6 +19,7 @@ from reports.paper.printed import Paper, load_paper
 from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.costs import cost_table
+from reports.tables.learning_curves import learning_curve_tables
 from reports.tables.main import main_table
 from reports.tables.markup import Table
 from reports.tables.ordering import ordering_tables, ordering_words
@@ -175,6 +176,7 @@ def _tables(section: Section, paper: Paper) -> list[Table]:
     tables += contrast_tables(section)
     tables += tier_tables(section, paper)
     tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
+    tables += learning_curve_tables(section)
     tables += tuning_tables(section)
     tables += [cost_table(section, paper)] if section.contestants else []
     return tables + speed_table(section)

@@ -13,6 +13,7 @@ from harness.model.tokens import Inputs
 from harness.records.cost import Cost
 from harness.records.spec import Budget, RunSpec, Training
 from harness.runs.fitted import reference_config
+from harness.training.points import check_progress
 from harness.training.ranks import World
 from suites.rows import MatchedRow, row_inputs
 from suites.suite import Dataset, Suite, SuiteRow
@@ -30,6 +31,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", self.prepared.schema.chosen_tasks(self.suite.tasks))
+        check_progress(self.suite.training, self.prepared.rows["train"])
 
     def spec(self, row: MatchedRow, seed: int) -> RunSpec:
         """The run of a matched row from a seed."""

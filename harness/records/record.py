@@ -83,7 +83,7 @@ class TaskMetrics(Part):
 
 
 class Validation(Part):
-    """The validation split's metrics after ``step`` steps and ``samples`` rows."""
+    """A split's metrics after ``step`` steps and ``samples`` rows."""
 
     step: int
     samples: int
@@ -201,6 +201,8 @@ class Record(Part):
     ``spec`` is the run's :class:`harness.records.spec.RunSpec` as JSON. ``series``, ``size`` and ``ratio``
     are the row's; read them from ``contestant``, which also knows them of records that lack these fields.
     ``world`` is the dataset's world that the run took place in, None where no worlds were asked for.
+    ``tested``: the test split on the way (``training.progress``); ``ahead``: each window of the first epoch
+    before it was trained on (``training.score_ahead``).
     ``files`` are sha256 sums of what lies beside the record.
     """
 
@@ -222,6 +224,8 @@ class Record(Part):
     budget: Budget | None = None
     metrics: dict[str, TaskMetrics] = Field(default_factory=dict)
     validation: list[Validation] = Field(default_factory=list)
+    tested: list[Validation] = Field(default_factory=list)
+    ahead: list[Validation] = Field(default_factory=list)
     curve: list[tuple[int, Number]] = Field(default_factory=list)
     training: MeasuredTraining | None = None
     routing: Routing | None = None

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ RECORD_FORMAT = 1
 
 ROW_FIELDS = ("series", "size", "ratio")
 WORLD_FIELDS = ("world", "shared_fingerprint")
+LATER_FIELDS = ("schedule", "order", "progress", "score_ahead")  # of `Training`, since version 0.2.0
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/model/tokens.py
 
 # The paper trains the dense side with RMSProp at 0.01; what that does at small size is in
@@ -67,6 +68,19 @@ class Training(Strict):
     patience: int | None = Field(
         None, ge=1, description="early stopping: validations without a better select_metric (mean over tasks)"
     )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="of the dense learning rate after the warm-up; the others fall to 0 at the end",
+    )
+    order: Literal["shuffled", "time"] = Field(
+        "shuffled", description="of the training rows: shuffled within windows, or as the log has them"
+    )
+    progress: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="after how many training samples to score the test split on the way"
+    )
+    score_ahead: int | None = Field(
+        None, ge=2, le=1000, description="equal windows of the first epoch; each is scored, then trained on"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +93,20 @@ class Training(Strict):
         if self.patience is not None and self.validations_per_epoch == 0:
             raise ValueError("patience needs validations_per_epoch of at least 1")
         return self
+
+    @model_validator(mode="after")
+    def _progress_rises(self) -> Training:
+        if list(self.progress) != sorted(set(self.progress)):
+            raise ValueError("progress should rise; list each number of samples once, the smallest first")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_later_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that came later are left out where they are unused: earlier runs keep their hashes."""
+        unused = {
+            name for name in LATER_FIELDS if getattr(self, name) == type(self).model_fields[name].default
+        }
+        return {name: value for name, value in serialize(self).items() if name not in unused}
 
 
 class Budget(Strict):

@@ -121,6 +121,8 @@ def run_model(
             "cost": cost,
             "metrics": metrics,
             "validation": progress.validation,
+            **({"tested": progress.tested} if progress.tested else {}),
+            **({"ahead": progress.ahead} if progress.ahead else {}),
             "curve": progress.curve,
             "training": training_figures(
                 spec,

@@ -27,7 +27,8 @@ def train_and_validate(
     Raises DivergenceError when the loss or a score does, InputError where ``patience`` selects by a metric
     that the validation split does not define.
     """
-    data = RankBatches(spec, prepared, world)
+    unseen = spec.training.model_copy(update={"progress": ()})  # the test split
+    data = RankBatches(spec.model_copy(update={"training": unseen}), prepared, world)
     Trainer(build_model(spec, prepared, world), data, folder, watcher, checkpoint_seconds=math.inf).train()
 
 

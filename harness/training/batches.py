@@ -20,7 +20,7 @@ EVAL_BATCH_SIZE = 4096
 
 @dataclass(frozen=True)
 class RankBatches:
-    """This rank's batches of a run: shuffled by its seed in training, in file order elsewhere."""
+    """This rank's batches of a run: in training shuffled by its seed or in time order, else as on disk."""
 
     spec: RunSpec
     prepared: PreparedDataset
@@ -29,12 +29,13 @@ class RankBatches:
     def reader(self, split: str, epoch: int = 0) -> ShardReader:
         """The reader of this rank's shards of a split."""
         training = split == "train"
+        shuffled = training and self.spec.training.order == "shuffled"
         return ShardReader(
             self.prepared,
             split,
             self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
             self.spec.tasks,
-            shuffle_seed=self.spec.seed if training else None,
+            shuffle_seed=self.spec.seed if shuffled else None,
             rank=self.world.rank,
             world_size=self.world.size,
             epoch=epoch,
@@ -44,13 +45,15 @@ class RankBatches:
         """Batches of the rank that has most of them."""
         return max(int(n) for n in self.world.gather(np.asarray(reader.num_batches)))
 
-    def read(self, reader: ShardReader, start: int = 0) -> Generator[tuple[Batch, bool]]:
-        """`num_steps` batches, less the first ``start``; ranks with fewer repeat their last, marked False.
+    def read(
+        self, reader: ShardReader, start: int = 0, stop: int | None = None
+    ) -> Generator[tuple[Batch, bool]]:
+        """Batches ``start`` to ``stop`` (`num_steps`); ranks with fewer repeat their last, marked False.
 
         Ranks must step together, since look-ups and gradients cross between them.
         """
         last: Batch | None = None
-        num_steps = self.num_steps(reader)
+        num_steps = self.num_steps(reader) if stop is None else stop
         batches = reader.batches(min(start, reader.num_batches))
         with closing(on_device(batches, self.world.device)) as own:
             for number in range(start, num_steps):

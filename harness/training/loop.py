@@ -30,9 +30,9 @@ from files.errors import InputError
 from harness.evaluation.metrics import NonFiniteScores
 from harness.machine.peaks import Gemm
 from harness.machine.timing import Stopwatch
-from harness.training import checkpoint
+from harness.training import checkpoint, points
 from harness.training.batches import RankBatches
-from harness.training.prediction import metrics_by_task, predict
+from harness.training.prediction import Predictions, metrics_by_task, predict, predict_ahead
 from harness.training.progress import Watcher
 from harness.training.step import (
     DivergenceError,
@@ -61,6 +61,8 @@ class Progress:
     curve: list[tuple[int, float]] = field(default_factory=list)
     routing: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
+    tested: list[dict[str, Any]] = field(default_factory=list)
+    ahead: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
     best_weights: tuple[int, str] | None = None  # where they are kept: harness.training.checkpoint.save_best
     stale_validations: int = 0
@@ -90,6 +92,7 @@ class Trainer:
         self.spec, self.training, self.world = data.spec, data.spec.training, data.world
         self.checkpoint_seconds = checkpoint_seconds
         self.optimizer = dense_optimizer(model, self.training)
+        self.num_steps = self.training.epochs * data.num_steps(data.reader("train"))
         self.progress = Progress()
         self._last_save = time.monotonic()
 
@@ -122,8 +125,11 @@ class Trainer:
         progress = self.progress
         reader = self.data.reader("train", progress.epoch)
         num_batches = self.data.num_steps(reader)
-        validate_after = validation_points(num_batches, self.training.validations_per_epoch)
-        ends = sorted({*range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK), *validate_after, num_batches})
+        validate_after = points.validations(self.training, num_batches)
+        test_after = points.tests(self.training, progress.epoch, num_batches)
+        windows = points.windows(self.training, progress.epoch, num_batches)
+        looks = range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK)
+        ends = sorted({*looks, *validate_after, *test_after, *windows, num_batches})
         has_short_batch = reader.num_rows % reader.batch_size > 0
         warm = False
         with closing(self.data.read(reader, progress.batch)) as batches:
@@ -133,6 +139,10 @@ class Trainer:
                 warm = True
                 if end in validate_after:
                     self._validate()
+                if end in test_after:
+                    self._test()
+                if end in windows:
+                    self._score_ahead(end, windows[end])
                 if progress.stopped:
                     return
                 if end < num_batches:  # after the last, the epoch is counted first
@@ -161,7 +171,7 @@ class Trainer:
             self.progress.products.append(self.gemm.flops_per_second())
 
     def _step(self, batch: Batch, is_own: bool, number: int) -> StepResult:
-        set_learning_rate(self.optimizer, self.training, number)
+        set_learning_rate(self.optimizer, self.training, number, self.num_steps)
         # Dropout is then the same whether or not the run was interrupted.
         torch.manual_seed(step_seed(self.spec.seed, number, self.world.rank))
         return train_step(self.model, batch, self.optimizer, self.training, self.world, is_own)
@@ -178,13 +188,28 @@ class Trainer:
         progress.curve.append((progress.samples, float(losses.mean())))
         self.watcher.advance(progress.samples, float(losses.mean()), samples / seconds)
 
+    def _metrics(self, predictions: Predictions) -> dict[str, dict]:
+        try:
+            return metrics_by_task(predictions, self.spec.tasks)
+        except NonFiniteScores:
+            raise DivergenceError(self.progress.step, "a score") from None
+
+    def _test(self) -> None:
+        """Score the test split on the way; nothing is chosen by it."""
+        progress = self.progress
+        metrics = self._metrics(predict(self.model, self.data, "test"))
+        progress.tested.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
+
+    def _score_ahead(self, start: int, stop: int) -> None:
+        """Score the next window before it is trained on."""
+        progress = self.progress
+        metrics = self._metrics(predict_ahead(self.model, self.data, start, stop))
+        progress.ahead.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
+
     def _validate(self) -> None:
         """Add a validation to the record, and decide on early stopping."""
         progress = self.progress
-        try:
-            metrics = metrics_by_task(predict(self.model, self.data, "valid"), self.spec.tasks)
-        except NonFiniteScores:
-            raise DivergenceError(progress.step, "a score") from None
+        metrics = self._metrics(predict(self.model, self.data, "valid"))
         progress.validation.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
         self.watcher.validated(progress.samples, metrics)
         if self.training.patience is not None:
@@ -214,11 +239,6 @@ class Trainer:
             state = asdict(self.progress)
             checkpoint.save(self.folder, self.progress.step, self.world, self.model, self.optimizer, state)
             self._last_save = time.monotonic()
-
-
-def validation_points(num_batches: int, per_epoch: int) -> set[int]:
-    """After which batches of an epoch to validate: evenly spread, the last one included."""
-    return {round(num_batches * (number + 1) / per_epoch) for number in range(per_epoch)} - {0}
 
 
 def routing_point(statistics: list[dict[str, Tensor]]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.batch import Batch
 from harness.evaluation.metrics import binary_metrics, reliability
 from harness.machine.timing import Stopwatch
 from harness.training.batches import RankBatches
@@ -34,30 +37,55 @@ class Predictions:
     active_experts: np.ndarray | None = None
 
 
+@dataclass
+class _Scored:
+    """This rank's rows: columns user, tier, labels and scores; active rows of each expert by batch."""
+
+    columns: list[np.ndarray]
+    active: list[Tensor]
+    timed_rows: int  # all but the first batch's, which was the warm-up
+    seconds: float
+
+
 def predict(model: nn.Module, data: RankBatches, split: str) -> Predictions:
     """Score a split."""
+    world = data.world
+    scored = _score(model, data, data.read(data.reader(split)))
+    timed_rows = sum(int(n) for n in world.gather(np.asarray(scored.timed_rows)))
+    shard_rows = [shard["rows"] for shard in data.prepared.shards(split)]
+    user, tier, labels, probabilities = (in_file_order(world.gather(c), shard_rows) for c in scored.columns)
+    rate = timed_rows / scored.seconds if timed_rows else None
+    active = _share_of_rows(scored.active, len(user), world)
+    return Predictions(user, tier, labels, probabilities, rate, active)
+
+
+def predict_ahead(model: nn.Module, data: RankBatches, start: int, stop: int) -> Predictions:
+    """Score batches ``start`` to ``stop`` of the first epoch, in no order that means anything."""
+    with closing(data.read(data.reader("train"), start, stop)) as batches:
+        scored = _score(model, data, batches)
+    user, tier, labels, scores = (np.concatenate(data.world.gather(c)) for c in scored.columns)
+    return Predictions(user, tier, labels, scores, None)
+
+
+def _score(model: nn.Module, data: RankBatches, batches: Iterable[tuple[Batch, bool]]) -> _Scored:
     world = data.world
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
     active: list[Tensor] = []
     watch: Stopwatch | None = None
     with torch.no_grad(), autocast(data.spec.training, world.device):
-        for batch, is_own in data.read(data.reader(split)):
+        for batch, is_own in batches:
             prediction = model(batch)
             if is_own:
                 scores = torch.sigmoid(prediction.logits.float())
                 parts.append((batch.user_id, batch.tier, batch.labels, scores))
                 if "active_experts" in prediction.statistics:
                     active.append(prediction.statistics["active_experts"] * len(batch))
-            watch = watch or Stopwatch(world.device)  # the first batch was the warm-up
+            watch = watch or Stopwatch(world.device)
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     seconds = watch.seconds() if watch else 0.0
     model.train()
-    timed_rows = sum(int(n) for n in world.gather(np.asarray(len(columns[0]) - len(parts[0][0]))))
-    shard_rows = [shard["rows"] for shard in data.prepared.shards(split)]
-    user, tier, labels, probabilities = (in_file_order(world.gather(c), shard_rows) for c in columns)
-    rate = timed_rows / seconds if timed_rows else None
-    return Predictions(user, tier, labels, probabilities, rate, _share_of_rows(active, len(user), world))
+    return _Scored(columns, active, len(columns[0]) - len(parts[0][0]), seconds)
 
 
 def _share_of_rows(active: list[Tensor], rows: int, world: World) -> np.ndarray | None:

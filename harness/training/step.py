@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -113,11 +114,20 @@ def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
     return cls(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
-def set_learning_rate(optimizer: Optimizer, training: Training, step: int) -> None:
-    """Linear warm-up over ``warmup_steps``, then constant."""
-    scale = min(1.0, (step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
+def set_learning_rate(optimizer: Optimizer, training: Training, step: int, num_steps: int) -> None:
+    """The dense learning rate of step ``step`` of ``num_steps``, by the warm-up and the schedule."""
     for group in optimizer.param_groups:
-        group["lr"] = training.dense_lr * scale
+        group["lr"] = training.dense_lr * _rate(training, step, num_steps)
+
+
+def _rate(training: Training, step: int, num_steps: int) -> float:
+    """As a share of ``dense_lr``: rises linearly over the warm-up, then stays or falls to 0 at the end."""
+    if step < training.warmup_steps:
+        return (step + 1) / training.warmup_steps
+    done = (step - training.warmup_steps) / max(1, num_steps - training.warmup_steps)
+    if training.schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return 1 - done if training.schedule == "linear" else 1.0
 
 
 def autocast(training: Training, device: torch.device) -> AbstractContextManager:

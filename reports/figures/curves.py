@@ -1,4 +1,4 @@
-"""Training loss and validation metrics over the samples seen."""
+"""Training loss, validation metrics and differences to the base over the samples seen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Unpack
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports.cells import grouped, short_tick
+from reports.cells import POINTS, grouped, short_tick
 from reports.figures.line_names import End, name_lines
 from reports.figures.models import Looks, Model, contestants, select_model
-from reports.figures.panels import Options, Plot, legend_height
+from reports.figures.panels import Options, Plot, legend_height, log_axis
 from reports.figures.saving import hover_line
-from reports.figures.style import FAINT, styled
+from reports.figures.style import FAINT, INK, styled
 
 MOST_COLORED = 6  # more curves than this hide each other
 
@@ -70,6 +70,49 @@ def validation_curves(
     plot.xlabel("training samples seen")
     name_lines(plot, ends, shown, height)
     return plot.result
+
+
+@styled
+def learning_curves(curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+    """Differences to the base over training samples, with 95% intervals, a panel for each task and metric.
+
+    Of more than six models, the five that end highest in the first panel have their colours.
+
+    Args:
+        curves: of :func:`harness.evaluation.learning_curves.curve_means`, without the base's rows.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
+    """
+    rows = curves.assign(value=POINTS * curves["diff"])
+    plot = Plot(rows, looks, options)
+    height = max(2.9, legend_height(plot.rows) / plot.rows["task"].nunique())
+    panels = plot.facets(4.6, height, sharex=True)
+    shown = _faded(plot, _means(plot, panels[0][1]), lower_is_better=False)
+    ends = {}
+    for axes, rows_here in panels:
+        axes.axhline(0, color=INK, linewidth=1.0)
+        ends[axes] = _curves(axes, _means(plot, rows_here), shown)
+        for model in contestants(rows_here):
+            if shown[model].color != FAINT:
+                _intervals(axes, select_model(rows_here, model), shown[model].color)
+        log_axis(axes.xaxis)
+    plot.xlabel("training samples seen")
+    plot.ylabel(f"difference to the base, points x {POINTS}")
+    name_lines(plot, ends, shown, height)
+    return plot.result
+
+
+def _intervals(axes: Axes, rows: pd.DataFrame, color: Any) -> None:
+    known = rows[rows["diff_low"].notna()]
+    axes.vlines(
+        known["samples"],
+        POINTS * known["diff_low"],
+        POINTS * known["diff_high"],
+        color=color,
+        lw=1,
+        alpha=0.6,
+    )
 
 
 def _means(plot: Plot, curves: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.learning_curves import Kind
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
 from harness.records.listed import display_name
@@ -13,7 +14,7 @@ from harness.records.serving import ServedModel
 from reports.cells import METRICS
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
 from reports.figures.cost import costs_differ, quality_against_cost, quality_against_latency
-from reports.figures.curves import loss_curves, validation_curves
+from reports.figures.curves import learning_curves, loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
@@ -26,6 +27,7 @@ from reports.paper.printed import Paper, load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
+from reports.tables.learning_curves import learning_curve_frame
 from reports.tables.scaling import runs_by_size
 from reports.tables.speeds import SHOWN_PART, shown_batch_size
 from reports.tables.tuning import learning_rate_frame
@@ -197,10 +199,25 @@ def _curve_figures(section: Section, looks: Looks) -> Figures:
     if not losses.empty:
         caption = f"Training loss (running mean){left_out}"
         figures[f"loss-{section.name}"] = Drawing(loss_curves, losses, caption, (looks,))
+    figures |= _learning_curve_figures(section, looks)
     rates = learning_rate_frame(section)
     if not rates.empty:
         caption = "Validation score over the learning rate, around the tuned one; crosses diverged"
         figures[f"learning-rates-{section.name}"] = Drawing(learning_rate_curves, rates, caption, (looks,))
+    return figures
+
+
+def _learning_curve_figures(section: Section, looks: Looks) -> Figures:
+    kinds: dict[Kind, tuple[str, str]] = {
+        "tested": ("learning-curve", "on the test split"),
+        "ahead": ("ahead", "of windows before they are trained on"),
+    }
+    figures: Figures = {}
+    for kind, (stem, words) in kinds.items():
+        rows = _in_suite_order(learning_curve_frame(section, kind), section)
+        if not rows.empty:
+            caption = f"Differences to {section.base_name} {words} over training samples, 95% intervals"
+            figures[f"{stem}-{section.name}"] = Drawing(learning_curves, rows, caption, (looks,))
     return figures
 
 

@@ -18,9 +18,8 @@ from harness.records.spec import Training
 from harness.runs import run as execute
 from harness.runs.run import build_model
 from harness.training.batches import RankBatches
-from harness.training.loop import validation_points
 from harness.training.prediction import in_file_order, metrics_by_task, predict
-from harness.training.step import dense_optimizer, set_learning_rate, task_loss, train_step
+from harness.training.step import dense_optimizer, task_loss, train_step
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 
@@ -139,16 +138,6 @@ def test_early_stopping_stops_and_tests_the_weights_of_the_best_validation(prepa
     assert metrics_by_task(predict(tested[0], data, "valid"), spec.tasks) == best
 
 
-def test_warm_up_is_linear_and_then_constant():
-    training = Training(dense_lr=0.1, warmup_steps=4)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    rates = []
-    for step in range(6):
-        set_learning_rate(optimizer, training, step)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
-
-
 def test_the_papers_recipe_is_rmsprop_at_a_hundredth_and_fields_beside_it_win():
     assert (Training(recipe="paper").dense_optimizer, Training(recipe="paper").dense_lr) == ("rmsprop", 0.01)
     assert Training(recipe="paper", dense_lr=0.001).dense_lr == 0.001
@@ -185,12 +174,6 @@ def test_target_attention_trains_and_changes_the_run(prepared, plain, tmp_path):
     assert record["status"] == "finished"
     assert record["metrics"] != plain["metrics"]
     assert record["cost"]["flops_per_sample"] > plain["cost"]["flops_per_sample"]
-
-
-def test_validations_are_spread_evenly_and_end_with_the_epoch():
-    assert validation_points(100, 4) == {25, 50, 75, 100}
-    assert validation_points(3, 1) == {3}
-    assert validation_points(100, 0) == set()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

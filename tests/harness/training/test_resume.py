@@ -34,6 +34,12 @@ RECIPES = {
         "warmup_steps": 36,
     },
     "dropout, embedding regularisation": {"dropout": 0.3, "embedding_l2": 1e-3},
+    "scored on the way, cosine": {
+        "progress": [2000, 6000],
+        "score_ahead": 4,
+        "schedule": "cosine",
+        "order": "time",
+    },
     "early stopping": {"epochs": 4, "patience": 4, "validations_per_epoch": 3, "sparse_lr": 0.2},
 }
 
@@ -44,7 +50,8 @@ def spec_of(prepared, recipe="adam, two epochs"):
 
 
 def outcome(record: dict) -> dict:
-    return {key: record[key] for key in ("status", "metrics", "validation", "curve", "spec_hash", "cost")}
+    keys = ("status", "metrics", "validation", "tested", "ahead", "curve", "spec_hash", "cost")
+    return {key: record.get(key) for key in keys}
 
 
 @pytest.fixture(scope="module")
