@@ -45,12 +45,41 @@ class Effect:
         return product.sum(axis=1)
 
 
-def draw_effect(fields: Sequence[Field], variance: float, rank: int, rng: np.random.Generator) -> Effect:
+@dataclass(frozen=True)
+class Common:
+    """What the effects of a field have in common: ``share`` of the variance of each of its tables.
+
+    ``tables`` has one (categories, R) array a field, standard normal and centred, as those of an effect are.
+    With share 1 a field enters every effect by the same factors, as in a factorization machine; with 0 each
+    has factors of its own.
+    """
+
+    share: float
+    tables: Mapping[str, np.ndarray]
+
+
+def draw_common(fields: Sequence[Field], share: float, rank: int, rng: np.random.Generator) -> Common:
+    """What all effects of ``fields`` have in common."""
+    drawn = {field.name: rng.standard_normal((len(field.shares), rank)) for field in fields}
+    return Common(
+        share, {field.name: drawn[field.name] - field.shares @ drawn[field.name] for field in fields}
+    )
+
+
+def draw_effect(
+    fields: Sequence[Field],
+    variance: float,
+    rank: int,
+    rng: np.random.Generator,
+    common: Common | None = None,
+) -> Effect:
     """An effect over ``fields`` with the given variance where they are independent."""
     tables, moments = [], np.ones((rank, rank))
     for field in fields:
         table = rng.standard_normal((len(field.shares), rank))
         table -= field.shares @ table
+        if common is not None:
+            table = np.sqrt(1 - common.share) * table + np.sqrt(common.share) * common.tables[field.name]
         moments *= table.T @ (field.shares[:, None] * table)
         tables.append(table)
     tables[0] *= np.sqrt(variance / moments.sum())
@@ -65,8 +94,9 @@ def draw_interactions(
     variance: float,
     rank: int,
     rng: np.random.Generator,
+    common: Common | None = None,
 ) -> list[Effect]:
-    """``within`` effects inside one group and ``across`` over several, all of one order.
+    """``within`` effects inside one group and ``across`` over several, all of one order; fewer of few fields.
 
     Which fields interact is uniform over all combinations of that kind. ``variance`` is the sum
     over the effects, shared out by a Dirichlet(2, .., 2) draw.
@@ -74,9 +104,11 @@ def draw_interactions(
     every = list(combinations(fields, order))
     inside = [chosen for chosen in every if len({field.group for field in chosen}) == 1]
     outside = [chosen for chosen in every if len({field.group for field in chosen}) > 1]
-    chosen = [inside[i] for i in rng.choice(len(inside), within, replace=False)]
-    chosen += [outside[i] for i in rng.choice(len(outside), across, replace=False)]
+    within, across = min(within, len(inside)), min(across, len(outside))
+    chosen = [inside[i] for i in rng.choice(len(inside), within, replace=False)] if inside else []
+    chosen += [outside[i] for i in rng.choice(len(outside), across, replace=False)] if outside else []
     shares = rng.dirichlet(np.full(len(chosen), 2.0))
     return [
-        draw_effect(some, variance * share, rank, rng) for some, share in zip(chosen, shares, strict=True)
+        draw_effect(some, variance * share, rank, rng, common)
+        for some, share in zip(chosen, shares, strict=True)
     ]

@@ -199,13 +199,7 @@ def draw_mixture(
     pairs = draw_interactions(fields, 2, 0, PRODUCT_PAIRS, each * of_pairs, PRODUCT_RANK, rng)
     triples = draw_interactions(fields, 3, 0, PRODUCT_TRIPLES, each * (1 - of_pairs), PRODUCT_RANK, rng)
     large = [field for field in fields if len(field.shares) >= TABLE_CATEGORIES]
-    by_name = {field.name: field for field in fields}
-    of_user = [field for field in fields if field.group == "user"]
-    remembered = [
-        (user, by_name["category"]),
-        (user, by_name["author"]),
-        (item, of_user[rng.integers(len(of_user))]),
-    ]
+    remembered = remembered_pairs(fields, user, item, rng)
     kinds: dict[str, list[Term]] = {"products": [*pairs, *triples]}
     kinds["thresholds"] = [
         draw_tree(_some(fields, size, rng), part, rng)
@@ -213,15 +207,33 @@ def draw_mixture(
     ]
     kinds["tables"] = [draw_table(*_pair(large, rng), part, rng) for part in _parts(each, NUM_TABLES, rng)]
     kinds["gated"] = [draw_gated(*_pair(fields, rng), part, rng) for part in _parts(each, NUM_GATED, rng)]
-    kinds["memory"] = [
-        draw_table(*pair, part, rng)
-        for pair, part in zip(remembered, _parts(each, len(remembered), rng), strict=True)
-    ]
+    kinds["memory"] = draw_memory(remembered, each, rng)
     additive = [
         draw_effect([field], part, 1, rng)
         for field, part in zip(fields, _parts(each, len(fields), rng), strict=True)
     ]
     return additive, kinds
+
+
+def remembered_pairs(
+    fields: Sequence[Field], user: Field, item: Field, rng: np.random.Generator
+) -> list[tuple[Field, Field]]:
+    """An id and a field each, which `draw_memory` makes tables of."""
+    by_name = {field.name: field for field in fields}
+    of_user = [field for field in fields if field.group == "user"]
+    return [
+        (user, by_name["category"]),
+        (user, by_name["author"]),
+        (item, of_user[rng.integers(len(of_user))]),
+    ]
+
+
+def draw_memory(
+    pairs: Sequence[tuple[Field, Field]], variance: float, rng: np.random.Generator
+) -> list[Term]:
+    """A table for each pair."""
+    parts = _parts(variance, len(pairs), rng)
+    return [draw_table(*pair, part, rng) for pair, part in zip(pairs, parts, strict=True)]
 
 
 def _some(fields: Sequence[Field], number: int, rng: np.random.Generator) -> list[Field]:

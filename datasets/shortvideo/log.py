@@ -20,6 +20,7 @@ import polars as pl
 from scipy.special import ndtr
 
 from datasets.shortvideo.frame import log_frame
+from datasets.shortvideo.structure import DEFAULT, Structure
 from datasets.shortvideo.world import (
     AUTHOR_OVERLAP,
     CATEGORY_OVERLAP,
@@ -87,10 +88,11 @@ class State:
 class ShortVideo:
     """A stream of ``rows`` watched videos over 14 simulated days.
 
-    ``interactions`` scales all that is not a main effect: interest match, history overlap, pairs
-    and triples, or the kinds of them that ``effects="mixed"`` draws. Equal arguments give equal rows
-    whatever the chunk size. Memory is a chunk and the state, mostly the author counters: 3 * users *
-    authors integers (authors = items / 5) of two bytes each up to 65,535 ticks, of four beyond.
+    ``interactions`` scales all that is not a main effect: interest match, history overlap, and the
+    interactions of ``structure``. Without ``drift`` users keep the interests of the first day. Equal
+    arguments give equal rows whatever the chunk size. Memory is a chunk and the state, mostly the author
+    counters: 3 * users * authors integers (authors = items / 5) of two bytes each up to 65,535 ticks, of
+    four beyond.
     """
 
     def __init__(
@@ -100,10 +102,12 @@ class ShortVideo:
         items: int = 10_000,
         seed: int = 0,
         interactions: float = 1.0,
-        effects: str = "products",
+        structure: Structure = DEFAULT,
+        drift: bool = True,
     ) -> None:
         self.rows, self.seed, self.interactions = rows, seed, interactions
-        self.world = draw_world(users, items, seed, effects)
+        self.drift_memory = DRIFT_MEMORY if drift else 1.0
+        self.world = draw_world(users, items, seed, structure)
         self.tick_rows = max(users // USERS_PER_TICK_ROW, 1)
         self.num_ticks = -(-rows // self.tick_rows)
         self._clock = _clock()
@@ -175,8 +179,8 @@ class ShortVideo:
             state.day += 1
             rng = np.random.default_rng((self.seed, _DRIFT_STREAM, state.day))
             shock = rng.standard_normal(state.interests.shape)
-            state.interests *= DRIFT_MEMORY
-            state.interests += np.sqrt(1 - DRIFT_MEMORY**2) * shock
+            state.interests *= self.drift_memory
+            state.interests += np.sqrt(1 - self.drift_memory**2) * shock
         if state.hour < int(now * 24):
             state.hour = int(now * 24)
             age = now - self.world.uploaded

@@ -38,12 +38,15 @@ expect a better AUC: that is the *oracle* row of a table.
 - :math:`e_{fg}, e_{fgh}`: 14 pairs and 8 triples, within groups and across; which fields meet is
   uniform over all such combinations, and the effects are random tables of rank 4, free of lower
   orders (:mod:`datasets.shortvideo.effects`). PAIR_VARIANCE and TRIPLE_VARIANCE are their sums.
-  With option ``effects: mixed``, other kinds take their place with the same sum of variances: products,
-  tree-like thresholds, full-rank tables, gated effects, memory of id and category, and more main effects,
-  a sixth of it each (:mod:`datasets.shortvideo.kinds` has their equations).
+  Options change them (:mod:`datasets.shortvideo.structure`): how many ``fields`` meet, in interactions of
+  which ``order`` and ``rank``, which share of the variance is ``memory`` of id and category, and how far a
+  field's factors are ``shared`` by its interactions. With ``effects: mixed``, other kinds take their place
+  with the same sum of variances: products, tree-like thresholds, full-rank tables, gated effects, memory of
+  id and category, and more main effects, a sixth of it each (:mod:`datasets.shortvideo.kinds` has their
+  equations).
 - :math:`\langle p_u(t), q_i \rangle`: interest match, 8 latent factors. Items get theirs from
   category, author and themselves; users from age band, gender and themselves; a user's drift by
-  an autoregression of daily correlation DRIFT_MEMORY.
+  an autoregression of daily correlation DRIFT_MEMORY, unless ``drift`` is false.
 - the sum over the history: j counts back from the latest item, :math:`s_j` in [-1, 1] grows with
   the watch ratio. CATEGORY_OVERLAP and AUTHOR_OVERLAP are c and a.
 - :math:`\lambda`: option ``interactions``; with 0, only main effects remain.
@@ -78,14 +81,17 @@ import polars as pl
 from datasets.schema import Feature, FractionSplit, Schema, SingleFeatureBaseline, Task
 from datasets.shortvideo.kinds import Term
 from datasets.shortvideo.log import ShortVideo
+from datasets.shortvideo.structure import DEFAULT, NAMES, NUM_FIELDS, Structure
 from datasets.shortvideo.world import DAYS, HISTORY, World
 from datasets.source import Source
 from files.errors import InputError
 
+# Of `Options`: left out of the identity where they are unused, as before there was a choice.
+LATER_OPTIONS = ("drift", "effects", "fields", "order", "rank", "memory", "shared")
 GENERATOR_VERSION = 1  # increase it when the same options give different rows
 CHUNK_ROWS = 100_000
 PRODUCTS_ALONE = (
-    "products of rank 4, which cross networks (DCN) can write down, so a lead of theirs says little; "
+    "products of rank {}, which cross networks (DCN) can write down, so a lead of theirs says little; "
     "effects=mixed draws other kinds too"
 )
 
@@ -94,8 +100,8 @@ PRODUCTS_ALONE = (
 class Options:
     """What a user may set.
 
-    ``seed`` draws world and log; ``interactions`` is the utility's lambda; ``effects`` says which kinds of
-    interactions there are.
+    ``seed`` draws world and log; ``interactions`` is the utility's lambda; without ``drift`` users keep their
+    interests. ``effects`` and what follows it shape the interactions (`datasets.shortvideo.structure`).
     """
 
     rows: int = 400_000
@@ -103,44 +109,68 @@ class Options:
     items: int = 10_000
     seed: int = 0
     interactions: float = 1.0
-    effects: str = "products"
+    drift: bool = True
+    effects: str = DEFAULT.effects
+    fields: int = DEFAULT.fields
+    order: int = DEFAULT.order
+    rank: int = DEFAULT.rank
+    memory: float = DEFAULT.memory
+    shared: float = DEFAULT.shared
+
+    @property
+    def structure(self) -> Structure:
+        return Structure(self.effects, self.fields, self.order, self.rank, self.memory, self.shared)
+
+    @property
+    def log(self) -> ShortVideo:
+        return ShortVideo(
+            self.rows, self.users, self.items, self.seed, self.interactions, self.structure, self.drift
+        )
 
 
-EFFECTS = ("products", "mixed")
-_MINIMUM = {"rows": 100, "users": 100, "items": 100, "seed": 0, "interactions": 0}
+CHOICES: dict[str, tuple] = {"effects": ("products", "mixed"), "drift": (True, False), "order": (2, 3, 4)}
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("rows", "users", "items"), (100, math.inf)),
+    **dict.fromkeys(("seed", "interactions"), (0, math.inf)),
+    "fields": (4, NUM_FIELDS),
+    "rank": (1, 256),
+    **dict.fromkeys(("memory", "shared"), (0, 1)),
+}
+_REAL = ("interactions", "memory", "shared")
 _MOST_USERS_TIMES_ITEMS = 5_000_000_000  # 6 GB of author counters
 
 
 def identity(options: dict, data_root: Path | None = None) -> dict:
     """Everything that determines the rows; InputError on an unknown or impossible option."""
-    checked = asdict(_checked(options))
-    if checked["effects"] == "products":  # as it was before there was a choice
-        del checked["effects"]
-    return {"dataset": "shortvideo", "generator_version": GENERATOR_VERSION, "options": checked}
+    checked, default = asdict(_checked(options)), asdict(Options())
+    unused = {
+        name for name in LATER_OPTIONS if checked[name] == default[name]
+    }  # as before there was a choice
+    kept = {name: value for name, value in checked.items() if name not in unused}
+    return {"dataset": "shortvideo", "generator_version": GENERATOR_VERSION, "options": kept}
 
 
 def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     """The log as parquet files in ``scratch``, written a chunk at a time. Reads no raw data."""
-    log = ShortVideo(**asdict(_checked(options)))
+    checked = _checked(options)
+    log = checked.log
     for number, chunk in enumerate(log.chunks(CHUNK_ROWS)):
         chunk.write_parquet(scratch / f"log-{number:06d}.parquet")
     return Source(
         schema=shortvideo_schema(),
         frame=pl.scan_parquet(sorted(scratch.glob("log-*.parquet")), glob=False),
         identity=identity(options),
-        notes={"simulated_days": DAYS, **_notes(log.world)},
+        notes={"simulated_days": DAYS, **_notes(log.world, checked.structure)},
     )
 
 
-def _notes(world: World) -> dict[str, int | float | str]:
+def _notes(world: World, structure: Structure) -> dict[str, int | float | str]:
     """Which fields interact, and what a lead on such data can mean."""
-    if not world.kinds:
-        return {
-            "interacting_pairs": _named(world.pairs),
-            "interacting_triples": _named(world.triples),
-            "kind_of_interactions": PRODUCTS_ALONE,
-        }
-    return {f"interacting_{kind}": _named(terms) for kind, terms in world.kinds.items()}
+    interacting: dict[str, int | float | str] = {
+        f"interacting_{kind}": _named(terms) for kind, terms in world.kinds.items()
+    }
+    alone = set(world.kinds) <= set(NAMES.values())
+    return interacting | ({"kind_of_interactions": PRODUCTS_ALONE.format(structure.rank)} if alone else {})
 
 
 def _named(terms: Sequence[Term]) -> str:
@@ -213,25 +243,35 @@ def _checked(options: dict) -> Options:
     for name, value in options.items():
         if name not in known:
             raise InputError(f"dataset 'shortvideo' has no option {name!r}: choose from {', '.join(known)}")
-        if name == "effects":
-            if value not in EFFECTS:
-                raise InputError(
-                    f"shortvideo option 'effects' must be {' or '.join(EFFECTS)}, not {value!r}; correct it"
-                )
-            continue
-        whole = name != "interactions"
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            kind = "a whole number" if whole else "a number"
-            raise InputError(f"shortvideo option {name!r} must be {kind}, not {value!r}; correct it")
-        lowest = _MINIMUM[name]
-        if not lowest <= value < math.inf:
-            raise InputError(
-                f"shortvideo option {name!r} must be finite and at least {lowest}, not {value}; correct it"
-            )
+        _check(name, value)
     checked = Options(**options)
     if checked.users * checked.items > _MOST_USERS_TIMES_ITEMS:
         raise InputError(
             f"shortvideo options 'users' x 'items' may be at most {_MOST_USERS_TIMES_ITEMS:,}, "
             f"not {checked.users * checked.items:,}; lower one of them"
         )
-    return replace(checked, interactions=float(checked.interactions))
+    if checked.effects == "mixed" and checked.structure.changes:
+        raise InputError(
+            f"shortvideo option {next(iter(checked.structure.changes))!r} shapes products, and effects=mixed "
+            "draws its own kinds; leave one of them out"
+        )
+    interactions, memory, shared = (float(getattr(checked, name)) for name in _REAL)
+    return replace(checked, interactions=interactions, memory=memory, shared=shared)
+
+
+def _check(name: str, value: object) -> None:
+    """InputError where an option cannot have this value."""
+    if name in CHOICES:
+        if value not in CHOICES[name] or (isinstance(value, bool) != (name == "drift")):
+            allowed = " or ".join(map(str, CHOICES[name]))
+            raise InputError(f"shortvideo option {name!r} must be {allowed}, not {value!r}; correct it")
+        return
+    kinds, words = ((int, float), "a number") if name in _REAL else ((int,), "a whole number")
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InputError(f"shortvideo option {name!r} must be {words}, not {value!r}; correct it")
+    low, high = _RANGES[name]
+    if not low <= value <= high or math.isinf(value):
+        most = "" if math.isinf(high) else f" and at most {high}"
+        raise InputError(
+            f"shortvideo option {name!r} must be finite and at least {low}{most}, not {value}; correct it"
+        )

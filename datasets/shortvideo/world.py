@@ -6,13 +6,14 @@ Everything here is drawn once from the seed and does not depend on the number of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
-from datasets.shortvideo.effects import Effect, Field, draw_effect, draw_interactions
+from datasets.shortvideo.effects import Effect, Field, draw_effect
 from datasets.shortvideo.kinds import Term, draw_mixture
+from datasets.shortvideo.structure import DEFAULT, VARIANCE, Structure, draw_kinds
 
 DAYS = 14
 HISTORY = 20  # watched items that a user's sequence keeps
@@ -48,9 +49,6 @@ USER_VARIANCE = 0.25
 ITEM_VARIANCE = 0.10
 INTEREST_VARIANCE = 0.35
 CATEGORY_OVERLAP, AUTHOR_OVERLAP = 0.35, 0.45
-PAIR_VARIANCE, PAIRS_WITHIN, PAIRS_ACROSS = 0.40, 4, 10
-TRIPLE_VARIANCE, TRIPLES_WITHIN, TRIPLES_ACROSS = 0.25, 2, 6
-RANK = 4
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ class World:
     ``user_codes`` and ``item_codes`` map a field to its categories, (users,) or (items,) int32.
     ``activity`` (users,) and ``appeal`` (items,) sum to 1. ``interests`` (users, K) are those of the
     first day, ``topics`` (items, K) what an item is about; their dot product has variance 1.
-    ``registered`` and ``uploaded`` are days relative to the start of the log. The interactions are ``pairs``
-    and ``triples`` or, where effects are mixed, ``kinds`` by name.
+    ``registered`` and ``uploaded`` are days relative to the start of the log. ``kinds`` are the interactions
+    by name: pairs and triples or, where effects are mixed, products, thresholds and so on.
     """
 
     user_codes: dict[str, np.ndarray]
@@ -77,14 +75,12 @@ class World:
     uploaded: np.ndarray
     num_authors: int
     main: list[Effect]
-    pairs: list[Effect]
-    triples: list[Effect]
-    kinds: dict[str, list[Term]] = field(default_factory=dict)
+    kinds: dict[str, list[Term]]
 
     @property
     def interactions(self) -> Iterator[Term]:
         """All of them."""
-        return chain(self.pairs, self.triples, *self.kinds.values())
+        return chain(*self.kinds.values())
 
 
 def zipf(size: int, exponent: float) -> np.ndarray:
@@ -93,11 +89,11 @@ def zipf(size: int, exponent: float) -> np.ndarray:
     return shares / shares.sum()
 
 
-def draw_world(users: int, items: int, seed: int, effects: str = "products") -> World:
+def draw_world(users: int, items: int, seed: int, structure: Structure = DEFAULT) -> World:
     """The world of ``seed``; separate random streams, so that users do not depend on items.
 
-    ``effects`` is ``products`` or ``mixed`` (`datasets.shortvideo.kinds`), which have the same users, items
-    and sum of variances; mixed effects have larger main effects for smaller interactions.
+    All structures have the same users, items and sum of variances; mixed effects have larger main effects for
+    smaller interactions.
     """
     user_rng, item_rng, effect_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)
@@ -109,13 +105,11 @@ def draw_world(users: int, items: int, seed: int, effects: str = "products") -> 
         draw_effect([field], MAIN_VARIANCE * share, 1, effect_rng)
         for field, share in zip(fields, effect_rng.dirichlet(np.full(len(fields), 2.0)), strict=True)
     ]
-    if effects == "mixed":
-        ids = Field("user_id", "user", user["activity"]), Field("item_id", "item", item["appeal"])
-        additive, kinds = draw_mixture(fields, *ids, PAIR_VARIANCE + TRIPLE_VARIANCE, effect_rng)
-        return World(**user, **item, main=[*main, *additive], pairs=[], triples=[], kinds=kinds)
-    pairs = draw_interactions(fields, 2, PAIRS_WITHIN, PAIRS_ACROSS, PAIR_VARIANCE, RANK, effect_rng)
-    triples = draw_interactions(fields, 3, TRIPLES_WITHIN, TRIPLES_ACROSS, TRIPLE_VARIANCE, RANK, effect_rng)
-    return World(**user, **item, main=main, pairs=pairs, triples=triples)
+    ids = Field("user_id", "user", user["activity"]), Field("item_id", "item", item["appeal"])
+    if structure.effects == "mixed":
+        additive, kinds = draw_mixture(fields, *ids, VARIANCE, effect_rng)
+        return World(**user, **item, main=[*main, *additive], kinds=kinds)
+    return World(**user, **item, main=main, kinds=draw_kinds(structure, fields, *ids, effect_rng))
 
 
 def _draw_users(users: int, rng: np.random.Generator) -> dict:

@@ -24,6 +24,7 @@ from datasets.shortvideo.kinds import (
     hashed_normals,
 )
 from datasets.shortvideo.log import ShortVideo, _codes_and_overlap
+from datasets.shortvideo.structure import Structure
 from datasets.shortvideo.world import draw_world
 from tests.datasets.shortvideo.test_effects import fields_of, on_every_combination
 
@@ -196,19 +197,18 @@ def test_the_kinds_are_of_their_numbers_and_orders(mixture):
 
 
 def test_a_mixed_world_has_the_users_items_and_main_effects_of_the_other_and_more():
-    plain, mixed = (draw_world(300, 200, 5, effects) for effects in ("products", "mixed"))
+    plain, mixed = (draw_world(300, 200, 5, Structure(effects)) for effects in ("products", "mixed"))
     assert np.array_equal(plain.topics, mixed.topics)
     assert np.array_equal(plain.user_bias, mixed.user_bias)
     assert [effect.fields for effect in mixed.main] == 2 * [effect.fields for effect in plain.main]
     assert all(map(np.array_equal, plain.main[3].tables, mixed.main[3].tables))
-    assert not mixed.pairs
-    assert not mixed.triples
+    assert not {"pairs", "triples"} & set(mixed.kinds)
     assert len(list(plain.interactions)) == 22
     assert len(list(mixed.interactions)) == 18
 
 
 def test_without_interactions_a_mixed_log_has_main_effects_alone(monkeypatch):
-    video = ShortVideo(rows=400, users=300, items=200, seed=1, interactions=0.0, effects="mixed")
+    video = ShortVideo(rows=400, users=300, items=200, seed=1, interactions=0.0, structure=Structure("mixed"))
     state = video.first_state()
     tick = video.step(state, 0)
     with_none = video.utility(tick, state.interests[tick["user_id"]])
@@ -219,7 +219,7 @@ def test_without_interactions_a_mixed_log_has_main_effects_alone(monkeypatch):
 
 
 def test_the_utility_of_a_mixed_log_is_the_sum_of_its_terms():
-    video = ShortVideo(rows=400, users=300, items=200, seed=1, effects="mixed")
+    video = ShortVideo(rows=400, users=300, items=200, seed=1, structure=Structure("mixed"))
     state = video.first_state()
     tick = video.step(state, 0)
     interests = state.interests[tick["user_id"]]
@@ -234,13 +234,15 @@ def test_the_utility_of_a_mixed_log_is_the_sum_of_its_terms():
 
 @pytest.mark.parametrize("chunk_rows", [333, 2_000])
 def test_chunk_size_changes_no_row_of_a_mixed_log(chunk_rows):
-    log = {"rows": 2_000, "users": 300, "items": 200, "seed": 2, "effects": "mixed"}
+    log = {"rows": 2_000, "users": 300, "items": 200, "seed": 2, "structure": Structure("mixed")}
     frames = [list(ShortVideo(**log).chunks(size)) for size in (chunk_rows, 10**9)]
     assert pl.concat(frames[0]).equals(frames[1][0])
 
 
 def test_labels_of_a_mixed_log_are_as_frequent_as_their_probabilities_say():
-    [rows] = ShortVideo(rows=40_000, users=2_000, items=1_000, seed=3, effects="mixed").chunks(10**9)
+    [rows] = ShortVideo(rows=40_000, users=2_000, items=1_000, seed=3, structure=Structure("mixed")).chunks(
+        10**9
+    )
     for task in ("finish", "skip"):
         probability = rows[f"p_{task}"].to_numpy()
         for part in np.array_split(np.argsort(probability), 8):
@@ -253,6 +255,8 @@ def test_labels_of_a_mixed_log_are_as_frequent_as_their_probabilities_say():
 def test_the_oracle_of_a_mixed_world_is_about_as_good_as_that_of_products(seed):
     reached = {}
     for effects in ("products", "mixed"):
-        [rows] = ShortVideo(rows=30_000, users=2_000, items=1_000, seed=seed, effects=effects).chunks(10**9)
+        [rows] = ShortVideo(
+            rows=30_000, users=2_000, items=1_000, seed=seed, structure=Structure(effects)
+        ).chunks(10**9)
         reached[effects] = [roc_auc_score(rows[task], rows[f"p_{task}"]) for task in ("finish", "skip")]
     assert np.abs(np.subtract(*reached.values())).max() < 0.03

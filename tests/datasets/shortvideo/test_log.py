@@ -46,7 +46,7 @@ def test_seeds_differ_in_world_and_log():
     for column in ("item_id", "tab"):
         assert (a[column] != b[column]).mean() > 0.3
     worlds = [draw_world(300, 200, seed) for seed in (0, 1)]
-    assert [e.fields for e in worlds[0].pairs] != [e.fields for e in worlds[1].pairs]
+    assert [e.fields for e in worlds[0].kinds["pairs"]] != [e.fields for e in worlds[1].kinds["pairs"]]
 
 
 def test_a_user_occurs_at_most_once_a_tick(log):
@@ -144,7 +144,7 @@ def test_the_utility_is_the_stated_equation_written_out():
 
         interest = sum(a * b for a, b in zip(state.interests[user], world.topics[item], strict=True))
         matched = math.sqrt(0.35) * interest + overlap
-        matched += sum(term(effect) for effect in world.pairs + world.triples)
+        matched += sum(term(effect) for effect in world.interactions)
         main = world.user_bias[user] + world.item_bias[item] - 0.5 * math.log(duration / 20)
         main += sum(term(effect) for effect in world.main)
         assert utilities[k] == pytest.approx(-1.8 + main + 0.8 * matched, abs=1e-9)

@@ -125,6 +125,7 @@ def test_the_notes_say_which_fields_interact_and_what_a_lead_of_cross_networks_m
 
 def test_every_option_changes_the_identity():
     other = {"rows": 500, "users": 500, "items": 500, "seed": 1, "interactions": 0.5, "effects": "mixed"}
+    other |= {"drift": False, "fields": 8, "order": 2, "rank": 2, "memory": 0.5, "shared": 1}
     identities = [identity({})] + [identity({name: value}) for name, value in other.items()]
     assert all(a != b for i, a in enumerate(identities) for b in identities[:i])
     assert identity({"interactions": 1}) == identity({}) == identity({"effects": "products"})
@@ -144,9 +145,21 @@ def test_the_default_identity_and_rows_are_those_before_there_were_kinds_of_effe
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"row": 10_000}, "no option 'row': choose from rows, users, items, seed, interactions, effects"),
+        (
+            {"row": 10_000},
+            "no option 'row': choose from rows, users, items, seed, interactions, drift, effects",
+        ),
         ({"effects": "trees"}, "'effects' must be products or mixed, not 'trees'; correct it"),
         ({"effects": ["mixed"]}, "'effects' must be products or mixed, not ['mixed']; correct it"),
+        ({"order": 5}, "'order' must be 2 or 3 or 4, not 5; correct it"),
+        ({"order": True}, "'order' must be 2 or 3 or 4, not True; correct it"),
+        ({"drift": 1}, "'drift' must be True or False, not 1; correct it"),
+        ({"fields": 3}, "'fields' must be finite and at least 4 and at most 22, not 3; correct it"),
+        ({"shared": 1.5}, "'shared' must be finite and at least 0 and at most 1, not 1.5; correct it"),
+        (
+            {"effects": "mixed", "rank": 8},
+            "'rank' shapes products, and effects=mixed draws its own kinds; leave one of them out",
+        ),
         ({"rows": "many"}, "'rows' must be a whole number, not 'many'"),
         ({"rows": 1e6}, "'rows' must be a whole number"),
         ({"users": True}, "'users' must be a whole number"),
