@@ -9,6 +9,7 @@ import pandas as pd
 
 from files.errors import InputError
 from files.plain_text import csv_value, visible
+from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 
@@ -17,11 +18,12 @@ FILES = {
     "variants": INTERVAL_COLUMNS,
     "contrasts": [*INTERVAL_COLUMNS, "base_variant"],
     "tiers": [*INTERVAL_COLUMNS, "tier"],
+    "agreement": AGREEMENT_COLUMNS,
     "tier_metrics": [name for name in METRIC_COLUMNS if name != "world"],
 }
 TEXTS = (
     *("suite", "dataset", "task", "metric", "base", "base_variant", "architecture", "variant", "tier"),
-    "resolved",
+    *("resolved", "other_architecture", "other_variant"),
 )
 
 
@@ -31,7 +33,8 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     ``comparisons`` has one row for each contestant, task and metric. In ``variants`` the ``base`` is the
     plain row of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has
     the differences within each tier of user activity and between two of them; ``tier_metrics`` has one row
-    for each run, task and tier. ``TEST_COLUMNS`` are NaN where the file is older than they are.
+    for each run, task and tier, ``agreement`` one for each pair of models. ``TEST_COLUMNS`` are NaN where
+    the file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
@@ -50,7 +53,7 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     for name in columns:
         if name not in frame:
             raise InputError(f"{path}: lacks the column {name!r}; {mend}")
-    for name in frame.columns.intersection(["variant", "base_variant"]):
+    for name in frame.columns.intersection(["variant", "base_variant", "other_variant"]):
         frame[name] = frame[name].fillna("")
     if "resolved" in columns:
         frame = frame.assign(**{name: math.nan for name in TEST_COLUMNS if name not in frame})

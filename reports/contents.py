@@ -18,6 +18,7 @@ from reports.paper.comparison import printed_table
 from reports.paper.printed import Paper, load_paper
 from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
+from reports.tables.agreement import agreement_tables
 from reports.tables.costs import cost_table
 from reports.tables.learning_curves import learning_curve_tables
 from reports.tables.main import main_table
@@ -29,6 +30,7 @@ from reports.tables.readings import contrast_tables, reading_tables
 from reports.tables.scaling import scaling_tables, scaling_words
 from reports.tables.speeds import speed_table
 from reports.tables.tiers import by_user_activity, tier_tables
+from reports.tables.token_ranks import token_rank_tables
 from reports.tables.tuning import tuning_tables
 from reports.verdict import in_short
 
@@ -177,6 +179,7 @@ def _tables(section: Section, paper: Paper) -> list[Table]:
     tables += tier_tables(section, paper)
     tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
     tables += learning_curve_tables(section)
+    tables += [*agreement_tables(section), *token_rank_tables(section)]
     tables += tuning_tables(section)
     tables += [cost_table(section, paper)] if section.contestants else []
     return tables + speed_table(section)

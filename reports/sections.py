@@ -7,6 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.quality import quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
@@ -35,6 +36,7 @@ class Section(Selection):
     # Within tiers of user activity; empty where the suite has no such comparison.
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    agreement: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=AGREEMENT_COLUMNS))
     no_verdict: str = ""
     acknowledged: list[str] = field(default_factory=list)
     serving: ServingPass | None = None  # how fast the models answer, where that was measured
@@ -123,6 +125,7 @@ def _section(
         contrasts=select_rows("contrasts"),
         tiers=select_rows("tiers"),
         tier_metrics=select_rows("tier_metrics"),
+        agreement=select_rows("agreement"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
         serving=serving,

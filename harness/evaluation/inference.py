@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.evaluation import tiers
+from harness.evaluation import agreement, tiers
 from harness.evaluation.bootstrap import REPLICATES
 from harness.evaluation.comparisons import (
     COLUMNS,
@@ -18,7 +18,7 @@ from harness.records.suite import read_suite
 
 
 def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
-    """Write ``comparisons.csv`` and, where there are any, the files of variants, contrasts and tiers.
+    """Write ``comparisons.csv`` and, where there are any, the other files of comparisons.
 
     Raises InputError where a file is missing, damaged or does not fit the others.
     """
@@ -28,18 +28,22 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
     declared: Rows = []
     lifts: Rows = []
     by_tier: Rows = []
+    alike: Rows = []
     for runs in comparable_runs(stored):
         for task in runs.tasks:
             measured = runs.measured(task, replicates)
             to_base += compared_rows(runs, task, measured, runs.to_base)
             to_plain += compared_rows(runs, task, measured, runs.to_plain)
             declared += compared_rows(runs, task, measured, runs.contrasts)
+            if suite.wants("agreement"):
+                alike += agreement.agreement_rows(runs, task)
             if suite.wants("tiers"):
                 lifts += tiers.lift_rows(runs, task, replicates)
                 by_tier += tiers.metric_rows(runs, task)
     write_csv(stored.out / "comparisons.csv", to_base, COLUMNS)
     write_csv_if_any(stored.out / "variants.csv", to_plain, COLUMNS)
     write_csv_if_any(stored.out / "contrasts.csv", declared, CONTRAST_COLUMNS)
+    write_csv_if_any(stored.out / "agreement.csv", alike, agreement.COLUMNS)
     if suite.wants("tiers"):
         write_csv(stored.out / "tiers.csv", lifts, tiers.DIFFERENCE_COLUMNS)
         write_csv(stored.out / "tier_metrics.csv", by_tier, tiers.METRIC_COLUMNS)

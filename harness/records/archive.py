@@ -36,7 +36,14 @@ from harness.records.serving import SERVING_FILE
 
 ARCHIVE_FILE = "records.parquet"
 SUITE_FILE = "suite.json"
-_COMPARISONS = ("comparisons.csv", "variants.csv", "contrasts.csv", "tiers.csv", "tier_metrics.csv")
+_COMPARISONS = (
+    "comparisons.csv",
+    "variants.csv",
+    "contrasts.csv",
+    "tiers.csv",
+    "tier_metrics.csv",
+    "agreement.csv",
+)
 KEPT_FILES = (SUITE_FILE, SERVING_FILE, *_COMPARISONS)
 INDEX = ("suite", "dataset", "architecture", "variant", "seed", "status", "spec_hash")
 SCHEMA = pa.schema(

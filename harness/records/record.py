@@ -112,6 +112,15 @@ class MeasuredTraining(Part):
     stopped_early: bool | None = None
 
 
+class TokenRank(Part):
+    """The tokens after a layer (``input``: before the first), and their mean effective rank over rows."""
+
+    layer: str
+    tokens: int
+    width: int
+    effective_rank: Number = None
+
+
 class RoutingPoint(Part):
     """A moment of training: for each layer and token the mean share of its experts that were active."""
 
@@ -228,6 +237,7 @@ class Record(Part):
     ahead: list[Validation] = Field(default_factory=list)
     curve: list[tuple[int, Number]] = Field(default_factory=list)
     training: MeasuredTraining | None = None
+    token_ranks: list[TokenRank] = Field(default_factory=list)
     routing: Routing | None = None
     dataset_info: DatasetInfo = DatasetInfo()
     environment: dict[str, Any] = Field(default_factory=dict)

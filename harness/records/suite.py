@@ -15,7 +15,7 @@ SUITE_FILE = "suite.json"
 MEND = "run the suite again into this folder with --out"
 
 # Inferences and views that not every suite is meant for.
-Analysis = Literal["tiers", "scaling", "ordering", "active_ratio", "ablations"]
+Analysis = Literal["tiers", "scaling", "ordering", "active_ratio", "ablations", "agreement"]
 _BY_PAPER_TABLE: dict[str, set[Analysis]] = {
     "table1": {"ordering"},
     "figure2": {"ordering"},

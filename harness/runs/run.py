@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from harness.machine.facts import Machine, machine_of
 from harness.machine.peaks import Gemm, Peak, median_peak
 from harness.model.assembly import DenseSide, RankingModel
 from harness.model.embeddings import Embeddings
+from harness.model.token_ranks import token_ranks
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
 from harness.records.folder import RunFolder
@@ -133,6 +135,8 @@ def run_model(
                 world,
             ),
         }
+        if world.size == 1:
+            found["token_ranks"] = _token_ranks(model, data)
         if predictions.active_experts is not None:
             found |= _expert_figures(cost, progress, predictions, dense_side(model).backbone)
     record = build_record("model", spec, prepared, machine, started_at, found)
@@ -148,6 +152,16 @@ def _test_metrics(predictions: Predictions, spec: RunSpec, progress: Progress) -
         return final_metrics(predictions, spec.tasks)
     except NonFiniteScores:
         raise DivergenceError(progress.step, "a score") from None
+
+
+def _token_ranks(model: nn.Module, data: RankBatches) -> list[dict[str, Any]]:
+    """Of the first test rows; see `harness.model.token_ranks`."""
+    model.eval()
+    with closing(data.read(data.reader("test"), 0, 1)) as batches:
+        batch, _ = next(batches)
+    whole = cast(RankingModel, model)  # nothing is sharded in one process
+    ranks = token_ranks(whole.embeddings, cast(DenseSide, whole.dense), batch)
+    return [layer._asdict() for layer in ranks]
 
 
 def _expert_figures(
