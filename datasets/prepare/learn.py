@@ -44,6 +44,11 @@ class Learned:
     rows: dict[str, int]
     labels: dict[str, dict[str, dict[str, int]]]
 
+    @property
+    def largest_table(self) -> int:
+        """Rows of the largest of the tables that rows are looked up in: vocabularies and users."""
+        return max(self.users.height, *(vocabulary.size for vocabulary in self.vocabularies.values()), 0)
+
 
 def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
     """One streaming pass for the splits' counts and one for each vocabulary.

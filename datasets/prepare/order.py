@@ -35,14 +35,23 @@ class TimeOrder:
     def num_rows(self) -> int:
         return int(self.cuts[:, -1].sum())
 
-    def chunks(self) -> Iterator[pl.DataFrame]:
-        """The staged table in time order, chunk by chunk."""
-        for chunk in range(self.cuts.shape[1] - 1):
-            yield self._chunk(chunk)
+    def chunks(self, least_rows: int = 1) -> Iterator[pl.DataFrame]:
+        """The staged table in time order; as many chunks at once as have ``least_rows`` rows together."""
+        ends = self._ends()
+        start = rows = 0
+        for stop, end in enumerate(ends, start=1):
+            if end - rows >= least_rows or stop == len(ends):
+                yield self._rows(start, stop)
+                start, rows = stop, end
 
-    def _chunk(self, chunk: int, columns: list[str] | None = None) -> pl.DataFrame:
+    def _ends(self) -> list[int]:
+        """How many rows there are up to the end of each chunk."""
+        return np.cumsum(np.diff(self.cuts, axis=1).sum(axis=0)).tolist()
+
+    def _rows(self, start: int, stop: int, columns: list[str] | None = None) -> pl.DataFrame:
+        """The rows of chunks ``start`` to ``stop``."""
         parts = []
-        for run, first, last in zip(self.runs, self.cuts[:, chunk], self.cuts[:, chunk + 1], strict=True):
+        for run, first, last in zip(self.runs, self.cuts[:, start], self.cuts[:, stop], strict=True):
             if last > first:
                 part = pl.scan_parquet(run, glob=False).slice(int(first), int(last - first))
                 parts.append((part.select(columns) if columns else part).collect())
@@ -51,10 +60,10 @@ class TimeOrder:
 
     def time_at(self, position: int) -> int | float:
         """The time, as a number, of the row at ``position`` of the order."""
-        ends = np.cumsum(np.diff(self.cuts, axis=1).sum(axis=0))
+        ends = self._ends()
         chunk = int(np.searchsorted(ends, position, side="right"))
-        start = int(ends[chunk - 1]) if chunk else 0
-        return self._chunk(chunk, ["@time"])["@time"][position - start]
+        start = ends[chunk - 1] if chunk else 0
+        return self._rows(chunk, chunk + 1, ["@time"])["@time"][position - start]
 
 
 def source_order(runs: list[Path]) -> TimeOrder:

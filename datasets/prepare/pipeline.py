@@ -33,6 +33,8 @@ from files.checksums import sha256_of
 from files.errors import InputError
 
 SHARD_ROWS = 65_536
+# Encoding a chunk costs a pass over every table of categories, of which the largest has so many rows more.
+TABLE_ROWS_A_CHUNK_ROW = 8
 MIN_SHARDS = 8  # so that up to eight processes can share even a small split
 
 
@@ -107,7 +109,8 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     order = time_order(runs) if schema.time else source_order(runs)
     learned = learn(schema, runs, split_code(schema, bounds, order))
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
-    shards, coverage = write_shards(schema, learned, time, order.chunks(), result, rows)
+    chunks = order.chunks(learned.largest_table // TABLE_ROWS_A_CHUNK_ROW)
+    shards, coverage = write_shards(schema, learned, time, chunks, result, rows)
     _save_learned(learned, result)
     (result / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
     manifest = {

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from datasets.prepare import encode as prepare_encode
 from datasets.prepare import folder as prepare_folder
+from datasets.prepare import order
 from datasets.prepare import pipeline as prepare_module
 from datasets.prepare import stage as prepare_stage
 from datasets.prepare.pipeline import prepare
@@ -203,6 +204,33 @@ def test_rows_of_one_time_keep_the_order_of_the_source_across_runs_and_chunks(ti
     prepared = prepare(table_source(columns, features, split=split), tmp_path / "p")
     assert shards(prepared, "train")["item"].to_list() == list(range(150))
     assert shards(prepared, "valid")["item"].to_list() == list(range(150, 199))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_how_many_chunks_are_encoded_at_once_changes_no_byte(tiny_steps, tmp_path, monkeypatch, timed):
+    rng = np.random.default_rng(0)
+    columns = {"item": rng.integers(0, 90, 400).tolist(), "user": rng.integers(0, 60, 400).tolist()}
+    columns |= {"y": rng.integers(0, 2, 400).tolist(), "t": rng.integers(0, 25, 400).tolist()}
+    by_column = {"split": {"by": "column", "column": "part", "valid": "dev"}, "time": None}
+    columns["part"] = ["train"] * 300 + ["dev"] * 50 + ["test"] * 50
+    sizes, chunks = [], order.TimeOrder.chunks
+    monkeypatch.setattr(
+        order.TimeOrder,
+        "chunks",
+        lambda self, least: (sizes[-1].append(len(chunk)) or chunk for chunk in chunks(self, least)),
+    )
+    written = []
+    for divisor in (1, 1000):
+        sizes.append([])
+        monkeypatch.setattr(prepare_module, "TABLE_ROWS_A_CHUNK_ROW", divisor)
+        source = table_source(columns, ITEM, **({} if timed else by_column))
+        folder = prepare(source, tmp_path / str(divisor)).path
+        written.append({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert written[0] == written[1]
+    many, few = (sorted(found) for found in (sizes[1], sizes[0]))
+    assert sum(many) == sum(few) == 400
+    assert len(few) < len(many)
+    assert few[1] >= 60  # all but the last have as many rows as the largest table has
 
 
 @pytest.mark.parametrize(
