@@ -11,11 +11,13 @@ since Python 3.11 does not hand it ``sys.path``.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -24,17 +26,20 @@ from harness.machine.quiet import quiet_libraries
 from harness.workers.worker import work
 
 FORK, WAIT = b"f", b"w"
+NUMBER_BYTES = 4  # of a process id, and of its status
 IMPORTED_LATE = ("pandas", "pyarrow.compute", "pyarrow.pandas_compat")  # by Arrow, in the midst of a run
 MOST_DESCRIPTORS = 2  # a worker's end of the pipe to its parent, and what it is to hold open
+PR_SET_PDEATHSIG = 1  # as Linux's prctl.h has it
 
 
 def serve(channel_number: int, modules: Sequence[str]) -> NoReturn:
     """Import ``modules`` and what runs import late; then fork workers on request until the channel ends.
 
-    FORK comes with the descriptors of the next worker; there is one at a time. WAIT, when it has ended, is
-    answered by its status as `os.waitpid` gives it, in four bytes. If the parent dies, its worker is killed.
+    FORK comes with the descriptors of the next worker; there may be any number at a time. WAIT comes with the
+    process id of one that has ended, and is answered by its status as `os.waitpid` gives it; both have
+    NUMBER_BYTES. If the parent or this process dies, all workers are killed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends the worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends the workers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     quiet_libraries()
     for module in (*modules, *IMPORTED_LATE):
@@ -48,23 +53,25 @@ def serve(channel_number: int, modules: Sequence[str]) -> NoReturn:
 class _Server:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._worker = 0
+        self._workers: set[int] = set()
 
     def serve(self) -> NoReturn:
         signal.signal(signal.SIGTERM, self._end)
         while True:
             request, descriptors, _, _ = socket.recv_fds(self._channel, 1, MOST_DESCRIPTORS)
             if request == FORK:
-                self._worker = self._fork(descriptors)
+                self._workers.add(self._fork(descriptors))
             elif request == WAIT:
-                _, status = os.waitpid(self._worker, 0)
-                self._worker = 0
-                self._channel.sendall(status.to_bytes(4, "little"))
+                worker = int.from_bytes(self._channel.recv(NUMBER_BYTES, socket.MSG_WAITALL), "little")
+                _, status = os.waitpid(worker, 0)
+                self._workers.remove(worker)
+                self._channel.sendall(status.to_bytes(NUMBER_BYTES, "little"))
             else:
                 self._end()
 
     def _fork(self, descriptors: list[int]) -> int:
         """Begin a worker, and return its process id; in the worker itself, never."""
+        server = os.getpid()
         worker = os.fork()
         if worker:
             for descriptor in descriptors:
@@ -72,6 +79,7 @@ class _Server:
             return worker
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _end_with(server)
             self._channel.close()
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
@@ -85,6 +93,15 @@ class _Server:
             os._exit(1)
 
     def _end(self, *_: object) -> NoReturn:
-        if self._worker:
-            os.kill(self._worker, signal.SIGKILL)
+        for worker in self._workers:
+            os.kill(worker, signal.SIGKILL)
         os._exit(0)
+
+
+def _end_with(server: int) -> None:
+    """Have the system kill this process when the server is gone, which may have had no time to do so."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # a C library that has no prctl
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ import psutil
 
 from files.errors import InputError
 from harness.training.progress import Silent, Watcher
-from harness.workers.fork_server import FORK, WAIT, serve
+from harness.workers.fork_server import FORK, NUMBER_BYTES, WAIT, serve
 from harness.workers.worker import Ended, Limits, Surroundings, WatcherCall
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0  # between looks at whether a silent worker still lives
 DEATH_SECONDS = 5.0  # that a worker has to end when it has closed its pipe
+KILLED_SECONDS = 0.001  # between looks at whether a worker that was killed has ended
 
 
 class BrokenCallError(Exception):
@@ -56,12 +57,14 @@ def in_worker(
     watcher: Watcher | None = None,
     limits: Limits | None = None,
     hold: int | None = None,
+    threads: int | None = None,
 ) -> Any:
-    """``function(*arguments)``, called in a process of its own.
+    """``function(*arguments)``, called in a process of its own; several threads may do so at once.
 
     ``function`` is found by its name and ``arguments`` are pickled. With a ``watcher``, the call gets one as
-    its last argument, which tells this one. The descriptor ``hold`` stays open while
-    the process lives, so that a lock on it outlives this one.
+    its last argument, which tells this one; watchers are told by one call at a time. The descriptor ``hold``
+    stays open while the process lives, so that a lock on it outlives this one. The call computes on
+    ``threads``, and finds them in OMP_NUM_THREADS; None: on as many as this process.
 
     Raises InputError as the call does, OSError (ENOSPC) where the disk is full, and BrokenCallError where the
     call raises anything else, exceeds a limit, or its process ends or is killed. RuntimeError where there
@@ -71,14 +74,17 @@ def in_worker(
     with _lock:
         start_server()
         assert _server is not None
-        worker = _Worker(_server, hold)
-        audience = _Audience(watcher or Silent())
-        try:
-            worker.call(Surroundings.here(limits), function, arguments, watched=watcher is not None)
-            ended = worker.listen(audience, limits)
-        finally:
-            worker.end()
-            audience.leave()
+        server = _server
+    worker = _Worker(server, hold)
+    audience = _Audience(watcher or Silent())
+    try:
+        _workers.add(worker)
+        worker.call(Surroundings.here(limits, threads), function, arguments, watched=watcher is not None)
+        ended = worker.listen(audience, limits)
+    finally:
+        worker.end()
+        _workers.discard(worker)
+        audience.leave()
     if ended.how == "refused":
         raise InputError(ended.content)
     if ended.how == "full disk":
@@ -88,11 +94,19 @@ def in_worker(
     return ended.content
 
 
+def end_calls(callers: Collection[threading.Thread]) -> None:
+    """Kill the workers of the calls that these threads make, each of which then raises BrokenCallError."""
+    for worker in tuple(_workers):
+        if worker.caller in callers:
+            worker.kill()
+
+
 class _Server:
     """The fork server as its parent sees it."""
 
     def __init__(self, modules: Sequence[str], fork: bool) -> None:
         self._channel, far_end = socket.socketpair()
+        self._one_request = threading.Lock()
         # Blocked in the server until it ignores Ctrl-C, which would show a trace of its imports.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -110,19 +124,21 @@ class _Server:
 
     def fork(self, *descriptors: int) -> None:
         """Have a worker begin with these descriptors; OSError if the server is gone."""
-        socket.send_fds(self._channel, [FORK], list(descriptors))
+        with self._one_request:
+            socket.send_fds(self._channel, [FORK], list(descriptors))
 
-    def wait(self) -> int | None:
-        """The exit code of the worker, which has ended or is about to; None if the server is gone."""
+    def wait(self, worker: int) -> int | None:
+        """The exit code of a worker that has ended; None if the server is gone."""
         try:
-            self._channel.sendall(WAIT)
-            status = self._channel.recv(4)
+            with self._one_request:
+                self._channel.sendall(WAIT + worker.to_bytes(NUMBER_BYTES, "little"))
+                status = self._channel.recv(NUMBER_BYTES, socket.MSG_WAITALL)
         except OSError:
             return None
         return os.waitstatus_to_exitcode(int.from_bytes(status, "little")) if status else None
 
     def end(self) -> None:
-        """End the server, and a worker with it."""
+        """End the server, and all workers with it."""
         self._channel.close()
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.terminate()
@@ -152,20 +168,23 @@ def _forked(near_end: socket.socket, far_end: socket.socket, modules: Sequence[s
 
 
 _server: _Server | None = None
-_lock = threading.RLock()  # one worker at a time
+_lock = threading.RLock()  # of the server's start
+_workers: set[_Worker] = set()  # of the calls that are being made
+_telling = threading.RLock()  # a watcher need not know that several calls tell it
 
 
 class _Worker:
     """A process that makes one call."""
 
     def __init__(self, server: _Server, hold: int | None) -> None:
+        self.caller = threading.current_thread()
         self._server = server
         self._connection, far_end = Pipe()
         try:
             with far_end:
                 server.fork(far_end.fileno(), *([] if hold is None else [hold]))
             self._process = psutil.Process(self._connection.recv())
-        except (OSError, EOFError):
+        except (OSError, EOFError, psutil.NoSuchProcess):
             raise RuntimeError("the process that workers are forked from has ended; run it again") from None
         self._has_returned = self._is_reaped = False
 
@@ -199,8 +218,8 @@ class _Worker:
         raise BrokenCallError(self._cause_of_death(limits))
 
     def _is_dead(self) -> bool:
-        try:
-            return self._process.status() == psutil.STATUS_ZOMBIE  # the server has not waited for it yet
+        try:  # a zombie is one that the server has not waited for yet
+            return not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
@@ -210,7 +229,7 @@ class _Worker:
             if time.monotonic() > deadline:
                 return "it closed the pipe to this process"
             time.sleep(0.01)
-        code, self._is_reaped = self._server.wait(), True
+        code, self._is_reaped = self._server.wait(self._process.pid), True
         if code is None:
             return "its process ended"
         limit = "" if limits.gigabytes is None else f", with --run-gigabytes {limits.gigabytes:g}"
@@ -220,16 +239,22 @@ class _Worker:
             return f"its process was ended by {signal.Signals(-code).name}{limit}"
         return f"its process ended itself with exit code {code}{limit}"
 
-    def end(self) -> None:
-        """Kill the process and, if its call did not return, those that it started; wait for its end."""
+    def kill(self) -> None:
+        """Kill the process and, if its call did not return, those that it started."""
         with contextlib.suppress(psutil.NoSuchProcess):
             started = [] if self._has_returned else self._process.children(recursive=True)
             self._process.kill()
             for process in started:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+
+    def end(self) -> None:
+        """Kill the process, and wait for its end."""
+        self.kill()
+        while not self._is_dead():  # not by the server, which other workers wait for, too
+            time.sleep(KILLED_SECONDS)
         if not self._is_reaped:
-            self._server.wait()
+            self._server.wait(self._process.pid)
         self._connection.close()
 
 
@@ -241,10 +266,12 @@ class _Audience:
         self._is_training = False
 
     def hear(self, call: WatcherCall) -> None:
-        getattr(self._watcher, call.method)(*call.arguments)
+        with _telling:
+            getattr(self._watcher, call.method)(*call.arguments)
         if call.method in ("start", "finish"):
             self._is_training = call.method == "start"
 
     def leave(self) -> None:
         if self._is_training:
-            self._watcher.finish()
+            with _telling:
+                self._watcher.finish()

@@ -45,11 +45,15 @@ class Surroundings:
     limits: Limits
 
     @classmethod
-    def here(cls, limits: Limits) -> Surroundings:
-        """Those of this process."""
+    def here(cls, limits: Limits, threads: int | None = None) -> Surroundings:
+        """Those of this process, with another number of threads unless that is None."""
         import torch
 
-        return cls(dict(os.environ), os.getcwd(), sys.path, sys.argv, torch.get_num_threads(), limits)
+        environment = dict(os.environ)
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        computing = torch.get_num_threads() if threads is None else threads
+        return cls(environment, os.getcwd(), sys.path, sys.argv, computing, limits)
 
     def take_over(self) -> None:
         import torch

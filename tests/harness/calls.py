@@ -94,6 +94,25 @@ def eat(how: str) -> None:
         held.append(torch.ones(10**7) if how == "torch" else bytearray(10**8))
 
 
+def meet(folder: Path, number: int) -> int:
+    """Returns when as many calls as ``number`` are being made in ``folder``; its process id."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 240
+    while len(os.listdir(folder)) < number:
+        assert time.monotonic() < deadline, "the other calls did not come"
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def threads() -> tuple[int, str | None]:
+    return torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+
+
+def tell(times: int, watcher) -> None:
+    for number in range(times):
+        watcher.advance(number, 0.0, 0.0)
+
+
 def train_and_die(watcher) -> None:
     watcher.start("spec", 0, 10)
     watcher.advance(5, 0.5, 100.0)

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -146,6 +148,85 @@ def test_a_run_in_a_worker_has_the_numbers_of_one_here_to_the_last_bit(prepared,
     assert listening.heard.count("advance") == len(there["curve"])
 
 
+# ------------------------------------------------------------------------------------- several at a time
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+def test_calls_of_several_threads_are_made_at_the_same_time(pool, tmp_path):
+    in_worker(abs, -1)
+    made = [pool.submit(in_worker, calls.meet, tmp_path, 3) for _ in range(3)]
+    assert {str(call.result()) for call in made} == set(os.listdir(tmp_path))
+
+
+def test_a_call_computes_on_the_threads_that_it_is_given():
+    assert in_worker(calls.threads, threads=3) == (3, "3")
+    assert in_worker(calls.threads, threads=1) == (1, "1")
+    assert in_worker(calls.threads) == (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))
+
+
+def test_a_call_that_is_killed_leaves_those_beside_it_as_they_are(pool, tmp_path):
+    (tmp_path / "apart").mkdir()
+    lasting = pool.submit(in_worker, calls.meet, tmp_path / "apart", 2)
+    for how, words in (("killed", "SIGKILL"), ("os._exit", "exit code 0"), ("segmentation fault", "SIGSEGV")):
+        with pytest.raises(BrokenCallError, match=words):
+            in_worker(calls.leave, how)
+    assert not lasting.done()
+    (tmp_path / "apart" / "go on").touch()
+    assert isinstance(lasting.result(), int)
+
+
+def test_a_watcher_is_told_by_one_call_at_a_time(pool):
+    class Slow(Silent):
+        told, busy, overlaps = 0, threading.Lock(), 0
+
+        def advance(self, *_: object) -> None:
+            alone = self.busy.acquire(blocking=False)
+            self.overlaps += not alone
+            time.sleep(0.001)
+            self.told += 1
+            if alone:
+                self.busy.release()
+
+    slow = Slow()
+    for call in [pool.submit(in_worker, calls.tell, 50, watcher=slow) for _ in range(3)]:
+        call.result()
+    assert (slow.told, slow.overlaps) == (150, 0)
+
+
+def written(*paths: Path) -> list[int]:
+    """The process ids that processes write to these files."""
+    deadline = time.monotonic() + 300
+    while not all(path.exists() and path.read_text() for path in paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [int(path.read_text()) for path in paths]
+
+
+def have_ended(processes: list[psutil.Process]) -> bool:
+    psutil.wait_procs(processes, timeout=60)
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+def test_all_workers_end_with_the_server_that_was_killed(pool, tmp_path):
+    in_worker(abs, -1)
+    paths = [tmp_path / str(number) for number in range(3)]
+    made = [pool.submit(in_worker, sleep, path) for path in paths]
+    workers = [psutil.Process(pid) for pid in written(*paths)]
+    assert isolation._server is not None
+    isolation._server._process.kill()
+    for call in made:
+        with pytest.raises(BrokenCallError, match="its process ended"):
+            call.result()
+    assert have_ended(workers)
+    assert in_worker(abs, -1) == 1
+    isolation._server.end()  # it has imported nothing, so no later test should use it
+
+
 # ------------------------------------------------------------------------ the end of the process that asked
 
 # No guard around what it does: a worker does not execute it again.
@@ -156,24 +237,27 @@ from pathlib import Path
 from files.locks import locked
 from harness.workers.isolation import in_worker
 from tests.harness.sleeping import sleep
+from contextlib import suppress
+from threading import Thread
+
+def call(name):
+    with suppress(Exception):
+        in_worker(sleep, Path(name), hold=lock)
+
 with locked(Path("lock"), wait=False) as lock:
-    in_worker(sleep, Path("worker"), hold=lock)
+    Thread(target=call, args=["worker-2"], daemon=True).start()
+    call("worker")
 """
 
 
 @pytest.fixture
 def sleeping(tmp_path):
-    """A process whose worker sleeps, and the worker."""
+    """A process whose two workers sleep, and these."""
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, "script.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 300
-    while not ((tmp_path / "worker").exists() and (tmp_path / "worker").read_text()):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield process, psutil.Process(int((tmp_path / "worker").read_text()))
+    yield process, [psutil.Process(pid) for pid in written(tmp_path / "worker", tmp_path / "worker-2")]
     process.kill()
     process.wait()
 
@@ -188,36 +272,34 @@ def locked_by_another(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_worker_ends_with_the_process_that_asked_for_it(sleeping, tmp_path, number):
-    process, worker = sleeping
-    server = worker.parent()
+def test_workers_end_with_the_process_that_asked_for_them(sleeping, tmp_path, number):
+    process, workers = sleeping
+    server = workers[0].parent()
     assert server is not None
     assert locked_by_another(tmp_path / "lock")
     process.send_signal(number)
     process.communicate()  # to the end of what all of them can write to
-    for left in (worker, server):
-        psutil.wait_procs([left], timeout=60)
-        assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert have_ended([*workers, server])
     assert not locked_by_another(tmp_path / "lock")
 
 
-def test_a_lock_is_held_until_the_worker_has_ended(sleeping, tmp_path):
-    process, worker = sleeping
-    server = worker.parent()
-    server.suspend()  # so that it does not end the worker yet
+def test_a_lock_is_held_until_the_workers_have_ended(sleeping, tmp_path):
+    process, workers = sleeping
+    server = workers[0].parent()
+    server.suspend()  # so that it does not end the workers yet
     process.kill()
     process.wait()
-    assert worker.is_running()
+    assert all(worker.is_running() for worker in workers)
     assert locked_by_another(tmp_path / "lock")
     server.resume()
-    psutil.wait_procs([worker, server], timeout=60)
+    psutil.wait_procs([*workers, server], timeout=60)
     assert not locked_by_another(tmp_path / "lock")
 
 
 def test_ctrl_c_on_a_terminal_shows_one_trace_and_leaves_no_process(sleeping):
-    process, worker = sleeping
+    process, workers = sleeping
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, errors = process.communicate()
     assert errors.count("Traceback") == 1
     assert errors.strip().endswith("KeyboardInterrupt")
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert have_ended(workers)

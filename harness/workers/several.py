@@ -1,0 +1,64 @@
+"""Several calls at once, in threads, each of which may wait for a worker of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
+
+from harness.workers.isolation import end_calls
+
+Result = TypeVar("Result")
+LOOK_SECONDS = 0.05  # between looks at whether all threads have ended
+
+
+def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tuple[int, Result]]:
+    """Make the calls, begun in their order, ``at_once`` at a time; yield place and result of each that ends.
+
+    The first exception of a call is raised. Then, and where the caller stops listening (on Ctrl-C, say: close
+    the iterator), no further call is begun, the workers of all are killed, and all threads have ended.
+    """
+    waiting: queue.SimpleQueue[tuple[int, Callable[[], Result]]] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
+    for place, call in enumerate(calls):
+        waiting.put((place, call))
+
+    def make_calls() -> None:
+        while (due := _next(waiting)) is not None:
+            place, call = due
+            try:
+                ended.put((place, call(), None))
+            except BaseException as error:
+                _drop(waiting)
+                ended.put((place, None, error))
+
+    # daemons, or the interpreter would wait for those that a second Ctrl-C leaves
+    threads = [threading.Thread(target=make_calls, daemon=True) for _ in range(min(at_once, len(calls)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in calls:
+            place, result, error = ended.get()
+            if error is not None:
+                raise error
+            yield place, result  # type: ignore[misc]
+    except BaseException:  # also GeneratorExit
+        _drop(waiting)
+        while any(thread.is_alive() for thread in threads):
+            end_calls(threads)
+            for thread in threads:
+                thread.join(LOOK_SECONDS)
+        raise
+
+
+def _drop(waiting: queue.SimpleQueue) -> None:
+    while _next(waiting) is not None:
+        pass
+
+
+def _next(waiting: queue.SimpleQueue) -> tuple[int, Callable] | None:
+    try:
+        return waiting.get_nowait()
+    except queue.Empty:
+        return None
