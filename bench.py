@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from datasets.describe import Description
     from datasets.prepared import PreparedDataset
+    from harness.records.record import Record
     from harness.records.store import StoredRuns
     from reports.figures.panels import Options
     from reports.figures.saving import Figures
@@ -212,6 +213,7 @@ def carry_out(
     watch: Iterable[str] = (),
     speed: bool = True,
     keep: str = "auto",
+    jobs: int = 1,
     command: str = "",
 ) -> Results:
     """Carry out a suite's runs that are not finished, then write the report.
@@ -228,6 +230,7 @@ def carry_out(
         speed: measure how fast the models answer, after the trainings.
         keep: ``weights`` keeps those of the first seed's run of each row, ``auto`` where they take up to
             64 MB, ``none`` keeps none.
+        jobs: how many runs are carried out at once, on equal shares of the machine's threads.
         command: what the report says was typed.
     """
     from files.writing import check_writable
@@ -251,11 +254,76 @@ def carry_out(
         command=command,
         speed=speed,
         keep=choose_keep(keep),
+        jobs=jobs,
     )
     records = run_suite(suite, options, watcher)
     if is_first_process():
         report(out)
     return Results(out, failed=sum(record.status == "failed" for record in records))
+
+
+def write_plan(
+    suite: Suite,
+    out: Place,
+    plan: Place,
+    *,
+    data_root: Place | None = None,
+    device: str = "auto",
+    cache: Place = CACHE,
+    rebuild: bool = False,
+    checkpoint_seconds: float = 60.0,
+    run_minutes: float | None = None,
+    run_gigabytes: float | None = None,
+    keep: str = "auto",
+    command: str = "",
+) -> int:
+    """Write a line for each run that `carry_out` would carry out to the file ``plan``, and train nothing.
+
+    The arguments are those of `carry_out`. Returns how many runs there are: `run_one` carries each out.
+    """
+    from files.writing import check_writable
+    from harness.training.progress import Terminal
+
+    out, plan = Path(out), Path(plan)
+    limits = _start_workers(run_minutes, run_gigabytes)
+    from suites.plan_file import plan_suite
+    from suites.run import Options, choose_device, choose_keep
+
+    check_writable(out / "runs", "give another folder with --out")
+    check_writable(plan.parent, "give another file with --plan")
+    options = Options(
+        out=out,
+        cache_root=Path(cache),
+        data_root=_path(data_root),
+        device=choose_device(device),
+        rebuild=rebuild,
+        checkpoint_seconds=checkpoint_seconds,
+        limits=limits,
+        command=command,
+        keep=choose_keep(keep),
+    )
+    return plan_suite(suite, options, plan, Terminal())
+
+
+def run_one(plan: Place, number: int, *, cache: Place | None = None, watch: Iterable[str] = ()) -> Record:
+    """Carry out one run of a plan, as `carry_out` would, and return its record, also where it diverged.
+
+    Args:
+        plan: the file that `write_plan` wrote.
+        number: of its line, counted from 0.
+        cache: where this machine keeps the prepared data; None: where the plan says.
+        watch: ``tensorboard``, ``mlflow``, both or none.
+
+    Raises InputError where the line cannot be used here, UnfinishedError where the run breaks.
+    """
+    from harness.training.progress import Terminal
+    from harness.training.trackers import Several, watchers
+
+    _start_workers(None, None)
+    from suites.plan_file import read_planned, run_planned
+
+    out = read_planned(Path(plan), number).out
+    return run_planned(Path(plan), number, _path(cache), Several([Terminal(), *watchers(list(watch), out)]))
 
 
 def report(out: Place, *, style: str = "") -> Results:

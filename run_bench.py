@@ -86,6 +86,9 @@ RunGigabytes = Annotated[
     float | None,
     typer.Option(min=0, help="End a run whose process takes more memory; without data it takes 0.4."),
 ]
+Jobs = Annotated[
+    int, typer.Option(min=1, max=1024, help="Runs at once, on equal shares of the machine's threads.")
+]
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -153,10 +156,38 @@ def run(
         Keep,
         typer.Option(help="Weights of the first seed's run of each row, for `export`; auto: up to 64 MB."),
     ] = "auto",
+    jobs: Jobs = 1,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Train nothing: write a line for each run that is left, for `run-one`.",
+        ),
+    ] = None,
 ) -> None:
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
     chosen = bench.choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=settings or ())
     out = out or bench.folder_of(chosen)
+    if plan is not None:
+        _refuse_beside_plan({"--jobs": jobs > 1, "--watch": bool(watch)})
+        runs = bench.write_plan(
+            chosen,
+            out,
+            plan,
+            data_root=data_root,
+            device=device,
+            cache=cache,
+            rebuild=rebuild,
+            checkpoint_seconds=checkpoint_seconds,
+            run_minutes=run_minutes,
+            run_gigabytes=run_gigabytes,
+            keep=keep,
+            command=_command(),
+        )
+        left = f"{runs} to carry out, numbered from 0" if runs else "none to carry out: each has its record"
+        say(f"plan: {plan} (runs: {left})")
+        return
     try:
         results = bench.carry_out(
             chosen,
@@ -171,6 +202,7 @@ def run(
             watch=watch or (),
             speed=not no_speed,
             keep=keep,
+            jobs=jobs,
             command=_command(),
         )
     except KeyboardInterrupt:
@@ -183,6 +215,36 @@ def run(
     if results.failed:
         say("some runs failed; the report names them, with step and reason", error=True)
         raise typer.Exit(1)
+
+
+def _refuse_beside_plan(given: dict[str, bool]) -> None:
+    from files.errors import InputError
+
+    for option in (name for name, is_given in given.items() if is_given):
+        raise InputError(f"--plan trains nothing: leave {option} out beside it")
+
+
+@app.command()
+def run_one(
+    plan: Annotated[Path, typer.Argument(dir_okay=False, help="A file that `run --plan` wrote.")],
+    number: Annotated[int, typer.Argument(min=0, help="Which of its runs, counted from 0.")],
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Where this machine keeps the prepared data, if not where the plan says."
+        ),
+    ] = None,
+    watch: Annotated[
+        list[WatcherName] | None,
+        typer.Option("--watch", metavar="tensorboard|mlflow", help="Also write curves for it; repeatable."),
+    ] = None,
+) -> None:
+    """Carry out one run of a plan, as `run` would. A run that diverges ends with exit code 0, too."""
+    try:
+        record = bench.run_one(plan, number, cache=cache, watch=watch or ())
+    except KeyboardInterrupt:
+        raise RunInterrupted(GOES_ON) from None
+    say(f"record: {record.folder / 'record.json'}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from datasets.catalog import WORLD_OPTIONS, in_world, prepare_dataset
 from datasets.leaks.report import as_recorded as leaks_as_recorded
 from datasets.leaks.report import warnings as leak_warnings
 from datasets.prepare.folder import is_full_disk
-from datasets.prepared import PreparedDataset
+from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import PlainName, PlainText, first_problem
 from files.errors import InputError
 from files.yaml_files import override, read_yaml, yaml_text
@@ -24,6 +24,7 @@ __all__ = [
     "is_full_disk",
     "leak_warnings",
     "leaks_as_recorded",
+    "open_prepared",
     "override",
     "prepare_dataset",
     "prepared_for_ranks",

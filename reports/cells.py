@@ -7,6 +7,7 @@ import math
 from harness.records.listed import display_name
 
 MISSING = "\N{EN DASH}"
+ROUGH = "≈"
 _MINUS = "\N{MINUS SIGN}"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -41,6 +42,11 @@ class Shown(str):
 
 def _known(value: Value) -> float | None:
     return None if is_missing(value) else float(value)  # type: ignore[arg-type]
+
+
+def rough(cell: Shown) -> Shown:
+    """The cell, marked as one that is not to be compared as it stands; a note says why."""
+    return cell if cell.value is None else Shown(f"{ROUGH} {cell}", cell.value)
 
 
 def is_missing(value: object) -> bool:

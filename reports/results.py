@@ -37,6 +37,7 @@ _GROUPS = [
     ("Int64", ("inference_batch_size",)),
     ("Float64", ("inference_samples_per_second",)),
     ("Int64", ("inference_memory_bytes",)),
+    ("Int64", ("runs_at_once",)),
 ]
 COLUMNS = {name: kind for kind, names in _GROUPS for name in names}
 _NAMES = list(COLUMNS)
@@ -88,7 +89,7 @@ def _row(record: Record, task: str) -> dict[str, Any]:
         if record.budget.kind == "flops_per_sample":
             row["budget_flops"] = record.budget.target
     if record.training:
-        row |= {name: getattr(record.training, name) for name in SPEEDS}
+        row |= {name: getattr(record.training, name) for name in (*SPEEDS, "runs_at_once")}
     if record.routing:
         row["active_ratio_target"] = record.routing.target
         if record.routing.test:

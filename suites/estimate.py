@@ -55,16 +55,23 @@ class Workload:
         return computing + self.rows * self.num_features * SECONDS_PER_FEATURE + SECONDS_PER_RUN
 
 
-def announcement(workloads: Sequence[Workload], architectures: Sequence[str], peak_flops: float) -> str:
-    """One sentence: how many runs are to train and about how long they take, or that there are none."""
+def announcement(
+    workloads: Sequence[Workload], architectures: Sequence[str], peak_flops: float, at_once: int = 1
+) -> str:
+    """One sentence: how many runs are to train and about how long they take, or that there are none.
+
+    ``at_once`` of them train at a time, each at ``peak_flops``.
+    """
     if not workloads:
         return "nothing to train: every run has its record"
     names = list(dict.fromkeys(architectures))
     of = ", ".join(names) if len(names) <= 3 else f"{len(names)} architectures"
     runs = "1 run" if len(workloads) == 1 else f"{len(workloads)} runs"
-    time = _words(sum(workload.seconds(peak_flops) for workload in workloads))
+    seconds = [workload.seconds(peak_flops) for workload in workloads]
+    time = _words(max(sum(seconds) / at_once, max(seconds)))
+    at_a_time = f", {at_once} at a time" if at_once > 1 else ""
     return (
-        f"{runs} of {of} to train: about {time} on this machine "
+        f"{runs} of {of} to train{at_a_time}: about {time} on this machine "
         "(estimated from FLOPs; the pace of the first runs corrects it)"
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +35,16 @@ from suites.suite import Suite
 
 @dataclass
 class Caller:
-    """Calls functions in workers; under torchrun, whose processes belong together, in this one."""
+    """Calls functions in workers; under torchrun, whose processes belong together, in this one.
+
+    ``at_once`` calls, which threads of this process may make, share the machine's threads.
+    """
 
     world: World
     limits: Limits
-    _machines: dict[str, Machine] = field(default_factory=dict)
+    at_once: int = 1
+    _machines: dict[str, Machine] = field(default_factory=dict, init=False)
+    _measuring: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start(self) -> None:
         """Begin to import what workers need."""
@@ -55,19 +61,23 @@ class Caller:
         """As `harness.workers.isolation.in_worker`; in this process, whatever the call raises."""
         if self.world.size > 1:
             return function(*arguments, *([] if watcher is None else [watcher]))
-        return in_worker(function, *arguments, watcher=watcher, limits=self.limits, hold=hold)
+        threads = self.threads if self.at_once > 1 else None
+        return in_worker(
+            function, *arguments, watcher=watcher, limits=self.limits, hold=hold, threads=threads
+        )
 
     @property
     def threads(self) -> int:
         """How many a call computes on."""
-        return torch.get_num_threads()
+        return max(1, torch.get_num_threads() // self.at_once)
 
     def machine(self, precision: str) -> Machine:
         """This machine, measured once, on no limit of a run."""
-        if precision not in self._machines:
-            without_limits = Caller(self.world, Limits())
-            self._machines[precision] = without_limits(machine_of, self.world.device, precision)
-        return self._machines[precision]
+        with self._measuring:
+            if precision not in self._machines:
+                without_limits = Caller(self.world, Limits(), self.at_once)
+                self._machines[precision] = without_limits(machine_of, self.world.device, precision)
+            return self._machines[precision]
 
 
 @dataclass

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 
@@ -23,9 +27,10 @@ from harness.runs.fitted import FITTED
 from harness.runs.jobs import Job, carry_out
 from harness.runs.references import available_references
 from harness.training.progress import Silent, Watcher
-from harness.training.ranks import start_world
+from harness.training.ranks import World, start_world
 from harness.training.weights import SMALL_MEGABYTES, Keep, keeps_weights, megabytes_of_weights
 from harness.workers.isolation import BrokenCallError
+from harness.workers.several import several
 from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement
 from suites.plan import Broken, Caller, Row, find_own_architectures, fit_jobs, plan_rows
@@ -34,13 +39,16 @@ from suites.setting import Setting
 from suites.suite import Dataset, Suite, check_own_names
 from suites.tuning.tuned import TunedRow, read_tuned
 
+HELD_SECONDS = 1.0  # between looks at runs that other processes hold
+
 
 @dataclass(frozen=True)
 class Options:
     """How to run, none of which changes a number: places, device, checkpoints, limits of a run.
 
     ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
-    each row on each dataset.
+    each row on each dataset. ``jobs`` is how many runs are carried out at once, on equal shares of the
+    machine's threads.
     """
 
     out: Path
@@ -53,6 +61,7 @@ class Options:
     command: str = ""
     speed: bool = True  # measure how fast the models answer, after the trainings
     keep: Keep = "auto"
+    jobs: int = 1
 
 
 def choose_device(name: str) -> torch.device:
@@ -69,6 +78,27 @@ def choose_keep(name: str) -> Keep:
     return cast(Keep, name)
 
 
+def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:
+    """InputError where several runs at once cannot share what they run on; told where there are few cores."""
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; give a number of runs at once, at least 1")
+    if jobs == 1:
+        return
+    if world.size > 1:
+        raise InputError(
+            f"--jobs {jobs}: torchrun's {world.size} processes carry out one run together; leave --jobs out, "
+            "or start without torchrun"
+        )
+    if world.device.type == "cuda":
+        raise InputError(
+            f"--jobs {jobs}: runs at once share the cores of a CPU and not a GPU; start the command once for "
+            "each GPU, with CUDA_VISIBLE_DEVICES and the same --out, or one run on all of them with torchrun"
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs > cores:
+        watcher.note(f"--jobs {jobs}: more runs at once than this machine's {cores} cores are no faster")
+
+
 def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     """Run everything of the suite that has no record yet; returns all records, failed ones too.
 
@@ -77,10 +107,11 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     leaves no record, so that it is tried again next time; so is a row that fails on a few made-up rows before
     the first run. The others go on, and an UnfinishedError that lists the broken ones comes last.
 
-    Raises InputError before anything is written where two datasets have one name, or where an architecture
-    or its budget cannot be had.
+    Raises InputError before anything is written where two datasets have one name, where an architecture or
+    its budget cannot be had, and where several runs at once cannot share what they run on.
     """
     world = start_world(options.device)
+    check_jobs(options.jobs, world, watcher)
     if suite.training.batch_size % world.size:
         raise InputError(
             f"training.batch_size {suite.training.batch_size} must be a multiple of "
@@ -88,44 +119,50 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
         )
     watcher = watcher if world.is_first else Silent()
     call, broken = Caller(world, options.limits), Broken(watcher)
-    call.start()
-    find_own_architectures(suite, call)
-    plans = [_plan(suite, dataset, options, call, broken) for dataset in suite.datasets]
-    check_own_names(suite.datasets, [plan.setting.prepared.schema.name for plan in plans])
-    if world.is_first:
-        write_atomically(
-            options.out / SUITE_FILE, json.dumps(_as_run(suite, plans, options).as_json(), indent=1).encode()
-        )
-    jobs = [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
-    watcher.note(_announcement(jobs, suite, call))
+    plans, jobs = plan_jobs(suite, options, call, broken)
+    at_work = Caller(world, options.limits, options.jobs) if options.jobs > 1 else call
+    watcher.note(_announcement(jobs, suite, at_work))
     if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
         watcher.note(
             f"weights of more than {SMALL_MEGABYTES} MB are not kept ({', '.join(large)}); "
             "--keep weights keeps them"
         )
     records: list[Record] = []
-    waiting: list[Job] = []
-    tally = Tally(len(jobs))
-    for patient, due in ((False, jobs), (True, waiting)):
-        for job in due:
-            start = time.monotonic()
-            was_finished = job.folder.is_finished
-            found = _run_once(job, call, patient, watcher, broken)
-            if found is NoRecord.HELD:
-                waiting.append(job)
-                continue
-            tally.count(None if was_finished or job.cost is None else time.monotonic() - start)
-            if isinstance(found, Record):
+    tally = Tally(len(jobs), options.jobs)
+    with closing(_made(jobs, at_work, watcher)) as made:
+        for job, found, seconds in made:
+            tally.count(seconds)
+            if isinstance(found, Broke):
+                broken.add(job.title, found.reason)
+            elif isinstance(found, Record):
                 records.append(found)
                 watcher.note(f"{tally} {job.title}: {_outcome(found)}")
     if options.speed:
         _measure_speeds(suite, plans, records, options, call, watcher)
+    raise_broken(broken, plans)
+    return records
+
+
+def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> tuple[list[Plan], list[Job]]:
+    """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out."""
+    call.start()
+    find_own_architectures(suite, call)
+    plans = [_plan(suite, dataset, options, call, broken) for dataset in suite.datasets]
+    check_own_names(suite.datasets, [plan.setting.prepared.schema.name for plan in plans])
+    if call.world.is_first:
+        write_atomically(
+            options.out / SUITE_FILE, json.dumps(_as_run(suite, plans, options).as_json(), indent=1).encode()
+        )
+    return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
+
+
+def raise_broken(broken: Broken, plans: list[Plan]) -> None:
+    """UnfinishedError that lists the broken runs, if there are any."""
     if broken.runs:
         total = sum(plan.runs for plan in plans)
         raise UnfinishedError(
             f"{broken.runs} of {total} runs broke and left no record: {'; '.join(broken.reasons)}"
         )
-    return records
 
 
 def _measure_speeds(
@@ -145,13 +182,64 @@ def _measure_speeds(
 
 
 class NoRecord(Enum):
-    """Why a run gives no record: another process holds it, or it broke or is the first rank's."""
+    """Why a run gives no record here: another process holds it, or it is the first rank's."""
 
     HELD = "held"
     NONE = "none"
 
 
-def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: Broken) -> Record | NoRecord:
+class Broke(NamedTuple):
+    """A run that left no record."""
+
+    reason: str
+
+
+class Made(NamedTuple):
+    """What came of a job; ``seconds`` are those that its training took, None where it trained nothing."""
+
+    job: Job
+    found: Record | NoRecord | Broke
+    seconds: float | None
+
+
+def _made(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Made]:
+    """Every job as it ends. Those that another process holds are waited for when the others have ended."""
+    if call.at_once > 1:
+        yield from _made_at_once(jobs, call, watcher)
+        return
+    waiting: list[Job] = []
+    for patient, due in ((False, jobs), (True, waiting)):
+        for job in due:
+            made = _make(job, call, patient, watcher)
+            if made.found is NoRecord.HELD:
+                waiting.append(job)
+            else:
+                yield made
+
+
+def _made_at_once(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Made]:
+    while jobs:
+        calls = [partial(_make, job, call, False, watcher.beside_others()) for job in jobs]
+        held = []
+        with closing(several(calls, call.at_once)) as ended:
+            for _, made in ended:
+                if made.found is NoRecord.HELD:
+                    held.append(made.job)
+                else:
+                    yield made
+        if len(held) == len(jobs):
+            time.sleep(HELD_SECONDS)
+        jobs = held
+
+
+def _make(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Made:
+    start = time.monotonic()
+    was_finished = job.folder.is_finished
+    found = _run_once(job, call, patient, watcher)
+    return Made(job, found, None if was_finished or job.cost is None else time.monotonic() - start)
+
+
+def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Record | NoRecord | Broke:
     """The job's record: read if it is finished, made if the run is free."""
     world = call.world
     if not world.is_first:
@@ -173,13 +261,33 @@ def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher, broken: B
             if world.size > 1 or is_full_disk(error):
                 raise
             in_words = isinstance(error, BrokenCallError | InputError)
-            broken.add(job.title, error if in_words else f"{type(error).__name__}: {error}")
-            return NoRecord.NONE
+            return Broke(str(error) if in_words else f"{type(error).__name__}: {error}")
+
+
+def run_job(job: Job, call: Caller, watcher: Watcher) -> Record:
+    """The record of one job, as `run_suite` makes it; where another process makes it, that is waited for.
+
+    Raises UnfinishedError where the run breaks.
+    """
+    found = _run_once(job, call, False, watcher)
+    if found is NoRecord.HELD:
+        watcher.note(f"{job.title}: another process holds it; waiting until that ends")
+        found = _run_once(job, call, True, watcher)
+    if isinstance(found, Broke):
+        raise broke(job, found.reason)
+    assert isinstance(found, Record)
+    watcher.note(f"{job.title}: {_outcome(found)}")
+    return found
+
+
+def broke(job: Job, reason: object) -> UnfinishedError:
+    """The error of one run that broke."""
+    return UnfinishedError(f"the run broke and left no record: {job.title} ({reason})")
 
 
 def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> Record | NoRecord:
-    """The job's record; a reference that fits nothing is carried out in this process."""
-    if job.cost is None and job.spec.architecture not in FITTED:
+    """The job's record; a reference that fits nothing is carried out in this process, where it runs alone."""
+    if job.cost is None and job.spec.architecture not in FITTED and call.at_once == 1:
         return carry_out(job, None, call.world, watcher) or NoRecord.NONE
     machine = call.machine(job.spec.training.precision) if job.cost else None
     return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock) or NoRecord.NONE
@@ -187,9 +295,10 @@ def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None
 
 @dataclass
 class Tally:
-    """How much of a suite is done, and how long the rest may take at the pace so far."""
+    """How much of a suite is done, and how long the rest may take at the pace so far, ``at_once`` of it."""
 
     total: int
+    at_once: int = 1
     done: int = 0
     trained: int = 0
     seconds: float = 0.0
@@ -204,7 +313,7 @@ class Tally:
     def __str__(self) -> str:
         if not self.trained or self.done == self.total:
             return f"[{self.done}/{self.total}]"
-        left = self.seconds / self.trained * (self.total - self.done)
+        left = self.seconds / self.trained * (self.total - self.done) / self.at_once
         return f"[{self.done}/{self.total}, {left / 60:.0f} min left]"
 
 
@@ -216,6 +325,7 @@ def _announcement(jobs: list[Job], suite: Suite, call: Caller) -> str:
         [Workload.of(job.spec.training, cost, job.prepared) for job, cost in left],
         [job.spec.architecture for job, _ in left],
         together * call.machine(suite.training.precision).peak.flops_per_second if left else 0.0,
+        call.at_once,
     )
 
 
@@ -234,7 +344,9 @@ def _outcome(record: Record) -> str:
         return f"FAILED: {record.failure.reason}"
     found = [f"{task} {_shown(metrics)}" for task, metrics in record.metrics.items()]
     rate = record.training.train_samples_per_second if record.training else None
-    return ", ".join(found) + (f", {rate:,.0f} samples/s" if rate else "")
+    beside = record.training.runs_at_once if record.training else None
+    shared = f" (one of {beside} at once)" if beside else ""
+    return ", ".join(found) + (f", {rate:,.0f} samples/s{shared}" if rate else "")
 
 
 def _shown(metrics: TaskMetrics) -> str:
@@ -278,7 +390,8 @@ def _plan(suite: Suite, dataset: Dataset, options: Options, call: Caller, broken
 
     def job(setting: Setting, spec: RunSpec, cost: Cost | None = None) -> Job:
         keeps = cost is not None and is_first(setting, spec) and keeps_weights(options.keep, cost)
-        return Job(spec, cost, setting.prepared, options.out, options.checkpoint_seconds, keeps)
+        seconds = options.checkpoint_seconds
+        return Job(spec, cost, setting.prepared, options.out, seconds, keeps, options.jobs)
 
     def is_first(setting: Setting, spec: RunSpec) -> bool:
         return spec.seed == 0 and setting is settings[0]

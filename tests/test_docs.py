@@ -222,7 +222,7 @@ def check_search(site: Path) -> None:
         ("latency budget", "docs/serving.html#a-latency-budget"),
         ("latency budget", "notebooks/6_choose_for_a_latency_budget.html"),
         ("onnx", "docs/exporting.html"),
-        ("slurm", "docs/many_processes.html"),
+        ("slurm", "docs/clusters.html"),
         ("cite", "index.html#cite"),
         ("open_results", "docs/api/bench.html#bench.open_results"),
     ):

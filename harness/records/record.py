@@ -91,7 +91,11 @@ class Validation(Part):
 
 
 class MeasuredTraining(Part):
-    """How fast a run was trained, and in which way; seconds are wall time, rates a second."""
+    """How fast a run was trained, and in which way; seconds are wall time, rates a second.
+
+    ``runs_at_once`` is how many runs its command carried out at a time, where more than one: they shared the
+    machine, and their rates and MFU cannot be compared with those of a run that had it alone.
+    """
 
     train_samples: Count = None
     train_seconds: Number = None
@@ -110,6 +114,7 @@ class MeasuredTraining(Part):
     dense_optimizer: str | None = None
     dense_lr: Number = None
     stopped_early: bool | None = None
+    runs_at_once: Count = None
 
 
 class TokenRank(Part):

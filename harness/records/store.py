@@ -15,7 +15,10 @@ from harness.records.suite import SUITE_FILE, SuiteRecord, read_suite
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """``out``'s records, oldest first, its ``suite.json``, None where there is none, and its speeds."""
+    """``out``'s records, oldest first, its ``suite.json``, None where there is none, and its speeds.
+
+    Where several ran at once, which of them ended or began first is chance: their order is the suite's.
+    """
 
     out: Path
     records: list[Record]
@@ -57,4 +60,7 @@ def read_runs(out: Path) -> StoredRuns:
     records.sort(
         key=lambda record: (record.started_at, record.contestant.label, record.world or 0, record.seed)
     )
+    if suite and any(record.training and record.training.runs_at_once for record in records):
+        place = {spec_hash: number for number, spec_hash in enumerate(suite.spec_hashes)}
+        records.sort(key=lambda record: place.get(record.spec_hash, len(place)))
     return StoredRuns(out, records, suite, read_serving(out))

@@ -19,7 +19,10 @@ from harness.training.ranks import World
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a suite. ``cost`` is None of a reference, which trains nothing and keeps no weights."""
+    """One run of a suite. ``cost`` is None of a reference, which trains nothing and keeps no weights.
+
+    ``runs_at_once`` of its command share the machine.
+    """
 
     spec: RunSpec
     cost: Cost | None
@@ -27,6 +30,7 @@ class Job:
     out: Path
     checkpoint_seconds: float
     keeps_weights: bool = False
+    runs_at_once: int = 1
 
     @property
     def title(self) -> str:
@@ -56,4 +60,5 @@ def carry_out(job: Job, machine: Machine | None, world: World, watcher: Watcher)
         job.checkpoint_seconds,
         machine,
         job.keeps_weights,
+        job.runs_at_once,
     )

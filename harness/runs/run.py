@@ -92,11 +92,13 @@ def run_model(
     checkpoint_seconds: float,
     machine: Machine | None = None,
     keeps_weights: bool = False,
+    runs_at_once: int = 1,
 ) -> Record:
     """Carry out one run, from its checkpoint if it has one, and write its record (first rank).
 
     ``machine`` is what was found out about this one before; None: it is found out now. With
-    ``keeps_weights``, those that scored the test split are kept beside the record.
+    ``keeps_weights``, those that scored the test split are kept beside the record. The record says so where
+    it is one of several ``runs_at_once``.
     """
     if world.device.type == "cpu":
         require_room(cost, world.size)
@@ -108,7 +110,9 @@ def run_model(
     model = build_model(spec, prepared, world)
 
     try:
-        progress = Trainer(model, data, folder.partial, watcher, checkpoint_seconds, gemm).train()
+        progress = Trainer(
+            model, data, folder.partial, watcher, checkpoint_seconds, gemm, runs_at_once
+        ).train()
         predictions = predict(model, data, "test")
         metrics = _test_metrics(predictions, spec, progress)
     except DivergenceError as failure:
@@ -254,6 +258,7 @@ def training_figures(
         "dense_optimizer": spec.training.dense_optimizer,
         "dense_lr": spec.training.dense_lr,
         "stopped_early": progress.stopped,
+        **({"runs_at_once": progress.runs_at_once} if progress.runs_at_once > 1 else {}),
     }
 
 

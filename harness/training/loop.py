@@ -67,6 +67,7 @@ class Progress:
     best_weights: tuple[int, str] | None = None  # where they are kept: harness.training.checkpoint.save_best
     stale_validations: int = 0
     stopped: bool = False
+    runs_at_once: int = 1  # the most that shared the machine with it, itself included
 
 
 class Trainer:
@@ -76,6 +77,7 @@ class Trainer:
         folder: where checkpoints and the weights of the best validation lie.
         checkpoint_seconds: the least time between two checkpoints.
         gemm: the matrix product that is timed between stretches; None where the peak is known.
+        runs_at_once: how many runs share the machine now.
     """
 
     def __init__(
@@ -86,8 +88,9 @@ class Trainer:
         watcher: Watcher,
         checkpoint_seconds: float,
         gemm: Gemm | None = None,
+        runs_at_once: int = 1,
     ) -> None:
-        self.gemm = gemm
+        self.gemm, self.runs_at_once = gemm, runs_at_once
         self.model, self.data, self.folder, self.watcher = model, data, folder, watcher
         self.spec, self.training, self.world = data.spec, data.spec.training, data.world
         self.checkpoint_seconds = checkpoint_seconds
@@ -107,6 +110,7 @@ class Trainer:
         if saved:
             self.progress = Progress(**saved)
         progress = self.progress
+        progress.runs_at_once = max(progress.runs_at_once, self.runs_at_once)
         total = self.training.epochs * self.data.prepared.rows["train"]
         self.watcher.start(self.spec, progress.samples, total)
         try:

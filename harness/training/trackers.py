@@ -7,6 +7,7 @@ Their step is the number of samples trained on, so that curves of different batc
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import time
@@ -22,7 +23,7 @@ from harness.training.progress import Silent, Watcher
 
 METRICS = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
 COSTS = ("dense_params", "sparse_params", "flops_per_sample", "active_flops_per_sample")
-SPEEDS = ("train_samples_per_second", "eval_samples_per_second", "mfu_train")
+SPEEDS = ("train_samples_per_second", "eval_samples_per_second", "mfu_train", "runs_at_once")
 SECONDS_BETWEEN_BATCHES = 5.0  # what is sent to MLflow waits for company
 MOST_IN_A_BATCH = 1000  # MLflow takes no more metrics at once
 
@@ -48,6 +49,9 @@ class Several:
 
     def __init__(self, members: list[Watcher]) -> None:
         self._members = members
+
+    def beside_others(self) -> Several:
+        return Several([member.beside_others() for member in self._members])
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
         for member in self._members:
@@ -80,6 +84,9 @@ class TensorBoard(Silent):
     def __init__(self, out: Path) -> None:
         self._folder = out / "tensorboard"
         self._writer: Any = None
+
+    def beside_others(self) -> TensorBoard:
+        return copy.copy(self)
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -136,6 +143,9 @@ class MLflow(Silent):
         self._written: dict[str, int] = {}  # the last step that a metric has in the store
         self._waiting: list[Any] = []
         self._sent = 0.0
+
+    def beside_others(self) -> MLflow:
+        return copy.copy(self)
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
         self._waiting, self._sent = [], time.monotonic()

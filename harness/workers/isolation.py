@@ -40,6 +40,10 @@ class BrokenCallError(Exception):
     """A call that did not come to its end; the message says why."""
 
 
+class CallEnded(BaseException):
+    """Raised by a call that `end_calls` ended: like KeyboardInterrupt, no failure of the call's own."""
+
+
 def start_server(modules: Sequence[str] = (), fork: bool = False) -> None:
     """Have the fork server import ``modules``, unless it runs already. It ends with this process.
 
@@ -81,6 +85,10 @@ def in_worker(
         _workers.add(worker)
         worker.call(Surroundings.here(limits, threads), function, arguments, watched=watcher is not None)
         ended = worker.listen(audience, limits)
+    except BrokenCallError:
+        if worker.is_unwanted:
+            raise CallEnded from None
+        raise
     finally:
         worker.end()
         _workers.discard(worker)
@@ -95,9 +103,10 @@ def in_worker(
 
 
 def end_calls(callers: Collection[threading.Thread]) -> None:
-    """Kill the workers of the calls that these threads make, each of which then raises BrokenCallError."""
+    """Kill the workers of the calls that these threads make, each of which then raises CallEnded."""
     for worker in tuple(_workers):
         if worker.caller in callers:
+            worker.is_unwanted = True
             worker.kill()
 
 
@@ -186,7 +195,7 @@ class _Worker:
             self._process = psutil.Process(self._connection.recv())
         except (OSError, EOFError, psutil.NoSuchProcess):
             raise RuntimeError("the process that workers are forked from has ended; run it again") from None
-        self._has_returned = self._is_reaped = False
+        self.is_unwanted = self._has_returned = self._is_reaped = False
 
     def call(
         self, surroundings: Surroundings, function: Callable[..., Any], arguments: tuple, watched: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
@@ -11,13 +12,14 @@ from harness.workers.isolation import end_calls
 
 Result = TypeVar("Result")
 LOOK_SECONDS = 0.05  # between looks at whether all threads have ended
+LAST_SECONDS = 5.0  # that a thread has to end in, which may be waiting for a file or a database
 
 
 def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tuple[int, Result]]:
     """Make the calls, begun in their order, ``at_once`` at a time; yield place and result of each that ends.
 
     The first exception of a call is raised. Then, and where the caller stops listening (on Ctrl-C, say: close
-    the iterator), no further call is begun, the workers of all are killed, and all threads have ended.
+    the iterator), no further call is begun, the workers of all are killed, and their threads end.
     """
     waiting: queue.SimpleQueue[tuple[int, Callable[[], Result]]] = queue.SimpleQueue()
     ended: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
@@ -33,7 +35,7 @@ def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tu
                 _drop(waiting)
                 ended.put((place, None, error))
 
-    # daemons, or the interpreter would wait for those that a second Ctrl-C leaves
+    # daemons, or the interpreter would wait for those that are left at its end
     threads = [threading.Thread(target=make_calls, daemon=True) for _ in range(min(at_once, len(calls)))]
     try:
         for thread in threads:
@@ -45,7 +47,8 @@ def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tu
             yield place, result  # type: ignore[misc]
     except BaseException:  # also GeneratorExit
         _drop(waiting)
-        while any(thread.is_alive() for thread in threads):
+        deadline = time.monotonic() + LAST_SECONDS
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             end_calls(threads)
             for thread in threads:
                 thread.join(LOOK_SECONDS)

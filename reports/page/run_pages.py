@@ -10,10 +10,11 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from harness.records.record import Record, TaskMetrics
-from reports.cells import METRICS, POINTS, Shown, fixed, grouped, params, percent, short, signed
+from reports.cells import METRICS, POINTS, ROUGH, Shown, fixed, grouped, params, percent, short, signed
 from reports.figures.style import COLORS
 from reports.page.curves import SCORES, line_chart
 from reports.page.tables import TableView, page_table
+from reports.tables.costs import shared_note
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
 Fields = dict[str, tuple[str, Callable[[Any], Shown]]]  # title: attribute, how its value is printed
@@ -161,6 +162,7 @@ _COST: Fields = {
     "active forward FLOPs per sample": ("active_flops_per_sample", short),
     "training FLOPs per sample": ("train_flops_per_sample", short),
 }
+_RATES = ("training samples/s", "evaluation samples/s", "training MFU")
 _TRAINING: Fields = {
     "samples": ("train_samples", grouped),
     "seconds": ("train_seconds", lambda seconds: fixed(seconds, 1)),
@@ -181,7 +183,11 @@ def _training(record: Record) -> list[tuple[str, str]]:
     if training is None:
         return []
     named = {"peak from": training.peak_source, "device": training.device, "precision": training.precision}
-    return _known(_TRAINING, training) + flattened(named)
+    pairs = _known(_TRAINING, training)
+    if training.runs_at_once is not None:
+        pairs = [(title, f"{ROUGH} {text}" if title in _RATES else text) for title, text in pairs]
+        named["runs at once"] = shared_note(training.runs_at_once)
+    return pairs + flattened(named)
 
 
 def _known(fields: Fields, measured: object) -> list[tuple[str, str]]:

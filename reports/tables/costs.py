@@ -15,6 +15,7 @@ from harness.records.contestant import Contestant
 from harness.records.record import Record
 from reports.cells import (
     MISSING,
+    ROUGH,
     Shown,
     fixed,
     grouped,
@@ -22,6 +23,7 @@ from reports.cells import (
     model_name,
     params,
     percent,
+    rough,
     short,
     signed,
 )
@@ -47,8 +49,13 @@ def _mfu(value: float | None) -> str:
 
 
 def rough_mfu(cell: Shown, row: dict) -> Shown:
-    """The printed MFU of a row of `cost_numbers`, marked where the machine was busy."""
-    return Shown(f"≈ {cell}", cell.value) if row["is_mfu_rough"] and cell.value is not None else cell
+    """The printed MFU of a row of `cost_numbers`, marked where the machine was busy or shared."""
+    return rough(cell) if row["is_mfu_rough"] or not is_missing(row["runs_at_once"]) else cell
+
+
+def _rough_rate(cell: Shown, row: dict) -> Shown:
+    """A printed rate, marked where the machine was shared."""
+    return cell if is_missing(row["runs_at_once"]) else rough(cell)
 
 
 def _change(value: float | None) -> str:
@@ -94,7 +101,8 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
 
     ``budget_miss``, ``params_vs_base`` and ``flops_vs_base`` are signed fractions, the latter two only
     where no model has a budget. ``active_ratio``, ``dead_experts`` and ``active_flops_per_sample`` are
-    means over seeds; ``experts`` counts those of all layers and tokens.
+    means over seeds; ``experts`` counts those of all layers and tokens. ``runs_at_once`` is the most that
+    shared the machine with one of its runs, missing where each had it alone.
     """
     printed = paper_table(section, paper)
     numbers = pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
@@ -118,6 +126,8 @@ def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | No
     row |= _expert_numbers(runs)
     row["budget_miss"] = next((run.budget.miss for run in runs if run.budget), None)
     row |= {name: _median(runs, name) for name in _MEASURED}
+    shared = [run.training.runs_at_once for run in ended if run.training and run.training.runs_at_once]
+    row["runs_at_once"] = max(shared, default=None)
     row["paper_row"] = theirs.name if theirs else None
     for name, _, _ in _PAPER_COLUMNS:
         row[f"paper_{name}"] = theirs.numbers.get(name) if theirs else None
@@ -172,7 +182,9 @@ def cost_table(section: Section, paper: Paper) -> Table:
 
 
 def _cell(shown: str, name: str, row: dict) -> str:
-    return rough_mfu(shown, row) if name == "mfu_train" and isinstance(shown, Shown) else shown
+    if name not in _MEASURED or not isinstance(shown, Shown):
+        return shown
+    return rough_mfu(shown, row) if name == "mfu_train" else _rough_rate(shown, row)
 
 
 def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
@@ -209,10 +221,24 @@ def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[s
 
 
 def rough_note(numbers: pd.DataFrame) -> list[str]:
-    """What the mark of a rough MFU means, where there is one."""
-    if not numbers["is_mfu_rough"].any():
-        return []
-    return [f"≈: the peak moved by more than {BUSY:g} times between the model's runs; the machine was busy."]
+    """What the mark of a rough MFU or rate means, where there is one."""
+    notes = []
+    if numbers["is_mfu_rough"].any():
+        notes.append(
+            f"{ROUGH}: the peak moved by more than {BUSY:g} times between the model's runs; "
+            "the machine was busy."
+        )
+    if numbers["runs_at_once"].notna().any():
+        notes.append(shared_note(int(numbers["runs_at_once"].max())))
+    return notes
+
+
+def shared_note(runs_at_once: int) -> str:
+    """What the mark means at the rates and the MFU of runs that shared the machine."""
+    return (
+        f"{ROUGH}: up to {runs_at_once} runs shared the machine; their training and evaluation speeds and "
+        "train MFU cannot be compared with those of runs that had it alone."
+    )
 
 
 def measuring_conditions(section: Section) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from reports.cells import METRICS, Shown
+from reports.cells import METRICS, ROUGH, Shown
 from reports.sections import Section
 from reports.tables.markup import Table
 
@@ -31,7 +31,7 @@ def ranked_table(section: Section, main: Table) -> Table:
         header=[_short(main.header[place]) for place in kept],
         rows=[[_alone(row[place]) for place in kept] for row in by_quality],
         references=[[_alone(row[place]) for place in kept] for row in main.references],
-        notes=[note for note in main.notes if note.startswith("≈")],
+        notes=[note for note in main.notes if note.startswith(ROUGH) and "train MFU" in wanted],
     )
 
 

@@ -125,6 +125,24 @@ def test_what_is_read_back_is_what_the_record_holds(prepared, tmp_path, name):
     check_points(READERS[name](tmp_path, spec.folder_name), record)
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_runs_at_once_are_told_apart(prepared, tmp_path, name):
+    needs(name)
+    specs = [small_spec(prepared, seed=seed) for seed in (0, 1)]
+    [watcher] = watchers([name], tmp_path)
+    beside = [Several([watcher]).beside_others() for _ in specs]
+    for one, spec in zip(beside, specs, strict=True):
+        one.start(spec, 0, 100)
+    for samples in (10, 20):
+        for seed, one in enumerate(beside):
+            one.advance(samples, seed + samples / 100, 5.0)
+    for one in beside:
+        one.finish()
+    for seed, spec in enumerate(specs):
+        losses = READERS[name](tmp_path, spec.folder_name)["train/loss"]
+        assert losses == [(10, pytest.approx(seed + 0.1)), (20, pytest.approx(seed + 0.2))]
+
+
 def test_a_run_of_mlflow_says_which_run_it_is(prepared, tmp_path):
     needs("mlflow")
     spec = small_spec(prepared, seed=3, dense_lr=0.002)

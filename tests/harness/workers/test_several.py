@@ -11,7 +11,7 @@ from functools import partial
 import psutil
 import pytest
 
-from harness.workers.isolation import BrokenCallError, in_worker
+from harness.workers.isolation import BrokenCallError, CallEnded, in_worker
 from harness.workers.several import several
 from tests.harness import calls
 from tests.harness.sleeping import sleep
@@ -83,6 +83,22 @@ def test_where_one_call_raises_the_workers_of_the_others_end_and_no_further_one_
     assert have_ended(seen)
     assert (len(seen), begun) == (2, [])
     assert threading.active_count() == before
+
+
+def test_a_call_that_is_ended_is_not_taken_for_one_that_broke(tmp_path):
+    caught: list[type[BaseException]] = []
+
+    def call(path) -> None:
+        try:
+            in_worker(sleep, path)
+        except BaseException as error:
+            caught.append(type(error))
+            raise
+
+    paths = [tmp_path / "0", tmp_path / "1"]
+    with closing(several([*(partial(call, path) for path in paths), lambda: written(*paths)], 3)) as made:
+        next(made)
+    assert caught == [CallEnded, CallEnded]
 
 
 def test_where_nobody_listens_any_more_the_workers_end_and_those_of_other_calls_do_not(tmp_path):
