@@ -386,11 +386,13 @@ def tune(
     cache: Place = CACHE,
     run_minutes: float | None = None,
     run_gigabytes: float | None = None,
+    jobs: int = 1,
     command: str = "",
 ) -> list[Path]:
     """Search each row's settings on the validation split, by the same number of trials.
 
-    ``storage`` is the URL of a database that processes share, ``sqlite:///out/tune/<suite>.db`` if None.
+    ``storage`` is the URL of a database that processes share, ``sqlite:///out/tune/<suite>.db`` if None. Of
+    ``jobs`` trials at once, each on its share of the machine's threads, every one is of another row.
     Returns the files of settings that were written, one a dataset.
     """
     chosen = choose(suite, dataset=dataset, set=set)
@@ -408,6 +410,7 @@ def tune(
         device=choose_device(device),
         limits=limits,
         command=command,
+        jobs=jobs,
     )
     return tune_suite(chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal())
 

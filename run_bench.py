@@ -269,6 +269,7 @@ def tune(
     cache: CacheRoot = bench.CACHE,
     run_minutes: RunMinutes = None,
     run_gigabytes: RunGigabytes = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Search each row's training, structure and tokens on validation, by the same number of trials."""
     written = bench.tune(
@@ -282,6 +283,7 @@ def tune(
         cache=cache,
         run_minutes=run_minutes,
         run_gigabytes=run_gigabytes,
+        jobs=jobs,
         command=_command(),
     )
     for path in written:

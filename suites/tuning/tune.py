@@ -11,8 +11,12 @@ fitted references have as many trials (`suites.tuning.references`).
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from files.errors import UnfinishedError
@@ -22,10 +26,11 @@ from harness.data import InputError, is_full_disk, leak_warnings, prepare_datase
 from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
+from harness.workers.several import several
 from suites.plan import Caller, find_own_architectures
-from suites.run import Options
+from suites.run import Options, check_jobs
 from suites.setting import Setting
-from suites.suite import Dataset, Suite, check_own_names
+from suites.suite import Dataset, Suite, SuiteRow, check_own_names
 from suites.tuning.confirm import MOST_CANDIDATES, RATE_FACTORS, RESCORED_SEEDS, Confirmation
 from suites.tuning.masking import masked_url
 from suites.tuning.references import tuned_references
@@ -39,7 +44,8 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     """Make every study of the suite whole, and write what each dataset's found beside it; returns the files.
 
     Several processes may do so on one storage: each takes trials that no other makes, and waits at the end
-    for those that others do.
+    for those that others do. Of ``options.jobs`` trials at once each is of another row, so that the trials of
+    a row follow each other and find what they find alone.
 
     Raises InputError, before any trial, where the search lacks the suite's own settings, the storage or the
     folder of the settings cannot be used, a row misses its budget, or two datasets have one name;
@@ -53,8 +59,8 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
         by_dataset = _studies(suite, options, storage, watcher)
         try:
             rows = [row for tuning in by_dataset for row in tuning.rows]
-            _make_trials([row.study for row in rows], trials, watcher)
-            _confirm(rows, trials, watcher)
+            _make_trials([row.study for row in rows], trials, watcher, options.jobs)
+            _confirm(rows, trials, watcher, options.jobs)
         except KeyboardInterrupt:
             watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
             raise
@@ -76,33 +82,60 @@ class Tuning:
     broken: list[str] = field(default_factory=list)
 
 
-def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher) -> None:
+def _make_trials(studies: list[RowStudy], trials: int, watcher: Watcher, jobs: int) -> None:
     judged = [min(trials, len(study.judged())) for study in studies]
     total = trials * len(studies)
     to_do = total - sum(judged)
     began = time.monotonic()
+    telling = threading.Lock()
     watcher.note(f"{len(studies)} studies of {trials} trials, {to_do} trials left")
-    for patient in (False, True):
-        for number, study in enumerate(studies):
-            while study.has_room(trials, patient):
-                told = study.make_one(trials)
-                # Of this study alone: to read all of them after each trial would take longer with each.
-                judged[number] = min(trials, len(study.judged()))
+
+    def make(number: int, patient: bool) -> None:
+        study = studies[number]
+        while study.has_room(trials, patient):
+            told = study.make_one(trials)
+            # Of this study alone: to read all of them after each trial would take longer with each.
+            found = min(trials, len(study.judged()))
+            with telling:
+                judged[number] = found
                 left = total - sum(judged)
                 minutes = (time.monotonic() - began) / 60 / max(to_do - left, 1) * left
                 if told:
                     watcher.note(f"[{total - left}/{total}, {minutes:.0f} min left] {told}")
-            judged[number] = min(trials, len(study.judged()))
+        judged[number] = min(trials, len(study.judged()))
+
+    _for_each(make, studies, jobs)
 
 
-def _confirm(rows: list[Confirmation], trials: int, watcher: Watcher) -> None:
+def _confirm(rows: list[Confirmation], trials: int, watcher: Watcher, jobs: int) -> None:
     watcher.note(
         f"the best {MOST_CANDIDATES} settings of each row and its defaults from {len(RESCORED_SEEDS)} "
         f"further seeds, then {len(RATE_FACTORS)} learning rates"
     )
-    for patient in (False, True):
-        for row in rows:
-            row.make(trials, patient)
+
+    def make(number: int, patient: bool) -> None:
+        rows[number].make(trials, patient)
+
+    _for_each(make, [row.study for row in rows], jobs)
+
+
+def _for_each(make: Callable[[int, bool], None], studies: Sequence[RowStudy], jobs: int) -> None:
+    """``make(number, patient)`` for each study: what is free, ``jobs`` at once; then what others hold."""
+
+    def make_free(number: int) -> None:
+        try:
+            make(number, False)
+        finally:
+            studies[number].storage.remove_session()  # this thread's connection
+
+    if jobs > 1:
+        calls = [partial(make_free, number) for number in range(len(studies))]
+        with closing(several(calls, jobs)) as ended:
+            for _ in ended:
+                pass
+    for patient in (True,) if jobs > 1 else (False, True):
+        for number in range(len(studies)):
+            make(number, patient)
 
 
 def _write_all(
@@ -132,9 +165,16 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         raise InputError(
             "tune: works on one process; start it several times on one --storage, not by torchrun"
         )
+    check_jobs(options.jobs, world, watcher)
+    if options.jobs > 1 and any(_is_timed(suite, row) for row in suite.architectures):
+        raise InputError(
+            f"--jobs {options.jobs}: trials are matched to a latency, which is measured alone; "
+            "leave --jobs out"
+        )
     check_writable(suite.folder / "tuned", "copy the suite to a folder of your own and tune that")
     database = open_storage(storage)
     call = Caller(world, options.limits)
+    at_work = Caller(world, options.limits, options.jobs) if options.jobs > 1 else call
     call.start()
     find_own_architectures(suite, call)
     by_dataset = []
@@ -144,6 +184,8 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         for row in suite.architectures:
             try:
                 study = RowStudy.open(tuning.setting, row, call, database, watcher)
+                if options.jobs > 1:
+                    study = replace(study, call=at_work, watcher=watcher.beside_others())
                 tuning.rows.append(Confirmation.join(study))
             except BrokenCallError as error:
                 tuning.broken.append(f"{row.name}: {error}")
@@ -151,6 +193,11 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
         by_dataset.append(tuning)
     check_own_names(suite.datasets, [tuning.setting.prepared.schema.name for tuning in by_dataset])
     return by_dataset
+
+
+def _is_timed(suite: Suite, row: SuiteRow) -> bool:
+    budget = row.budget or suite.budget
+    return budget is not None and budget.kind == "latency_ms_p99"
 
 
 def _setting(suite: Suite, dataset: Dataset, options: Options, world: World, watcher: Watcher) -> Setting:

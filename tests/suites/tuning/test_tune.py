@@ -36,7 +36,7 @@ points.POLL_SECONDS = studies.POLL_SECONDS = 0.2
 {{extra}}
 import run_bench
 sys.argv = ["run_bench.py", "tune", "tiny.yaml", "--trials", "{TRIALS}", "--storage", "{DATABASE}",
-            "--cache", "cache"]
+            "--cache", "cache", {{more}}]
 run_bench.main()
 """
 LESS_AFTER_THE_SEARCH = "confirm.RESCORED_SEEDS, confirm.RATE_FACTORS = (1001, 1002), (1.0,)"
@@ -97,8 +97,9 @@ def two_rows(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def worker(folder: Path, extra: str = "", less: str = LESS_AFTER_THE_SEARCH) -> Forked:
-    return Forked(WORKER.format(extra=extra, less=less), folder)
+def worker(folder: Path, extra: str = "", less: str = LESS_AFTER_THE_SEARCH, jobs: int = 1) -> Forked:
+    more = f'"--jobs", "{jobs}"' if jobs > 1 else ""
+    return Forked(WORKER.format(extra=extra, less=less, more=more), folder)
 
 
 def wait_until_stuck(process: Forked, folder: Path) -> None:
@@ -202,6 +203,25 @@ def test_the_best_and_the_defaults_are_scored_again_by_seed_and_the_rule_decides
 
 def test_trials_have_a_seed_that_no_compared_run_has(tuned):
     assert settings(tuned)["seed"] > 100
+
+
+def test_rows_are_tuned_at_once_and_each_finds_what_it_finds_alone(tuned, tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    outcome = ended(worker(folder, less="", jobs=2))
+    assert outcome.code == 0, outcome.err
+    for again in (False, True):
+        alone, at_once = studies(tuned, again), studies(folder, again)
+        for name in ROWS:
+            assert list(map(found, at_once[name])) == list(map(found, alone[name])), name
+    assert settings(folder)["rows"] == settings(tuned)["rows"]
+    first, second = (
+        [t for t in judged(trials) if t.datetime_complete] for trials in studies(folder).values()
+    )
+    assert any(
+        one.datetime_start < other.datetime_complete and other.datetime_start < one.datetime_complete
+        for one in first
+        for other in second
+    )
 
 
 def test_a_run_takes_each_row_s_settings_and_says_so(tuned, bench, monkeypatch):  # noqa: F811
@@ -464,6 +484,37 @@ def test_ctrl_c_keeps_what_ended_says_so_and_the_trial_is_made_again_at_once(tmp
     assert "Traceback" not in outcome.err
     states = [trial.state for trial in studies(folder)[ROWS[0]]]
     assert states == [TrialState.COMPLETE, TrialState.FAIL]  # and not running, to be waited for
+
+
+ASLEEP = """
+from tests.harness.sleeping import sleep
+studies.score_in_worker = lambda trial, call, *_: call(sleep, Path(f"asleep-{trial.row.name}"))
+"""
+
+
+def test_ctrl_c_ends_all_trials_that_are_made_at_once_and_none_counts_as_broken(tmp_path):
+    folder = two_rows(own_folder(tmp_path))
+    process = worker(folder, extra="from pathlib import Path" + ASLEEP, jobs=2)
+    deadline = time.monotonic() + 300
+    while len([path for path in folder.glob("asleep-*") if path.read_text()]) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    outcome = ended(process)
+    assert outcome.code == 130
+    assert f"the trials that ended are kept in {DATABASE}" in outcome.err
+    assert "Traceback" not in outcome.err
+    for trials in studies(folder).values():
+        assert [(trial.state, "error" in trial.user_attrs) for trial in trials] == [(TrialState.FAIL, False)]
+
+
+def test_rows_of_a_latency_are_not_tuned_at_once(own, bench):  # noqa: F811
+    two_rows(own, budget={"latency_ms_p99": 5.0, "batch_size": 8})
+    outcome = bench("tune", "tiny.yaml", "--storage", DATABASE, "--cache", "cache", "--jobs", "2")
+    assert outcome.code == 2
+    assert "--jobs 2: trials are matched to a latency, which is measured alone" in outcome.err
+    assert not (own / "tune.db").exists()
 
 
 def test_passwords_reach_neither_the_settings_nor_the_terminal(own, bench):  # noqa: F811
