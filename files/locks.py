@@ -10,12 +10,14 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from files.errors import InputError
 
+WAIT_SECONDS = 0.1  # between two tries to take a lock that another process holds
 _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would otherwise wait for a reader
 
 
@@ -27,14 +29,29 @@ def locked(path: Path, wait: bool) -> Iterator[int | None]:
     """
     handle = open_lock(path)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
-            return
-        yield handle
+        if wait:
+            wait_for(handle)
+        yield handle if wait or _take(handle) else None
     finally:
         os.close(handle)
+
+
+def wait_for(handle: int) -> None:
+    """Take the lock of a descriptor as soon as no other process holds it.
+
+    Not by the system's own wait, which Ctrl-C does not break off once Polars has installed its handler.
+    Raises OSError on a file system without locks.
+    """
+    while not _take(handle):
+        time.sleep(WAIT_SECONDS)
+
+
+def _take(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_lock(path: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from files.errors import InputError
-from files.locks import locked, open_lock
+from files.locks import locked, open_lock, wait_for
 from files.writing import check_writable, flush
 
 FULL_DISK_WORDS = (
@@ -39,7 +38,7 @@ def one_at_a_time(destination: Path) -> Iterator[None]:
     lock = open_lock(_lock_file(destination))
     try:
         with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            wait_for(lock)
             _remove_abandoned(destination)
         yield
     finally:

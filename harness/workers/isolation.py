@@ -192,6 +192,8 @@ class _Worker:
         try:
             with far_end:
                 server.fork(far_end.fileno(), *([] if hold is None else [hold]))
+            while not self._connection.poll(LOOK_SECONDS):  # which Ctrl-C breaks off, unlike recv
+                pass
             self._process = psutil.Process(self._connection.recv())
         except (OSError, EOFError, psutil.NoSuchProcess):
             raise RuntimeError("the process that workers are forked from has ended; run it again") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TypeVar
 from harness.workers.isolation import end_calls
 
 Result = TypeVar("Result")
+LISTEN_SECONDS = 0.5  # between looks at whether Ctrl-C was pressed
 LOOK_SECONDS = 0.05  # between looks at whether all threads have ended
 LAST_SECONDS = 5.0  # that a thread has to end in, which may be waiting for a file or a database
 
@@ -41,7 +43,7 @@ def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tu
         for thread in threads:
             thread.start()
         for _ in calls:
-            place, result, error = ended.get()
+            place, result, error = _get(ended)
             if error is not None:
                 raise error
             yield place, result  # type: ignore[misc]
@@ -53,6 +55,14 @@ def several(calls: Sequence[Callable[[], Result]], at_once: int) -> Generator[tu
             for thread in threads:
                 thread.join(LOOK_SECONDS)
         raise
+
+
+def _get(ended: queue.SimpleQueue) -> tuple:
+    while (
+        True
+    ):  # Ctrl-C does not break off a wait without end, which the handler that Polars installs restarts
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=LISTEN_SECONDS)
 
 
 def _drop(waiting: queue.SimpleQueue) -> None:

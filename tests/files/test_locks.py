@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -46,3 +49,32 @@ def test_a_file_used_as_a_lock_keeps_its_content(tmp_path):
     with locked(path, wait=True) as held:
         assert held
     assert path.read_text() == "somebody's"
+
+
+def test_a_wait_for_a_lock_ends_when_its_holder_lets_go(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path, wait=False):
+        waiting = threading.Thread(target=lambda: locked(path, wait=True).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+def test_ctrl_c_breaks_off_a_wait_for_a_lock_although_a_library_s_handler_restarts_what_waits(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.siginterrupt(signal.SIGINT, False)
+    alarm = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    path = tmp_path / "lock"
+    try:
+        with locked(path, wait=False) as held:
+            assert held
+            alarm.start()
+            start = time.monotonic()
+            with pytest.raises(KeyboardInterrupt), locked(path, wait=True):
+                pass
+            assert time.monotonic() - start < 15
+    finally:
+        alarm.cancel()
+        signal.signal(signal.SIGINT, before)

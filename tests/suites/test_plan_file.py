@@ -13,11 +13,13 @@ import pytest
 
 from datasets.prepare.pipeline import prepare
 from datasets.source import Source
+from files.locks import locked
+from harness.records.spec import RunSpec
 from suites.plan_file import read_planned
 from tests.forked import forked_command
 from tests.harness.conftest import small_table
 from tests.harness.schemas import small_schema
-from tests.suites.test_jobs import DIES, found
+from tests.suites.test_jobs import DIES, RESTARTS, found
 from tests.test_cli import (  # noqa: F401 - fixtures
     GOES_ON,
     RUNS,
@@ -169,6 +171,19 @@ def test_ctrl_c_keeps_the_checkpoint(own, bench):  # noqa: F811
     outcome = ended(process)
     assert (outcome.code, outcome.err.splitlines()[-1]) == (130, GOES_ON)
     assert list(own.glob("out/tiny/runs/*.partial/checkpoint.json"))
+
+
+def test_ctrl_c_ends_the_wait_for_a_run_that_is_held(own, bench):  # noqa: F811
+    assert bench(*PLAN, *ONE_ROW).code == 0
+    [line] = lines()
+    name = RunSpec.model_validate(line["spec"]).folder_name
+    with locked(own / f"out/tiny/runs/.{name}.lock", wait=False) as held:
+        assert held is not None
+        process = forked_command(own, "run-one", "jobs.jsonl", "0", before=RESTARTS)
+        until(process, lambda: "another process holds it; waiting" in Path(process._said[1].name).read_text())
+        process.send_signal(signal.SIGINT)
+        outcome = ended(process)
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, GOES_ON)
 
 
 def until(process, has_come) -> None:

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasets.prepare import encode as prepare_encode
-from datasets.prepare import folder as prepare_folder
 from datasets.prepare import order
 from datasets.prepare import pipeline as prepare_module
 from datasets.prepare import stage as prepare_stage
@@ -25,6 +24,7 @@ from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import Schema
 from datasets.source import Source
+from files import locks
 from files.errors import InputError
 from files.locks import locked
 from tests.datasets.conftest import (
@@ -438,7 +438,7 @@ def test_the_loser_of_a_race_uses_the_winners_folder(tmp_path, monkeypatch):
 
 def _prepare_in_a_process(folder: Path, rebuild: bool, locked: bool, results: multiprocessing.Queue) -> None:
     if not locked:
-        prepare_folder.fcntl.flock = lambda *arguments: (_ for _ in ()).throw(OSError("no locks here"))
+        locks.fcntl.flock = lambda *arguments: (_ for _ in ()).throw(OSError("no locks here"))
     try:
         results.put(prepare_example(folder, rebuild=rebuild).fingerprint)
     except BaseException as error:
