@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness.evaluation.bootstrap import UserBootstrap  # noqa: E402
 from harness.evaluation.differences import MeasuredWorld, differences  # noqa: E402
+from harness.evaluation.statistics.bootstrap import UserBootstrap  # noqa: E402
 from harness.records.contestant import Contestant  # noqa: E402
 from harness.records.record import Record  # noqa: E402
 
@@ -101,7 +101,7 @@ ratios. *users* is what the test users add: nothing, or as much as the seeds of 
 standard error of a cell is .005.
 
 With two seeds no verdict is given. With users, the interval is too wide rather than too narrow
-(`harness/evaluation/joint.py` says why).
+(`harness/evaluation/statistics/joint.py` says why).
 """
 
 if __name__ == "__main__":

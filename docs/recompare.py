@@ -23,7 +23,6 @@ from scipy.special import ndtri
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness.evaluation.bootstrap import METRICS, UserBootstrap  # noqa: E402
 from harness.evaluation.comparisons import (  # noqa: E402
     COLUMNS,
     CONTRAST_COLUMNS,
@@ -32,6 +31,7 @@ from harness.evaluation.comparisons import (  # noqa: E402
     write_csv_if_any,
 )
 from harness.evaluation.differences import MeasuredWorld, Pair, differences  # noqa: E402
+from harness.evaluation.statistics.bootstrap import METRICS, UserBootstrap  # noqa: E402
 from harness.evaluation.tiers import DIFFERENCE_COLUMNS  # noqa: E402
 from harness.records.archive import unpack  # noqa: E402
 from harness.records.contestant import Contestant  # noqa: E402

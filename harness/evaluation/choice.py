@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from files.errors import InputError
-from harness.evaluation.bootstrap import METRICS, REPLICATES
 from harness.evaluation.comparisons import ComparableRuns, comparable_runs
 from harness.evaluation.differences import MeasuredWorld, differences
+from harness.evaluation.statistics.bootstrap import METRICS, REPLICATES
 from harness.records.contestant import Contestant
 from harness.records.serving import SERVING_FILE, ServedModel, ServedPart, ServingPass
 from harness.records.store import StoredRuns

@@ -20,11 +20,11 @@ import pandas as pd
 from files.errors import InputError
 from files.plain_text import csv_text
 from files.writing import write_atomically
-from harness.evaluation.bootstrap import REPLICATES, UserBootstrap, bootstrap_users
 from harness.evaluation.differences import MeasuredWorld, Pair, differences
-from harness.evaluation.intervals import World
 from harness.evaluation.metrics import NonFiniteScores
 from harness.evaluation.predictions import Predicted, read_predictions
+from harness.evaluation.statistics.bootstrap import REPLICATES, UserBootstrap, bootstrap_users
+from harness.evaluation.statistics.intervals import World
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.store import StoredRuns, read_runs

@@ -4,7 +4,7 @@ A difference is the mean over the pairs of runs, one of each contestant, that sh
 these sources of chance, and an interval that leaves one out promises too much:
 
 - **Users** (``users_low``, ``users_high``): other test users might have come. Paired bootstrap over users,
-  seeds averaged (``harness/evaluation/bootstrap.py``). Empty with fewer than ``MIN_USERS`` users.
+  seeds averaged (``harness/evaluation/statistics/bootstrap.py``). Empty with fewer than ``MIN_USERS`` users.
 - **Seeds** (``seeds_low``, ``seeds_high``): other seeds might have been drawn. Student's t interval of the
   pairs' own differences :math:`d_s`, whose half-width is :math:`t_{n-1} \, sd(d) / \sqrt n`. What a seed does
   to both alike (it orders the rows and fills the tables alike) cancels in a pair. Nothing is pooled over
@@ -18,9 +18,9 @@ these sources of chance, and an interval that leaves one out promises too much:
   metric is left out of it; ``worlds`` says how many are in.
 
 ``low`` and ``high`` are the middle 95% of all this: of users and seeds (or worlds) drawn together
-(``harness/evaluation/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave out zero.
-``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
-(``harness/evaluation/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
+(``harness/evaluation/statistics/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave
+out zero. ``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
+(``statistics/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
 Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed, and a
 row that ran in one of several worlds has few worlds), "few users", or "failed seeds". A failed run counts
 against its contestant: what it would have reached is not known, so the mean over the others is shown and not
@@ -40,10 +40,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.bootstrap import DECIMALS, METRICS, MIN_USERS, UserBootstrap
-from harness.evaluation.intervals import LEVEL, Spread, World, spread_of_mean
-from harness.evaluation.joint import JointDraws
-from harness.evaluation.significance import detectable, effect_size, holm
+from harness.evaluation.statistics.bootstrap import DECIMALS, METRICS, MIN_USERS, UserBootstrap
+from harness.evaluation.statistics.intervals import LEVEL, Spread, World, spread_of_mean
+from harness.evaluation.statistics.joint import JointDraws
+from harness.evaluation.statistics.significance import detectable, effect_size, holm
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from harness.evaluation import agreement, tiers
-from harness.evaluation.bootstrap import REPLICATES
 from harness.evaluation.comparisons import (
     COLUMNS,
     CONTRAST_COLUMNS,
@@ -13,6 +12,7 @@ from harness.evaluation.comparisons import (
     write_csv,
     write_csv_if_any,
 )
+from harness.evaluation.statistics.bootstrap import REPLICATES
 from harness.records.store import StoredRuns
 from harness.records.suite import read_suite
 

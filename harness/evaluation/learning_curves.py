@@ -5,7 +5,8 @@ Two kinds of points, both of one pass over the log: ``tested``, the test split o
 
 Differences are paired by world and seed, and of models of several sizes to the base of the same size. Their
 intervals are Student's t over seeds or, with several worlds, over the worlds' means
-(``harness/evaluation/intervals.py``): predictions on the way are not kept, so users are not drawn anew.
+(``harness/evaluation/statistics/intervals.py``): predictions on the way are not kept, so users are not
+drawn anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from harness.evaluation.intervals import mean_interval
+from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.contestant import Contestant
 from harness.records.record import Record, TaskMetrics
 

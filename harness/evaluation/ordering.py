@@ -31,7 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.evaluation.significance import LEVEL, holm
+from harness.evaluation.statistics.significance import LEVEL, holm
 from harness.records.contestant import Contestant, label
 
 METRICS = ("auc", "uauc")

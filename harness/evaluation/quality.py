@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.comparisons import TEST_COLUMNS
-from harness.evaluation.intervals import World, mean_interval
+from harness.evaluation.statistics.intervals import World, mean_interval
 from harness.records.contestant import Contestant
 from harness.records.record import Record, TaskMetrics
 

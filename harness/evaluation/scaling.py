@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.evaluation.intervals import mean_interval
+from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 

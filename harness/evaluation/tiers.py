@@ -26,7 +26,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.evaluation.bootstrap import METRICS, REPLICATES, UserBootstrap
 from harness.evaluation.comparisons import (
     COUNT_COLUMNS,
     INTERVAL_COLUMNS,
@@ -37,9 +36,10 @@ from harness.evaluation.comparisons import (
     compared_rows,
 )
 from harness.evaluation.differences import MeasuredWorld
-from harness.evaluation.intervals import World
 from harness.evaluation.metrics import Metrics, binary_metrics
 from harness.evaluation.predictions import Predicted
+from harness.evaluation.statistics.bootstrap import METRICS, REPLICATES, UserBootstrap
+from harness.evaluation.statistics.intervals import World
 from harness.records.record import Record
 from harness.records.store import read_runs
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from files.errors import InputError
-from harness.evaluation.intervals import mean_interval
+from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.listed import is_plain
 from reports.figures.models import (
     Looks,

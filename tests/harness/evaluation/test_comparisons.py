@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from files.checksums import sha256_of
 from files.errors import InputError
-from harness.evaluation.bootstrap import bootstrap_users
 from harness.evaluation.comparisons import COLUMNS, compare, compare_contrasts, compare_variants
 from harness.evaluation.inference import write_inference
+from harness.evaluation.statistics.bootstrap import bootstrap_users
 from harness.records.store import read_runs
 
 USERS, ROWS, REPLICATES = 50, 600, 100

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.evaluation.bootstrap import UserBootstrap
 from harness.evaluation.differences import MeasuredWorld, differences
+from harness.evaluation.statistics.bootstrap import UserBootstrap
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 

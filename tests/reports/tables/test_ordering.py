@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.evaluation.ordering import agreement, kendall_tau_b, ordered_pairs, permutation_p_value
-from harness.evaluation.significance import holm
+from harness.evaluation.statistics.significance import holm
 from harness.records.store import read_runs
 from reports.paper.printed import load_paper
 from reports.sections import load_sections

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.evaluation.intervals import mean_interval
+from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.paper.printed import load_paper

@@ -1,6 +1,6 @@
 r"""A difference when users and seeds are drawn anew together: its 95% interval and its p-value.
 
-A joint draw takes one draw of users (``harness/evaluation/bootstrap.py``), on which every run is measured,
+A joint draw takes one draw of users (``bootstrap.py`` beside this), on which every run is measured,
 and for the runs of a difference one draw of what their seeds do. Users, of whom there are hundreds, are drawn
 from those that came. Seeds, of which there are few, cannot be: two seeds have three samples, whose spread is
 half of the truth. So a seed's effect is drawn from the normal distribution, and its spread from what the

@@ -51,7 +51,7 @@ def effect_size(diff: float, seeds_sd: float) -> float:
 def detectable(seeds_sd: float, df: int, users_sd: float, tests: int) -> float:
     """The smallest detectable difference of a row among ``tests``, of which it has the smallest p-value.
 
-    The test is that of ``harness/evaluation/joint.py``: with s, the standard deviation over seeds that comes
+    The test is that of ``joint.py`` beside this: with s, the standard deviation over seeds that comes
     out, a difference is found beyond the (1 - .05 / 2K) quantile of N(0, users_sd) + s t(df). What comes out
     varies as a chi-square with ``df`` does, and the difference by both variances.
 

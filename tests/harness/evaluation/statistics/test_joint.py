@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.evaluation.joint import JointDraws
+from harness.evaluation.statistics.joint import JointDraws
 
 USERS = np.random.default_rng(3).normal(0.002, 0.001, 400)  # differences on draws of users
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.evaluation.comparisons import COLUMNS, compare
-from harness.evaluation.joint import JointDraws
-from harness.evaluation.significance import detectable, effect_size, holm
+from harness.evaluation.statistics.joint import JointDraws
+from harness.evaluation.statistics.significance import detectable, effect_size, holm
 from harness.evaluation.tiers import DIFFERENCE_COLUMNS
 from tests.harness.evaluation.test_comparisons import BASE, MadeUp, row
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from harness.evaluation.bootstrap import METRICS, MIN_USERS, bootstrap_users
 from harness.evaluation.metrics import NonFiniteScores
+from harness.evaluation.statistics.bootstrap import METRICS, MIN_USERS, bootstrap_users
 
 
 def predictions(seed, users=40, rows=400, runs=3, decimals=1):

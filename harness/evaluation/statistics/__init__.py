@@ -1,0 +1,1 @@
+"""Intervals and tests: draws of users, spreads over seeds and worlds, corrections."""
