@@ -239,7 +239,8 @@ def carry_out(
 
     out = Path(out)
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.run import Options, choose_device, choose_keep, run_suite
+    from suites.options import Options, choose_device, choose_keep
+    from suites.run import run_suite
 
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
@@ -286,8 +287,8 @@ def write_plan(
 
     out, plan = Path(out), Path(plan)
     limits = _start_workers(run_minutes, run_gigabytes)
+    from suites.options import Options, choose_device, choose_keep
     from suites.plan_file import plan_suite
-    from suites.run import Options, choose_device, choose_keep
 
     check_writable(out / "runs", "give another folder with --out")
     check_writable(plan.parent, "give another file with --plan")
@@ -400,7 +401,7 @@ def tune(
     from harness.training.progress import Terminal
 
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.run import Options, choose_device
+    from suites.options import Options, choose_device
     from suites.tuning.tune import tune_suite
 
     options = Options(
@@ -485,8 +486,8 @@ def profile(
     from reports.speed.report import render_profile
 
     quiet_libraries()
+    from suites.options import choose_device
     from suites.profile import ProfileOptions, profile_suite
-    from suites.run import choose_device
     from suites.suite import load_suite
 
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
@@ -560,7 +561,7 @@ def profile_serving(
     quiet_libraries()
     from harness.serving.engines import Conditions
     from harness.serving.profile import Scenario
-    from suites.run import choose_device
+    from suites.options import choose_device
     from suites.serving_profile import ServingOptions, profile_serving
     from suites.suite import load_suite
 

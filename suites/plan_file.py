@@ -22,8 +22,10 @@ from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
+from suites.carrying_out import broke, run_job
+from suites.options import Options
 from suites.plan import Broken, Caller
-from suites.run import Options, broke, plan_jobs, raise_broken, run_job
+from suites.run import plan_jobs, raise_broken
 from suites.suite import Suite
 
 PLAN_FORMAT: Literal[1] = 1

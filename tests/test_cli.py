@@ -305,12 +305,12 @@ def test_the_recorded_test_rows_are_the_last_fifth_of_the_csv(finished):
 
 
 def test_a_second_run_trains_nothing_and_leaves_every_record_as_it_was(ran, bench, unreported, monkeypatch):
-    import suites.run
+    import suites.carrying_out
 
     def train_nothing(*_: object) -> dict:
         raise AssertionError("a finished run was carried out again")
 
-    monkeypatch.setattr(suites.run, "_carry_out", train_nothing)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", train_nothing)
     monkeypatch.setattr("suites.plan.check_row", train_nothing)
     before = record_times(ran / "out/tiny")
     outcome = bench("run", "tiny.yaml", "--cache", "cache")
@@ -368,9 +368,9 @@ def test_a_figure_is_had_by_its_file_s_name_with_or_without_the_dataset(finished
 
 
 def test_run_from_python_is_the_command_s_run_and_trains_nothing_that_it_finished(ran, monkeypatch):
-    import suites.run
+    import suites.carrying_out
 
-    monkeypatch.setattr(suites.run, "_carry_out", None)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", None)
     monkeypatch.syspath_prepend(str(ran))
     before, runs = record_times(ran / "out/tiny"), (ran / "out/tiny/results.csv").read_text()
     with threads_at_work(1):
@@ -856,7 +856,7 @@ def test_a_full_disk_while_preparing_is_said_in_one_sentence_with_code_1(own, be
 
 
 def test_a_full_disk_under_the_records_is_said_in_one_sentence_with_code_1(ran, bench, monkeypatch):
-    import suites.run
+    import suites.carrying_out
 
     monkeypatch.setattr(suites.run, "write_atomically", fill_disk)
     before = record_times(ran / "out/tiny")
@@ -925,12 +925,12 @@ def test_ctrl_c_offers_the_report_keeps_finished_runs_and_the_same_command_goes_
 
 
 def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own, bench, monkeypatch):
-    import suites.run
+    import suites.carrying_out
 
     def interrupt(*_: object) -> dict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(suites.run, "_carry_out", interrupt)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", interrupt)
     outcome = bench("run", "tiny.yaml", "--cache", "cache")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1] == GOES_ON

@@ -27,8 +27,8 @@ from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
 from harness.workers.several import several
+from suites.options import Options, check_jobs
 from suites.plan import Caller, find_own_architectures
-from suites.run import Options, check_jobs
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, SuiteRow, check_own_names
 from suites.tuning.confirm import MOST_CANDIDATES, RATE_FACTORS, RESCORED_SEEDS, Confirmation

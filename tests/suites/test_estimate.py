@@ -11,6 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import suites.carrying_out
+import suites.dataset_plan
 import suites.run
 from harness.machine.facts import Machine
 from harness.machine.peaks import Peak
@@ -19,7 +21,8 @@ from harness.records.record import Record
 from harness.records.spec import Training
 from harness.training.progress import Silent
 from suites.estimate import Workload, announcement
-from suites.run import Options, run_suite
+from suites.options import Options
+from suites.run import run_suite
 from suites.suite import Suite
 from tests.harness.schemas import small_schema
 from tests.suites.shapes import shape_of
@@ -96,9 +99,9 @@ def carried_out(monkeypatch, tmp_path):
         "references": False,
         "architectures": [{"architecture": "dlrm_mlp", "config": {"hidden_dim": 4}}],
     }
-    monkeypatch.setattr(suites.run, "prepared_for_ranks", lambda *_: SMALL)
-    monkeypatch.setattr(suites.run, "leak_warnings", lambda *_: [])
-    monkeypatch.setattr(suites.run, "leaks_as_recorded", lambda *_: {})
+    monkeypatch.setattr(suites.dataset_plan, "prepared_for_ranks", lambda *_: SMALL)
+    monkeypatch.setattr(suites.dataset_plan, "leak_warnings", lambda *_: [])
+    monkeypatch.setattr(suites.dataset_plan, "leaks_as_recorded", lambda *_: {})
     monkeypatch.setattr(suites.run.Caller, "machine", lambda *_: Machine(Peak(1e11, "made up"), {}))
 
     def carry_out() -> list[str]:
@@ -114,8 +117,8 @@ def carried_out(monkeypatch, tmp_path):
             job.folder.finish(record)
             return record
 
-        monkeypatch.setattr(suites.run, "_carry_out", carry_out_nothing)
-        monkeypatch.setattr(suites.run, "fit_jobs", lambda row, *_: row.jobs)
+        monkeypatch.setattr(suites.carrying_out, "_carry_out", carry_out_nothing)
+        monkeypatch.setattr(suites.dataset_plan, "fit_jobs", lambda row, *_: row.jobs)
         options = Options(tmp_path, tmp_path, None, torch.device("cpu"))
         run_suite(Suite.model_validate(content), options, listening)
         return listening.events

@@ -13,12 +13,12 @@ import psutil
 import pytest
 import torch
 
-import suites.run
+import suites.carrying_out
 from files.errors import InputError
 from harness.records.store import read_runs
 from harness.training.progress import Silent
 from harness.training.ranks import World
-from suites.run import check_jobs
+from suites.options import check_jobs
 from tests.forked import forked_command
 from tests.test_cli import (  # noqa: F401 - fixtures
     GOES_ON,
@@ -172,7 +172,7 @@ def test_a_full_disk_ends_all_runs_and_is_said_once(own, bench, unreported, monk
     def fill(job, *_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(suites.run, "_carry_out", fill)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", fill)
     outcome = bench("run", "tiny.yaml", "--cache", "cache", "--jobs", "2")
     check_refusal(outcome, ["no space left on the disk"], code=1)
 

@@ -33,7 +33,7 @@ def test_fitted_references_are_rows_without_costs_and_are_not_fitted_again(own, 
     def fit_nothing(*_: object) -> None:
         raise AssertionError("a finished reference was fitted again")
 
-    monkeypatch.setattr("suites.run._carry_out", fit_nothing)
+    monkeypatch.setattr("suites.carrying_out._carry_out", fit_nothing)
     monkeypatch.setattr("bench.report", lambda out: None)
     before = record_times(own / "few")
     assert bench("run", "few.yaml", "--cache", "cache", "--out", "few").code == 0
@@ -49,7 +49,7 @@ def test_one_that_runs_out_of_time_is_named_and_the_others_go_on(own, bench, unr
 
 def test_settings_that_tuning_found_are_those_of_the_run(own, bench, unreported, monkeypatch):  # noqa: F811
     found = SimpleNamespace(reference_settings={"logistic": {"l2": 0.5}}.get)
-    monkeypatch.setattr("suites.run.read_tuned", lambda suite, prepared: found)
+    monkeypatch.setattr("suites.dataset_plan.read_tuned", lambda suite, prepared: found)
     (own / "few.yaml").write_text(yaml.safe_dump(FEW | {"references": ["logistic"]}))
     assert bench("run", "few.yaml", "--cache", "cache", "--out", "few").code == 0
     [path] = (own / "few/runs").glob("mine-logistic-*/record.json")

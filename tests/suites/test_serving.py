@@ -16,7 +16,8 @@ from harness.records.archive import pack, unpack
 from harness.records.serving import SERVING_FILE, ServedModel, read_serving
 from harness.speed.serving import Served
 from harness.workers.isolation import BrokenCallError
-from suites.run import Options, run_suite
+from suites.options import Options
+from suites.run import run_suite
 from suites.suite import Suite
 from tests.suites.test_worlds import Listening, call_here
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+import suites.carrying_out
+import suites.dataset_plan
 import suites.run
 from datasets.catalog import prepare_dataset
 from files.errors import InputError
@@ -20,8 +22,10 @@ from harness.records.archive import pack, unpack
 from harness.records.record import Record
 from harness.records.store import read_runs
 from harness.training.progress import Silent
+from suites.carrying_out import NoRecord
 from suites.costs import cost_table
-from suites.run import NoRecord, Options, run_suite
+from suites.options import Options
+from suites.run import run_suite
 from suites.suite import Suite, load_suite
 from suites.tuning.tuned import Tuned, identity_of, read_tuned, tuned_path, write_tuned
 
@@ -192,9 +196,9 @@ def test_nothing_is_repeated_and_a_third_world_is_added_to_two(finished, monkeyp
 
     def carry_out(job, *_):
         carried.append(job.title)
-        return suites.run.NoRecord.NONE
+        return suites.carrying_out.NoRecord.NONE
 
-    monkeypatch.setattr(suites.run, "_carry_out", carry_out)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", carry_out)
     again, said = carried_out(out, cache)
     assert len(again) == len(records)
     assert not carried
@@ -220,7 +224,9 @@ def test_rows_whose_weights_are_too_large_to_be_kept_are_named(finished, tmp_pat
     _, cache, _, _ = finished
     monkeypatch.setattr("harness.training.weights.SMALL_MEGABYTES", 0)
     planned: list = []
-    monkeypatch.setattr(suites.run, "_carry_out", lambda job, *_: planned.append(job) or NoRecord.NONE)
+    monkeypatch.setattr(
+        suites.carrying_out, "_carry_out", lambda job, *_: planned.append(job) or NoRecord.NONE
+    )
     _, said = carried_out(tmp_path, cache, references=False)
     [note] = [text for text in said if "are not kept" in text]
     assert note.endswith("; --keep weights keeps them")
@@ -232,9 +238,9 @@ def test_rows_whose_weights_are_too_large_to_be_kept_are_named(finished, tmp_pat
 def test_a_run_without_worlds_is_another_than_that_of_the_first_world(finished, monkeypatch):
     """Its spec holds no word of worlds, so that it has the hash that it had before there were any."""
     out, cache, records, _ = finished
-    monkeypatch.setattr(suites.run, "_carry_out", lambda *_: suites.run.NoRecord.NONE)
+    monkeypatch.setattr(suites.carrying_out, "_carry_out", lambda *_: suites.carrying_out.NoRecord.NONE)
     planned: list = []
-    monkeypatch.setattr(suites.run, "fit_jobs", lambda row, *_: planned.extend(row.jobs) or [])
+    monkeypatch.setattr(suites.dataset_plan, "fit_jobs", lambda row, *_: planned.extend(row.jobs) or [])
     without, _ = carried_out(out.with_name("plain"), cache, datasets=[SHORT], references=False)
     hashes = {record.spec_hash for record in records}
     assert without == []
@@ -257,12 +263,14 @@ def test_leaks_are_reported_once_a_world_and_each_is_recorded_once(finished, mon
     def recorded(prepared) -> dict:
         return {"found": found[prepared.world], "leak_ok": []}
 
-    monkeypatch.setattr(suites.run, "leaks_as_recorded", recorded)
-    monkeypatch.setattr(suites.run, "leak_warnings", lambda prepared, _: [f"{len(found[prepared.world])}"])
-    monkeypatch.setattr(suites.run, "fit_jobs", lambda *_: [])
+    monkeypatch.setattr(suites.dataset_plan, "leaks_as_recorded", recorded)
+    monkeypatch.setattr(
+        suites.dataset_plan, "leak_warnings", lambda prepared, _: [f"{len(found[prepared.world])}"]
+    )
+    monkeypatch.setattr(suites.dataset_plan, "fit_jobs", lambda *_: [])
     _, said = carried_out(tmp_path, cache, references=False)
     assert [text for text in said if text[-1].isdigit()] == ["shortvideo world 0: 1", "shortvideo world 3: 2"]
-    stored = suites.run.SuiteRecord.model_validate_json((tmp_path / "suite.json").read_text())
+    stored = suites.dataset_plan.SuiteRecord.model_validate_json((tmp_path / "suite.json").read_text())
     says = [(leak.feature, leak.says) for leak in stored.leaks["shortvideo"].found]
     assert says == [("age", "knows (world 0)"), ("city", "knows (world 3)")]
 

@@ -1,0 +1,73 @@
+"""How to run a suite: places, device, limits, how many runs at once. None of it changes a number."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+
+from harness.data import InputError
+from harness.training.progress import Watcher
+from harness.training.ranks import World
+from harness.training.weights import Keep
+from harness.workers.worker import Limits
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, none of which changes a number: places, device, checkpoints, limits of a run.
+
+    ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
+    each row on each dataset. ``jobs`` is how many runs are carried out at once, on equal shares of the
+    machine's threads.
+    """
+
+    out: Path
+    cache_root: Path
+    data_root: Path | None
+    device: torch.device
+    rebuild: bool = False
+    checkpoint_seconds: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    command: str = ""
+    speed: bool = True  # measure how fast the models answer, after the trainings
+    keep: Keep = "auto"
+    jobs: int = 1
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU if there is one; InputError if ``cuda`` is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no usable GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_keep(name: str) -> Keep:
+    """Which weights are kept; InputError for a word that says none of it."""
+    if name not in get_args(Keep):
+        raise InputError(f"keep {name!r}: choose from {', '.join(get_args(Keep))}")
+    return cast(Keep, name)
+
+
+def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:
+    """InputError where several runs at once cannot share what they run on; told where there are few cores."""
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; give a number of runs at once, at least 1")
+    if jobs == 1:
+        return
+    if world.size > 1:
+        raise InputError(
+            f"--jobs {jobs}: torchrun's {world.size} processes carry out one run together; leave --jobs out, "
+            "or start without torchrun"
+        )
+    if world.device.type == "cuda":
+        raise InputError(
+            f"--jobs {jobs}: runs at once share the cores of a CPU and not a GPU; start the command once for "
+            "each GPU, with CUDA_VISIBLE_DEVICES and the same --out, or one run on all of them with torchrun"
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs > cores:
+        watcher.note(f"--jobs {jobs}: more runs at once than this machine's {cores} cores are no faster")
