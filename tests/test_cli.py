@@ -856,7 +856,7 @@ def test_a_full_disk_while_preparing_is_said_in_one_sentence_with_code_1(own, be
 
 
 def test_a_full_disk_under_the_records_is_said_in_one_sentence_with_code_1(ran, bench, monkeypatch):
-    import suites.carrying_out
+    import suites.run
 
     monkeypatch.setattr(suites.run, "write_atomically", fill_disk)
     before = record_times(ran / "out/tiny")
