@@ -47,7 +47,7 @@ def test_results_hold_the_active_ratio_and_leave_it_empty_without_experts(by_han
     names = ["active_ratio_target", "active_ratio", "dead_experts", "num_tokens", "tokenizer"]
     assert rows.loc[("rankmixer", "finish"), names].tolist() == [0.5, 0.475, 2, 16, "chunks"]
     assert rows.loc[[("dlrm_mlp", "finish"), ("constant", "skip")], names].isna().all(axis=None)
-    assert list(rows.reset_index())[-13:-7] == [*names, "train_flops_per_sample"]
+    assert list(rows.reset_index())[-14:-8] == [*names, "train_flops_per_sample"]
     assert rows.loc[("rankmixer", "finish"), ["series", "ratio"]].tolist() == ["dtsi-relu", "1/2"]
 
 
