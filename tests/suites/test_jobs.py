@@ -38,14 +38,14 @@ from tests.test_cli import (  # noqa: F401 - fixtures
 MEASURED = {"started_at", "finished_at", "training", "checksum"}
 
 
-LONGER = ["--set", "training.batch_size=16"]  # so many steps that their pace is measured
+LONGER = ["--set", "training.batch_size=32"]  # so many steps that their pace is measured
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder after the same runs one after another, on one thread."""
     folder = own_folder(tmp_path_factory.mktemp("finished"))
-    outcome = ended(started(folder, "run", "tiny.yaml", "--cache", "cache", *LONGER))
+    outcome = ended(started(folder, "run", "tiny.yaml", "--cache", "cache", "--no-speed", *LONGER))
     assert outcome.code == 0, outcome.err
     return folder
 

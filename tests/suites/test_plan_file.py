@@ -26,15 +26,14 @@ from tests.test_cli import (  # noqa: F401 - fixtures
     bench,
     check_refusal,
     ended,
-    finished,
     own,
-    ran,
     record_times,
     records_of,
     unreported,
 )
 
 ONE_ROW = ["--set", "architectures=[dlrm_mlp]", "--set", "references=false", "--seeds", "1"]
+RUN = ["run", "tiny.yaml", "--cache", "cache", "--no-speed"]
 PLAN = ["run", "tiny.yaml", "--cache", "cache", "--plan", "jobs.jsonl"]
 
 
@@ -42,7 +41,7 @@ def lines(path: str = "jobs.jsonl") -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_every_run_of_a_plan_has_the_record_that_run_gives_to_the_last_bit(own, bench, finished):  # noqa: F811
+def test_every_run_of_a_plan_has_the_record_that_run_gives_to_the_last_bit(own, bench):  # noqa: F811
     outcome = bench(*PLAN, "--keep", "none", "--no-speed")
     assert (outcome.code, outcome.out) == (0, "plan: jobs.jsonl (runs: 7 to carry out, numbered from 0)\n")
     assert records_of(own / "out/tiny") == {}
@@ -54,12 +53,13 @@ def test_every_run_of_a_plan_has_the_record_that_run_gives_to_the_last_bit(own, 
         [record] = own.glob(f"out/tiny/runs/*-{planned[number]['spec_hash']}/record.json")
         assert outcome.out == f"record: {record}\n"
         assert len(records_of(own / "out/tiny")) == 7 - number
-    there, here = records_of(finished / "out/tiny"), records_of(own / "out/tiny")
+    assert bench(*RUN, "--out", "out/whole").code == 0
+    there, here = records_of(own / "out/whole"), records_of(own / "out/tiny")
     assert {run: found(record) for run, record in here.items()} == {
         run: found(record) for run, record in there.items()
     }
     assert bench("report", "out/tiny").code == 0
-    results, expected = (pd.read_csv(out / "out/tiny/results.csv") for out in (own, finished))
+    results, expected = (pd.read_csv(own / out / "results.csv") for out in ("out/tiny", "out/whole"))
     same = ["architecture", "seed", "task", "auc", "uauc", "spec_hash"]
     here, there = (
         frame.sort_values(["spec_hash", "task"], ignore_index=True) for frame in (results, expected)
@@ -67,25 +67,26 @@ def test_every_run_of_a_plan_has_the_record_that_run_gives_to_the_last_bit(own, 
     pd.testing.assert_frame_equal(here[same], there[same])
 
 
-def test_a_plan_holds_what_has_no_record_yet(ran, bench):  # noqa: F811
+def test_a_plan_holds_what_has_no_record_yet(own, bench):  # noqa: F811
+    assert bench(*RUN).code == 0
     outcome = bench(*PLAN)
     assert (outcome.code, lines()) == (0, [])
     assert outcome.out == "plan: jobs.jsonl (runs: none to carry out: each has its record)\n"
     check_refusal(bench("run-one", "jobs.jsonl", "0"), ["jobs.jsonl: there is no run 0: it has no runs"])
-    [lost] = ran.glob("out/tiny/runs/mine-dlrm_mlp-s1-*")
+    [lost] = own.glob("out/tiny/runs/mine-dlrm_mlp-s1-*")
     shutil.rmtree(lost)
-    before = record_times(ran / "out/tiny")
+    before = record_times(own / "out/tiny")
     assert bench(*PLAN).code == 0
     [line] = lines()
     assert (line["spec"]["architecture"], line["spec"]["seed"]) == ("dlrm_mlp", 1)
     assert bench("run-one", "jobs.jsonl", "0").code == 0
-    after = record_times(ran / "out/tiny")
+    after = record_times(own / "out/tiny")
     assert before.items() <= after.items()
     assert len(after) == 7
     again = bench("run-one", "jobs.jsonl", "0")
     assert (again.code, again.out) == (0, f"record: {lost}/record.json\n")
     assert "has its record, and nothing is left to do" in again.err
-    assert record_times(ran / "out/tiny") == after
+    assert record_times(own / "out/tiny") == after
 
 
 def test_a_run_may_start_in_another_folder_and_on_a_copy_of_the_data(own, bench, tmp_path, monkeypatch):  # noqa: F811
