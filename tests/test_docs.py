@@ -223,7 +223,7 @@ def check_search(site: Path) -> None:
         ("latency budget", "notebooks/6_choose_for_a_latency_budget.html"),
         ("onnx", "docs/exporting.html"),
         ("slurm", "docs/clusters.html"),
-        ("cite", "index.html#cite"),
+        ("cite", "index.html#where-to-go-next"),
         ("open_results", "docs/api/bench.html#bench.open_results"),
     ):
         assert words in texts[page], page

@@ -7,24 +7,12 @@ import json
 import re
 from pathlib import Path
 
-import yaml
-
 from docs import pictures
 from docs.notebook_pages import notebook_page
 from harness.doctor.packages import extras
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_readme_cites_as_the_citation_file_does():
-    stated = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    [block] = re.findall(r"```bibtex\n(.*?)```", README, re.DOTALL)
-    fields = dict(re.findall(r"(\w+) = \{+(.*?)\}+,?$", block, re.MULTILINE))
-    assert fields["title"] == stated["title"]
-    assert fields["version"] == str(stated["version"])
-    assert fields["author"] == " and ".join(author["name"] for author in stated["authors"])
-    assert fields["note"] == stated["abstract"].rstrip(".")
 
 
 def test_the_readme_s_badges_say_what_the_project_says():
