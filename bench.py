@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRuns
     from reports.figures.panels import Options
     from reports.figures.saving import Figures
+    from suites.options import Options as HowToRun
     from suites.suite import Suite
 
 ROOT = Path(__file__).absolute().parent  # of the checkout
@@ -239,24 +240,12 @@ def carry_out(
 
     out = Path(out)
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.options import Options, choose_device, choose_keep
     from suites.run import run_suite
 
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
-    options = Options(
-        out=out,
-        cache_root=Path(cache),
-        data_root=_path(data_root),
-        device=choose_device(device),
-        rebuild=rebuild,
-        checkpoint_seconds=checkpoint_seconds,
-        limits=limits,
-        command=command,
-        speed=speed,
-        keep=choose_keep(keep),
-        jobs=jobs,
-    )
+    how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
+    options = _options(out, cache, data_root, device, **how, command=command, speed=speed, jobs=jobs)
     records = run_suite(suite, options, watcher)
     if is_first_process():
         report(out)
@@ -287,22 +276,12 @@ def write_plan(
 
     out, plan = Path(out), Path(plan)
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.options import Options, choose_device, choose_keep
     from suites.plan_file import plan_suite
 
     check_writable(out / "runs", "give another folder with --out")
     check_writable(plan.parent, "give another file with --plan")
-    options = Options(
-        out=out,
-        cache_root=Path(cache),
-        data_root=_path(data_root),
-        device=choose_device(device),
-        rebuild=rebuild,
-        checkpoint_seconds=checkpoint_seconds,
-        limits=limits,
-        command=command,
-        keep=choose_keep(keep),
-    )
+    how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
+    options = _options(out, cache, data_root, device, **how, command=command)
     return plan_suite(suite, options, plan, Terminal())
 
 
@@ -401,18 +380,9 @@ def tune(
     from harness.training.progress import Terminal
 
     limits = _start_workers(run_minutes, run_gigabytes)
-    from suites.options import Options, choose_device
     from suites.tuning.tune import tune_suite
 
-    options = Options(
-        out=Path("out"),
-        cache_root=Path(cache),
-        data_root=_path(data_root),
-        device=choose_device(device),
-        limits=limits,
-        command=command,
-        jobs=jobs,
-    )
+    options = _options("out", cache, data_root, device, limits=limits, command=command, jobs=jobs)
     return tune_suite(chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal())
 
 
@@ -650,6 +620,16 @@ def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
     if "WORLD_SIZE" not in os.environ:
         start_server(["suites.run"], fork=can_fork)
     return limits
+
+
+def _options(
+    out: Place, cache: Place, data_root: Place | None, device: str, *, keep: str = "auto", **others: Any
+) -> HowToRun:
+    """How suites are run, from words and places; ``others`` are fields of `Options`. May raise InputError."""
+    from suites.options import Options, choose_device, choose_keep
+
+    where = Path(out), Path(cache), _path(data_root), choose_device(device)
+    return Options(*where, keep=choose_keep(keep), **others)
 
 
 def _path(place: Place | None) -> Path | None:
