@@ -31,10 +31,10 @@ from tests.test_cli import (  # noqa: F401 - fixtures
     own_folder,
     record_times,
     records_of,
-    started,
     unreported,
 )
 
+UNREPORTED = "import bench; bench.report = lambda *_, **__: None"  # as the fixture, in a forked command
 MEASURED = {"started_at", "finished_at", "training", "checksum"}
 
 
@@ -45,7 +45,8 @@ LONGER = ["--set", "training.batch_size=32"]  # so many steps that their pace is
 def finished(tmp_path_factory) -> Path:
     """The folder after the same runs one after another, on one thread."""
     folder = own_folder(tmp_path_factory.mktemp("finished"))
-    outcome = ended(started(folder, "run", "tiny.yaml", "--cache", "cache", "--no-speed", *LONGER))
+    command = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", *LONGER]
+    outcome = ended(forked_command(folder, *command))
     assert outcome.code == 0, outcome.err
     return folder
 
@@ -55,7 +56,7 @@ def at_once(tmp_path_factory) -> tuple[Path, Outcome]:
     """The folder after ``run tiny.yaml --jobs 2``, each run on one thread, and what was said."""
     folder = own_folder(tmp_path_factory.mktemp("at_once"))
     command = ["run", "tiny.yaml", "--cache", "cache", "--jobs", "2", *LONGER]
-    outcome = ended(started(folder, *command, OMP_NUM_THREADS="2"))
+    outcome = ended(forked_command(folder, *command, before="import torch; torch.set_num_threads(2)"))
     assert outcome.code == 0, outcome.err
     return folder, outcome
 
@@ -222,7 +223,7 @@ def test_two_commands_with_jobs_share_a_folder(finished, tmp_path):
     (folder / "meeting").mkdir()
     environment = {"WITNESS": str(folder / "witness"), "MEETING": str(folder / "meeting")}
     command = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", "--jobs", "2", *LONGER]
-    pair = [forked_command(folder, *command, **environment) for _ in range(2)]
+    pair = [forked_command(folder, *command, before=UNREPORTED, **environment) for _ in range(2)]
     outcomes = [ended(process) for process in pair]
     assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
     alone, shared = records_of(finished / "out/tiny"), records_of(folder / "out/tiny")
@@ -238,7 +239,7 @@ def test_two_commands_with_jobs_share_a_folder(finished, tmp_path):
 def test_a_run_that_goes_on_alone_stays_marked(own, bench, unreported):  # noqa: F811
     rows = ["--set", "architectures=[dlrm_mlp]", "--set", "references=false", "--seeds", "1"]
     command = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", "--checkpoint-seconds", "0", *rows]
-    command += ["--set", "training.epochs=60"]
+    command += ["--set", "training.epochs=8"]
     process = forked_command(own, *command, "--jobs", "2")
     while not list(own.glob("out/tiny/runs/*.partial/checkpoint.json")):
         assert process.poll() is None, process.communicate()

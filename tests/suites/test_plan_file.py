@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from datasets.prepare.pipeline import prepare
@@ -150,10 +151,13 @@ def test_limits_are_those_of_the_command_that_planned(own, bench):  # noqa: F811
 
 
 def test_a_second_process_waits_for_a_run_that_is_held_and_goes_on_where_its_holder_was_killed(own, bench):  # noqa: F811
-    long = ["--set", "training.epochs=100", "--checkpoint-seconds", "0"]
+    long = ["--set", "training.epochs=8", "--checkpoint-seconds", "0"]
     assert bench(*PLAN, *ONE_ROW, *long).code == 0
     first = forked_command(own, "run-one", "jobs.jsonl", "0")
     until(first, lambda: list(own.glob("out/tiny/runs/*.partial/checkpoint.json")))
+    [server] = psutil.Process(first.pid).children()
+    [worker] = server.children()
+    worker.suspend()  # so that the run is not over before the second process meets it
     second = forked_command(own, "run-one", "jobs.jsonl", "0")
     until(second, lambda: "another process holds it; waiting" in Path(second._said[1].name).read_text())
     assert second.poll() is None
