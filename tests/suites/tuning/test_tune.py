@@ -289,14 +289,14 @@ def test_tokens_are_chosen_and_a_run_takes_them_and_its_spec_says_so(own, bench,
         row["tokens"] = made
         row["inputs"] |= {"tokenizer": chosen[0], "num_tokens": chosen[1]}
         (own / "tuned/tiny-mine.yaml").write_text(yaml.safe_dump(content))
-        out = f"out-{chosen[0]}"
-        run = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1", "--no-speed"]
-        outcome = bench(*run, "--out", out)
+        run = ["run", "tiny.yaml", "--cache", "cache", "--set", "tuned=tiny", "--seeds", "1"]
+        outcome = bench(*run, "--plan", "jobs.jsonl")
         assert outcome.code == 0, outcome.err
-        specs = [json.loads(path.read_text())["spec"] for path in (own / out).glob("runs/*dlrm*/record.json")]
+        planned = [json.loads(line) for line in (own / "jobs.jsonl").read_text().splitlines()]
+        specs = [line["spec"] for line in planned if line["spec"]["architecture"] == "dlrm_mlp"]
         found = {spec["variant"]: (spec["tokenizer"], spec["num_tokens"]) for spec in specs}
         assert found == {"": chosen, "own": ("chunks", 2)}
-        assert json.loads((own / out / "suite.json").read_text())["tuned"][0]["tokens"] == made
+        assert json.loads((own / "out/tiny/suite.json").read_text())["tuned"][0]["tokens"] == made
     outcome = bench(*run, "--set", "tokens=4", "--out", "refused")
     assert outcome.code == 2
     assert "dlrm_mlp: was tuned on other tokens" in " ".join(outcome.err.split())
