@@ -18,19 +18,19 @@ from reports.paper.comparison import printed_table
 from reports.paper.printed import Paper, load_paper
 from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
-from reports.tables.agreement import agreement_tables
+from reports.tables.analyses.agreement import agreement_tables
+from reports.tables.analyses.learning_curves import learning_curve_tables
+from reports.tables.analyses.ordering import ordering_tables, ordering_words
+from reports.tables.analyses.readings import contrast_tables, reading_tables
+from reports.tables.analyses.scaling import scaling_tables, scaling_words
+from reports.tables.analyses.tiers import by_user_activity, tier_tables
+from reports.tables.analyses.token_ranks import token_rank_tables
 from reports.tables.costs import cost_table
-from reports.tables.learning_curves import learning_curve_tables
 from reports.tables.main import main_table
 from reports.tables.markup import Table
-from reports.tables.ordering import ordering_tables, ordering_words
 from reports.tables.quality import quality_numbers, quality_tables
 from reports.tables.ranked import ranked_table
-from reports.tables.readings import contrast_tables, reading_tables
-from reports.tables.scaling import scaling_tables, scaling_words
 from reports.tables.speeds import speed_table
-from reports.tables.tiers import by_user_activity, tier_tables
-from reports.tables.token_ranks import token_rank_tables
 from reports.tables.tuning import tuning_tables
 from reports.verdict import in_short
 

@@ -21,7 +21,7 @@ from reports.figures.models import Look, Looks, Model, cut
 from reports.figures.panels import Options, Plot, legend_handles, marker_size
 from reports.figures.saving import hover
 from reports.figures.style import FAINT, INK, styled
-from reports.tables.tiers import TIERS
+from reports.tables.analyses.tiers import TIERS
 
 PAPER_MARK: dict[str, Any] = {"color": FAINT, "marker": "d", "mfc": "white", "mew": 1.2, "ls": ""}
 

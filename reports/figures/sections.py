@@ -27,8 +27,8 @@ from reports.paper.printed import Paper, load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
-from reports.tables.learning_curves import learning_curve_frame
-from reports.tables.scaling import runs_by_size
+from reports.tables.analyses.learning_curves import learning_curve_frame
+from reports.tables.analyses.scaling import runs_by_size
 from reports.tables.speeds import SHOWN_PART, shown_batch_size
 from reports.tables.tuning import learning_rate_frame
 

@@ -9,7 +9,7 @@ import pytest
 from harness.evaluation.inference import write_inference
 from harness.records.store import read_runs
 from reports.sections import load_sections
-from reports.tables.agreement import agreement_tables
+from reports.tables.analyses.agreement import agreement_tables
 from tests.harness.evaluation.test_comparisons import BASE, MadeUp
 
 

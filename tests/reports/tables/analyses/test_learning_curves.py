@@ -10,7 +10,7 @@ from reports.figures.saving import figure_of
 from reports.figures.sections import section_figures
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
-from reports.tables.learning_curves import learning_curve_frame, learning_curve_tables
+from reports.tables.analyses.learning_curves import learning_curve_frame, learning_curve_tables
 from tests.reports.made_up import quick_records, record, write_out
 
 AUCS = {("dlrm_mlp", 0): (0.60, 0.70), ("dlrm_mlp", 1): (0.62, 0.71)} | {

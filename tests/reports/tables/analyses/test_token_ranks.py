@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.records.store import read_runs
 from reports.sections import load_sections
-from reports.tables.token_ranks import token_rank_tables
+from reports.tables.analyses.token_ranks import token_rank_tables
 from tests.reports.made_up import record, write_out
 
 

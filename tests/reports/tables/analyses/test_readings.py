@@ -8,7 +8,7 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.sections import load_sections
-from reports.tables.readings import reading_tables
+from reports.tables.analyses.readings import reading_tables
 from tests.reports.made_up import COMPARISON_COLUMNS, record, write_out
 
 MINUS = "\N{MINUS SIGN}"

@@ -16,7 +16,7 @@ from harness.evaluation.statistics.significance import holm
 from harness.records.store import read_runs
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
-from reports.tables.ordering import compared_with_paper, ordering_tables, ordering_words
+from reports.tables.analyses.ordering import compared_with_paper, ordering_tables, ordering_words
 from tests.reports.made_up import record, write_out
 from tests.reports.reading import report_text
 

@@ -21,7 +21,7 @@ from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.render import markdown_page
 from reports.sections import load_sections
-from reports.tables.scaling import runs_by_size, scaling_tables, scaling_words
+from reports.tables.analyses.scaling import runs_by_size, scaling_tables, scaling_words
 from tests.reports.made_up import (
     NAMES,
     comparison_rows,

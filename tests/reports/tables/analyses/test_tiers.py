@@ -18,7 +18,7 @@ from reports.figures.saving import figure_of
 from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
-from reports.tables.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
+from reports.tables.analyses.tiers import by_user_activity, paper_lifts, tier_numbers, tier_tables
 from tests.reports.made_up import NAMES, record, reference, write_out
 from tests.reports.reading import contents_of
 

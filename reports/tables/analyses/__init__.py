@@ -1,0 +1,1 @@
+"""Tables of questions that a suite asks beside its differences to the base: one analysis a file."""
