@@ -45,7 +45,7 @@ def prepared_for_ranks(
     """Prepare on the first rank, then open on all; ``world`` as `prepare_dataset` has it."""
     if ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild, world=world)
-    ranks.barrier()
+    ranks.barrier(patient=True)
     if not ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False, world=world)
     return prepared

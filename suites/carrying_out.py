@@ -84,13 +84,14 @@ def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Record
     """The job's record: read if it is finished, made if the run is free."""
     world = call.world
     if not world.is_first:
-        decision = world.from_first(None)
+        decision = world.from_first(None, patient=True)
         if decision == "run":
             return _carry_out(job, call, watcher)
         return NoRecord.NONE if decision == "finished" else NoRecord.HELD
     with job.folder.locked(wait=patient) as held:
         finished = job.folder.is_finished
-        world.from_first("finished" if finished else "run" if held is not None else "held")
+        decision = "finished" if finished else "run" if held is not None else "held"
+        world.from_first(decision, patient=True)
         if finished:
             return job.folder.record()
         if held is None:

@@ -13,7 +13,7 @@ from harness.records.record import Record
 from harness.records.suite import SUITE_FILE
 from harness.runs.jobs import Job
 from harness.training.progress import Silent, Watcher
-from harness.training.ranks import start_world
+from harness.training.ranks import World, lost_ranks_in_words, start_world
 from harness.training.weights import SMALL_MEGABYTES, keeps_weights, megabytes_of_weights
 from suites.carrying_out import Broke, carried_out, outcome
 from suites.dataset_plan import Plan, plan_dataset, suite_as_run
@@ -42,7 +42,11 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
             f"training.batch_size {suite.training.batch_size} must be a multiple of "
             f"the {world.size} processes"
         )
-    watcher = watcher if world.is_first else Silent()
+    with lost_ranks_in_words(world):
+        return _run_suite(suite, options, watcher if world.is_first else Silent(), world)
+
+
+def _run_suite(suite: Suite, options: Options, watcher: Watcher, world: World) -> list[Record]:
     call, broken = Caller(world, options.limits), Broken(watcher)
     plans, jobs = plan_jobs(suite, options, call, broken)
     at_work = Caller(world, options.limits, options.jobs) if options.jobs > 1 else call

@@ -88,10 +88,10 @@ def forked_command(folder: Path, *arguments: str, before: str = "", **environmen
     return Forked(code, folder, str(SCRIPT), *arguments, **environment)
 
 
-def forked_ranks(code: str, *arguments: object, size: int = 2) -> list[int]:
+def forked_ranks(code: str, *arguments: object, size: int = 2, patience: float = 0) -> list[int]:
     """The exit codes of ``size`` processes that are to join one process group, as those of torchrun do.
 
-    Where one fails, the others are killed.
+    Where one fails, the others are killed after ``patience`` seconds.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -101,8 +101,11 @@ def forked_ranks(code: str, *arguments: object, size: int = 2) -> list[int]:
         Forked(code, ROOT, "rank", *arguments, RANK=str(rank), LOCAL_RANK=str(rank), **world)
         for rank in range(size)
     ]
+    deadline = None
     while (codes := [rank.poll() for rank in ranks]).count(0) < size:
         if any(codes):
+            deadline = deadline or time.monotonic() + patience
+        if deadline is not None and time.monotonic() >= deadline:
             for rank in ranks:
                 rank.kill()
         if None not in codes:

@@ -147,7 +147,7 @@ def run_model(
     if world.is_first:
         folder.finish(record)
     watcher.ended(record)
-    world.barrier()
+    world.barrier(patient=True)  # the first writes the record
     return record
 
 

@@ -6,7 +6,9 @@ gradients averaged. With one process every function here is the identity.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -17,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from files.errors import UnfinishedError
 from harness.model.assembly import RankingModel
 from harness.model.embeddings import Embeddings, initial_rows, name_of_module_key
 
@@ -24,16 +27,24 @@ from harness.model.embeddings import Embeddings, initial_rows, name_of_module_ke
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
+# How long a rank waits for another: within a run, where all compute the same at the same time (NCCL's own
+# default), and where one works alone, prepares data, writes a record, or waits for a lock.
+TRAINING_WAIT = timedelta(minutes=10)
 LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among ``size`` ones."""
+    """This process among ``size`` ones.
+
+    Ranks wait `TRAINING_WAIT` for each other, and `LONGEST_WAIT` in ``waiting``, a process group on the CPU,
+    which methods take where they are called with ``patient``.
+    """
 
     rank: int
     size: int
     device: torch.device
+    waiting: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -45,16 +56,16 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def barrier(self) -> None:
+    def barrier(self, *, patient: bool = False) -> None:
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.waiting if patient else None)
 
-    def from_first(self, value: Any) -> Any:
+    def from_first(self, value: Any, *, patient: bool = False) -> Any:
         """The first rank's value, on every rank."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.waiting if patient else None)
         return box[0]
 
     def gather(self, array: np.ndarray) -> list[np.ndarray]:
@@ -75,9 +86,37 @@ def start_world(device: torch.device) -> World:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        # Ranks wait while the first prepares data, or while another process ends a run that they want.
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
-    return World(dist.get_rank(), dist.get_world_size(), device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TRAINING_WAIT)
+    waiting = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    return World(dist.get_rank(), dist.get_world_size(), device, waiting)
+
+
+@contextlib.contextmanager
+def lost_ranks_in_words(world: World) -> Iterator[None]:
+    """Raise an UnfinishedError of one sentence where another rank is silent or gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size == 1 or not _is_of_the_network(error):
+            raise
+        raise UnfinishedError(
+            f"process {world.rank} of {world.size} {_loss(error)}; the same command on all hosts goes on "
+            "from the last checkpoint"
+        ) from error
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def _loss(error: RuntimeError) -> str:
+    if "timed out" in str(error).lower() or "timeout" in str(error).lower():
+        minutes = TRAINING_WAIT.total_seconds() / 60
+        return (
+            f"heard nothing from another for {minutes:.3g} minutes: one hangs or was stopped, or the "
+            "network between hosts is down"
+        )
+    return "lost another, which ended (its own message says why) or can no longer be reached"
 
 
 def shard(model: nn.Module, world: World) -> nn.Module:

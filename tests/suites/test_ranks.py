@@ -1,0 +1,57 @@
+"""`run` by two processes that belong together, as torchrun starts them, and one of them does not go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.forked import SCRIPT, forked_ranks
+from tests.test_cli import own_folder
+
+COMMAND = """
+import os, runpy, signal, sys, time
+from datetime import timedelta
+
+import bench, harness.data
+from harness.training import ranks
+from harness.training.loop import Trainer
+
+folder, script, word = sys.argv[1:4]
+sys.argv = [script, "run", "tiny.yaml", "--cache", "cache", *sys.argv[4:]]
+os.chdir(folder)
+bench.report = lambda *_, **__: None
+ranks.TRAINING_WAIT = timedelta(seconds=3)
+prepare, look = harness.data.prepare_dataset, Trainer._look
+
+def slow_prepare(*arguments, **options):
+    time.sleep(4 * (os.environ["RANK"] == "0" and word == "SIGSTOP"))
+    return prepare(*arguments, **options)
+
+def look_and_stop(self, *arguments):
+    look(self, *arguments)
+    if self.world.rank == 1 and self.progress.batch:  # after the first checkpoint
+        os.kill(os.getpid(), getattr(signal, word))
+
+harness.data.prepare_dataset, Trainer._look = slow_prepare, look_and_stop
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("SIGSTOP", "heard nothing from another for 0.05 minutes: one hangs or was stopped, or the network"),
+        ("SIGKILL", "lost another, which ended"),
+    ],
+)
+def test_a_process_says_that_another_is_silent_or_gone(word, words, tmp_path, capsys):
+    """In training within its timeout, and never while the first prepares the data, which takes longer."""
+    folder = own_folder(tmp_path)
+    patience = 0 if word == "SIGSTOP" else 30  # to be killed while it is stopped, or to say that it was left
+    codes = forked_ranks(COMMAND, folder, SCRIPT, word, "--checkpoint-seconds", "0", patience=patience)
+    said = capsys.readouterr().err
+    assert codes == [1, -9]
+    [error] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert f"process 0 of 2 {words}" in error
+    assert error.endswith("the same command on all hosts goes on from the last checkpoint")
+    assert "Traceback" not in said
+    assert list(folder.glob("out/tiny/runs/*.partial/checkpoint.json"))
