@@ -177,7 +177,8 @@ def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
     if len(finished) == len(row.jobs):
         return row.jobs
     try:
-        call(check_row, row.jobs[0].spec, row.matched.cost, row.jobs[0].prepared, call.world)
+        job = row.jobs[0]
+        call(check_row, job.spec, row.matched.cost, job.prepared, call.world, job.runs_at_once)
     except (BrokenCallError, InputError) as error:
         broken.add(row.title, error, len(row.jobs) - len(finished))
         return finished

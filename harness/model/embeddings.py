@@ -8,6 +8,7 @@ With target attention, the tables that an attended sequence looks up return one 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,21 +186,23 @@ def _features_by_table(schema: Schema) -> dict[str, list[Feature]]:
     return by_table
 
 
-def initial_rows(seed: int, table: str, first_row: int, num_rows: int, dim: int) -> Tensor:
-    """Initial weights of ``num_rows`` rows from ``first_row``: (num_rows, dim) float32, N(0, 1/dim) x 0.1.
+def fill_initial_rows(
+    weights: Tensor, seed: int, table: str, dim: int, first_row: int = 0, first_column: int = 0
+) -> None:
+    """Write the initial weights of a table of ``dim`` columns into ``weights``, in place: N(0, 1/dim) x 0.1.
 
-    Rows are drawn in blocks with a generator each, so any slice of a table can be made alone. The rows
-    of missing and unseen categories start at zero: what training never meets then says nothing.
+    ``weights`` (rows, columns) is the rectangle of the table that begins at ``first_row``, ``first_column``.
+    Rows are drawn in blocks with a generator each, so any part of a table can be made alone, and none is held
+    twice. The rows of missing and unseen categories start at zero: what training never meets then says
+    nothing.
     """
-    if num_rows == 0:
-        return torch.empty(0, dim)
-    first_block, last_block = first_row // INIT_BLOCK_ROWS, (first_row + num_rows - 1) // INIT_BLOCK_ROWS
-    blocks = []
-    for block in range(first_block, last_block + 1):
-        digest = hashlib.sha256(f"{seed}/{table}/{block}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-        blocks.append(torch.randn(INIT_BLOCK_ROWS, dim, generator=generator))
-    offset = first_row - first_block * INIT_BLOCK_ROWS
-    rows = torch.cat(blocks)[offset : offset + num_rows] * (0.1 / dim**0.5)
-    rows[: max(FIRST_INDEX - first_row, 0)] = 0.0
-    return rows
+    end_row, columns = first_row + weights.shape[0], slice(first_column, first_column + weights.shape[1])
+    with torch.no_grad():
+        for block in range(first_row // INIT_BLOCK_ROWS, math.ceil(end_row / INIT_BLOCK_ROWS)):
+            digest = hashlib.sha256(f"{seed}/{table}/{block}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+            drawn = torch.randn(INIT_BLOCK_ROWS, dim, generator=generator).mul_(0.1 / dim**0.5)
+            top = block * INIT_BLOCK_ROWS
+            start, stop = max(first_row, top), min(end_row, top + INIT_BLOCK_ROWS)
+            weights[start - first_row : stop - first_row] = drawn[start - top : stop - top, columns]
+        weights[: max(FIRST_INDEX - first_row, 0)] = 0.0

@@ -22,13 +22,16 @@ MOST_CATEGORIES = 30  # of a table, whose size changes nothing that a few rows c
 SEED = 999_999_937  # that no run has
 
 
-def check_row(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World) -> None:
+def check_row(
+    spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
+) -> None:
     """Build the spec's model over small tables, make one training step and one prediction.
 
     A loss that is not finite is accepted, since a run that diverges has a record. The model is not compiled.
-    Raises InputError where this machine cannot hold the model, and whatever the model raises.
+    Raises InputError where this machine cannot hold ``runs_at_once`` such models, and whatever the model
+    raises.
     """
-    require_room(cost, world.size)
+    require_room(spec, cost, prepared, world, runs_at_once)
     small = _with_small_tables(prepared)
     training = spec.training.model_copy(update={"compile": False})
     model = build_model(spec.model_copy(update={"seed": SEED, "training": training}), small, world)

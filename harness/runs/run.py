@@ -63,7 +63,9 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
         optimizer=spec.training.sparse_optimizer,
         learning_rate=spec.training.sparse_lr,
         target_attention=spec.target_attention,
-        device=world.device,
+        device=world.device
+        if world.size == 1
+        else torch.device("meta"),  # each rank then makes its part alone
     )
     model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
     initialise_tables(model, spec.seed)
@@ -100,8 +102,7 @@ def run_model(
     ``keeps_weights``, those that scored the test split are kept beside the record. The record says so where
     it is one of several ``runs_at_once``.
     """
-    if world.device.type == "cpu":
-        require_room(cost, world.size)
+    require_room(spec, cost, prepared, world)
     started_at = now()
     data = RankBatches(spec, prepared, world)
     machine = machine or machine_of(world.device, spec.training.precision)

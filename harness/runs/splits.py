@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import psutil
 
 from datasets.prepared import PreparedDataset
 from datasets.window import Window, WindowSource
 from files.errors import InputError
 from harness.evaluation.metrics import binary_metrics
+from harness.machine.memory import free_memory
 
 
 class UnfitTask(Exception):  # noqa: N818 - a finding about the data that a record keeps, as a divergence is
@@ -64,7 +64,7 @@ class Splits:
 
 def require_memory(needed: float, what: str) -> None:
     """Raise InputError where ``needed`` bytes are more than this machine has free."""
-    available = psutil.virtual_memory().available
+    available = free_memory()
     if needed > available:
         raise InputError(
             f"{what} needs about {needed / 1e9:,.0f} GB of memory for all rows at once, and "

@@ -273,7 +273,7 @@ def _check(path: Path, sha256: str | None) -> None:
 
 def _load(path: Path, world: World) -> Any:
     try:
-        return torch.load(path, map_location=world.device, weights_only=True)
+        return torch.load(path, map_location=world.device, weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = str(error).partition(". ")[0]
         raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {reason})") from error

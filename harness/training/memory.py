@@ -6,10 +6,14 @@ import contextlib
 import ctypes
 import sys
 
-import psutil
+import numpy as np
 
+from datasets.prepared import PreparedDataset
 from files.errors import InputError
+from harness.machine.memory import free_memory
 from harness.records.cost import Cost
+from harness.records.spec import RunSpec, Training
+from harness.training.ranks import World
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h has them
 
@@ -29,16 +33,56 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def require_room(cost: Cost, world_size: int) -> None:
-    """Refuse what this machine cannot hold, before the system ends the process without a word.
+def require_room(
+    spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
+) -> None:
+    """Refuse what this machine's memory cannot hold, before the system ends the process without a word.
 
-    Counted are weights, gradients and two moments of the dense side in 4 bytes each, and the tables'
-    weights; activations come on top. Raises InputError.
+    Counted are weights and the optimizer's state of all ranks of this machine, and of the dense side, which
+    each of them has whole, gradients; activations come on top. On a GPU nothing is looked at, since its own
+    errors say what is wrong. Every rank calls this before it takes memory.
+
+    Raises InputError, on all ranks where it is too much on the machine of one of them.
     """
-    needed = 16 * cost.dense_params + 4 * cost.sparse_params // world_size
-    available = psutil.virtual_memory().total
-    if needed > available:
-        raise InputError(
-            f"training takes {needed / 1e9:,.0f} GB for weights, gradients and optimizer, and this machine "
-            f"has {available / 1e9:,.0f} GB; lower the budget, or see its cost with `run_bench.py cost`"
-        )
+    problem = "" if world.device.type != "cpu" else _problem(spec, cost, prepared, world, runs_at_once)
+    problems = [str(found) for found in world.gather(np.asarray(problem))]
+    if any(problems):
+        raise InputError(next(found for found in problems if found))
+
+
+def _problem(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int) -> str:
+    tables, dense = training_bytes(cost, spec.training, sum(prepared.table_sizes.values()))
+    here, free = world.ranks_here * runs_at_once, free_memory()
+    tables, dense = here * tables // world.size, here * dense
+    if tables + dense <= free:
+        return ""
+    several = f"{runs_at_once} runs at once take" if runs_at_once > 1 else "training takes"
+    return (
+        f"{several} {_gigabytes(tables + dense)} of memory here, {_gigabytes(tables)} for embedding "
+        f"tables and {_gigabytes(dense)} for dense weights, both with optimizer, and {_gigabytes(free)} are "
+        f"free; {_mend(spec.training, tables > dense, runs_at_once)}"
+    )
+
+
+def training_bytes(cost: Cost, training: Training, table_rows: int) -> tuple[int, int]:
+    """What training holds of the tables, and of one copy of the dense side: four bytes a number."""
+    sparse_state = cost.sparse_params if training.sparse_optimizer == "adagrad" else table_rows
+    copies = {"rmsprop": 3}.get(training.dense_optimizer, 4)  # weights, gradients, and one or two moments
+    return 4 * (cost.sparse_params + sparse_state), 4 * copies * cost.dense_params
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:,.1f} GB"
+
+
+def _mend(training: Training, are_tables: bool, runs_at_once: int) -> str:
+    if runs_at_once > 1:
+        return "lower --jobs"
+    if not are_tables:
+        return "lower the budget, or see its cost with `run_bench.py cost`"
+    adagrad = training.sparse_optimizer == "adagrad"
+    rowwise = "set training.sparse_optimizer to rowwise_adagrad, " if adagrad else ""
+    return (
+        "lower embedding_dim or max_size, or raise min_count, of features with many categories, "
+        f"{rowwise}give fewer rows, or divide the tables among machines with torchrun"
+    )

@@ -21,7 +21,7 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from files.errors import UnfinishedError
 from harness.model.assembly import RankingModel
-from harness.model.embeddings import Embeddings, initial_rows, name_of_module_key
+from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_module_key
 
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
@@ -49,6 +49,11 @@ class World:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def ranks_here(self) -> int:
+        """How many of the ranks are processes of this machine, as torchrun says; else all."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the ranks, in place."""
@@ -173,10 +178,7 @@ def initialise_tables(model: nn.Module, seed: int) -> None:
         table = name_of_module_key(key.split(".embedding_bags.")[1].removesuffix(".weight"))
         for piece in local_pieces(value):
             first_row, first_column = piece.offsets
-            rows, columns = piece.tensor.shape
-            full = initial_rows(seed, table, first_row, rows, value.shape[1])
-            with torch.no_grad():
-                piece.tensor.copy_(full[:, first_column : first_column + columns])
+            fill_initial_rows(piece.tensor, seed, table, value.shape[1], first_row, first_column)
 
 
 def dense_side(model: nn.Module) -> nn.Module:

@@ -1,13 +1,27 @@
 """Look-ups against plain indexing; the fused update against Adagrad written out."""
 
+import hashlib
+
 import pytest
 import torch
 from torchrec import KeyedJaggedTensor
 
 from datasets.schema import Schema
-from harness.model.embeddings import Embeddings, attended_sequences, initial_rows, masked_mean
+from harness.model.embeddings import Embeddings, attended_sequences, fill_initial_rows, masked_mean
 from harness.training.ranks import initialise_tables, table_weights
+from tests.forked import ROOT, Forked
 from tests.harness.schemas import TABLE_SIZES, small_schema
+
+FILL = """
+import resource
+import torch
+from harness.model.embeddings import fill_initial_rows
+
+weights = torch.ones(2**21, 16)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fill_initial_rows(weights, 1, "item", 16)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
 
 ROWS = {
     "user": [[3], [4], [3]],
@@ -90,14 +104,53 @@ def test_backward_applies_adagrad_to_the_rows_that_were_looked_up(optimizer, tar
     torch.testing.assert_close(after["user"], before["user"])
 
 
-def test_initial_rows_of_any_slice_are_those_of_the_whole_table():
-    whole = initial_rows(7, "item", 0, 10_000, 8)
-    torch.testing.assert_close(initial_rows(7, "item", 4000, 200, 8), whole[4000:4200], rtol=0, atol=0)
-    assert not torch.equal(initial_rows(8, "item", 0, 100, 8), whole[:100])
-    assert not torch.equal(initial_rows(7, "user", 0, 100, 8), whole[:100])
+def initial_rows(seed: int, table: str, rows: int, dim: int) -> torch.Tensor:
+    """As written out: blocks of 4096 rows, of a generator each, put together and then scaled."""
+    blocks = []
+    for block in range(rows // 4096 + 1):
+        digest = hashlib.sha256(f"{seed}/{table}/{block}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        blocks.append(torch.randn(4096, dim, generator=generator))
+    whole = torch.cat(blocks)[:rows] * (0.1 / dim**0.5)
+    whole[:2] = 0.0
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("first_row", "rows", "columns"),
+    [
+        (0, 10_000, slice(0, 12)),
+        (0, 1, slice(0, 12)),
+        (1, 3, slice(0, 12)),
+        (4000, 200, slice(0, 12)),
+        (4096, 4096, slice(4, 8)),
+        (5000, 0, slice(0, 12)),
+        (8191, 1809, slice(6, 12)),
+    ],
+)
+def test_any_part_of_a_table_starts_with_the_bits_of_the_whole(first_row, rows, columns):
+    whole = initial_rows(7, "item", 10_000, 12)
+    part = torch.full((rows, columns.stop - columns.start), torch.nan)
+    fill_initial_rows(part, 7, "item", 12, first_row, columns.start)
+    assert torch.equal(part, whole[first_row : first_row + rows, columns])
+
+
+def test_initial_rows_differ_by_seed_and_table_and_are_zero_for_what_training_never_meets():
+    whole = initial_rows(7, "item", 10_000, 8)
+    for seed, table in ((8, "item"), (7, "user")):
+        other = torch.empty(100, 8)
+        fill_initial_rows(other, seed, table, 8)
+        assert not torch.equal(other, whole[:100])
     assert abs(float(whole.std()) * 8**0.5 - 0.1) < 0.005
     assert not whole[:2].any()
     assert whole[2].any()
+
+
+def test_no_table_is_held_twice_while_it_is_filled():
+    """By the memory that the process takes from the system: an eighth of the table's at most."""
+    said, problem = (process := Forked(FILL, ROOT)).communicate()
+    assert process.returncode == 0, problem
+    assert int(said) < 2**27 // 8
 
 
 def test_masked_mean_ignores_what_lies_beyond_the_length():

@@ -8,12 +8,13 @@ import re
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from torch import nn
 
 from datasets.prepare.pipeline import prepare
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from datasets.source import Source
-from harness.model.embeddings import Embeddings, initial_rows, module_key, name_of_module_key
+from harness.model.embeddings import Embeddings, fill_initial_rows, module_key, name_of_module_key
 from harness.records.cost import Cost
 from harness.records.folder import RunFolder
 from harness.runs.run import run_model
@@ -93,7 +94,9 @@ def test_every_name_can_be_a_table_of_its_own():
     embeddings = Embeddings(schema, sizes, optimizer="adagrad", learning_rate=0.1)
     initialise_tables(embeddings, seed=1)
     for name, weight in zip(NAMES, table_weights(embeddings).values(), strict=True):
-        assert weight.equal(initial_rows(1, name, 0, 3, 4))
+        expected = torch.empty(3, 4)
+        fill_initial_rows(expected, 1, name, 4)
+        assert weight.equal(expected)
 
 
 @pytest.mark.parametrize("shift", [0, 1])

@@ -209,10 +209,7 @@ def test_a_task_that_validation_does_not_define_is_a_failed_record_with_one_sent
 
 @pytest.mark.parametrize("name", FITTED)
 def test_rows_that_do_not_fit_into_memory_are_refused_before_they_are_read(name, planted, monkeypatch):
-    class Full:
-        available = 1000.0
-
-    monkeypatch.setattr(splits.psutil, "virtual_memory", Full)
+    monkeypatch.setattr(splits, "free_memory", lambda: 1000)
     monkeypatch.setattr(Splits, "window", None)
     with pytest.raises(
         InputError, match=rf"{name} needs about 0 GB of memory .* leave it out with `references`"

@@ -298,3 +298,11 @@ def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, mon
     assert len(parts) > 1
     for number in parts:
         assert order[number + 1] == POINTER_FILE
+
+
+def test_a_checkpoint_is_mapped_and_not_held_in_memory_beside_the_model(tmp_path):
+    path = tmp_path / "checkpoint-1-0.pt"
+    torch.save({"weights": torch.ones(1000)}, path)
+    weights = checkpoint._load(path, ONE_PROCESS)["weights"]
+    assert weights.untyped_storage().filename == str(path)
+    assert weights.sum() == 1000
