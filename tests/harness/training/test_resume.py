@@ -300,9 +300,10 @@ def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, mon
         assert order[number + 1] == POINTER_FILE
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="SKIPPED: the system does not list maps")
 def test_a_checkpoint_is_mapped_and_not_held_in_memory_beside_the_model(tmp_path):
     path = tmp_path / "checkpoint-1-0.pt"
     torch.save({"weights": torch.ones(1000)}, path)
     weights = checkpoint._load(path, ONE_PROCESS)["weights"]
-    assert weights.untyped_storage().filename == str(path)
+    assert str(path) in Path("/proc/self/maps").read_text()
     assert weights.sum() == 1000
