@@ -44,6 +44,7 @@ from harness.training.step import (
 )
 
 STEPS_PER_LOOK = 20  # how often the loss is read back from the device
+SHARE_OF_SAVING = 0.1  # of the time after a checkpoint, the most that writing it may have taken
 SECONDS_A_PRODUCT = 2.0  # of timed steps between two matrix products, which take some hundredths of one
 
 
@@ -75,7 +76,8 @@ class Trainer:
 
     Args
         folder: where checkpoints and the weights of the best validation lie.
-        checkpoint_seconds: the least time between two checkpoints.
+        checkpoint_seconds: the least time between two checkpoints, longer where one takes more than
+            a tenth of it (`SHARE_OF_SAVING`); 0 saves after every stretch.
         gemm: the matrix product that is timed between stretches; None where the peak is known.
         runs_at_once: how many runs share the machine now.
     """
@@ -97,7 +99,7 @@ class Trainer:
         self.optimizer = dense_optimizer(model, self.training)
         self.num_steps = self.training.epochs * data.num_steps(data.reader("train"))
         self.progress = Progress()
-        self._last_save = time.monotonic()
+        self._last_save, self._seconds_between_saves = time.monotonic(), checkpoint_seconds
 
     def train(self) -> Progress:
         """Train to the last epoch or until early stopping, from the checkpoint if there is one.
@@ -238,11 +240,14 @@ class Trainer:
             progress.stopped = progress.stale_validations >= patience
 
     def _save_if_due(self) -> None:
-        due = time.monotonic() - self._last_save > self.checkpoint_seconds
-        if self.world.from_first(due):
+        start = time.monotonic()
+        if self.world.from_first(start - self._last_save > self._seconds_between_saves):
             state = asdict(self.progress)
             checkpoint.save(self.folder, self.progress.step, self.world, self.model, self.optimizer, state)
             self._last_save = time.monotonic()
+            if self.checkpoint_seconds:
+                for_this_one = (self._last_save - start) / SHARE_OF_SAVING
+                self._seconds_between_saves = max(self.checkpoint_seconds, for_this_one)
 
 
 def routing_point(statistics: list[dict[str, Tensor]]) -> dict[str, Any]:

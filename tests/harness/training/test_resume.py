@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,33 @@ def test_epochs_shorter_than_the_interval_are_saved_all_the_same(prepared, tmp_p
     saved, clock = [], iter(range(10_000))
     monkeypatch.setattr(train.time, "monotonic", lambda: float(next(clock)))  # a second a look, four an epoch
     monkeypatch.setattr(train.checkpoint, "save", lambda folder, tag, *rest: saved.append(tag))
-    carry_out(small_spec(prepared, epochs=4), prepared, tmp_path, checkpoint_seconds=6.5)
+    carry_out(small_spec(prepared, epochs=8), prepared, tmp_path, checkpoint_seconds=6.5)
     assert len(saved) >= 2
+
+
+@pytest.mark.parametrize(("asked", "between"), [(0.0, 1), (3.0, 51), (80.0, 81)])
+def test_the_next_checkpoint_comes_no_sooner_than_ten_times_what_one_took(
+    prepared, tmp_path, monkeypatch, asked, between
+):
+    """A stretch takes a second, a checkpoint five."""
+    clock, saved = [0.0], []
+
+    def stretch(self, batches, end, timed):
+        clock[0] += 1
+        self.progress.batch = end
+
+    def save(*_):
+        saved.append(clock[0])
+        clock[0] += 5
+
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train.checkpoint, "save", save)
+    monkeypatch.setattr(train.Trainer, "_stretch", stretch)
+    data = train.RankBatches(small_spec(prepared, epochs=100, validations_per_epoch=0), prepared, ONE_PROCESS)
+    model = build_model(data.spec, prepared, ONE_PROCESS)
+    train.Trainer(model, data, tmp_path, Silent(), asked).train()
+    gaps = {later - earlier - 5 for earlier, later in pairwise(saved)}
+    assert gaps == {between}
 
 
 class Notes(Silent):
