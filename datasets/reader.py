@@ -13,6 +13,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from datasets.batch import Batch
+from datasets.dealing import deal_split
 from datasets.prepared import PreparedDataset
 from datasets.window import Window, WindowSource
 from files.errors import InputError
@@ -25,7 +26,7 @@ class ShardReader:
     """Batches of one split in time order, shuffled only within windows of ``window_rows`` rows.
 
     The order depends only on (shuffle_seed, epoch, window number); ``shuffle_seed`` None
-    keeps the file order. Rank r of ``world_size`` reads shards r, r + world_size, ... Batches have
+    keeps the file order. Rank r of ``world_size`` reads what `datasets.dealing.deal` gives it. Batches have
     ``batch_size`` rows and straddle windows; only the last may be short.
 
     ``num_rows`` and ``num_batches`` are those of this rank.
@@ -54,19 +55,15 @@ class ShardReader:
         if not 0 <= rank < world_size:
             raise InputError(f"rank is {rank}; give 0 to {world_size - 1} for world_size {world_size}")
         shards = prepared.shards(split)
-        if len(shards) < world_size:
-            raise InputError(
-                f"{prepared.path}: split {split!r} has {len(shards)} shards for {world_size} processes; "
-                f"prepare it with a smaller shard_rows, or use fewer processes"
-            )
-        own_shards = shards[rank::world_size]
-        self.num_rows = sum(shard["rows"] for shard in own_shards)
+        own = [piece for piece in deal_split(prepared, split, world_size) if piece.rank == rank]
+        self.num_rows = sum(piece.rows for piece in own)
         self.num_batches = math.ceil(self.num_rows / batch_size)
         self.batch_size = batch_size
         self._window_rows = window_rows
         self._shuffle = None if shuffle_seed is None else (shuffle_seed, epoch)
-        files = [prepared.path / shard["file"] for shard in own_shards]
-        self._source = WindowSource(files, prepared.schema, prepared.schema.chosen_tasks(tasks))
+        files = [prepared.path / shards[piece.shard]["file"] for piece in own]
+        rows = [(piece.start, piece.stop) for piece in own]
+        self._source = WindowSource(files, prepared.schema, prepared.schema.chosen_tasks(tasks), rows)
 
     def batches(self, start: int = 0) -> Generator[Batch]:
         """The batches from number ``start`` on: exactly the tail of ``batches(0)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +80,20 @@ class Window:
 
 
 class WindowSource:
-    """Reads windows from shards; ``keys`` are the sparse features in schema order."""
+    """Reads windows from shards; ``keys`` are the sparse features in schema order.
 
-    def __init__(self, files: list[Path], schema: Schema, tasks: list[str]) -> None:
+    ``rows`` are the first row and the end of what is read of each file; None: all.
+    """
+
+    def __init__(
+        self,
+        files: list[Path],
+        schema: Schema,
+        tasks: list[str],
+        rows: list[tuple[int, int]] | None = None,
+    ) -> None:
         self.files = files
+        self._rows = rows or [(0, sys.maxsize)] * len(files)
         self.keys = [feature.name for feature in schema.sparse_features]
         self._single = [feature.name for feature in schema.sparse_features if not feature.is_list]
         self._jagged = [feature.name for feature in schema.sparse_features if feature.is_list]
@@ -112,15 +123,18 @@ class WindowSource:
         """Decoded row groups without the first ``skip`` rows; groups that lie before are not decoded."""
         dense = [feature.name for feature in self._dense]
         columns = [*self._single, *self._jagged, *dense, *self._labels, "user_index", "tier"]
-        for path in self.files:
+        for path, (start, stop) in zip(self.files, self._rows, strict=True):
             # The page cache is the buffer: no copy of the file, and no read-ahead thread of arrow's.
             with pq.ParquetFile(path, memory_map=True) as file:
+                end = 0
                 for number in range(file.num_row_groups):
-                    rows = file.metadata.row_group(number).num_rows
-                    if skip >= rows:
-                        skip -= rows
+                    top, end = end, end + file.metadata.row_group(number).num_rows
+                    first, last = max(top, start), min(end, stop)
+                    if skip >= last - first:
+                        skip -= max(last - first, 0)
                         continue
-                    yield file.read_row_group(number, columns=columns, use_threads=False).slice(skip)
+                    table = file.read_row_group(number, columns=columns, use_threads=False)
+                    yield table.slice(first - top + skip, last - first - skip)
                     skip = 0
 
     def _window(self, table: pa.Table) -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.catalog import WORLD_OPTIONS, in_world, prepare_dataset
+from datasets.dealing import cuts_shards, deal_split
 from datasets.leaks.report import as_recorded as leaks_as_recorded
 from datasets.leaks.report import warnings as leak_warnings
 from datasets.prepare.folder import is_full_disk
@@ -19,6 +20,7 @@ __all__ = [
     "PlainName",
     "PlainText",
     "PreparedDataset",
+    "cuts_shards",
     "first_problem",
     "in_world",
     "is_full_disk",
@@ -42,10 +44,15 @@ def prepared_for_ranks(
     ranks,
     world: int | None = None,
 ) -> PreparedDataset:
-    """Prepare on the first rank, then open on all; ``world`` as `prepare_dataset` has it."""
+    """Prepare on the first rank, then open on all; ``world`` as `prepare_dataset` has it.
+
+    Raises InputError on all ranks where a split has no rows for one of them.
+    """
     if ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild, world=world)
     ranks.barrier(patient=True)
     if not ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False, world=world)
+    for split in prepared.rows:
+        deal_split(prepared, split, ranks.size)
     return prepared

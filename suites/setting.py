@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data import PreparedDataset
+from harness.data import PreparedDataset, cuts_shards
 from harness.model.architectures import source_hash
 from harness.model.cost import sparse_params
 from harness.model.tokens import Inputs
@@ -96,4 +96,10 @@ class Setting:
         """The fields of a spec that differ between the worlds of a dataset."""
         fingerprint, world = self.prepared.fingerprint, self.prepared.world
         shared = "" if world is None else self.prepared.shared_fingerprint
-        return {"dataset_fingerprint": fingerprint, "world": world, "shared_fingerprint": shared}
+        cut = cuts_shards(self.prepared, self.world.size)
+        return {
+            "dataset_fingerprint": fingerprint,
+            "world": world,
+            "shared_fingerprint": shared,
+            "cuts_shards": cut,
+        }

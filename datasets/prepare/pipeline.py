@@ -35,7 +35,7 @@ from files.errors import InputError
 SHARD_ROWS = 65_536
 # Encoding a chunk costs a pass over every table of categories, of which the largest has so many rows more.
 TABLE_ROWS_A_CHUNK_ROW = 8
-MIN_SHARDS = 8  # so that up to eight processes can share even a small split
+MIN_SHARDS = 8  # so that two, four or eight processes read whole shards even of a small split
 
 
 def prepare(

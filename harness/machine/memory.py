@@ -21,7 +21,7 @@ def free_memory() -> int:
 
 def _left_by_groups() -> Iterator[int]:
     """What the limit of each group that holds this process leaves; nothing elsewhere than on Linux."""
-    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else []:
+    for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines() if OWN_GROUPS.is_file() else []:
         _, controllers, path = line.split(":", 2)
         if controllers == "":  # of version 2, which has one hierarchy
             top, most, taken, of_files = GROUPS, "memory.max", "memory.current", "{}_file"
@@ -42,7 +42,7 @@ def _left_by_groups() -> Iterator[int]:
 def _number(path: Path) -> int | None:
     """What a file holds; None where it is not there or says ``max``."""
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
     except OSError:
         return None
     return int(text) if text.isdecimal() else None
@@ -50,7 +50,7 @@ def _number(path: Path) -> int | None:
 
 def _statistics(path: Path) -> dict[str, int]:
     try:
-        lines = [line.split() for line in path.read_text().splitlines()]
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return {}
     return {name: int(value) for name, value in lines}

@@ -133,7 +133,8 @@ class RunSpec(Strict):
     ``series``, ``size`` and ``ratio`` are the row's (``harness/records/contestant.py``). The hash leaves them
     out where the variant's name already states them. ``world`` is the dataset's world, which the fingerprint
     is of and ``dataset_options`` leave out; ``shared_fingerprint`` is of what all its worlds have in common.
-    Both are left out of the hash and of JSON where no world was asked for.
+    Both are left out of the hash and of JSON where no world was asked for, and ``cuts_shards`` where it is
+    False: whether ranks divide shards among themselves (`datasets.dealing`).
     """
 
     format: int = RECORD_FORMAT
@@ -161,6 +162,7 @@ class RunSpec(Strict):
     ratio: Ratio | None = None
     world: int | None = None
     shared_fingerprint: str = ""
+    cuts_shards: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -191,7 +193,8 @@ class RunSpec(Strict):
     def as_json(self, leave_out: Collection[str] = ()) -> dict[str, Any]:
         """Plain JSON, as a record holds it."""
         worlds = set() if self.world is not None else set(WORLD_FIELDS)
-        return self.model_dump(mode="json", exclude=worlds | set(leave_out))
+        dealing = set() if self.cuts_shards else {"cuts_shards"}
+        return self.model_dump(mode="json", exclude=worlds | dealing | set(leave_out))
 
     @property
     def place(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.batch import Batch
+from datasets.dealing import deal
 from harness.evaluation.metrics import binary_metrics, reliability
 from harness.machine.timing import Stopwatch
 from harness.training.batches import RankBatches
@@ -96,14 +97,13 @@ def _share_of_rows(active: list[Tensor], rows: int, world: World) -> np.ndarray 
 
 
 def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarray:
-    """Undo the dealing of shards to ranks (rank r reads shards r, r + ranks, ...)."""
+    """Undo the dealing of rows to ranks (`datasets.dealing.deal`)."""
     taken = [0] * len(by_rank)
-    pieces = []
-    for number, rows in enumerate(shard_rows):
-        rank = number % len(by_rank)
-        pieces.append(by_rank[rank][taken[rank] : taken[rank] + rows])
-        taken[rank] += rows
-    return np.concatenate(pieces)
+    parts = []
+    for piece in deal(shard_rows, len(by_rank)):
+        parts.append(by_rank[piece.rank][taken[piece.rank] : taken[piece.rank] + piece.rows])
+        taken[piece.rank] += piece.rows
+    return np.concatenate(parts)
 
 
 def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from files.errors import InputError
+from harness.data import prepared_for_ranks
 from tests.forked import SCRIPT, forked_ranks
 from tests.test_cli import own_folder
 
@@ -55,3 +59,10 @@ def test_a_process_says_that_another_is_silent_or_gone(word, words, tmp_path, ca
     assert error.endswith("the same command on all hosts goes on from the last checkpoint")
     assert "Traceback" not in said
     assert list(folder.glob("out/tiny/runs/*.partial/checkpoint.json"))
+
+
+def test_more_processes_than_rows_are_refused_before_anything_is_trained(tmp_path):
+    folder = own_folder(tmp_path)
+    ranks = SimpleNamespace(is_first=True, size=500, barrier=lambda **_: None)
+    with pytest.raises(InputError, match=r"rows of split 'valid' .* too few for 500 processes; start fewer"):
+        prepared_for_ranks(str(folder / "data/schema.yaml"), {}, None, folder / "cache", False, ranks)

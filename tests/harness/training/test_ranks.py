@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from datasets.batch import Batch
+from datasets.dealing import cuts_shards
 from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
@@ -169,3 +171,19 @@ def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_pr
     again, first = (RunFolder(each, spec.folder_name).record().as_json() for each in (out, two_processes))
     assert again["curve"] == first["curve"]
     assert again["metrics"] == first["metrics"]
+
+
+def test_three_processes_that_divide_shards_score_every_row_in_its_place(prepared, tmp_path):
+    assert cuts_shards(prepared, 3)
+    spec = small_spec(prepared, batch_size=126, epochs=1).model_copy(
+        update={"world_size": 3, "cuts_shards": True}
+    )
+    assert forked_ranks(WORKER, prepared.path, tmp_path, NEVER, spec.model_dump_json(), size=3) == [0, 0, 0]
+    folder = RunFolder(tmp_path, spec.folder_name)
+    found = folder.record().as_json()
+    assert found["validation"][-1]["step"] == math.ceil(prepared.rows["train"] / 126)  # so none is idle
+    assert found["training"]["train_samples"] == prepared.rows["train"]
+    scored = pq.read_table(folder.final / "predictions.parquet").to_pandas()
+    columns = prepared.columns("test", ["user_index", "label_finish"])
+    np.testing.assert_array_equal(scored["user"], columns["user_index"])
+    np.testing.assert_array_equal(scored["label_finish"], columns["label_finish"])
