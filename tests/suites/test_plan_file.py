@@ -112,7 +112,7 @@ def test_a_run_in_a_world_has_that_world_s_data_and_record(own, bench):  # noqa:
     records = {record["world"]: record for record in map(read, own.glob("out/tiny/runs/*/record.json"))}
     assert set(records) == {0, 1}
     for spec in planned:
-        assert records[spec["world"]]["spec"] == spec
+        assert records[spec["world"]]["spec"] == RunSpec.model_validate(spec).as_json()
         assert records[spec["world"]]["dataset_info"]["fingerprint"] == spec["dataset_fingerprint"]
 
 
