@@ -20,12 +20,15 @@ KEPT = ROOT / "reports/measured"
 DRAWN = ROOT / "out/measured"
 CODE = (ROOT / "reports", ROOT / "harness/records", ROOT / "harness/evaluation", ROOT / "files")
 PROFILE, STATE, LEADERBOARD = "profile.json", ".state", "leaderboard.html"
+ORDERS = "published-orders"  # the folder of the page that compares published orders with ours
+ORDERED = ("table1", "table1-kuairand-pure")  # the kept results that have an order of their own there
 
 
 def main() -> None:
     """Draw every report that is not up to date, as many at a time as there are cores."""
     kept = [path for path in sorted(KEPT.iterdir()) if path.is_dir()]
-    for left_over in set(DRAWN.glob("*")) - {DRAWN / LEADERBOARD, *(DRAWN / path.name for path in kept)}:
+    made_here = {DRAWN / LEADERBOARD, DRAWN / ORDERS}
+    for left_over in set(DRAWN.glob("*")) - {*made_here, *(DRAWN / path.name for path in kept)}:
         shutil.rmtree(left_over)
     code = digest([path for folder in CODE for path in folder.rglob("*") if "measured" not in path.parts])
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as workers:
@@ -34,8 +37,10 @@ def main() -> None:
     drawn = [DRAWN / path.name for path in kept if not (path / PROFILE).is_file()]
     sys.path.insert(0, str(ROOT))
     from reports.page.leaderboard import write_leaderboard
+    from reports.paper.orders_report import render_orders
 
     print(write_leaderboard(drawn, DRAWN / LEADERBOARD))
+    print(render_orders([DRAWN / name for name in ORDERED], DRAWN / ORDERS))
 
 
 def draw(kept: Path, drawn: Path, code: str) -> Path:

@@ -28,6 +28,7 @@ from reports.tables.analyses.token_ranks import token_rank_tables
 from reports.tables.costs import cost_table
 from reports.tables.main import main_table
 from reports.tables.markup import Table
+from reports.tables.published import printed_tables, published_tables, published_words
 from reports.tables.quality import quality_numbers, quality_tables
 from reports.tables.ranked import ranked_table
 from reports.tables.speeds import speed_table
@@ -72,7 +73,7 @@ class Contents:
     descriptions: list[str]
     commands: list[str]
     parts: list[Part]
-    printed: list[Table]  # the paper's own tables
+    printed: list[Table]  # papers' own tables
     data: list[str]  # the files beside the report that hold every number
     page: str = "report.md"
     citation: str = ""  # of the paper whose numbers stand beside ours
@@ -80,6 +81,10 @@ class Contents:
     records: list[Record] = field(default_factory=list)
     # The base's run of the same dataset, world and seed, by the folder of each run that has one.
     base_runs: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def printed_title(self) -> str:
+        return "The paper's own table" if len(self.printed) == 1 else "The papers' own tables"
 
     @property
     def tables(self) -> list[Table]:
@@ -106,12 +111,13 @@ def gather(stored: StoredRuns) -> Contents:
     untuned = [section.suite.untuned(section.dataset) for section in sections]
     parts = [_part(section, paper) for section in sections]
     printed = [printed_table(key, paper) for key in keys if key in paper.tables]
+    published = {table.name: table for section in sections for table in printed_tables(section)}
     return Contents(
         title=f"Report: {', '.join(dict.fromkeys(suite.name for suite in suites))}",
         descriptions=list(dict.fromkeys(filter(None, [*map(_description, suites), *untuned]))),
         commands=list(dict.fromkeys(suite.command for suite in suites if suite.command)),
         parts=parts,
-        printed=printed,
+        printed=[*printed, *published.values()],
         data=["results.csv", "results.parquet", *(n for n in more if (stored.out / n).is_file())],
         citation=str(paper.citation) if printed or any(map(_has_papers_column, parts)) else "",
         definitions=summary.DEFINITIONS,
@@ -157,6 +163,7 @@ def _part(section: Section, paper: Paper) -> Part:
         ),
         more=_not_empty(
             *([] if section.no_verdict else verdicts),
+            Words("Beside published comparisons", published_words(section)),
             Words("Failed runs", summary.failures(section)),
         ),
         tables=tables,
@@ -174,6 +181,7 @@ def _not_empty(*words: Words) -> list[Words]:
 def _tables(section: Section, paper: Paper) -> list[Table]:
     tables = main_table(section, paper)
     tables += [table for task in section.tasks for table in quality_tables(section, task, paper)]
+    tables += published_tables(section)
     tables += reading_tables(section)
     tables += contrast_tables(section)
     tables += tier_tables(section, paper)

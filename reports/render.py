@@ -67,7 +67,8 @@ def markdown_page(contents: Contents) -> str:
         parts.append(f"{source} **{bold}**: {rest}")
     parts.append("## In short\n\n" + bullet_list([part.in_short for part in contents.parts]))
     parts += map(_section_page, contents.parts)
-    parts += ["## The paper's own table", *map(markdown_table, contents.printed)] if contents.printed else []
+    if contents.printed:
+        parts += [f"## {contents.printed_title}", *map(markdown_table, contents.printed)]
     if contents.definitions:
         parts.append("## How the numbers are defined\n\n" + bullet_list(contents.definitions))
     if contents.commands:

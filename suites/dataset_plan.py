@@ -137,6 +137,7 @@ def suite_as_run(suite: Suite, plans: list[Plan], options: Options) -> SuiteReco
         "name": suite.name,
         "description": suite.description,
         "paper_table": suite.paper_table,
+        **({"published": suite.published} if suite.published else {}),
         "analyses": suite.analyses,
         "base": suite.base or "",
         "architectures": [row.contestant for row in suite.architectures],

@@ -27,7 +27,7 @@ from harness.data import (
 from harness.model.architectures import ARCHITECTURES, architecture_class, architecture_path
 from harness.records.contestant import Contestant, Ratio, size_name
 from harness.records.spec import ROW_FIELDS, Strict, TokenizerName, Training
-from harness.records.suite import Analysis
+from harness.records.suite import Analysis, PublishedName
 from suites.tuning.search import DEFAULT_SEARCH, Search, check_search
 
 SHIPPED = Path(__file__).parent
@@ -204,12 +204,14 @@ class Suite(Strict):
     ``tuned`` names the suite beside this one, or this one, whose tuned settings every row takes; ``search``
     is what tuning chooses from: fields of ``training``, ``tokenizer`` and ``tokens``. ``references`` names
     some of the dataset's, or is true for all. ``serving`` says how inference is timed after the trainings.
-    ``analyses`` are those that the report makes beside the comparisons with the base.
+    ``analyses`` are those that the report makes beside the comparisons with the base. ``published`` are
+    papers whose comparisons with the same base stand beside ours.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     description: PlainText
     paper_table: PaperTable | None = None
+    published: list[PublishedName] = Field(default_factory=list)
     analyses: list[Analysis] | None = None
     datasets: list[Dataset] = Field(min_length=1)
     tasks: list[PlainName] = Field(default_factory=list)
@@ -241,6 +243,13 @@ class Suite(Strict):
         """The contrasts as contestants."""
         rows = {row.name: row.contestant for row in self.architectures}
         return [(rows[one], rows[other]) for one, other in self.contrasts]
+
+    @field_validator("published")
+    @classmethod
+    def _papers_differ(cls, published: list[PublishedName]) -> list[PublishedName]:
+        if len(set(published)) < len(published):
+            raise ValueError("names a paper twice; name each once")
+        return published
 
     @field_validator("search")
     @classmethod

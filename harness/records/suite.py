@@ -16,6 +16,19 @@ MEND = "run the suite again into this folder with --out"
 
 # Inferences and views that not every suite is meant for.
 Analysis = Literal["tiers", "scaling", "ordering", "active_ratio", "ablations", "agreement"]
+# The papers whose published numbers are kept as data: files of reports/paper/published.
+PublishedName = Literal[
+    "rankmixer",
+    "rankelastor",
+    "unimixer",
+    "tokenmixer_large",
+    "onetrans",
+    "hyformer",
+    "mixformer",
+    "interformer",
+    "unirank",
+    "bars",
+]
 _BY_PAPER_TABLE: dict[str, set[Analysis]] = {
     "table1": {"ordering"},
     "figure2": {"ordering"},
@@ -66,12 +79,14 @@ class SuiteRecord(Part):
     of rows that it compares directly, ``spec_hashes`` the runs that it asked for, ``leaks`` what it found in
     each dataset, and what is acknowledged there. ``worlds`` are those of each dataset that was run in
     several, ``partial`` says what an architecture's defaults leave out of its paper's model. ``analyses``
-    None: those that ``paper_table`` implies, and others where the data allow them.
+    None: those that ``paper_table`` implies, and others where the data allow them. ``published`` are the
+    papers whose comparisons stand beside its own.
     """
 
     name: str
     description: str = ""
     paper_table: str | None = None
+    published: list[PublishedName] = Field(default_factory=list)
     analyses: list[Analysis] | None = None
     base: str
     architectures: list[Contestant]

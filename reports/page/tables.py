@@ -12,7 +12,7 @@ from reports.page.intervals import Scale, draw, has_interval
 from reports.tables.markup import NO_CONTESTANTS, Table
 
 NOTHING = Markup("")
-PAPERS = "paper"  # how the titles of the paper's columns begin
+PAPERS = ("paper", "published")  # how the titles of papers' columns begin
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.records.contestant import Contestant
-from reports.cells import fixed, is_missing, params, short, signed
+from reports.cells import Shown, fixed, is_missing, params, short, signed
 from reports.paper.printed import Paper
 from reports.paper.printed import Row as PaperRow
 from reports.paper.printed import Table as PaperTable
@@ -84,14 +84,25 @@ def printed_table(key: str, paper: Paper) -> Table:
 
 
 def _printed_cell(row: PaperRow, name: str, printed: PaperTable) -> str:
-    value, unit = row.numbers.get(name), printed.columns[name].unit
-    if unit.startswith("AUC points"):
-        return "base" if row.base and value is None else fixed(value, 4) if row.base else signed(value, 2)
-    if unit == "AUC":
-        return fixed(value, 4)
-    if unit == "dense parameters":
+    value, column = row.numbers.get(name), printed.columns[name]
+    if column.gain and (not row.base or value is None):
+        return "base" if row.base else signed(value, 2)
+    if column.gain or column.unit.startswith(_FINE):
+        return as_printed(value)
+    if column.unit.startswith(("dense parameters", "parameters")):
         return params(value)
-    return short(value) if unit.startswith(("FLOPs", "fraction", "counted")) else fixed(value, 2)
+    counted = column.unit.startswith(("FLOPs", "fraction", "counted", "runs"))
+    return short(value) if counted else fixed(value, 2)
+
+
+_FINE = ("AUC", "UAUC", "gAUC", "log loss", "population")  # units whose fourth digit counts
+
+
+def as_printed(value: float | None) -> Shown:
+    """A quality with the digits that it was printed with, four at least and six at most."""
+    if value is None:
+        return fixed(value, 4)
+    return fixed(value, max(4, len(f"{value:.6f}".rstrip("0").partition(".")[2])))
 
 
 def active_ratio_curves(paper: Paper) -> pd.DataFrame:

@@ -15,7 +15,9 @@ from files.yaml_files import key_and_value, override, read_yaml, yaml_text
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(
-    [*ROOT.glob("suites/**/*.yaml"), *ROOT.glob("examples/**/*.yaml"), ROOT / "reports/paper/paper.yaml"]
+    path
+    for folder in ("suites", "examples", "reports/paper/published")
+    for path in ROOT.glob(f"{folder}/**/*.yaml")
 )
 
 
