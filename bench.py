@@ -75,6 +75,20 @@ class Results:
         return pd.concat([section.comparisons for section in self._sections], ignore_index=True)
 
     @cached_property
+    def published(self) -> pd.DataFrame:
+        """Differences of the papers that the suite names as `published`, beside ours to the same base.
+
+        Columns as `reports.paper.beside.beside_frame` says, with ``log``, ours; without rows where no
+        published comparison has the base.
+        """
+        import pandas as pd
+
+        from reports.paper.beside import beside_frame
+
+        frames = [beside_frame(section).assign(log=section.dataset) for section in self._sections]
+        return pd.concat(frames, ignore_index=True)
+
+    @cached_property
     def figures(self) -> dict[str, Figure]:
         """Every figure of the report, by the name of its file."""
         return {name: drawing.figure for name, drawing in self._drawings.items()}

@@ -139,6 +139,18 @@ def test_an_analysis_that_there_is_not_is_refused(tmp_path):
     assert "analyses" in refusal(written(tmp_path, analyses=["tears"]))
 
 
+def test_papers_are_named_once_each_and_by_names_that_there_are(tmp_path):
+    assert load_suite(written(tmp_path), []).published == []
+    assert load_suite(written(tmp_path, published=["bars", "rankmixer"]), []).published == [
+        "bars",
+        "rankmixer",
+    ]
+    unknown = refusal(written(tmp_path, published=["bars", "my_paper"]))
+    assert "published.1: Input should be 'rankmixer', 'rankelastor'" in unknown
+    assert "names a paper twice; name each once" in refusal(written(tmp_path, published=["bars", "bars"]))
+    assert "published" in refusal(written(tmp_path, published="bars"))
+
+
 def test_a_variant_may_share_an_architecture_with_its_base(tmp_path):
     rows = ["dlrm_mlp", {"architecture": "dlrm_mlp", "variant": "deep", "config": {"num_layers": 6}}]
     suite = load_suite(written(tmp_path, architectures=rows), [])

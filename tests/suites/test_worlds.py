@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -248,6 +250,21 @@ def test_a_run_without_worlds_is_another_than_that_of_the_first_world(finished, 
     for job in planned:
         assert not {"world", "shared_fingerprint"} & set(job.spec.as_json())
         assert job.spec.hash not in hashes
+
+
+def test_papers_that_a_suite_names_change_no_run(finished, tmp_path, monkeypatch):
+    out, cache, records, _ = finished
+    monkeypatch.setattr(
+        suites.carrying_out, "_carry_out", lambda *_: pytest.fail("a finished run is repeated")
+    )
+    shutil.copytree(out, tmp_path / "again")
+    asked_for = {}
+    for published in ([], ["rankelastor", "bars"]):
+        again, _ = carried_out(tmp_path / "again", cache, published=published)
+        assert [record.spec_hash for record in again] == [record.spec_hash for record in records]
+        asked_for[len(published)] = json.loads((tmp_path / "again/suite.json").read_text())
+    assert "published" not in asked_for[0]
+    assert asked_for[2] == asked_for[0] | {"published": ["rankelastor", "bars"]}
 
 
 # --------------------------------------------------------------------------------- leaks, costs and settings

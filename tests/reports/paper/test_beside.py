@@ -1,0 +1,176 @@
+"""Published comparisons beside ours: the same base alone, arithmetic by hand, what is said of the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench import open_results
+from files.errors import InputError
+from harness.records.store import read_runs
+from reports.paper.beside import beside_frame, match
+from reports.sections import load_sections
+from reports.tables.published import published_tables, published_words
+from tests.reports.made_up import quick_records, record, write_out
+from tests.reports.reading import contents_of, report_text
+
+MODELS = ["dlrm_mlp", "dcnv2", "autoint", "xdeepfm", "hiformer", "rankmixer"]
+
+
+def section_of(out):
+    [section] = load_sections(read_runs(out))
+    return section
+
+
+def section_with(tmp_path, *published, models=MODELS, dataset="shortvideo", **changes):
+    """A section of these models that names these papers."""
+    records = [record(name, seed, dataset) for seed in range(2) for name in models]
+    return section_of(write_out(tmp_path, records, published=list(published), **changes))
+
+
+def differences(section, paper, column):
+    """Published differences by architecture."""
+    frame = beside_frame(section)
+    chosen = frame[(frame["paper"] == paper) & (frame["column"] == column) & (frame["source"] == "published")]
+    return dict(zip(chosen["architecture"], chosen["diff_points"], strict=True))
+
+
+def test_values_alone_become_differences_to_our_base_among_them(tmp_path):
+    criteo = differences(section_with(tmp_path, "rankelastor"), "rankelastor", "Criteo AUC")
+    expected = {"dcnv2": 81.365 - 81.307, "autoint": 81.331 - 81.307, "xdeepfm": 81.334 - 81.307}
+    assert criteo == pytest.approx(expected | {"rankmixer": 81.375 - 81.307, "dlrm_mlp": 0})
+
+
+def test_differences_to_our_base_stand_as_they_are_printed(tmp_path):
+    section = section_with(tmp_path, "tokenmixer_large", "rankmixer")
+    assert differences(section, "tokenmixer_large", "CTCVR AUC") == {
+        "dlrm_mlp": 0,
+        "hiformer": 0.44,
+        "dcnv2": 0.49,
+        "autoint": 0.75,
+        "rankmixer": 0.84,
+    }
+    skip = differences(section, "rankmixer", "Skip AUC")
+    assert math.isnan(skip.pop("hiformer"))  # not printed
+    assert skip == {"dlrm_mlp": 0, "dcnv2": 0.15, "autoint": 0.12, "rankmixer": 0.86}
+
+
+def test_a_base_row_without_a_value_leaves_no_difference(tmp_path):
+    """RankElastor prints no MLP on KuaiVideo."""
+    kuaivideo = differences(section_with(tmp_path, "rankelastor"), "rankelastor", "KuaiVideo AUC")
+    assert kuaivideo.pop("dlrm_mlp") == 0
+    assert all(map(math.isnan, kuaivideo.values()))
+
+
+def test_our_own_differences_stand_with_their_intervals(tmp_path):
+    section = section_with(tmp_path, "tokenmixer_large")
+    frame = beside_frame(section)
+    ours = frame[(frame["source"] == "here") & (frame["architecture"] == "rankmixer")]
+    compared = section.comparisons[
+        (section.comparisons["architecture"] == "rankmixer") & (section.comparisons["metric"] == "auc")
+    ]
+    assert ours["task"].tolist() == compared["task"].tolist() == ["finish", "skip"]
+    for shown, stored in (("diff_points", "diff"), ("low_points", "low"), ("high_points", "high")):
+        assert ours[shown].tolist() == pytest.approx((100 * compared[stored]).tolist())
+
+
+@pytest.mark.parametrize(
+    ("base", "paper", "why"),
+    [
+        ("dlrm_mlp", "unimixer", "UniMixer (its differences are to Heterogeneous attention)"),
+        ("dlrm_mlp", "onetrans", "OneTrans (its differences are to DCNv2 + DIN)"),
+        ("dcnv2", "onetrans", "OneTrans (its differences are to DCNv2 + DIN)"),  # ours reads no DIN
+        ("dcnv2", "rankmixer", "RankMixer Table 1 (its differences are to DLRM-MLP)"),
+        ("dlrm_mlp", "interformer", "InterFormer (it has no row of DLRM-MLP)"),
+        ("hiformer", "unirank", ""),
+        ("dlrm_mlp", "mixformer", "MixFormer (its differences are to target attention + DLRM)"),
+        ("rankmixer", "hyformer", "HyFormer (its differences are to LONGER + RankMixer)"),
+        ("", "rankelastor", "RankElastor (the suite compares its models with no base)"),
+    ],
+)
+def test_bases_are_never_mixed(tmp_path, base, paper, why):
+    section = section_with(tmp_path, paper, base=base)
+    found, _ = match(section)
+    assert bool(found) == (not why)
+    assert len(published_tables(section)) == len(found)
+    [sentence] = published_words(section)
+    assert sentence.startswith("Not shown, since bases are never mixed: " if why else "Beside our diff")
+    assert why in sentence
+
+
+def test_a_paper_that_shares_the_base_alone_is_not_shown(tmp_path):
+    section = section_with(tmp_path, "rankelastor", models=["dlrm_mlp", "dcn"])
+    assert published_words(section) == [
+        "Not shown, since bases are never mixed: RankElastor (none of our other models is in it)."
+    ]
+
+
+def test_of_several_tables_those_on_our_own_data_alone_are_taken(tmp_path):
+    everywhere, _ = match(section_with(tmp_path / "a", "bars", "rankelastor"))
+    assert len(everywhere) == 10  # nine of BARS have a DNN, and RankElastor
+    on_criteo, unmatched = match(section_with(tmp_path / "b", "bars", "rankelastor", dataset="criteo-x1"))
+    assert [(one.name, one.key) for one in on_criteo] == [("bars", "criteo_x1"), ("rankelastor", "public")]
+    assert unmatched == {}
+    notes = " ".join(published_tables(section_with(tmp_path / "c", "bars", dataset="criteo-x1"))[0].notes)
+    assert "the same data, in its own setting" in notes
+
+
+def test_the_table_shows_ours_and_theirs_and_names_what_it_leaves_out(tmp_path):
+    section = section_with(tmp_path, "tokenmixer_large")
+    [table] = published_tables(section)
+    cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert "xDeepFM" not in cells
+    assert cells["RankMixer"]["published: CTCVR AUC"] == "+0.84"
+    assert cells["DLRM-MLP"]["published: CTCVR AUC"] == "its base"
+    assert cells["RankMixer"]["finish AUC vs base x100"].startswith("+0.6")
+    notes = " ".join(table.notes)
+    assert "ours that it has not: xDeepFM; its own that did not run here: DHEN, Wukong" in notes
+    assert "third party's note" in notes
+    assert "not credible" in notes
+
+
+def test_the_page_has_the_table_its_source_and_the_paper_table_as_before(tmp_path):
+    write_out(tmp_path / "a", quick_records())
+    write_out(tmp_path / "b", quick_records(), published=["rankmixer", "tokenmixer_large", "unimixer"])
+    without, named = contents_of(tmp_path / "a"), contents_of(tmp_path / "b")
+    names = {table.name for table in named.tables} - {table.name for table in without.tables}
+    assert names == {
+        "published-rankmixer-table1-shortvideo",
+        "published-tokenmixer_large-ecommerce-shortvideo",
+        "paper-tokenmixer_large-ecommerce",  # Table 1 itself is there once, as the suite's paper_table
+    }
+    assert [table.name for table in without.printed] == ["paper-table1"]
+    page = report_text(tmp_path / "b")
+    assert "## The papers' own tables" in page
+    assert "UniMixer (its differences are to Heterogeneous attention)" in page
+    kept = {table.name: table for table in named.tables}
+    for table in without.tables:
+        assert kept[table.name].rows == table.rows
+
+
+def test_each_size_stands_beside_the_row_without_a_size(tmp_path):
+    budget = {"kind": "flops_per_sample", "miss": 0.0}
+    records = [record("dlrm_mlp", 0)] + [
+        record("dcnv2", 0, variant=size, budget=budget | {"target": 1e6 * float(size[:-1])})
+        for size in ("0.3M", "3M")
+    ]
+    section = section_of(write_out(tmp_path, records, published=["tokenmixer_large"]))
+    [table] = published_tables(section)
+    shown = {row[0]: row[-1] for row in table.rows}
+    assert shown == {"DLRM-MLP": "its base", "DCNv2 (0.3M)": "+0.49", "DCNv2 (3M)": "+0.49"}
+
+
+def test_python_gives_the_same_rows_as_a_frame(tmp_path):
+    section = section_with(tmp_path / "named", "tokenmixer_large", "bars")
+    named = open_results(tmp_path / "named").published
+    assert named.drop(columns="log").equals(beside_frame(section))
+    assert set(named["log"]) == {"shortvideo"}
+    write_out(tmp_path / "plain", quick_records())
+    assert open_results(tmp_path / "plain").published.empty
+
+
+def test_a_suite_record_that_names_an_unknown_paper_is_refused(tmp_path):
+    out = write_out(tmp_path, quick_records(), published=["my_paper"])
+    with pytest.raises(InputError, match=r"suite\.json.*published\.0"):
+        read_runs(out)
