@@ -121,6 +121,46 @@ def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
     assert not any("gone" in name for name in names)
 
 
+def test_the_page_of_published_orders_is_on_the_site_before_the_kept_results(hooks, tmp_path):
+    from mkdocs.config import load_config
+
+    pytest.importorskip("material", reason="SKIPPED: the site is not built")
+    (tmp_path / kept_reports.ORDERS).mkdir()
+    (tmp_path / kept_reports.ORDERS / "report.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / kept_reports.ORDERS / "orders.csv").write_text("tau", encoding="utf-8")
+    config = hooks.on_config(load_config(str(kept_reports.ROOT / "mkdocs.yml")))
+    [look_up] = [section["Look up"] for section in config.nav if "Look up" in section]
+    [measured] = [entry["Measured"] for entry in look_up if isinstance(entry, dict) and "Measured" in entry]
+    assert measured == [
+        {"Published orders": "reports/measured/published-orders/report.md"},
+        "reports/measured/README.md",
+        {"quick": "reports/measured/quick/report.md"},
+    ]
+    assert "reports/measured/published-orders/orders.csv" in hooks.drawn_files()
+
+
+def test_what_is_left_over_of_results_that_are_gone_is_removed_and_the_common_pages_are_not(
+    tmp_path, monkeypatch
+):
+    drawn = tmp_path / "drawn"
+    for name in ("gone", kept_reports.ORDERS):
+        (drawn / name).mkdir(parents=True)
+    (drawn / kept_reports.LEADERBOARD).write_text("page", encoding="utf-8")
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(kept_reports, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(kept_reports, "DRAWN", drawn)
+    compared = []
+    monkeypatch.setattr("reports.page.leaderboard.write_leaderboard", lambda results, page: page)
+    monkeypatch.setattr("reports.paper.orders_report.render_orders", lambda *given: compared.append(given))
+    kept_reports.main()
+    assert {path.name for path in drawn.iterdir()} == {kept_reports.ORDERS, kept_reports.LEADERBOARD}
+    assert compared == [([drawn / "table1", drawn / "table1-kuairand-pure"], drawn / kept_reports.ORDERS)]
+
+
+def test_the_kept_results_whose_orders_are_compared_are_there():
+    assert set(kept_reports.ORDERED) <= {folder.name for folder in FOLDERS}
+
+
 def test_markdown_that_drawn_pages_lead_to_is_on_the_site_as_it_is(hooks, tmp_path):
     (tmp_path / "quick/tables").mkdir()
     (tmp_path / "quick/tables/auc.md").write_text("| a |", encoding="utf-8")

@@ -28,8 +28,8 @@ ENDS = {"diff": "diff", "low": "diff_low", "high": "diff_high"}
 class Beside:
     """A published comparison that has our base, ``base`` being its row there.
 
-    ``columns`` are those of a quality; ``rows`` are the printed rows of our models, in our order, the base
-    among them. ``name`` is the paper's in suites, ``key`` the table's.
+    ``columns`` are those of a quality whose differences are known; ``rows`` are the printed rows of our
+    models, in our order, the base among them. ``name`` is the paper's in suites, ``key`` the table's.
     """
 
     name: str
@@ -84,12 +84,15 @@ def match(section: Section) -> tuple[list[Beside], dict[str, str]]:
         for key, table, columns in [one for one in on_our_data if one[2]] or compared:
             base, why = _base_row(table, section.base)
             rows = {c: row for c in section.contestants if (row := counterpart(table, c))}
+            told = {k: c for k, c in columns.items() if c.gain or (base and k in base.numbers)}
             if base is None:
                 unmatched[table_title(paper, table)] = why
+            elif not told:
+                unmatched[table_title(paper, table)] = f"it prints no {base.name} on these data"
             elif all(row == base for row in rows.values()):
                 unmatched[table_title(paper, table)] = "none of our other models is in it"
             else:
-                found.append(Beside(name, key, paper, table, base, columns, rows))
+                found.append(Beside(name, key, paper, table, base, told, rows))
     return found, unmatched
 
 

@@ -87,6 +87,8 @@ def our_orders(section: Section) -> list[Order]:
         models = numbers[(numbers["kind"] == "model") & (numbers["variant"] == "")]
         for metric in ("auc", "uauc"):
             rows = models[(models["metric"] == metric) & models["diff"].notna()]
+            if rows.empty:  # a log without users has no UAUC
+                continue
             scores = dict(zip(rows["architecture"], rows["diff"].astype(float), strict=True))
             name = f"{section.dataset} {task} {metric.upper()}"
             zero = base.architecture

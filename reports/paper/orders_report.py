@@ -60,8 +60,8 @@ def orders_contents(pairs: pd.DataFrame, ours: list[Order]) -> Contents:
     part = Part(
         name="orders",
         title="Published orders",
-        in_short=f"{_agreement_sentence('different papers', between)} "
-        f"{_agreement_sentence('a paper and of this benchmark', with_ours)}",
+        in_short=f"{_agreement_sentence('published orders from different sources', between)} "
+        f"{_agreement_sentence('a published order and one of this benchmark', with_ours)}",
         overview=[Words("How orders are compared, and what cannot be concluded", _cautions(ours))],
         more=[Words("The sources", _sources())],
         tables=[
@@ -85,17 +85,18 @@ def orders_contents(pairs: pd.DataFrame, ours: list[Order]) -> Contents:
     )
 
 
-def _agreement_sentence(whose: str, pairs: pd.DataFrame) -> str:
+def _agreement_sentence(of_what: str, pairs: pd.DataFrame) -> str:
     """How many taus are above and below zero, their median, and how many p-values are low."""
     pairs = pairs[(pairs["kind"] == KINDS["auc"]) & pairs["tau"].notna()]
     if pairs.empty:
-        return f"No two orders of {whose} share {MIN_MODELS} models."
+        return f"No pairs of {of_what} share {MIN_MODELS} models."
     above, below = (pairs["tau"] > TIES).sum(), (pairs["tau"] < -TIES).sum()
-    can, low = (pairs["models"] > MIN_MODELS).sum(), (pairs["p_value"] < LEVEL).sum()
+    larger = pairs[pairs["models"] > MIN_MODELS]
     return (
-        f"Of {len(pairs)} pairs of orders of {whose} by AUC, with {MIN_MODELS} models or more in both, "
-        f"Kendall's tau-b is above zero in {above} and below in {below}, its median "
-        f"{signed(pairs['tau'].median(), 2)}; p is below .05 in {low}, and could be in {can}."
+        f"Of {len(pairs)} pairs of {of_what} (by AUC, {MIN_MODELS} models or more in both), Kendall's tau-b "
+        f"is above zero in {above} and below in {below}, its median {signed(pairs['tau'].median(), 2)}; p is "
+        f"below .05 in {(larger['p_value'] < LEVEL).sum()} of the {len(larger)} with more than "
+        f"{MIN_MODELS} models."
     )
 
 
@@ -130,7 +131,7 @@ def _sources() -> list[str]:
 
 
 def summary_table(all_pairs: pd.DataFrame, sources: list[str]) -> Table:
-    """One row a pair of sources and kind of metric; pairs with fewer than four shared models are said so."""
+    """One row a pair of sources and kind of metric; those with fewer than four shared models come last."""
     rows, numbers = [], []
     for one, other in combinations(sources, 2):
         both = all_pairs[(all_pairs["source"] == one) & (all_pairs["other_source"] == other)]
@@ -146,12 +147,13 @@ def summary_table(all_pairs: pd.DataFrame, sources: list[str]) -> Table:
                 | {f"tau_{how}": known["tau"].agg(how) for how in ("min", "median", "max")}
                 | {"least_p_value": known["p_value"].min()}
             )
+    by_pairs = sorted(range(len(rows)), key=lambda at: numbers[at]["pairs"] == 0)
     return Table(
         name="orders-summary",
         caption="Agreement of orders between sources",
-        numbers=pd.DataFrame(numbers),
+        numbers=pd.DataFrame([numbers[at] for at in by_pairs]),
         header=["sources", "metric", "models", "pairs", "tau-b, median", "least", "greatest", "least p"],
-        rows=rows,
+        rows=[rows[at] for at in by_pairs],
         notes=[
             f"Models: how many both orders have. Pairs: of orders that share {MIN_MODELS} or more. Not "
             "comparable: fewer are shared.",

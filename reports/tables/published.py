@@ -117,5 +117,5 @@ def published_words(section: Section) -> list[str]:
     not_shown = [f"{title} ({why})" for title, why in unmatched.items()]
     return [
         *([f"Beside our differences stand those of {'; '.join(shown)}."] if shown else []),
-        *([f"Not shown, since bases are never mixed: {'; '.join(not_shown)}."] if not_shown else []),
+        *([f"Not shown: {'; '.join(not_shown)}."] if not_shown else []),
     ]

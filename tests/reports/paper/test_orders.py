@@ -213,6 +213,6 @@ def test_the_first_sentence_counts_what_the_tables_hold(pairs):
     [part] = orders_contents(pairs, []).parts
     known = pairs[(pairs["models"] >= 4) & (pairs["source"] != pairs["other_source"])]
     by_auc = known[known["kind"] == "AUC"]
-    assert part.in_short.startswith(f"Of {len(by_auc)} pairs of orders of different papers by AUC")
+    assert part.in_short.startswith(f"Of {len(by_auc)} pairs of published orders from different sources (by")
     assert f"above zero in {(by_auc['tau'].round(9) > 0).sum()} and below" in part.in_short
-    assert part.in_short.endswith("No two orders of a paper and of this benchmark share 4 models.")
+    assert part.in_short.endswith("No pairs of a published order and one of this benchmark share 4 models.")

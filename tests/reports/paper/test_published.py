@@ -79,7 +79,7 @@ def test_suites_can_name_every_file_and_no_other():
 
 
 def test_an_architecture_has_one_name_in_all_files():
-    """Rows that papers call alike are one architecture, and those of our table are called as it calls them."""
+    """Rows that papers call alike are one architecture; those of our table are called as it calls them."""
     names = {}
     for paper in load_published().values():
         for row in (row for _, table in paper.compared() for row in table.rows if not row.sequence):
