@@ -17,11 +17,11 @@ from reports.figures.saving import figure_of
 from reports.render import render
 from reports.sections import load_sections
 from tests.reports.made_up import COMPARISON_COLUMNS, quick_records, record, write_out
-from tests.reports.tables.test_ordering import PAPER
-from tests.reports.tables.test_ordering import compared_row as ordered_row
-from tests.reports.tables.test_readings import variant_rows
-from tests.reports.tables.test_scaling import sized_records
-from tests.reports.tables.test_tiers import write_table4
+from tests.reports.tables.analyses.test_ordering import PAPER
+from tests.reports.tables.analyses.test_ordering import compared_row as ordered_row
+from tests.reports.tables.analyses.test_readings import variant_rows
+from tests.reports.tables.analyses.test_scaling import sized_records
+from tests.reports.tables.analyses.test_tiers import write_table4
 
 LEAK = {
     "feature": "play_progress",
