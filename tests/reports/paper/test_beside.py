@@ -9,10 +9,12 @@ import pytest
 from bench import open_results
 from files.errors import InputError
 from harness.records.store import read_runs
+from reports.cells import MISSING
 from reports.paper.beside import beside_frame, match
+from reports.paper.orders import our_orders
 from reports.sections import load_sections
 from reports.tables.published import published_tables, published_words
-from tests.reports.made_up import quick_records, record, write_out
+from tests.reports.made_up import comparison_rows, quick_records, record, write_out
 from tests.reports.reading import contents_of, report_text
 
 MODELS = ["dlrm_mlp", "dcnv2", "autoint", "xdeepfm", "hiformer", "rankmixer"]
@@ -159,6 +161,37 @@ def test_each_size_stands_beside_the_row_without_a_size(tmp_path):
     [table] = published_tables(section)
     shown = {row[0]: row[-1] for row in table.rows}
     assert shown == {"DLRM-MLP": "its base", "DCNv2 (0.3M)": "+0.49", "DCNv2 (3M)": "+0.49"}
+
+
+def test_where_no_verdict_is_given_none_stands_beside_published_differences(tmp_path):
+    records = [record(name, seed) for seed in range(2) for name in MODELS]
+    for run in records:
+        run["metrics"]["finish"]["auc"] = 0.999
+    section = section_of(write_out(tmp_path, records, published=["tokenmixer_large"]))
+    [table] = published_tables(section)
+    cells = [cell for row in table.rows[1:] for cell in row[1:-1]]
+    assert cells
+    assert all(cell.endswith("no verdict") for cell in cells)
+    assert "Beside our differences stand those of TokenMixer-Large" in report_text(tmp_path)
+
+
+def test_a_log_without_users_has_no_uauc_beside_the_published(tmp_path):
+    records = [record(name, seed) for seed in range(2) for name in MODELS]
+    for run in records:
+        for measured in run["metrics"].values():
+            measured |= {"uauc": None, "gauc": None, "users": None}
+    compared = comparison_rows_of_auc(records)
+    section = section_of(write_out(tmp_path, records, compared, published=["rankmixer"]))
+    [table] = published_tables(section)
+    column = table.header.index("finish UAUC vs base x100")
+    assert {row[column] for row in table.rows[1:]} == {MISSING}
+    assert table.rows[-1][table.header.index("published: Finish UAUC")] == "+0.72"
+    assert [order.kind for order in our_orders(section)] == ["AUC", "AUC"]
+
+
+def comparison_rows_of_auc(records):
+    whole = [record(run["architecture"], run["seed"]) for run in records]
+    return [row for row in comparison_rows(whole) if row["metric"] == "auc"]
 
 
 def test_python_gives_the_same_rows_as_a_frame(tmp_path):
