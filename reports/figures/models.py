@@ -73,12 +73,13 @@ def drawn_name(model: Model) -> str:
 
 
 def family(model: Model) -> Model:
-    """The model without its size or its ratio of active experts."""
+    """The model without its size and its ratio of active experts."""
     architecture, variant = model
     if is_plain(architecture, variant):
         return model
     named = Contestant.from_name(*model)
-    return architecture, named.variant_without_size if named.size else named.series
+    head = architecture, named.variant_without_size if named.size else named.series
+    return model if head == model else family(head)
 
 
 def looks_for(models: Iterable[Model], looks: Looks | None = None) -> Looks:

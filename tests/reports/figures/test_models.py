@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
@@ -19,6 +19,7 @@ NAMES = st.lists(st.text("abcdef-/1248M", max_size=8), min_size=1, max_size=12, 
 
 
 @given(NAMES)
+@example(["1M-1", ""])
 def test_no_two_models_of_one_table_look_alike(variants):
     models = [("rankmixer", variant) for variant in variants]
     looks = looks_for(models)
