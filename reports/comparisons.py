@@ -11,6 +11,7 @@ from files.errors import InputError
 from files.plain_text import csv_value, visible
 from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
+from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 
 FILES = {
@@ -19,6 +20,7 @@ FILES = {
     "contrasts": [*INTERVAL_COLUMNS, "base_variant"],
     "tiers": [*INTERVAL_COLUMNS, "tier"],
     "agreement": AGREEMENT_COLUMNS,
+    "oracle_gap": GAP_COLUMNS,
     "tier_metrics": [name for name in METRIC_COLUMNS if name != "world"],
 }
 TEXTS = (
@@ -33,8 +35,8 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     ``comparisons`` has one row for each contestant, task and metric. In ``variants`` the ``base`` is the
     plain row of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has
     the differences within each tier of user activity and between two of them; ``tier_metrics`` has one row
-    for each run, task and tier, ``agreement`` one for each pair of models. ``TEST_COLUMNS`` are NaN where
-    the file is older than they are.
+    for each run, task and tier, ``agreement`` one for each pair of models, ``oracle_gap`` one for each model,
+    task and metric. ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.

@@ -20,6 +20,7 @@ from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.analyses.agreement import agreement_tables
 from reports.tables.analyses.learning_curves import learning_curve_tables
+from reports.tables.analyses.oracle_gap import oracle_gap_tables
 from reports.tables.analyses.ordering import ordering_tables, ordering_words
 from reports.tables.analyses.readings import contrast_tables, reading_tables
 from reports.tables.analyses.scaling import scaling_tables, scaling_words
@@ -182,6 +183,7 @@ def _tables(section: Section, paper: Paper) -> list[Table]:
     tables = main_table(section, paper)
     tables += [table for task in section.tasks for table in quality_tables(section, task, paper)]
     tables += published_tables(section)
+    tables += oracle_gap_tables(section)
     tables += reading_tables(section)
     tables += contrast_tables(section)
     tables += tier_tables(section, paper)

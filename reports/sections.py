@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
+from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
 from harness.evaluation.quality import quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
@@ -37,6 +38,7 @@ class Section(Selection):
     tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     agreement: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=AGREEMENT_COLUMNS))
+    oracle_gap: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAP_COLUMNS))
     no_verdict: str = ""
     acknowledged: list[str] = field(default_factory=list)
     serving: ServingPass | None = None  # how fast the models answer, where that was measured
@@ -126,6 +128,7 @@ def _section(
         tiers=select_rows("tiers"),
         tier_metrics=select_rows("tier_metrics"),
         agreement=select_rows("agreement"),
+        oracle_gap=select_rows("oracle_gap"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
         serving=serving,

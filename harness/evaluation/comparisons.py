@@ -84,13 +84,16 @@ class ComparableRuns:
         self, rows: dict[World, Predicted], task: str, replicates: int, seed: int = 0
     ) -> list[MeasuredWorld]:
         """`measured` on some of each world's test rows; ``seed`` is that of the draws of users."""
-        own = not self.share_test_rows(task)
-        # Worlds with users of their own have draws of their own; else the same users are drawn in all.
-        seeds = [seed + DRAWS_A_WORLD * place * own for place in range(len(rows))]
+        own, seeds = not self.share_test_rows(task), self.seeds_of_draws(task)
         return [
-            MeasuredWorld(world, runs, measure(runs, task, replicates, rows[world], seed), own)
-            for (world, runs), seed in zip(self.by_world.items(), seeds, strict=True)
+            MeasuredWorld(world, runs, measure(runs, task, replicates, rows[world], seed + seeds[world]), own)
+            for world, runs in self.by_world.items()
         ]
+
+    def seeds_of_draws(self, task: str) -> dict[World, int]:
+        """By world the seed of its draws of users: one for all worlds that have the same test rows."""
+        own = not self.share_test_rows(task)
+        return {world: DRAWS_A_WORLD * place * own for place, world in enumerate(self.by_world)}
 
     def share_test_rows(self, task: str) -> bool:
         """Whether several worlds are tested on the same rows, as draws of a log's training rows are."""

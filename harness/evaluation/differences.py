@@ -166,12 +166,8 @@ def _compare(parts: list[_Part], metric: str, failed: int, several: bool) -> _Di
     by_seed = [np.subtract(*part.values(metric)) for part in parts]
     by_world = [part.difference(metric) for part in parts]
     diff = round(float(np.mean(by_world)), DECIMALS)
-    users, seeds = _mean_of_draws([part.drawn(metric) for part in parts]), _spread_over_seeds(by_seed)
-    joint = JointDraws(users, seeds.sd, seeds.df)
-    if len(parts) > 1:
-        over_worlds = spread_of_mean(by_world)
-        drawn = np.array([diff]) if parts[0].world.has_own_users else users
-        joint = JointDraws(drawn, over_worlds.sd, over_worlds.df)
+    users, seeds = mean_of_draws([part.drawn(metric) for part in parts]), spread_over_seeds(by_seed)
+    joint = joint_draws(by_world, by_seed, users, parts[0].world.has_own_users)
     is_reference, num_users = parts[0].is_reference, _count_users(parts, metric)
     columns = {
         "seeds": 1 if is_reference else sum(map(len, by_seed)),
@@ -195,7 +191,28 @@ def _count_users(parts: list[_Part], metric: str) -> int:
     return sum(counts) if parts[0].world.has_own_users else max(counts)
 
 
-def _spread_over_seeds(by_seed: list[NDArray[np.float64]]) -> Spread:
+def joint_draws(
+    by_world: Sequence[float],
+    by_seed: list[NDArray[np.float64]],
+    users: NDArray[np.float64],
+    have_own_users: bool,
+) -> JointDraws:
+    """A mean over worlds when users and seeds, or users and worlds, are drawn anew together.
+
+    Args
+        by_world: each world's mean.
+        by_seed: for each world what its seeds have, (seeds,).
+        users: the mean over worlds on draws of users; not used where worlds ``have_own_users``.
+    """
+    if len(by_world) == 1:
+        seeds = spread_over_seeds(by_seed)
+        return JointDraws(users, seeds.sd, seeds.df)
+    over_worlds = spread_of_mean(by_world)
+    drawn = np.array([round(float(np.mean(by_world)), DECIMALS)]) if have_own_users else users
+    return JointDraws(drawn, over_worlds.sd, over_worlds.df)
+
+
+def spread_over_seeds(by_seed: list[NDArray[np.float64]]) -> Spread:
     """Of the mean over worlds of each world's mean over seeds, where only seeds are drawn anew.
 
     Args
@@ -215,7 +232,7 @@ def _sd_of_a_pair(by_seed: list[NDArray[np.float64]]) -> float:
     return math.sqrt(squares / df) if df else math.nan
 
 
-def _mean_of_draws(by_world: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def mean_of_draws(by_world: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The mean difference over worlds on draws of each world's users; empty where one has few users."""
     shortest = min(map(len, by_world))
     return np.mean([draws[:shortest] for draws in by_world], axis=0)

@@ -12,6 +12,7 @@ from harness.evaluation.comparisons import (
     write_csv,
     write_csv_if_any,
 )
+from harness.evaluation.oracle import gap
 from harness.evaluation.statistics.bootstrap import REPLICATES
 from harness.records.store import StoredRuns
 from harness.records.suite import read_suite
@@ -29,12 +30,14 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
     lifts: Rows = []
     by_tier: Rows = []
     alike: Rows = []
+    to_oracle: Rows = []
     for runs in comparable_runs(stored):
         for task in runs.tasks:
             measured = runs.measured(task, replicates)
             to_base += compared_rows(runs, task, measured, runs.to_base)
             to_plain += compared_rows(runs, task, measured, runs.to_plain)
             declared += compared_rows(runs, task, measured, runs.contrasts)
+            to_oracle += gap.gap_rows(runs, task, measured, replicates)
             if suite.wants("agreement"):
                 alike += agreement.agreement_rows(runs, task)
             if suite.wants("tiers"):
@@ -44,6 +47,7 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
     write_csv_if_any(stored.out / "variants.csv", to_plain, COLUMNS)
     write_csv_if_any(stored.out / "contrasts.csv", declared, CONTRAST_COLUMNS)
     write_csv_if_any(stored.out / "agreement.csv", alike, agreement.COLUMNS)
+    write_csv_if_any(stored.out / "oracle_gap.csv", to_oracle, gap.COLUMNS)
     if suite.wants("tiers"):
         write_csv(stored.out / "tiers.csv", lifts, tiers.DIFFERENCE_COLUMNS)
         write_csv(stored.out / "tier_metrics.csv", by_tier, tiers.METRIC_COLUMNS)

@@ -43,6 +43,7 @@ _COMPARISONS = (
     "tiers.csv",
     "tier_metrics.csv",
     "agreement.csv",
+    "oracle_gap.csv",
 )
 KEPT_FILES = (SUITE_FILE, SERVING_FILE, *_COMPARISONS)
 INDEX = ("suite", "dataset", "architecture", "variant", "seed", "status", "spec_hash")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.evaluation.metrics import RankedRows, auc, per_user_auc
+from harness.evaluation.metrics import LOGLOSS_EPS, RankedRows, auc, per_user_auc
 
 METRICS = ("auc", "uauc", "gauc")
 
@@ -122,6 +122,36 @@ def bootstrap_users(
         "gauc": _mean(user_auc, rows_of_user),
     }
     return UserBootstrap(point, draws, {"auc": len(ids), "uauc": len(kept), "gauc": len(kept)})
+
+
+def bootstrap_logloss(
+    labels: ArrayLike,
+    users: ArrayLike,
+    scores: Sequence[ArrayLike],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> UserBootstrap:
+    """Log loss of M runs (metric ``logloss``) on the draws of users that `bootstrap_users` makes.
+
+    Args as of `bootstrap_users`; scores are probabilities.
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    defined = ~np.isnan(y)
+    ids, user_of_row = np.unique(np.asarray(users)[defined], return_inverse=True)
+    losses = [_row_losses(y[defined] == 1, np.asarray(s)[defined]) for s in scores]
+    sums = np.stack([np.bincount(user_of_row, each, len(ids)) for each in losses], axis=1)  # (users, M)
+    rows = np.bincount(user_of_row, minlength=len(ids))
+    generator = np.random.default_rng(seed)
+    draws = np.empty((replicates, len(losses)))
+    for replicate in range(replicates):
+        drawn = _draw(generator, len(ids), int(defined.sum()))
+        draws[replicate] = drawn @ sums / (drawn @ rows)
+    return UserBootstrap({"logloss": sums.sum(0) / rows.sum()}, {"logloss": draws}, {"logloss": len(ids)})
+
+
+def _row_losses(positive: NDArray[np.bool_], scores: NDArray) -> NDArray[np.float64]:
+    probability = scores.astype(np.float64).clip(LOGLOSS_EPS, 1 - LOGLOSS_EPS)
+    return -np.log(np.where(positive, probability, 1 - probability))
 
 
 def _undefined(replicates: int, runs: int) -> UserBootstrap:

@@ -1,0 +1,1 @@
+"""What models leave to the oracle, which scores simulated data with the true probabilities."""
