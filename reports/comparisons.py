@@ -12,6 +12,7 @@ from files.plain_text import csv_value, visible
 from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
 from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
+from harness.evaluation.oracle.loss_fits import COLUMNS as FIT_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 
 FILES = {
@@ -21,11 +22,12 @@ FILES = {
     "tiers": [*INTERVAL_COLUMNS, "tier"],
     "agreement": AGREEMENT_COLUMNS,
     "oracle_gap": GAP_COLUMNS,
+    "loss_fits": FIT_COLUMNS,
     "tier_metrics": [name for name in METRIC_COLUMNS if name != "world"],
 }
 TEXTS = (
     *("suite", "dataset", "task", "metric", "base", "base_variant", "architecture", "variant", "tier"),
-    *("resolved", "other_architecture", "other_variant"),
+    *("resolved", "other_architecture", "other_variant", "not_identified", "refused"),
 )
 
 
@@ -36,7 +38,8 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     plain row of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has
     the differences within each tier of user activity and between two of them; ``tier_metrics`` has one row
     for each run, task and tier, ``agreement`` one for each pair of models, ``oracle_gap`` one for each model,
-    task and metric. ``TEST_COLUMNS`` are NaN where the file is older than they are.
+    task and metric, ``loss_fits`` one for each model and task. ``TEST_COLUMNS`` are NaN where the file is
+    older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.

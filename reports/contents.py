@@ -20,6 +20,7 @@ from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.analyses.agreement import agreement_tables
 from reports.tables.analyses.learning_curves import learning_curve_tables
+from reports.tables.analyses.loss_fits import loss_fit_tables
 from reports.tables.analyses.oracle_gap import oracle_gap_tables
 from reports.tables.analyses.ordering import ordering_tables, ordering_words
 from reports.tables.analyses.readings import contrast_tables, reading_tables
@@ -188,7 +189,7 @@ def _tables(section: Section, paper: Paper) -> list[Table]:
     tables += contrast_tables(section)
     tables += tier_tables(section, paper)
     tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
-    tables += learning_curve_tables(section)
+    tables += [*learning_curve_tables(section), *loss_fit_tables(section)]
     tables += [*agreement_tables(section), *token_rank_tables(section)]
     tables += tuning_tables(section)
     tables += [cost_table(section, paper)] if section.contestants else []

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
+from harness.evaluation.oracle.loss_fits import COLUMNS as FIT_COLUMNS
 from harness.evaluation.quality import quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
@@ -39,6 +40,7 @@ class Section(Selection):
     tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     agreement: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=AGREEMENT_COLUMNS))
     oracle_gap: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAP_COLUMNS))
+    loss_fits: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FIT_COLUMNS))
     no_verdict: str = ""
     acknowledged: list[str] = field(default_factory=list)
     serving: ServingPass | None = None  # how fast the models answer, where that was measured
@@ -129,6 +131,7 @@ def _section(
         tier_metrics=select_rows("tier_metrics"),
         agreement=select_rows("agreement"),
         oracle_gap=select_rows("oracle_gap"),
+        loss_fits=select_rows("loss_fits"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
         serving=serving,

@@ -12,7 +12,7 @@ from harness.evaluation.comparisons import (
     write_csv,
     write_csv_if_any,
 )
-from harness.evaluation.oracle import gap
+from harness.evaluation.oracle import gap, loss_fits
 from harness.evaluation.statistics.bootstrap import REPLICATES
 from harness.records.store import StoredRuns
 from harness.records.suite import read_suite
@@ -43,11 +43,15 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
             if suite.wants("tiers"):
                 lifts += tiers.lift_rows(runs, task, replicates)
                 by_tier += tiers.metric_rows(runs, task)
+    fits: Rows = []
+    for selection in stored.selections() if suite.wants("loss_fits") else ():
+        fits += loss_fits.loss_fit_rows(selection)
     write_csv(stored.out / "comparisons.csv", to_base, COLUMNS)
     write_csv_if_any(stored.out / "variants.csv", to_plain, COLUMNS)
     write_csv_if_any(stored.out / "contrasts.csv", declared, CONTRAST_COLUMNS)
     write_csv_if_any(stored.out / "agreement.csv", alike, agreement.COLUMNS)
     write_csv_if_any(stored.out / "oracle_gap.csv", to_oracle, gap.COLUMNS)
+    write_csv_if_any(stored.out / "loss_fits.csv", fits, loss_fits.COLUMNS)
     if suite.wants("tiers"):
         write_csv(stored.out / "tiers.csv", lifts, tiers.DIFFERENCE_COLUMNS)
         write_csv(stored.out / "tier_metrics.csv", by_tier, tiers.METRIC_COLUMNS)

@@ -44,6 +44,7 @@ _COMPARISONS = (
     "tier_metrics.csv",
     "agreement.csv",
     "oracle_gap.csv",
+    "loss_fits.csv",
 )
 KEPT_FILES = (SUITE_FILE, SERVING_FILE, *_COMPARISONS)
 INDEX = ("suite", "dataset", "architecture", "variant", "seed", "status", "spec_hash")

@@ -15,7 +15,7 @@ SUITE_FILE = "suite.json"
 MEND = "run the suite again into this folder with --out"
 
 # Inferences and views that not every suite is meant for.
-Analysis = Literal["tiers", "scaling", "ordering", "active_ratio", "ablations", "agreement"]
+Analysis = Literal["tiers", "scaling", "ordering", "active_ratio", "ablations", "agreement", "loss_fits"]
 # The papers whose published numbers are kept as data: files of reports/paper/published.
 PublishedName = Literal[
     "rankmixer",

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.learning_curves import Kind
+from harness.evaluation.oracle.loss_fits import loss_points
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
 from harness.records.listed import display_name
@@ -18,6 +19,7 @@ from reports.figures.curves import learning_curves, loss_curves, validation_curv
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
+from reports.figures.loss_front import loss_against_compute
 from reports.figures.models import Looks, Model, contestants, family, looks_for, select_model, select_models
 from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
@@ -200,6 +202,13 @@ def _curve_figures(section: Section, looks: Looks) -> Figures:
         caption = f"Training loss (running mean){left_out}"
         figures[f"loss-{section.name}"] = Drawing(loss_curves, losses, caption, (looks,))
     figures |= _learning_curve_figures(section, looks)
+    if not section.loss_fits["E"].dropna().empty:
+        caption = (
+            "Loss above the oracle's against the FLOPs of training, with each model's compute-optimal front"
+        )
+        arguments = (section.loss_fits, looks)
+        drawing = Drawing(loss_against_compute, loss_points(section.records), caption, arguments)
+        figures[f"loss-compute-{section.name}"] = drawing
     rates = learning_rate_frame(section)
     if not rates.empty:
         caption = "Validation score over the learning rate, around the tuned one; crosses diverged"

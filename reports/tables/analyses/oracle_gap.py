@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.evaluation.oracle.gap import COLUMNS, LOGLOSS
 from harness.records.contestant import Contestant
-from reports.cells import MISSING, fixed, is_missing, percent, spread
+from reports.cells import MISSING, Shown, fixed, is_missing, percent, spread
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 
@@ -48,7 +48,7 @@ def _share(row: dict | None) -> str:
     share, low, high = (row[f"share{end}"] for end in ("", "_low", "_high"))
     half = "" if is_missing(low) or is_missing(high) else f" ± {fixed(50 * (high - low), 1)}"
     shown = percent(share)
-    return type(shown)(f"{shown}{half}", share)
+    return Shown(f"{shown}{half}", share)
 
 
 def _distance(known: dict[tuple[str, str, str], dict], who: Contestant) -> str:

@@ -27,6 +27,7 @@ DRAWN_IN = {
     "reports.figures.curves": ["loss_curves", "validation_curves"],
     "reports.figures.differences": ["forest", "ablation_waterfall", "lift_by_tier"],
     "reports.figures.experts": ["active_over_training", "active_heat_map", "expert_histogram"],
+    "reports.figures.loss_front": ["loss_against_compute"],
     "reports.figures.learning_rates": ["learning_rate_curves"],
     "reports.figures.scaling": ["quality_against_size", "size_front", "paper_scaling"],
     "reports.speed.figures": ["roofline", "latency_against_batch"],

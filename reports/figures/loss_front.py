@@ -1,0 +1,78 @@
+"""The loss above the oracle's against the FLOPs of training, and the least that each model's law allows."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+from harness.evaluation.oracle.loss_fits import PARAMETERS
+from harness.evaluation.statistics.power_law import PASSES, PowerLaw
+from reports.cells import short
+from reports.figures.line_names import End, name_lines
+from reports.figures.models import Looks, Model, select_model
+from reports.figures.panels import Options, Plot, log_axis, marker_size
+from reports.figures.saving import hover_point
+from reports.figures.style import styled
+
+HEIGHT = 3.6
+
+
+@styled
+def loss_against_compute(
+    points: pd.DataFrame, fits: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
+    """Log loss above the oracle's against 3 x FLOPs a sample x rows, a panel for each task.
+
+    Every size and point of the curves is a mark; a line is the model's compute-optimal front: the least loss
+    that its fitted law allows at so many FLOPs, between the least and the most that was measured.
+
+    Args:
+        points: of :func:`harness.evaluation.oracle.loss_fits.loss_points`.
+        fits: rows of ``loss_fits.csv``; models without a fit have marks alone.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
+    """
+    plot = Plot(points.assign(compute=PASSES * points["flops"] * points["samples"]), looks, options)
+    tasks = list(dict.fromkeys(plot.rows["task"]))
+    ends: dict[Axes, dict[Model, End]] = {}
+    for axes, task in zip(plot.grid(len(tasks), len(tasks), 4.6, HEIGHT), tasks, strict=True):
+        rows = plot.rows[plot.rows["task"] == task]
+        ends[axes] = {}
+        for model in plot.models:
+            of_model = select_model(rows, model)
+            _marks(axes, of_model, plot.looks, model)
+            fit = select_model(fits[fits["task"] == task], model).dropna(subset="E")
+            if not fit.empty and not of_model.empty:
+                ends[axes][model] = _front(axes, fit.iloc[0], of_model["compute"], plot.looks, model)
+        log_axis(axes.xaxis)
+        axes.xaxis.set_major_locator(LogLocator())  # sizes times rows: several decades
+        log_axis(axes.yaxis)
+        plot.title(axes, task)
+    plot.xlabel("FLOPs of training (lines: the compute-optimal fronts of the fits)")
+    plot.ylabel("log loss above the oracle's")
+    name_lines(plot, ends, plot.looks, HEIGHT)
+    return plot.result
+
+
+def _marks(axes: Axes, rows: pd.DataFrame, looks: Looks, model: Model) -> None:
+    look = looks[model]
+    means = rows.groupby(["flops", "samples"], as_index=False)[["compute", "value"]].mean()
+    axes.plot(means["compute"], means["value"], look.marker, color=look.color, ms=marker_size(0.5), alpha=0.6)
+    for row in means.to_dict("records"):
+        at = f"{short(row['flops'])} FLOPs a sample, {short(row['samples'])} rows"
+        hover_point(axes, row["compute"], row["value"], f"{look.name}: {row['value']:.4f} at {at}")
+
+
+def _front(axes: Axes, fit: pd.Series, computes: pd.Series, looks: Looks, model: Model) -> End:
+    """Draw the front and return where it ends."""
+    law = PowerLaw(**{name: float(fit[name]) for name in PARAMETERS})
+    at = np.geomspace(computes.min(), computes.max(), 50)
+    sizes = np.array([law.best_size(compute) for compute in at])
+    least = law.loss(sizes, at / PASSES / sizes)
+    axes.plot(at, least, color=looks[model].color, linestyle=looks[model].line, zorder=3)
+    return float(at[-1]), float(least[-1])
