@@ -31,6 +31,7 @@ LEAST_VALUES = 3  # of sizes, and of rows: a term and a floor bend only from the
 HUBER = 0.01
 PASSES = 3  # FLOPs of training a sample over those of a forward pass
 EXPONENTS = (0.01, 3.0)  # where exponents are looked for
+_OFF_SCALE = 50.0  # a logarithm
 _LEAST_SHARE = 1e-6  # of the least loss: what E is called 0 below
 _STARTS = tuple(product((0.1, 0.6), (0.2, 0.8), (0.2, 0.8)))  # E's share of the least loss, alpha, beta
 
@@ -56,21 +57,28 @@ class PowerLaw:
     def best_size(self, compute: float) -> float:
         """The size F whose one pass over compute / 3 F rows has the least loss.
 
-        >>> PowerLaw(E=0.1, A=2.0, alpha=0.5, B=2.0, beta=0.5).best_size(3e12)
-        1000000.0
+        >>> round(PowerLaw(E=0.1, A=2.0, alpha=0.5, B=2.0, beta=0.5).best_size(3e12))
+        1000000
         """
-        log_ratio = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
         budget = math.log(compute / PASSES)
-        return round(math.exp((log_ratio + self.beta * budget) / (self.alpha + self.beta)), 6)
+        return _bounded((self._log_ratio + self.beta * budget) / (self.alpha + self.beta))
 
     def size_for(self, rows: float) -> float:
         """The size F of which these rows are the best number: more compute would go into both.
 
-        >>> PowerLaw(E=0.1, A=2.0, alpha=0.5, B=2.0, beta=0.5).size_for(1e6)
-        1000000.0
+        >>> round(PowerLaw(E=0.1, A=2.0, alpha=0.5, B=2.0, beta=0.5).size_for(1e6))
+        1000000
         """
-        log_ratio = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
-        return round(math.exp((log_ratio + self.beta * math.log(rows)) / self.alpha), 6)
+        return _bounded((self._log_ratio + self.beta * math.log(rows)) / self.alpha)
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.alpha * self.A) - math.log(self.beta * self.B)
+
+
+def _bounded(log_size: float) -> float:
+    """The size; where an exponent is near 0 it may be off every scale, and then is the end of this one."""
+    return math.exp(min(max(log_size, -_OFF_SCALE), _OFF_SCALE))
 
 
 def why_no_fit(size: Array, rows: Array, loss: Array) -> str:

@@ -7,7 +7,7 @@ from reports.cells import MISSING, Shown, fixed, is_missing, model_name, percent
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 
-TOLD_AS = {"E": "not told from 0", "alpha": "not identified", "beta": "not identified"}
+NOT_IDENTIFIED = "not identified"
 
 
 def loss_fit_tables(section: Section) -> list[Table]:
@@ -26,7 +26,6 @@ def _table(section: Section, task: str) -> Table:
         "best FLOPs grow with compute to the": [_value(row, "size_share", 2) for row in rows],
         "best FLOPs/sample": list(map(_best_flops, rows)),
         "best for rows": [_short(row, "most_rows") for row in rows],
-        "training FLOPs": [_short(row, "best_compute") for row in rows],
         "off by": [MISSING if _is_refused(row) else percent(row["off"]) for row in rows],
     }
     return Table.from_columns(
@@ -66,10 +65,12 @@ def _value(row: dict, name: str, digits: int) -> str:
     """``0.34 (0.30 to 0.38)``, or why there is no number."""
     if _is_refused(row):
         return MISSING
-    if name in _not_identified(row):
-        return TOLD_AS[name]
+    if name == "E" and "E" in _not_identified(row):
+        return "not told from 0"
+    if _not_identified(row) & ({"alpha", "beta"} if name == "size_share" else {name}):
+        return NOT_IDENTIFIED
     value, low, high = (fixed(row[f"{name}{end}"], digits) for end in ("", "_low", "_high"))
-    if is_missing(row[f"{name}_low"]) or (name == "size_share" and _not_identified(row) & {"alpha", "beta"}):
+    if is_missing(row[f"{name}_low"]):
         return value
     return Shown(f"{value} ({low} to {high})", row[name])
 
@@ -79,6 +80,8 @@ def _not_identified(row: dict) -> set[str]:
 
 
 def _best_flops(row: dict) -> str:
+    if _not_identified(row) & {"alpha", "beta"}:
+        return NOT_IDENTIFIED
     shown = _short(row, "best_flops")
     if _is_refused(row) or row["least_flops"] <= row["best_flops"] <= row["most_flops"]:
         return shown

@@ -76,3 +76,9 @@ def test_fewer_points_than_parameters_and_losses_below_the_oracle_are_refused():
     assert why_no_fit(size, rows, LAW.loss(size, rows)) == "4 points for 5 parameters"
     size, rows = points()
     assert why_no_fit(size, rows, LAW.loss(size, rows) - 0.1) == "a loss is not above 0"
+
+
+def test_a_size_off_every_scale_is_its_end_and_no_error():
+    flat = PowerLaw(E=1e-9, A=1e-6, alpha=0.01, B=1e6, beta=1.0)
+    assert 0 < flat.size_for(1e6) < 1e-20
+    assert np.isfinite(flat.loss(np.array([flat.size_for(1e6)]), np.array([1e6]))).all()
