@@ -23,7 +23,9 @@ class Description:
     ``fields``: name, kind, group, vocabulary (name of the embedding table), categories, then by
     split the share of rows without a value (for a list: without an element) and the share of elements
     that do not occur in the training split. ``labels``: split, task, rows, positive rate of the
-    defined rows, undefined rows, users, users with both classes. ``splits``: split, rows, users.
+    defined rows, undefined rows, users, users with both classes. ``hashing``: for each table of hashed ids
+    the buckets, those that have an id, the distinct ids of all splits, and the shares of ids and of elements
+    whose bucket has another id. ``splits``: split, rows, users.
     ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.report.find_leaks`,
     with the features whose leaks the schema acknowledges as ``leak_ok``.
     """
@@ -31,6 +33,7 @@ class Description:
     name: str
     text: str
     fields: pl.DataFrame
+    hashing: pl.DataFrame
     labels: pl.DataFrame
     splits: pl.DataFrame
     notes: dict[str, int | float | str]
@@ -44,6 +47,7 @@ def describe(prepared: PreparedDataset) -> Description:
         name=prepared.schema.name,
         text=prepared.schema.description,
         fields=_fields(prepared),
+        hashing=_hashing(prepared),
         labels=pl.DataFrame([row for split in prepared.rows for row in _labels(prepared, split)]),
         splits=pl.DataFrame([_split(prepared, split) for split in prepared.rows]),
         notes=prepared.manifest["notes"],
@@ -67,6 +71,14 @@ def _fields(prepared: PreparedDataset) -> pl.DataFrame:
             row[f"unseen_{split}"] = counts["unseen"] / counts["elements"] if known else None
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _hashing(prepared: PreparedDataset) -> pl.DataFrame:
+    columns = ("buckets", "used_buckets", "ids", "ids_are_estimated", "ids_sharing", "elements_sharing")
+    return pl.DataFrame([
+        {"vocabulary": table} | {name: found[name] for name in columns}
+        for table, found in prepared.hashing.items()
+    ])  # fmt: skip
 
 
 def _shards(prepared: PreparedDataset, split: str) -> pl.LazyFrame:
@@ -109,8 +121,10 @@ def render(description: Description, width: int = 140) -> str:
     console.print(f"{description.name}: {description.text}" if description.text else description.name)
     for part in _leaks(description):
         console.print(part)
+    console.print(_rich_table("Fields", description.fields))
+    for part in _hashed_ids(description.hashing):
+        console.print(part)
     for title, table in (
-        ("Fields", description.fields),
         ("Labels", description.labels),
         ("Splits", description.splits),
     ):
@@ -155,6 +169,18 @@ def _leaks(description: Description) -> Iterator[Table | str]:
         yield f"Too few rows of both classes to look for leaks of {', '.join(few)}."
     if leaks.scores:
         yield _rich_table("AUC of each feature alone, by label", _single_feature_aucs(leaks))
+
+
+def _hashed_ids(hashing: pl.DataFrame) -> Iterator[Table | str]:
+    if hashing.height:
+        yield _rich_table("Hashed ids: ids, and shares of ids and of values whose bucket has another id", (
+            hashing.select("vocabulary", "buckets", "used_buckets", "ids", "ids_sharing", "elements_sharing")
+        ))  # fmt: skip
+        if estimated := hashing.filter("ids_are_estimated")["vocabulary"].to_list():
+            yield (
+                f"Of {', '.join(estimated)}, ids are estimated (standard error .4 %), and so is the share of "
+                "those that share a bucket (at most .002); the other columns are counted."
+            )
 
 
 def _single_feature_aucs(leaks: Leaks) -> pl.DataFrame:

@@ -38,6 +38,11 @@ class PreparedDataset:
         return {table: FIRST_INDEX + size for table, size in self.manifest["vocabulary_sizes"].items()}
 
     @property
+    def hashing(self) -> dict[str, dict]:
+        """What preparation found of each table of hashed ids (`datasets.prepare.buckets.count_buckets`)."""
+        return self.manifest.get("hashing", {})
+
+    @property
     def rows(self) -> dict[str, int]:
         """Rows by split."""
         return self.manifest["rows"]

@@ -36,6 +36,7 @@ UNSEEN_INDEX = 1
 FIRST_INDEX = 2  # the first index of a category seen in the training split
 
 EMBEDDING_MULTIPLE = 4  # FBGEMM's tables take no other widths
+MOST_BUCKETS = 2**31 - 1 - FIRST_INDEX  # indices are 32-bit integers
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 PlainName = Annotated[str, Field(max_length=4096), AfterValidator(plain_name)]
@@ -73,7 +74,7 @@ class Feature(_Strict):
     Features that name the same ``vocabulary`` share an embedding table.
     """
 
-    ADDED = ("length",)
+    ADDED = ("length", "hash_buckets")
 
     name: Name
     kind: Literal["categorical", "numeric", "sequence", "multi_hot", "vector"]
@@ -83,6 +84,9 @@ class Feature(_Strict):
     vocabulary: Name | None = Field(None, description="shared vocabulary; the name if absent")
     min_count: int = Field(1, ge=1, description="rarer categories of the training split are unseen")
     max_size: int | None = Field(None, ge=1, description="keep the most frequent this many")
+    hash_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="ids share this many rows by their hash, without vocabulary"
+    )
     max_length: int = Field(50, ge=1, le=65_536, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
@@ -102,6 +106,7 @@ class Feature(_Strict):
                 )
         if self.kind == "vector" and self.length is None:
             raise ValueError("a vector needs its length, the number of its numbers; add 'length: <number>'")
+        self._hashes_every_id()
         if self.is_sparse and self.embedding_dim % EMBEDDING_MULTIPLE:
             near = max(1, round(self.embedding_dim / EMBEDDING_MULTIPLE)) * EMBEDDING_MULTIPLE
             raise ValueError(
@@ -110,11 +115,18 @@ class Feature(_Strict):
             )
         return self
 
+    def _hashes_every_id(self) -> None:
+        for name in ("min_count", "max_size"):
+            if self.hash_buckets is not None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"hash_buckets gives every id a row, so {name} can leave none out; remove one of the two"
+                )
+
     def _unused_fields(self) -> list[str]:
         used = {
-            "categorical": ["vocabulary", "min_count", "max_size"],
-            "sequence": ["vocabulary", "min_count", "max_size", "separator", "max_length"],
-            "multi_hot": ["vocabulary", "min_count", "max_size", "separator", "max_length"],
+            "categorical": ["vocabulary", "min_count", "max_size", "hash_buckets"],
+            "sequence": ["vocabulary", "min_count", "max_size", "hash_buckets", "separator", "max_length"],
+            "multi_hot": ["vocabulary", "min_count", "max_size", "hash_buckets", "separator", "max_length"],
             "numeric": ["normalization"],
             "vector": ["normalization", "separator", "length"],
         }
@@ -370,12 +382,14 @@ class Schema(_Strict):
         first: dict[str, Feature] = {}
         for feature in self.sparse_features:
             other = first.setdefault(feature.table, feature)
-            if other.embedding_dim != feature.embedding_dim:
-                raise ValueError(
-                    f"features {other.name!r} and {feature.name!r} share vocabulary {feature.table!r} "
-                    f"but not embedding_dim ({other.embedding_dim} and {feature.embedding_dim}); "
-                    "make them equal"
-                )
+            for setting in ("embedding_dim", "hash_buckets"):
+                both = [getattr(one, setting) for one in (other, feature)]
+                if both[0] != both[1]:
+                    first_one, second = ("none" if value is None else value for value in both)
+                    raise ValueError(
+                        f"features {other.name!r} and {feature.name!r} share vocabulary {feature.table!r} "
+                        f"but not {setting} ({first_one} and {second}); make them equal"
+                    )
 
     @property
     def feature_names(self) -> list[str]:

@@ -244,7 +244,10 @@ def _order(train: np.ndarray, rest: np.ndarray) -> tuple[float, float]:
 
 
 def _new_values(prepared: PreparedDataset, feature: Feature, train: Sample) -> list[Leak]:
-    """Categories that do not occur in training, not counting those that min_count or max_size dropped."""
+    """Categories that do not occur in training, not counting those that min_count or max_size dropped.
+
+    Of hashed ids, which share buckets with others, more are new than are found.
+    """
     coverage = {split: _coverage(prepared, split, feature) for split in SPLITS}
     values, unseen = coverage["train"]
     known = (1 - unseen / max(values, 1)) * _share_known_without_own_row(prepared, feature) if unseen else 1.0
@@ -274,6 +277,8 @@ def _share_known_without_own_row(prepared: PreparedDataset, feature: Feature) ->
     A category with exactly ``min_count`` rows would be lost without any one of them. So this is how often a
     value of a new row is expected to have a category.
     """
+    if feature.hash_buckets is not None:
+        return 1.0
     counts = pq.read_table(prepared.path / "vocabulary" / f"{feature.table}.parquet")["count"].to_numpy()
     sharing = [other for other in prepared.schema.sparse_features if other.table == feature.table]
     least = max(other.min_count for other in sharing)

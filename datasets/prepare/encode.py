@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datasets.prepare.buckets import Buckets
 from datasets.prepare.learn import Learned
 from datasets.prepare.split import SPLITS
 from datasets.prepare.vectors import as_array, present_rows, transformed
@@ -27,9 +28,9 @@ def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, stag
     for feature in schema.features:
         values = staged[feature.name]
         if feature.is_list:
-            columns[feature.name] = _encode_lists(learned.vocabularies[feature.table], values)
+            columns[feature.name] = _encode_lists(learned.table(feature), values)
         elif feature.is_sparse:
-            columns[feature.name] = pa.array(learned.vocabularies[feature.table].encode(values).to_numpy())
+            columns[feature.name] = pa.array(learned.table(feature).encode(values).to_numpy())
         elif feature.kind == "vector":
             constants = learned.normalization.get(feature.name)
             columns[feature.name] = as_array(normalized_vectors(feature, constants, values))
@@ -59,7 +60,7 @@ def _time(numbers: pl.Series, time_type: pl.DataType) -> pa.Array:
     return numbers.cast(physical).cast(time_type).rechunk().to_arrow()
 
 
-def _encode_lists(vocabulary: Vocabulary, lists: pl.Series) -> pa.ListArray:
+def _encode_lists(vocabulary: Vocabulary | Buckets, lists: pl.Series) -> pa.ListArray:
     arrow = lists.rechunk().to_arrow()
     lengths = lists.list.len().to_numpy()
     offsets = np.zeros(len(lists) + 1, dtype=np.int32)
@@ -139,7 +140,8 @@ class Coverage:
     """Counts each feature's missing and unseen values while a split is written.
 
     For every feature: ``missing`` rows (no value, or an empty list), ``elements`` (rows, or the
-    elements of its lists) and ``unseen`` elements, which the training split does not know.
+    elements of its lists) and ``unseen`` elements, which the training split does not know (of hashed ids
+    they are counted once all shards are written).
     """
 
     def __init__(self, schema: Schema) -> None:

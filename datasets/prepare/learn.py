@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from datasets.prepare.buckets import Buckets
 from datasets.prepare.split import SPLITS
 from datasets.prepare.vectors import present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary, learn_vocabulary
@@ -31,6 +32,7 @@ _SPLIT_MENDS = {
 class Learned:
     """Everything that turns a staged row into a prepared one.
 
+    ``vocabularies`` and ``buckets`` are by table; a table is in one of the two.
     ``users`` has columns value, train_rows, tier and index (0.. in the order of value).
     ``normalization`` holds mean and std of each numeric feature that is normalised, after log1p
     where it applies; for a vector, lists with one value per component. ``labels`` counts positive, negative
@@ -39,10 +41,15 @@ class Learned:
 
     code: pl.Expr
     vocabularies: dict[str, Vocabulary]
+    buckets: dict[str, Buckets]
     normalization: dict[str, dict]
     users: pl.DataFrame
     rows: dict[str, int]
     labels: dict[str, dict[str, dict[str, int]]]
+
+    def table(self, feature: Feature) -> Vocabulary | Buckets:
+        """What gives the feature's categories their indices."""
+        return self.buckets.get(feature.table) or self.vocabularies[feature.table]
 
     @property
     def largest_table(self) -> int:
@@ -63,7 +70,16 @@ def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
         tables.setdefault(feature.table, []).append(feature)
     return Learned(
         code=code,
-        vocabularies={table: learn_vocabulary(train, features) for table, features in tables.items()},
+        vocabularies={
+            table: learn_vocabulary(train, features)
+            for table, features in tables.items()
+            if features[0].hash_buckets is None
+        },
+        buckets={
+            table: Buckets(features[0].hash_buckets)
+            for table, features in tables.items()
+            if features[0].hash_buckets is not None
+        },
         normalization=learn_normalization(schema, runs, code),
         users=learn_users(staged, code),
         rows=rows,

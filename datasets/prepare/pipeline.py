@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from datasets.prepare.buckets import count_buckets
 from datasets.prepare.encode import write_shards
 from datasets.prepare.folder import one_at_a_time, partial_folder, publish, remove_abandoned
 from datasets.prepare.learn import Learned, learn
@@ -111,6 +112,10 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
     chunks = order.chunks(learned.largest_table // TABLE_ROWS_A_CHUNK_ROW)
     shards, coverage = write_shards(schema, learned, time, chunks, result, rows)
+    hashing, unseen = count_buckets(schema, learned.buckets, shards, result)
+    for split, counts in unseen.items():
+        for feature, number in counts.items():
+            coverage[split][feature]["unseen"] = number
     _save_learned(learned, result)
     (result / "schema.json").write_text(schema.model_dump_json(indent=2) + "\n", encoding="utf-8")
     manifest = {
@@ -121,7 +126,10 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
         "notes": source.notes | ({"bounds of the split": clock} if clock else {}),
         "rows": learned.rows,
         "num_users": learned.users.height,
-        "vocabulary_sizes": {table: vocabulary.size for table, vocabulary in learned.vocabularies.items()},
+        "vocabulary_sizes": {
+            feature.table: learned.table(feature).size for feature in schema.sparse_features
+        },
+        **({"hashing": hashing} if hashing else {}),
         "normalization": learned.normalization,
         "labels": learned.labels,
         "coverage": coverage,

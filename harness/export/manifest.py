@@ -51,7 +51,7 @@ def manifest_of(
         "tasks": spec.tasks,
         "precision": "fp32",
         "vocabularies": {
-            table: {"rows": rows, "file": _vocabulary_file(table, files)}
+            table: {"rows": rows, "file": _vocabulary_file(table, files)} | _hashing(prepared, table)
             for table, rows in prepared.table_sizes.items()
             if table in used
         },
@@ -85,6 +85,12 @@ def _described(given: Input) -> dict[str, Any]:
         "meaning": given.meaning,
         "vocabulary": given.vocabulary,
     }
+
+
+def _hashing(prepared: PreparedDataset, table: str) -> dict[str, Any]:
+    """How ids become indices where they are hashed."""
+    hashing = prepared.hashing.get(table)
+    return {"hash_buckets": hashing["buckets"], "hash": hashing["hash"]} if hashing else {}
 
 
 def _vocabulary_file(table: str, files: dict[str, str]) -> str | None:

@@ -216,7 +216,7 @@ def kept_predictions(run: Path, trained: Trained) -> Predictions:
 
 def copy_vocabularies(prepared: PreparedDataset, folder: Path) -> None:
     """Copy the files that map categories to indices, where they are small."""
-    for table in prepared.table_sizes:
+    for table in prepared.table_sizes.keys() - prepared.hashing:
         source = prepared.path / "vocabulary" / f"{table}.parquet"
         if source.stat().st_size <= SMALL_BYTES:
             (folder / "vocabulary").mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 from files.errors import InputError
 from harness.records.spec import Strict
 from harness.runs.splits import Splits, require_memory
-from harness.runs.tree_columns import Ids, tree_columns, tree_matrix
+from harness.runs.tree_columns import Ids, bucket_ranks, tree_columns, tree_matrix
 
 MOST_TREES = 1000
 PATIENCE = 30  # trees without a better log loss
@@ -62,6 +62,8 @@ class Gbdt:
         self._columns = tree_columns(prepared.schema, prepared.table_sizes, settings.ids)
         # Features in 4 bytes, and LightGBM's copy in bins of 1 or 2.
         require_memory(6.0 * sum(prepared.rows.values()) * len(self._columns), "gbdt")
+        train = splits.window("train")
+        self._ranks = bucket_ranks(self._columns, prepared.schema, prepared.table_sizes, train)
         matrices = {split: self._matrix(split) for split in ("train", "valid")}
         self.models = [self._fit(settings, matrices, task, seed) for task in range(len(splits.tasks))]
 
@@ -73,7 +75,8 @@ class Gbdt:
         )
 
     def _matrix(self, split: str) -> np.ndarray:
-        return tree_matrix(self._columns, self._splits.prepared.schema, self._splits.window(split))
+        window = self._splits.window(split)
+        return tree_matrix(self._columns, self._splits.prepared.schema, window, self._ranks)
 
     def _fit(self, settings: GbdtSettings, matrices: dict[str, np.ndarray], task: int, seed: int) -> Any:
         lightgbm = _lightgbm()

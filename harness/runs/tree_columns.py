@@ -43,7 +43,7 @@ def tree_columns(schema: Schema, table_sizes: dict[str, int], ids: Ids) -> list[
     """All columns, in schema order; ``ids`` says how categorical features of over MANY categories are read.
 
     ``category`` as all others; ``rank`` as a number, the category's rank by its training rows, as LightGBM's
-    manual advises; ``none`` not at all.
+    manual advises; ``none`` not at all. Buckets of hashed ids are categories; their ranks: `bucket_ranks`.
     """
     columns = []
     for feature in schema.features:
@@ -71,8 +71,33 @@ def tree_columns(schema: Schema, table_sizes: dict[str, int], ids: Ids) -> list[
     return columns
 
 
-def tree_matrix(columns: list[Column], schema: Schema, window: Window) -> np.ndarray:
-    """(R, len(columns)) float32 of a window's rows; a rank that is not known is NaN."""
+def bucket_ranks(
+    columns: list[Column], schema: Schema, table_sizes: dict[str, int], train: Window
+) -> dict[str, np.ndarray]:
+    """The rank of every index, (table size,) float32, of each hashed feature that is read as a rank.
+
+    Indices of a vocabulary are ranks already. A bucket that training does not have is NaN.
+    """
+    ranks = {}
+    for column in columns:
+        feature = column.feature
+        if feature.hash_buckets and column.part == "value" and not column.is_category:
+            counts = np.bincount(_category(schema, train, feature), minlength=table_sizes[feature.table])
+            counts[:FIRST_INDEX] = 0
+            known = np.flatnonzero(counts)
+            known = known[np.argsort(-counts[known], kind="stable")]
+            ranks[feature.name] = np.full(len(counts), np.nan, np.float32)
+            ranks[feature.name][known] = FIRST_INDEX + np.arange(len(known))
+    return ranks
+
+
+def tree_matrix(
+    columns: list[Column], schema: Schema, window: Window, ranks: dict[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """(R, len(columns)) float32 of a window's rows; a rank that is not known is NaN.
+
+    ``ranks`` are those of `bucket_ranks`, where ids are hashed.
+    """
     matrix = np.empty((len(window), len(columns)), dtype=np.float32)
     numbers = _first_numbers(schema)
     for target, column in zip(matrix.T, columns, strict=True):
@@ -80,7 +105,8 @@ def tree_matrix(columns: list[Column], schema: Schema, window: Window) -> np.nda
         if not feature.is_sparse:
             target[:] = window.dense[:, numbers[feature.name] + column.place]
         elif not feature.is_list:
-            target[:] = _category(schema, window, feature)
+            indices = _category(schema, window, feature)
+            target[:] = ranks[feature.name][indices] if ranks and feature.name in ranks else indices
             if not column.is_category:
                 target[target < FIRST_INDEX] = np.nan
         else:

@@ -13,6 +13,8 @@ from datasets.schema import Schema, load_schema
 from files.errors import InputError
 from tests.datasets.conftest import EXAMPLE_SCHEMA
 
+CITY = {"name": "city", "kind": "categorical", "group": "user"}
+
 
 def changed(path: str, value: object) -> dict:
     """The example schema with one field, given as a dotted path, set (or removed, if None)."""
@@ -57,6 +59,21 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (
             changed("features.3", {"name": "e", "kind": "vector", "group": "g", "length": 2, "min_count": 2}),
             ["features.3", "min_count", "'vector'"],
+        ),
+        (changed("features.3.hash_buckets", 8), ["features.3", "hash_buckets", "'numeric'"]),
+        (changed("features.4.hash_buckets", 0), ["features.4.hash_buckets", "greater than or equal to 1"]),
+        (changed("features.4.hash_buckets", 2**31), ["features.4.hash_buckets", "2147483645"]),
+        (
+            changed("features.2.hash_buckets", 8),
+            ["'history'", "'item'", "hash_buckets (none and 8)", "equal"],
+        ),
+        (
+            changed("features.4", {**CITY, "hash_buckets": 8, "min_count": 2}),
+            ["features.4", "hash_buckets", "min_count", "remove one"],
+        ),
+        (
+            changed("features.4", {**CITY, "hash_buckets": 8, "max_size": 2}),
+            ["features.4", "hash_buckets", "max_size", "remove one"],
         ),
         (changed("features.2.name", "history"), ["'history'", "twice"]),
         (changed("features.3.column", "click"), ["'price'", "'click'", "label"]),
@@ -103,7 +120,7 @@ def test_a_missing_schema_is_refused(tmp_path):
 
 
 def test_fields_that_are_not_set_do_not_change_a_fingerprint():
-    """The value is that of the schema before expression, length and time_unit were added."""
+    """The value is that of the schema before expression, length, hash_buckets and time_unit were added."""
     assert schema_fingerprint(Schema.model_validate(EXAMPLE_SCHEMA)) == "769f963bbf023f28"
 
 
@@ -111,6 +128,7 @@ def test_fields_that_are_not_set_do_not_change_a_fingerprint():
     ("path", "value"),
     [
         ("time_unit", "ms"),
+        ("features.4.hash_buckets", 8),
         ("tasks.1", {"name": "skip", "expression": "watch_ms < 3000"}),
         ("features.3", {"name": "price", "kind": "vector", "group": "context", "length": 4}),
     ],

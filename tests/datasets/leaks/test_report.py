@@ -243,6 +243,12 @@ def test_categories_left_out_by_min_count_are_not_new(tmp_path):
     assert not find_leaks(prepared).found
 
 
+def test_hashed_ids_that_are_new_are_found_by_their_buckets(tmp_path):
+    fields = {"kind": "categorical", "hash_buckets": 100_000}
+    found = find_leaks(prepared_with(tmp_path, {"session": (fields, np.arange(ROWS) // 4)}))
+    assert kinds(found) == {("session", "split", None)}
+
+
 # --- no alarm -------------------------------------------------------------------------------------
 
 

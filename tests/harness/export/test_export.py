@@ -17,6 +17,9 @@ from torch import nn
 
 import run_bench
 from baselines.kernels.operators import OPERATORS
+from datasets.prepare.buckets import HASH
+from datasets.prepare.pipeline import prepare
+from datasets.source import Source
 from files.checksums import sha256_of
 from files.errors import InputError, RefusedError
 from harness.export import formats, parity
@@ -29,6 +32,8 @@ from harness.records.folder import RunFolder
 from harness.records.record import read_record
 from harness.training.prediction import Predictions
 from harness.training.weights import WEIGHTS_FILE
+from tests.harness.conftest import small_table
+from tests.harness.schemas import small_schema
 from tests.harness.small_runs import carry_out, small_spec
 
 needs_onnx = pytest.mark.skipif(
@@ -108,6 +113,20 @@ def test_an_onnx_artefact_states_its_inputs_and_scores_any_number_of_rows(onnx, 
     for start, stop in ((0, 1), (3, 10), (0, len(batch["ids_user"]))):
         part = {name: values[start:stop] for name, values in batch.items()}
         np.testing.assert_allclose(engine(part), expected[start:stop], atol=1e-6)
+
+
+def test_the_manifest_states_how_hashed_ids_become_indices(tmp_path):
+    features = [
+        feature.model_copy(update={"hash_buckets": 20 if feature.name == "user" else None})
+        for feature in small_schema().features
+    ]
+    source = Source(small_schema().model_copy(update={"features": features}), small_table(600).lazy(), {})
+    data = prepare(source, tmp_path / "cache" / "hashed", shard_rows=100)
+    run = finished(small_spec(data, epochs=1), data, tmp_path / "out")
+    artefact = export_run(run, "torch-export", False, None, data.path.parent)
+    stated = artefact.manifest["vocabularies"]
+    assert stated["user"] == {"rows": 22, "file": None, "hash_buckets": 20, "hash": HASH}
+    assert stated["item"] == {"rows": data.table_sizes["item"], "file": "vocabulary/item.parquet"}
 
 
 @needs_onnx

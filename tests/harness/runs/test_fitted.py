@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import lightgbm
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from datasets.prepare.pipeline import prepare
 from datasets.prepared import PreparedDataset
+from datasets.schema import Schema
 from datasets.source import Source
 from files.errors import InputError
 from harness.records.folder import RunFolder
@@ -21,7 +23,7 @@ from harness.runs.fitted import FITTED, fit_reference, reference_config, tune_re
 from harness.runs.jobs import Job, carry_out
 from harness.runs.references import run_reference
 from harness.runs.splits import Splits, UnfitTask
-from harness.runs.tree_columns import tree_columns, tree_matrix
+from harness.runs.tree_columns import bucket_ranks, tree_columns, tree_matrix
 from harness.training.progress import Silent
 from tests.harness.conftest import small_table
 from tests.harness.runs.raw_rows import one_hot_frame, raw_rows, tree_frame
@@ -45,8 +47,10 @@ def table() -> pl.DataFrame:
     return table.with_columns(finish=pl.Series((rng.random(ROWS) < probability).astype(int)))
 
 
-def prepared_from(table: pl.DataFrame, folder: Path) -> PreparedDataset:
-    source = Source(schema=small_schema(), frame=table.lazy(), identity={"folder": folder.name}, notes={})
+def prepared_from(table: pl.DataFrame, folder: Path, schema: Schema | None = None) -> PreparedDataset:
+    source = Source(
+        schema=schema or small_schema(), frame=table.lazy(), identity={"folder": folder.name}, notes={}
+    )
     return prepare(source, folder / "data", shard_rows=500)
 
 
@@ -194,6 +198,38 @@ def test_an_unseen_id_has_no_rank(table, monkeypatch, tmp_path):
     found = tree_matrix(columns, data.schema, Splits(data, []).window("test"))[:, 0]
     assert np.isnan(found[-1])
     assert np.isfinite(found[:-1]).all()
+
+
+def hashed_schema(buckets: int) -> Schema:
+    features = [
+        feature.model_copy(update={"hash_buckets": buckets if feature.is_sparse else None})
+        for feature in small_schema().features
+    ]
+    return small_schema().model_copy(update={"features": features})
+
+
+def test_buckets_of_hashed_ids_are_ranked_by_their_training_rows(table, monkeypatch, tmp_path):
+    monkeypatch.setattr("harness.runs.tree_columns.MANY", 30)
+    data = prepared_from(table, tmp_path, hashed_schema(50))
+    columns = [c for c in tree_columns(data.schema, data.table_sizes, "rank") if c.name == "user.value"]
+    whole = Splits(data, [])
+    ranks = bucket_ranks(columns, data.schema, data.table_sizes, whole.window("train"))
+    train, test = (data.columns(split, ["user"])["user"] for split in ("train", "test"))
+    order = [bucket for bucket, _ in sorted(Counter(train).items(), key=lambda found: (-found[1], found[0]))]
+    assert order != sorted(order)
+    found = tree_matrix(columns, data.schema, whole.window("test"), ranks)[:, 0]
+    assert found.tolist() == [2 + order.index(bucket) for bucket in test]
+    assert np.isnan(ranks["user"][[bucket for bucket in range(52) if bucket not in order]]).all()
+
+
+def test_logistic_is_the_same_where_no_two_hashed_ids_share_a_bucket(table, planted, tmp_path):
+    data = prepared_from(table, tmp_path, hashed_schema(100_000))
+    assert all(found["ids_sharing"] == 0 for found in data.hashing.values())
+    scores = [
+        fit_reference("logistic", {"l2": 1e-2}, Splits(each, ["finish", "skip"]), 0).scores("test")
+        for each in (data, planted)
+    ]
+    np.testing.assert_allclose(*scores, atol=3e-3)
 
 
 @pytest.mark.parametrize("name", FITTED)
