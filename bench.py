@@ -578,11 +578,17 @@ def prepare(
     data_root: Place | None = None,
     cache: Place = CACHE,
     rebuild: bool = False,
+    verify: bool = False,
 ) -> PreparedDataset:
-    """Turn raw files into shards that training reads; ``dataset`` is a name or the path of a schema."""
+    """Turn raw files into shards that training reads; ``dataset`` is a name or the path of a schema.
+
+    ``rebuild`` does so anew even if a prepared copy exists, ``verify`` hashes every file of that copy.
+    """
     from datasets.catalog import prepare_dataset
 
-    return prepare_dataset(dataset, dict(options or {}), _path(data_root), Path(cache), rebuild=rebuild)
+    return prepare_dataset(
+        dataset, dict(options or {}), _path(data_root), Path(cache), rebuild=rebuild, verify=verify
+    )
 
 
 def describe(dataset: str, **options: Any) -> Description:

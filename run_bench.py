@@ -651,9 +651,12 @@ def data_prepare(
     options: DatasetOptions = None,
     cache: CacheRoot = bench.CACHE,
     rebuild: Rebuild = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every file of a prepared copy, even if it looks unchanged.")
+    ] = False,
 ) -> None:
     """Turn raw files into shards that training reads."""
-    prepared = _prepare(name, data_root, options, cache, rebuild)
+    prepared = _prepare(name, data_root, options, cache, rebuild, verify)
     say(f"{prepared.schema.name}: {prepared.rows} rows, {prepared.num_users:,} users, in {prepared.path}")
     if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
         for note, value in prepared.manifest["notes"].items():
@@ -718,11 +721,20 @@ def _shown_progress():
         yield lambda what, share: progress.update(bar, description=escape(what), completed=share)
 
 
-def _prepare(name: str, data_root: Path | None, options: list[str] | None, cache: Path, rebuild: bool):
+def _prepare(
+    name: str,
+    data_root: Path | None,
+    options: list[str] | None,
+    cache: Path,
+    rebuild: bool,
+    verify: bool = False,
+):
     from files.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
-    return bench.prepare(name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild)
+    return bench.prepare(
+        name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild, verify=verify
+    )
 
 
 def _report(out: Path, style: str = "") -> None:

@@ -34,20 +34,21 @@ def prepare_dataset(
     rebuild: bool = False,
     shard_rows: int | None = None,
     world: int | None = None,
+    verify: bool = False,
 ) -> PreparedDataset:
     """Prepare a dataset by name, or your own by the path of its schema YAML, in ``cache_root``.
 
     ``world`` is one of the dataset's worlds (`in_world`), each of which has a folder of its own.
     If the folder ``<name>-<12 hex of its identity>`` was prepared before, it is used as it is and
-    ``shard_rows`` has no effect. Raises InputError on an unknown name, on bad raw data, and
-    on a folder that is half-written or changed unless ``rebuild`` replaces it.
+    ``shard_rows`` has no effect; ``verify`` hashes all of its files. Raises InputError on an unknown name,
+    on bad raw data, and on a folder that is half-written or changed unless ``rebuild`` replaces it.
     """
     from datasets.prepare.pipeline import SHARD_ROWS, prepare_lazily
 
     chosen = options if world is None else in_world(str(name_or_yaml), options, world)
     name, identity, make_source = find_dataset(name_or_yaml, chosen, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
-    prepared = prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild)
+    prepared = prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild, verify)
     if world is not None:
         _, of_all_worlds, _ = find_dataset(name_or_yaml, options, data_root)
         prepared = prepared.in_world(world, dataset_fingerprint(of_all_worlds, prepared.schema))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from datasets.schema import FIRST_INDEX, Schema
-from files.checksums import json_checksum, sha256_of
+from files.checksums import json_checksum
 from files.errors import InputError
+from files.verified import first_changed
 
 FORMAT_VERSION = 1
 
@@ -111,8 +111,10 @@ def manifest_text(manifest: dict) -> str:
     return json.dumps({**manifest, "checksum": json_checksum(manifest)}, indent=2) + "\n"
 
 
-def open_prepared(path: Path) -> PreparedDataset:
+def open_prepared(path: Path, verify: bool = False) -> PreparedDataset:
     """Open a prepared folder after verifying every file's size and sha256.
+
+    A file that was hashed before and whose size and times are the same is hashed again only with ``verify``.
 
     Raises InputError, naming the file and ``--rebuild``, where the folder is half-written, was
     changed, or is of another format version.
@@ -121,11 +123,9 @@ def open_prepared(path: Path) -> PreparedDataset:
     manifest = _read_manifest(path)
     for name, entry in manifest["files"].items():
         _check_size(path / name, entry["bytes"])
-    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
-        hashes = pool.map(sha256_of, [path / name for name in manifest["files"]])
-        for (name, entry), found in zip(manifest["files"].items(), hashes, strict=True):
-            if found != entry["sha256"]:
-                raise _broken(path / name, "was changed since it was prepared (sha256 differs)")
+    checksums = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    if changed := first_changed(path, checksums, hash_all=verify):
+        raise _broken(path / changed, "was changed since it was prepared (sha256 differs)")
     try:
         schema = Schema.model_validate_json((path / "schema.json").read_text(encoding="utf-8"))
     except ValidationError:

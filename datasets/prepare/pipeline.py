@@ -68,19 +68,21 @@ def prepare_lazily(
     destination: Path,
     shard_rows: int = SHARD_ROWS,
     rebuild: bool = False,
+    verify: bool = False,
 ) -> PreparedDataset:
     """As :func:`prepare`, with a source that is made only if the folder does not exist.
 
-    ``make_source`` gets an empty scratch folder that lives until preparation has ended.
+    ``make_source`` gets an empty scratch folder that lives until preparation has ended. ``verify``: hash
+    every file of a folder that is there, as `open_prepared` does.
     """
     destination = Path(destination)
     if shard_rows < 1:
         raise InputError(f"shard_rows is {shard_rows}; give at least 1")
     if not rebuild and destination.exists():
-        return _reuse(destination, identity)
+        return _reuse(destination, identity, verify)
     with one_at_a_time(destination):
         if not rebuild and destination.exists():
-            return _reuse(destination, identity)
+            return _reuse(destination, identity, verify)
         with partial_folder(destination) as partial:
             scratch, result = partial / "scratch", partial / "result"
             (scratch / "source").mkdir(parents=True)
@@ -90,9 +92,9 @@ def prepare_lazily(
     return _reuse(destination, identity)
 
 
-def _reuse(destination: Path, identity: dict) -> PreparedDataset:
+def _reuse(destination: Path, identity: dict, verify: bool = False) -> PreparedDataset:
     remove_abandoned(destination)
-    prepared = open_prepared(destination)
+    prepared = open_prepared(destination, verify)
     if prepared.manifest["identity"] != json.loads(json.dumps(identity)):
         raise InputError(
             f"{destination}: was prepared from other data or options; prepare it again with --rebuild"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from datasets.prepared import PreparedDataset, open_prepared
+from files import verified
+from files.checksums import sha256_of
 from files.errors import InputError
 from tests.datasets.conftest import example_rows, expected_splits, prepare_example
 
@@ -89,6 +92,81 @@ def test_a_broken_folder_is_refused_and_rebuild_mends_it(folder, breakage):
             use()
     mended = prepare_example(folder.parent, rebuild=True)
     assert open_prepared(folder).manifest == mended.manifest
+
+
+@pytest.fixture
+def hashed_files(monkeypatch) -> list[str]:
+    """The names of the files that are hashed from now on, which settle at once."""
+    names: list[str] = []
+
+    def watched(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(verified, "sha256_of", watched)
+    monkeypatch.setattr(verified, "SETTLED_AFTER_SECONDS", 0.0)
+    return names
+
+
+def test_files_are_hashed_once_and_again_only_when_they_change_or_are_to_be_verified(folder, hashed_files):
+    every = sorted(Path(name).name for name in open_prepared(folder).manifest["files"])
+    assert sorted(hashed_files) == every
+    for verify, expected in ((False, []), (True, every), (False, [])):
+        hashed_files.clear()
+        open_prepared(folder, verify)
+        assert sorted(hashed_files) == expected
+    hashed_files.clear()
+    (folder / "train-00000.parquet").touch()
+    open_prepared(folder)
+    assert hashed_files == ["train-00000.parquet"]
+
+
+def test_a_changed_file_is_found_though_its_size_and_mtime_are_as_before(folder, hashed_files):
+    open_prepared(folder)
+    shard = folder / "valid-00000.parquet"
+    before = shard.stat()
+    flip_a_byte(folder)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (shard.stat().st_size, shard.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"valid-00000.parquet: was changed.*--rebuild"):
+            open_prepared(folder)
+
+
+def test_what_no_time_betrays_is_found_by_verify(folder, hashed_files):
+    """As a disk does that loses bits: the memory is made to hold the changed file's own times."""
+    open_prepared(folder)
+    flip_a_byte(folder)
+    memory = json.loads((folder / "verified.json").read_text())
+    stamp = (folder / "valid-00000.parquet").stat()
+    memory["valid-00000.parquet"][1:] = [stamp.st_size, stamp.st_mtime_ns, stamp.st_ctime_ns]
+    (folder / "verified.json").write_text(json.dumps(memory))
+    open_prepared(folder)
+    with pytest.raises(InputError, match=r"valid-00000.parquet: was changed.*--rebuild"):
+        open_prepared(folder, verify=True)
+
+
+def test_files_that_were_just_written_are_not_remembered(folder, hashed_files, monkeypatch):
+    monkeypatch.setattr(verified, "SETTLED_AFTER_SECONDS", 3600.0)
+    for _ in range(2):
+        hashed_files.clear()
+        manifest = open_prepared(folder).manifest
+        assert len(hashed_files) == len(manifest["files"])
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"train-00000.parquet": 3}'])
+def test_a_memory_that_cannot_be_read_or_written_only_costs_hashing(
+    folder, hashed_files, monkeypatch, content
+):
+    (folder / "verified.json").write_bytes(content)
+
+    def read_only(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(verified, "write_atomically", read_only)
+    manifest = open_prepared(folder).manifest
+    assert len(hashed_files) == len(manifest["files"])
+    assert (folder / "verified.json").read_bytes() == content
 
 
 def test_a_missing_folder_is_refused(tmp_path):
