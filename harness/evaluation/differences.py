@@ -138,12 +138,10 @@ def _parts(worlds: Sequence[MeasuredWorld], who: Contestant, other: Contestant) 
 
 def _pairs(runs: list[Record], who: Contestant, other: Contestant) -> Pairs:
     """Numbers of the runs (of ``who``, of ``other``) that share a seed; a reference shares every seed."""
+    ours = [(i, run) for i, run in enumerate(runs) if run.contestant == who]
+    others = [(j, run) for j, run in enumerate(runs) if run.contestant == other]
     return [
-        (i, j)
-        for j, other_run in enumerate(runs)
-        if other_run.contestant == other
-        for i, run in enumerate(runs)
-        if run.contestant == who and (run.is_reference or run.seed == other_run.seed)
+        (i, j) for j, other_run in others for i, run in ours if run.is_reference or run.seed == other_run.seed
     ]
 
 

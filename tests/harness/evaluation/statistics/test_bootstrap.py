@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from harness.evaluation.metrics import NonFiniteScores
-from harness.evaluation.statistics.bootstrap import METRICS, MIN_USERS, bootstrap_users
+from harness.evaluation.metrics import NonFiniteScores, RankedRows
+from harness.evaluation.statistics import bootstrap
+from harness.evaluation.statistics.bootstrap import METRICS, MIN_USERS, UserBootstrap, bootstrap_users
 
 
 def predictions(seed, users=40, rows=400, runs=3, decimals=1):
@@ -43,6 +44,44 @@ def test_every_replicate_equals_its_users_rows_repeated_by_hand():
             expected = repeated_by_hand(labels, users, run_scores, drawn)
             got = [found.draws[metric][replicate, run] for metric in METRICS]
             assert got == pytest.approx(expected, abs=1e-12)
+
+
+def measured(**settings: int) -> UserBootstrap:
+    labels, users, scores = predictions(3, rows=300, runs=5)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setattr(bootstrap, name, value)
+        return bootstrap_users(labels, users, scores, replicates=21)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"BLOCK_WEIGHTS": 1},
+        {"BLOCK_WEIGHTS": 300 * 4},
+        {"RANKED_BYTES": 1},
+        {"RANKED_BYTES": 2 * 24 * 300, "BLOCK_WEIGHTS": 300 * 8},
+    ],
+)
+def test_draws_are_the_same_to_the_last_bit_however_many_draws_and_runs_are_measured_at_once(settings):
+    expected, found = measured(), measured(**settings)
+    assert len(np.unique(expected.draws["auc"])) > 50
+    for metric in METRICS:
+        np.testing.assert_array_equal(found.draws[metric], expected.draws[metric])
+        np.testing.assert_array_equal(found.point[metric], expected.point[metric])
+
+
+def test_a_draws_auc_is_that_of_weighted_rows_to_the_last_bit():
+    labels, users, scores = predictions(4, rows=300, runs=1)
+    generator = np.random.default_rng(0)
+    ranked = RankedRows.of(labels == 1, scores[0])
+    expected = []
+    for _ in range(7):
+        drawn = np.bincount(generator.integers(0, 40, 40), minlength=40)[
+            np.unique(users, return_inverse=True)[1]
+        ]
+        expected.append(ranked.weighted_auc(drawn[ranked.negatives], drawn[ranked.positives]))
+    assert bootstrap_users(labels, users, scores, replicates=7).draws["auc"][:, 0].tolist() == expected
 
 
 def test_point_values_are_those_of_the_rows_as_they_are():
