@@ -173,9 +173,8 @@ def _leaks(description: Description) -> Iterator[Table | str]:
 
 def _hashed_ids(hashing: pl.DataFrame) -> Iterator[Table | str]:
     if hashing.height:
-        yield _rich_table("Hashed ids: ids, and shares of ids and of values whose bucket has another id", (
-            hashing.select("vocabulary", "buckets", "used_buckets", "ids", "ids_sharing", "elements_sharing")
-        ))  # fmt: skip
+        shown = hashing.drop("ids_are_estimated")
+        yield _rich_table("Hashed ids (sharing: the bucket has another id)", shown)
         if estimated := hashing.filter("ids_are_estimated")["vocabulary"].to_list():
             yield (
                 f"Of {', '.join(estimated)}, ids are estimated (standard error .4 %), and so is the share of "

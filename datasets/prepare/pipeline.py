@@ -48,9 +48,10 @@ def prepare(
     than eight shards. The same source gives the same bytes.
 
     Memory: a few chunks of 131,072 raw rows, or of an eighth of the rows of the largest vocabulary, however
-    long the table is; all vocabularies (about 75 bytes a category), one row per user, and eight bytes for
-    every 256th row (about 1 GB at 30 features of 106 values a row, for half a million rows as for two
-    million). Disk while it runs: the typed raw table, and once more where the source is made first.
+    long the table is; all vocabularies (about 75 bytes a category; 6 a bucket of hashed ids), one row per
+    user, and eight bytes for every 256th row (about 1 GB at 30 features of 106 values a row, for half a
+    million rows as for two million). Disk while it runs: the typed raw table, and once more where the source
+    is made first.
 
     Raises InputError on bad raw data, on a full disk, and on a destination that is half-written,
     changed, or made from another source, unless ``rebuild`` replaces it.

@@ -83,6 +83,6 @@ def _mend(training: Training, are_tables: bool, runs_at_once: int) -> str:
     adagrad = training.sparse_optimizer == "adagrad"
     rowwise = "set training.sparse_optimizer to rowwise_adagrad, " if adagrad else ""
     return (
-        "lower embedding_dim or max_size, or raise min_count, of features with many categories, "
-        f"{rowwise}give fewer rows, or divide the tables among machines with torchrun"
+        "lower embedding_dim or max_size, raise min_count or set hash_buckets of features with many "
+        f"categories, {rowwise}give fewer rows, or divide the tables among machines with torchrun"
     )

@@ -74,7 +74,7 @@ def world_of(size: int) -> World:
         (COST, {"dense_optimizer": "rmsprop"}, 1, 1, 1, 60, "takes 60.0 GB"),
         # an accumulator for each of the 4e8 rows
         (COST, {"sparse_optimizer": "rowwise_adagrad"}, 1, 1, 1, 41.6, "takes 41.6 GB .* max_size"),
-        (COST, {}, 2, 2, 1, 80, "takes 80.0 GB .*, 48.0 GB .* 32.0 GB .* raise min_count,.* rowwise_adagrad"),
+        (COST, {}, 2, 2, 1, 80, "takes 80.0 GB .*, 48.0 GB .* 32.0 GB .* raise min_count .* rowwise_adagrad"),
         (COST, {}, 4, 2, 1, 56, "takes 56.0 GB .*, 24.0 GB .* 32.0 GB .* lower the budget, or see"),
         (COST, {}, 1, 1, 3, 192, "3 runs at once take 192.0 GB .* 191.9 GB are free; lower --jobs"),
         (SMALL_DENSE, {}, 2, 1, 1, 24.016, "lower embedding_dim or max_size, .* fewer rows, .* torchrun"),
