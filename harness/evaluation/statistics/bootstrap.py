@@ -157,11 +157,9 @@ def bootstrap_logloss(
     losses = [_row_losses(y[defined] == 1, np.asarray(s)[defined]) for s in scores]
     sums = np.stack([np.bincount(user_of_row, each, len(ids)) for each in losses], axis=1)  # (users, M)
     rows = np.bincount(user_of_row, minlength=len(ids))
-    generator = np.random.default_rng(seed)
     draws = np.empty((replicates, len(losses)))
-    for replicate in range(replicates):
-        drawn = _draw(generator, len(ids), int(defined.sum()))
-        draws[replicate] = drawn @ sums / (drawn @ rows)
+    for places, drawn in _Blocks(replicates, seed, len(ids), int(defined.sum())):
+        draws[places] = drawn @ sums / (drawn @ rows)[:, None]
     return UserBootstrap({"logloss": sums.sum(0) / rows.sum()}, {"logloss": draws}, {"logloss": len(ids)})
 
 
