@@ -657,7 +657,8 @@ def data_prepare(
 ) -> None:
     """Turn raw files into shards that training reads."""
     prepared = _prepare(name, data_root, options, cache, rebuild, verify)
-    say(f"{prepared.schema.name}: {prepared.rows} rows, {prepared.num_users:,} users, in {prepared.path}")
+    users = f"{prepared.num_users:,} users" if prepared.num_users is not None else "no users"
+    say(f"{prepared.schema.name}: {prepared.rows} rows, {users}, in {prepared.path}")
     if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
         for note, value in prepared.manifest["notes"].items():
             say(f"note: {note}: {value:.3g}" if isinstance(value, float) else f"note: {note}: {value}")

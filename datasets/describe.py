@@ -25,7 +25,8 @@ class Description:
     that do not occur in the training split. ``labels``: split, task, rows, positive rate of the
     defined rows, undefined rows, users, users with both classes. ``hashing``: for each table of hashed ids
     the buckets, those that have an id, the distinct ids of all splits, and the shares of ids and of elements
-    whose bucket has another id. ``splits``: split, rows, users.
+    whose bucket has another id. ``splits``: split, rows, users. Where
+    rows belong to no user, neither labels nor splits have columns about users.
     ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.report.find_leaks`,
     with the features whose leaks the schema acknowledges as ``leak_ok``.
     """
@@ -91,8 +92,6 @@ def _labels(prepared: PreparedDataset, split: str) -> list[dict]:
     rows = []
     for task, counts in prepared.manifest["labels"][split].items():
         label = pl.col(f"label_{task}")
-        by_user = shards.filter(label.is_not_nan()).group_by("user_index").agg(both=label.min() < label.max())
-        users = by_user.select(pl.len().alias("users"), pl.col("both").sum()).collect(engine="streaming")
         defined = counts["positive"] + counts["negative"]
         rows.append({
             "split": split,
@@ -100,13 +99,20 @@ def _labels(prepared: PreparedDataset, split: str) -> list[dict]:
             "rows": defined,
             "positive_rate": counts["positive"] / defined if defined else None,
             "undefined_rows": counts["undefined"],
-            "users": users["users"][0],
-            "users_with_both_classes": users["both"][0],
+            **(_users(shards, label) if prepared.has_users else {}),
         })  # fmt: skip
     return rows
 
 
+def _users(shards: pl.LazyFrame, label: pl.Expr) -> dict[str, int]:
+    by_user = shards.filter(label.is_not_nan()).group_by("user_index").agg(both=label.min() < label.max())
+    found = by_user.select(pl.len().alias("users"), pl.col("both").sum()).collect(engine="streaming")
+    return {"users": found["users"][0], "users_with_both_classes": found["both"][0]}
+
+
 def _split(prepared: PreparedDataset, split: str) -> dict:
+    if not prepared.has_users:
+        return {"split": split, "rows": prepared.rows[split]}
     users = (
         _shards(prepared, split).select(pl.col("user_index").n_unique()).collect(engine="streaming").item()
     )

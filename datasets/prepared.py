@@ -48,8 +48,13 @@ class PreparedDataset:
         return self.manifest["rows"]
 
     @property
-    def num_users(self) -> int:
-        return self.manifest["num_users"]
+    def num_users(self) -> int | None:
+        """None where the rows belong to no user."""
+        return self.manifest["num_users"] if self.has_users else None
+
+    @property
+    def has_users(self) -> bool:
+        return self.schema.user_id is not None
 
     @property
     def fingerprint(self) -> str:

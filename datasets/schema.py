@@ -44,6 +44,14 @@ PlainText = Annotated[str, Field(max_length=10_000), AfterValidator(plain_lines)
 Column = Annotated[str, Field(max_length=1000), AfterValidator(plain_lines)]
 
 
+def _none_if_false(value: object) -> object:
+    return None if value is False else value
+
+
+# Required, so that nobody forgets it: `user_id: false` says that the table has no users.
+ColumnOrNone = Annotated[Column | None, BeforeValidator(_none_if_false)]
+
+
 class _Strict(BaseModel):
     """Refuses unknown fields, and writes a field named in ``ADDED`` only where it is set.
 
@@ -305,6 +313,7 @@ class Schema(_Strict):
     split by time can be dates. ``missing`` lists the words and numbers that stand for a missing value, beside
     empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
     ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
+    ``user_id`` is None (in YAML: false) where rows belong to no user: there are then no UAUC, GAUC and tiers.
     """
 
     ADDED = ("time_unit", "missing", "csv")
@@ -317,7 +326,7 @@ class Schema(_Strict):
     features: list[Feature] = Field(min_length=1)
     tasks: list[Task] = Field(min_length=1)
     default_tasks: list[str] = Field(default_factory=list)
-    user_id: Column
+    user_id: ColumnOrNone
     time: Column | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     tier: Column | None = None
@@ -351,6 +360,8 @@ class Schema(_Strict):
             )
         if self.split.by in ("time", "fraction") and self.time is None:
             raise ValueError(f"a split by {self.split.by} needs 'time: <column>'; add it or split by column")
+        if self.tier is not None and self.user_id is None:
+            raise ValueError("tier is given for a table without users; remove it or name the user's column")
         if self.time_unit is not None and self.time is None:
             raise ValueError("time_unit is given without 'time: <column>'; add it or remove time_unit")
         return self
@@ -482,6 +493,10 @@ def _complaint(problem: ErrorDetails) -> str:
 def load_schema(path: Path) -> Schema:
     """Read and validate a schema written as YAML."""
     content = read_yaml(path)
+    if isinstance(content, dict) and content.get("user_id", "") is None:
+        raise InputError(
+            f"{path}: user_id: is empty; name the user's column, or write 'user_id: false' if there is none"
+        )
     try:
         return Schema.model_validate(content)
     except ValidationError as error:

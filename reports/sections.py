@@ -10,7 +10,7 @@ import pandas as pd
 from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
 from harness.evaluation.oracle.loss_fits import COLUMNS as FIT_COLUMNS
-from harness.evaluation.quality import quality
+from harness.evaluation.quality import QUALITIES, quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
 from harness.records.record import Record
@@ -18,6 +18,7 @@ from harness.records.select import Selection, select, suite_from_records
 from harness.records.serving import ServingPass
 from harness.records.store import StoredRuns
 from harness.records.suite import SuiteRecord
+from reports.cells import METRICS
 from reports.comparisons import FILES, load_inferred
 from reports.no_verdict import acknowledged, no_verdict
 
@@ -50,6 +51,13 @@ class Section(Selection):
         return list(dict.fromkeys(task for record in self.records for task in record.tasks))
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """What its models are compared in: AUC alone where rows belong to no user."""
+        measured = [metrics for record in self.records for metrics in record.metrics.values()]
+        has_users = not measured or any(metrics.users is not None for metrics in measured)
+        return tuple(metric for metric in QUALITIES if has_users or metric == "auc")
+
+    @property
     def base_name(self) -> str:
         return self.base.display_name if self.base else "the base"
 
@@ -66,6 +74,8 @@ class Section(Selection):
     @property
     def drawn_anew(self) -> str:
         """What the intervals of differences are over."""
+        if self.num_worlds < 2 and "uauc" not in self.metrics:
+            return "rows and seeds"
         if self.num_worlds < 2:
             return "users and seeds"
         return "worlds (and users, if all worlds have the same test rows; of one world: users and seeds)"
@@ -79,6 +89,11 @@ class Section(Selection):
 
     def select_finished(self, contestant: Contestant) -> list[Record]:
         return [record for record in self.runs_of(contestant) if record.status == "finished"]
+
+
+def shown_metrics(section: Section) -> list[str]:
+    """Those of ``METRICS`` that the section has."""
+    return [metric for metric in METRICS if metric in section.metrics]
 
 
 def slug(text: str) -> str:

@@ -19,11 +19,17 @@ from datasets.schema import MISSING_INDEX, UNSEEN_INDEX, Feature, Schema
 
 CLIP = 10.0  # standard deviations; one extreme value must not dominate a batch
 ROW_GROUP_ROWS = 16_384
+NO_TIER = -1  # of every row of a table without users
 INDEX_LIST = pa.list_(pa.field("item", pa.int32(), nullable=False))
 
 
-def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, staged: pl.DataFrame) -> pa.Table:
-    """The columns of a shard for some staged rows; there are no nulls."""
+def encode(
+    schema: Schema, learned: Learned, time_type: pl.DataType | None, staged: pl.DataFrame, first_row: int = 0
+) -> pa.Table:
+    """The columns of a shard for some staged rows, of which the first has this number in its split; no nulls.
+
+    In a table without users a row is a user of its own, the number of the row, and its tier is NO_TIER.
+    """
     columns: dict[str, pa.Array] = {}
     for feature in schema.features:
         values = staged[feature.name]
@@ -43,10 +49,16 @@ def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, stag
         columns[f"label_{task.name}"] = pa.array(label.to_numpy())
         if task.probability:
             columns[f"probability_{task.name}"] = pa.array(staged[f"@probability.{task.name}"].to_numpy())
-    users = staged.select(value="@user").join(learned.users, on="value", how="left", maintain_order="left")
-    tier = staged["@tier"].cast(pl.Int8) if schema.tier else users["tier"]
-    columns["user_index"] = pa.array(users["index"].to_numpy())
-    columns["tier"] = pa.array(tier.to_numpy())
+    if schema.user_id is None:
+        columns["user_index"] = pa.array(np.arange(first_row, first_row + staged.height))
+        columns["tier"] = pa.array(np.full(staged.height, NO_TIER, np.int8))
+    else:
+        users = staged.select(value="@user").join(
+            learned.users, on="value", how="left", maintain_order="left"
+        )
+        tier = staged["@tier"].cast(pl.Int8) if schema.tier else users["tier"]
+        columns["user_index"] = pa.array(users["index"].to_numpy())
+        columns["tier"] = pa.array(tier.to_numpy())
     if time_type is not None:
         columns["time"] = _time(staged["@time"], time_type)
     if schema.baseline:
@@ -99,11 +111,13 @@ class ShardWriter:
     def __init__(self, folder: Path, split: str, shard_rows: int) -> None:
         self.folder, self.split, self.shard_rows = folder, split, shard_rows
         self.shards: list[dict] = []  # file name and rows of each
+        self.num_rows = 0
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
 
     def add(self, table: pa.Table) -> None:
         self._waiting.append(table)
+        self.num_rows += table.num_rows
         self._num_waiting += table.num_rows
         while self._num_waiting >= self.shard_rows:
             self._write(self.shard_rows)
@@ -185,7 +199,7 @@ def write_shards(
         for code, split in enumerate(SPLITS):
             staged = chunk.filter(codes == code)
             if staged.height:
-                encoded = encode(schema, learned, time_type, staged)
+                encoded = encode(schema, learned, time_type, staged, writers[split].num_rows)
                 coverage[split].add(staged, encoded)
                 writers[split].add(encoded)
     for writer in writers.values():

@@ -21,6 +21,9 @@ from files.errors import InputError
 # constants from 1e-300 to 1e150, up to 1e6 rows each); numbers that differ only in their last bit are treated
 # the same. Times since 1970 that differ by one second are 2.6 million steps apart.
 CONSTANT_BELOW = 16 * float(np.finfo(np.float64).eps)
+NO_USERS = pl.DataFrame(
+    schema={"value": pl.Int64, "train_rows": pl.Int64, "tier": pl.Int8, "index": pl.Int32}
+)
 _SPLIT_MENDS = {
     "time": "mend its bounds",
     "fraction": "give more rows or other shares (rows of one time stay together)",
@@ -33,7 +36,8 @@ class Learned:
     """Everything that turns a staged row into a prepared one.
 
     ``vocabularies`` and ``buckets`` are by table; a table is in one of the two.
-    ``users`` has columns value, train_rows, tier and index (0.. in the order of value).
+    ``users`` has columns value, train_rows, tier and index (0.. in the order of value), and no rows for a
+    table without users.
     ``normalization`` holds mean and std of each numeric feature that is normalised, after log1p
     where it applies; for a vector, lists with one value per component. ``labels`` counts positive, negative
     and undefined rows by split and task.
@@ -81,7 +85,7 @@ def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
             if features[0].hash_buckets is not None
         },
         normalization=learn_normalization(schema, runs, code),
-        users=learn_users(staged, code),
+        users=learn_users(staged, code) if schema.user_id is not None else NO_USERS,
         rows=rows,
         labels=labels,
     )

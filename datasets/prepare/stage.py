@@ -118,11 +118,12 @@ def staged_columns(
             column = numeric(feature.source_column, what)
         columns.append(column.alias(feature.name))
 
-    is_integer = _fits_int64(dtype(schema.user_id, "user_id")) or (
-        text is not None and "@user" in text.integers
-    )
-    user = single(schema.user_id, "user_id", pl.Int64() if is_integer else pl.String())
-    columns.append(user.alias("@user"))
+    if schema.user_id is not None:
+        is_integer = _fits_int64(dtype(schema.user_id, "user_id")) or (
+            text is not None and "@user" in text.integers
+        )
+        user = single(schema.user_id, "user_id", pl.Int64() if is_integer else pl.String())
+        columns.append(user.alias("@user"))
     for task in schema.tasks:
         what = f"task {task.name!r}"
         if task.expression is None:
@@ -297,10 +298,11 @@ def check_values(schema: Schema, table: pl.DataFrame, start: int, where: str) ->
             value = "" if shown is None else f" {rows[shown][0]!r}"
             raise InputError(f"{where}: {what}: column {column!r} {mend.format(row=row, value=value)}")
 
-    refuse(
-        pl.col("@user").is_null(), "user_id", schema.user_id,
-        "is empty in row {row}; drop the row or give it a user",
-    )  # fmt: skip
+    if schema.user_id is not None:
+        refuse(
+            pl.col("@user").is_null(), "user_id", schema.user_id,
+            "is empty in row {row}; drop the row or give it a user",
+        )  # fmt: skip
     check_vectors(schema, table, start, where)
     if schema.time:
         absent = pl.col("@time").cast(pl.Float64).fill_nan(None).is_null()

@@ -52,7 +52,8 @@ def _uses(schema: Schema) -> list[Use]:
             found.append(Use(column, f"task {task.name!r}", held))
         if task.probability:
             found.append(Use(task.probability, f"the probability of task {task.name!r}", "number"))
-    found.append(Use(schema.user_id, "user_id", "category", "@user"))
+    if schema.user_id is not None:
+        found.append(Use(schema.user_id, "user_id", "category", "@user"))
     if schema.time:
         found.append(Use(schema.time, "time", "time"))
     if schema.tier:

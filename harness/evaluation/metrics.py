@@ -47,7 +47,8 @@ class Metrics:
     """Metrics of one task. ``None`` where the rows do not define the value.
 
     ``users`` are those with both classes, over which ``uauc`` and ``gauc`` are taken; ``rows`` are all rows
-    with a defined label; ``one_class_users`` and ``one_class_rows`` were left out of UAUC and GAUC.
+    with a defined label; ``one_class_users`` and ``one_class_rows`` were left out of UAUC and GAUC. All that
+    is about users is ``None`` where rows belong to no user.
     ``logloss``, ``normalized_entropy`` and ``calibration`` are ``None`` for scores outside [0, 1].
     """
 
@@ -57,19 +58,19 @@ class Metrics:
     logloss: float | None
     normalized_entropy: float | None
     calibration: float | None
-    users: int
+    users: int | None
     rows: int
-    one_class_users: int
-    one_class_rows: int
+    one_class_users: int | None
+    one_class_rows: int | None
 
 
-def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> Metrics:
+def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike | None) -> Metrics:
     """All metrics of one task.
 
     Args
         labels: (N,) 0, 1 or NaN (undefined: the row is left out).
         scores: (N,) any order-preserving score for the AUCs; probabilities for the rest.
-        users: (N,) integer ids of any sign and size.
+        users: (N,) integer ids of any sign and size; None where rows belong to no user.
 
     Raises
         NonFiniteScores: a row with a defined label has a NaN or infinite score.
@@ -77,6 +78,20 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> Me
     """
     y, s, u = _defined_rows(labels, scores, users)
     codes = _score_codes(s)
+    logloss, normalized_entropy, calibration = _probability_metrics(y, s)
+    if u is None:
+        return Metrics(
+            auc=_global_auc(y, codes),
+            uauc=None,
+            gauc=None,
+            logloss=logloss,
+            normalized_entropy=normalized_entropy,
+            calibration=calibration,
+            users=None,
+            rows=len(y),
+            one_class_users=None,
+            one_class_rows=None,
+        )
     # Both parts are mostly one sort, which numpy runs outside the interpreter's lock: two cores, two thirds
     # of the time.
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -84,7 +99,6 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> Me
         groups = _per_user(y, codes, u)
     both = groups.has_both_classes
     user_auc, user_rows = groups.auc[both], groups.rows[both]
-    logloss, normalized_entropy, calibration = _probability_metrics(y, s)
     return Metrics(
         auc=over_all_rows.result(),
         uauc=float(user_auc.mean()) if len(user_auc) else None,

@@ -86,12 +86,18 @@ def tier_metrics(out: Path) -> pd.DataFrame:
 
 
 def lift_rows(runs: ComparableRuns, task: str, replicates: int) -> Rows:
-    """The rows of ``tiers.csv`` of one dataset and task."""
+    """The rows of ``tiers.csv`` of one dataset and task; none where rows belong to no user."""
+    if not _has_tiers(runs, task):
+        return []
     return [
         {"tier": name} | row
         for name, measured in _measured(runs, task, replicates)
         for row in compared_rows(runs, task, measured, runs.to_base)
     ]
+
+
+def _has_tiers(runs: ComparableRuns, task: str) -> bool:
+    return any((predicted[task].tiers >= 0).any() for predicted in runs.predicted.values())
 
 
 def _measured(
@@ -131,7 +137,9 @@ def _less(one: UserBootstrap, other: UserBootstrap) -> UserBootstrap:
 
 
 def metric_rows(runs: ComparableRuns, task: str) -> Rows:
-    """The rows of ``tier_metrics.csv`` of one dataset and task."""
+    """The rows of ``tier_metrics.csv`` of one dataset and task; none where rows belong to no user."""
+    if not _has_tiers(runs, task):
+        return []
     return [
         {"suite": runs.suite, "dataset": runs.dataset, "task": task, "tier": name}
         | {"architecture": run.architecture, "variant": run.contestant.variant, "seed": run.seed}

@@ -55,9 +55,10 @@ class Splits:
     def validation_metrics(self, scores: np.ndarray) -> dict[str, dict[str, float | None]]:
         """AUC, UAUC and log loss by task of the validation split's ``scores`` (R, G)."""
         window = self.window("valid")
+        users = window.user_id if self.prepared.has_users else None
         found = {}
         for place, task in enumerate(self.tasks):
-            metrics = binary_metrics(window.labels[:, place], scores[:, place], window.user_id)
+            metrics = binary_metrics(window.labels[:, place], scores[:, place], users)
             found[task] = {"auc": metrics.auc, "uauc": metrics.uauc, "logloss": metrics.logloss}
         return found
 

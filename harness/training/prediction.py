@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datasets.batch import Batch
 from datasets.dealing import deal
+from datasets.prepare.encode import NO_TIER
 from harness.evaluation.metrics import binary_metrics, reliability
 from harness.machine.timing import Stopwatch
 from harness.training.batches import RankBatches
@@ -22,6 +23,8 @@ from harness.training.step import autocast
 @dataclass(frozen=True)
 class Predictions:
     """A split's rows in file order, whatever the number of ranks.
+
+    In a table without users each row is a user of its own, and has the tier -1.
 
     Shapes
         user, tier: (N,). labels: (N, G), NaN where undefined. scores: (N, G) probabilities.
@@ -36,6 +39,11 @@ class Predictions:
     scores: np.ndarray
     samples_per_second: float | None
     active_experts: np.ndarray | None = None
+
+    @property
+    def users(self) -> np.ndarray | None:
+        """The users for metrics; None where rows belong to no user."""
+        return None if len(self.tier) and (self.tier == NO_TIER).all() else self.user
 
 
 @dataclass
@@ -109,7 +117,7 @@ def in_file_order(by_rank: list[np.ndarray], shard_rows: list[int]) -> np.ndarra
 def metrics_by_task(predictions: Predictions, tasks: list[str]) -> dict[str, dict]:
     """Exact metrics of every task over all rows where it is defined."""
     return {
-        task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.user))
+        task: asdict(binary_metrics(predictions.labels[:, i], predictions.scores[:, i], predictions.users))
         for i, task in enumerate(tasks)
     }
 

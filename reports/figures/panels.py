@@ -48,6 +48,13 @@ class Options(TypedDict, total=False):
     style: str | None
 
 
+def _is_there(rows: pd.DataFrame, metric: str) -> bool:
+    """Whether there is a panel of a metric; rows that belong to no user have no UAUC."""
+    if "metric" in rows:
+        return metric in set(rows["metric"])
+    return metric in rows and (metric == "auc" or bool(rows[metric].notna().any()))
+
+
 class Plot:
     """A figure in the making: the rows to show, the looks of their models, and the panels.
 
@@ -65,7 +72,7 @@ class Plot:
         self.panels: list[Axes] = []
 
     def _asked_metrics(self, rows: pd.DataFrame) -> list[str]:
-        there = [m for m in METRICS if m in (set(rows["metric"]) if "metric" in rows else set(rows))]
+        there = [m for m in METRICS if _is_there(rows, m)]
         asked = self._options.get("metrics")
         if asked is None:
             return there

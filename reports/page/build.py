@@ -64,21 +64,24 @@ def _without_files(table: Table | None) -> TableView | None:
 def runs_table(records: list[Record]) -> TableView:
     """One row for each run, linked to its page: status, test metrics of each task, seconds, when it began."""
     tasks = list(dict.fromkeys(task for record in records for task in record.metrics))
+    measured = [metrics for record in records for metrics in record.metrics.values()]
+    has_users = not measured or any(metrics.users is not None for metrics in measured)
+    shown = [metric for metric in METRICS if has_users or metric == "auc"]
     header = ["run", "status", "dataset", "seed"]
-    header += [f"{task}: {metric.upper()}" for task in tasks for metric in METRICS]
+    header += [f"{task}: {metric.upper()}" for task in tasks for metric in shown]
     header += ["training s", "began"]
-    rows = [_run_row(record, tasks) for record in records]
+    rows = [_run_row(record, tasks, shown) for record in records]
     view = page_table("runs", f"All {len(records)} runs, each with its own page", header, rows)
     links = [f"runs/{quote(page_name(record))}" for record in records]
     linked = [[replace(row[0], href=link), *row[1:]] for row, link in zip(view.rows, links, strict=True)]
     return replace(view, rows=linked)
 
 
-def _run_row(record: Record, tasks: list[str]) -> list[str]:
+def _run_row(record: Record, tasks: list[str], metrics: list[str]) -> list[str]:
     measured = [
         fixed(getattr(record.metrics[task], metric) if task in record.metrics else None, 4)
         for task in tasks
-        for metric in METRICS
+        for metric in metrics
     ]
     seconds = fixed(record.training.train_seconds if record.training else None, 1)
     named = [record.contestant.display_name, record.status, record.dataset, grouped(record.seed)]

@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from harness.records.listed import display_name
 from harness.records.store import read_runs
-from reports.cells import METRICS, is_missing, size_words
+from reports.cells import is_missing, size_words
 from reports.files import write_text
 from reports.page.templating import templates
-from reports.sections import Section, load_sections, slug
+from reports.sections import Section, load_sections, shown_metrics, slug
 
 COSTS = ("dense_params", "flops", "latency_ms_p99")  # the FLOPs of the experts that a sample uses
 
@@ -56,7 +56,7 @@ def leaderboard_entries(out: Path) -> Iterator[dict[str, Any]]:
                 "picture": f"{out.name}/{picture}" if (out / picture).is_file() else "",
             }
             for budget, rows in _by_budget(section, models).items():
-                for metric in METRICS:
+                for metric in shown_metrics(section):
                     found = [_row(row, f"{task}_{metric}") for row in rows]
                     found.sort(key=lambda row: -row[1] if row[1] is not None else 1)
                     yield shared | {"budget": budget, "metric": metric.upper(), "rows": found}

@@ -65,15 +65,22 @@ def page_name(record: Record) -> str:
 def _metrics(record: Record, base: Record | None) -> TableView | None:
     if not record.metrics:
         return None
-    header = ["task", *(name.replace("_", " ") for name in (*_QUALITIES, *_COUNTS))]
+    has_users = any(measured.users is not None for measured in record.metrics.values())
+    per_user = set() if has_users else {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
+    qualities, counts, compared = (
+        [name for name in names if name not in per_user] for names in (_QUALITIES, _COUNTS, METRICS)
+    )
+    header = ["task", *(name.replace("_", " ") for name in (*qualities, *counts))]
     rows = []
     for task, measured in record.metrics.items():
-        qualities = [fixed(getattr(measured, name), 4) for name in _QUALITIES]
-        counts = [grouped(getattr(measured, name)) for name in _COUNTS]
-        rows.append([task, *qualities, *_differences(measured, base, task), *counts])
+        values = [fixed(getattr(measured, name), 4) for name in qualities]
+        numbers = [grouped(getattr(measured, name)) for name in counts]
+        rows.append([task, *values, *_differences(measured, base, task, compared), *numbers])
     notes = ["Users and rows: those that count for UAUC; one-class users have no AUC of their own."]
+    if not has_users:
+        notes = ["The rows belong to no user, so there are no UAUC and GAUC."]
     if base:
-        header[1 + len(_QUALITIES) : 1 + len(_QUALITIES)] = [f"{name.upper()} vs base" for name in METRICS]
+        header[1 + len(qualities) : 1 + len(qualities)] = [f"{name.upper()} vs base" for name in compared]
         notes.append(
             f"vs base: this run less {base.contestant.display_name}'s with the same seed, in AUC points x "
             f"{POINTS}. One run's difference is no verdict; the report has the intervals over all."
@@ -81,11 +88,11 @@ def _metrics(record: Record, base: Record | None) -> TableView | None:
     return page_table("metrics", "Test split", header, rows, notes)
 
 
-def _differences(measured: TaskMetrics, base: Record | None, task: str) -> list[str]:
-    """AUC and UAUC less the base's, in points; none without the base's run."""
+def _differences(measured: TaskMetrics, base: Record | None, task: str, metrics: list[str]) -> list[str]:
+    """The metrics less the base's, in points; none without the base's run."""
     if base is None:
         return []
-    pairs = [(getattr(measured, m), getattr(base.metrics.get(task), m, None)) for m in METRICS]
+    pairs = [(getattr(measured, m), getattr(base.metrics.get(task), m, None)) for m in metrics]
     return [signed(None if None in pair else POINTS * (pair[0] - pair[1]), 2) for pair in pairs]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from harness.records.store import StoredRuns
 from reports.cells import (
-    METRICS,
     MISSING,
     POINTS,
     Shown,
@@ -19,7 +18,7 @@ from reports.cells import (
 )
 from reports.files import write_text
 from reports.paper.printed import Paper, load_paper
-from reports.sections import Section, load_sections
+from reports.sections import Section, load_sections, shown_metrics
 from reports.tables.costs import cost_numbers
 from reports.tables.markup import Table, latex_document, write_table
 from reports.tables.quality import in_points, quality_numbers, select_metric
@@ -47,7 +46,7 @@ def compact_table(section: Section, paper: Paper) -> Table:
     names = [model_name(row) for row in select_metric(first, "auc") if row["kind"] != "reference"]
     columns: dict[str, list[str]] = {"model": names}
     for task, numbers in quality.items():
-        for metric in METRICS:
+        for metric in shown_metrics(section):
             rows = [row for row in select_metric(numbers, metric) if row["kind"] != "reference"]
             columns[f"{task} {metric.upper()}"] = list(map(_difference, rows))
     ranked = list(columns)[1:]

@@ -18,7 +18,7 @@ from reports.cells import (
     signed,
 )
 from reports.paper.printed import Paper
-from reports.sections import Section
+from reports.sections import Section, shown_metrics
 from reports.tables.costs import cost_numbers, rough_mfu, rough_note
 from reports.tables.markup import Table
 from reports.tables.quality import in_points, quality_numbers, select_metric, verdict
@@ -48,7 +48,7 @@ def main_table(section: Section, paper: Paper) -> list[Table]:
     names = [model_name(row) for row in select_metric(next(iter(quality.values())), "auc")]
     columns: dict[str, list[str]] = {"model": names}
     for task, numbers in quality.items():
-        for metric in METRICS:
+        for metric in shown_metrics(section):
             rows = select_metric(numbers, metric)
             columns[f"{task} {metric.upper()}"] = [_mean(row) for row in rows]
             columns[f"{task} {metric.upper()} vs base"] = [_difference(row) for row in rows]

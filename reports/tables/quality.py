@@ -29,7 +29,7 @@ from reports.cells import (
 from reports.paper.comparison import has_the_papers_base, paper_note, paper_row, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
-from reports.sections import Section, slug
+from reports.sections import Section, shown_metrics, slug
 from reports.tables.markup import Table
 from reports.tables.significance import detectable_note, number_tested, significance_table
 from reports.tables.unequal_runs import unequal_runs_notes
@@ -40,6 +40,10 @@ PROBABILITY_METRICS = {
     "calibration": "calibration",
 }
 NOT_RESOLVED = "not resolved"
+NO_USERS = (
+    "The rows of these data belong to no user, so there are no UAUC, GAUC and tiers of activity, and "
+    "intervals are over rows where others are over users."
+)
 SIGN_NOTE = (
     "Sign: whether a resolved difference to the base has the sign that the paper prints (agrees, differs); "
     "untested: too few seeds, worlds or users, or failed seeds."
@@ -107,8 +111,10 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     rows = select_metric(numbers, "auc")
     models = {"model": [model_name(row) for row in rows]}
     models["runs" if section.num_worlds else "seeds"] = [_seeds_cell(row) for row in rows]
-    main = _metric_columns(numbers, "auc", task, printed) | _metric_columns(numbers, "uauc", task, printed)
-    more = _metric_columns(numbers, "gauc", task, printed)
+    main: dict[str, list[str]] = {}
+    for metric in shown_metrics(section):
+        main |= _metric_columns(numbers, metric, task, printed)
+    more = _metric_columns(numbers, "gauc", task, printed) if "gauc" in section.metrics else {}
     for metric, title in PROBABILITY_METRICS.items():
         more[title] = [fixed(row["mean"], 4) for row in select_metric(numbers, metric)]
     untuned = ", untuned" if section.suite.untuned(section.dataset) else ""
@@ -211,6 +217,8 @@ def _measure_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
         notes.append(
             f"AUC over {rows} test rows; UAUC and GAUC over {users} users who have both labels{each}."
         )
+    elif "uauc" not in section.metrics:
+        notes.append(NO_USERS)
     notes.append(
         "Means over worlds of each world's mean over seeds; ± is half the width of the 95% t-interval over "
         "worlds (over seeds for a row with one world)."

@@ -63,7 +63,7 @@ def significance_table(section: Section, task: str, numbers: pd.DataFrame, csv: 
         return []
     names = [model_name(row) for row in models[models["metric"] == QUALITIES[0]].to_dict("records")]
     columns: dict[str, list[str]] = {"model": names}
-    for metric in QUALITIES:
+    for metric in section.metrics:
         title, rows = metric.upper(), models[models["metric"] == metric].to_dict("records")
         columns[f"{title} p-value"] = [p_value(row["p_value"]) for row in rows]
         columns[f"{title} p, Holm"] = [p_value(row["p_holm"]) for row in rows]

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.evaluation.quality import difference
 from harness.records.contestant import Contestant
 from reports.cells import METRICS, settings
-from reports.sections import Section
+from reports.sections import Section, shown_metrics
 from reports.tables.markup import Table
 from reports.tables.quality import NOT_RESOLVED, difference_cell
 from reports.tables.significance import detectable_note, number_tested
@@ -43,7 +43,7 @@ def _tables(section: Section, kind: str, caption: str, note: str) -> list[Table]
         return []
     tested = frame[frame["metric"].isin(METRICS)]
     tested = tested.assign(metric=tested["task"] + " " + tested["metric"])  # a column of the table each
-    columns = [(task, metric) for task in section.tasks for metric in METRICS]
+    columns = [(task, metric) for task in section.tasks for metric in shown_metrics(section)]
     verdicts = (
         ""
         if section.no_verdict
