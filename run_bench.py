@@ -106,10 +106,10 @@ def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.
         for name, where in ARCHITECTURES.items():
             say(f"{name:<18}{where}")
     elif what == "datasets":
-        from datasets.catalog import DESCRIPTIONS
+        from datasets.catalog import DESCRIPTIONS, how_read
 
         for name, description in DESCRIPTIONS.items():
-            say(f"{name:<18}{description}")
+            say(f"{name:<21}{'; '.join(part for part in (description, how_read(name)) if part)}")
     else:
         for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
             first = path.read_text(encoding="utf-8").partition("\n")[0]

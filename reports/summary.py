@@ -221,6 +221,14 @@ def dataset_notes(section: Section) -> Bullets:
             "On KuaiRand, finish is largely an effect of the video's duration: compare it with the "
             "duration_only row, which knows nothing else."
         )
+    found = section.records[0].dataset_info.notes
+    if "validation" in found:
+        notes.append(f"Validation: {found['validation']}.")
+    if str(found.get("published files", "")).startswith("NOT"):
+        notes.append(
+            f"{found['published files']}: nothing here can be compared with figures published on "
+            f"{section.dataset}."
+        )
     return notes
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import queue
 import shutil
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
+from files.checksums import md5_of
 from files.errors import InputError
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in total (None if unknown)
@@ -51,10 +51,10 @@ class _BrokenError(_AddressError):
 
 @dataclass
 class Part:
-    """The bytes received so far of a file whose md5 is ``md5``."""
+    """The bytes received so far of a file whose md5 is ``md5``; None where that is not stated."""
 
     path: Path
-    md5: str
+    md5: str | None
 
     @property
     def _notes(self) -> Path:
@@ -83,9 +83,12 @@ class Part:
         self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
 
-    def found_md5(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
+    def is_whole(self) -> bool:
+        """Whether all bytes are there; without an md5, by the size that the server stated."""
+        total = self.known().get("total")
+        if self.md5 is None:
+            return total is not None and total == self.size
+        return total in (None, self.size) and self.size > 0 and md5_of(self.path) == self.md5
 
 
 def download(urls: Sequence[str], part: Part, progress: Progress | None, say: Callable[[str], None]) -> str:
@@ -96,7 +99,7 @@ def download(urls: Sequence[str], part: Part, progress: Progress | None, say: Ca
     received stay for the next download, unless the md5 is wrong. A full disk raises OSError.
     """
     notes = part.known()
-    if notes and notes["total"] in (None, part.size) and part.found_md5() == part.md5:
+    if notes and part.is_whole():
         return notes["url"]
     failures = []
     for url in urls:
@@ -117,7 +120,7 @@ def _complete(url: str, part: Part, progress: Progress | None, say: Callable[[st
     if was_resumed:
         say(f"resuming after the {part.size:,} bytes that were kept")
     _receive(url, part, progress)
-    found = part.found_md5()
+    found = part.md5 and md5_of(part.path)
     if found == part.md5:
         return
     part.remove()

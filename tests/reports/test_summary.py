@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.records.store import read_runs
 from reports.contents import gather
 from reports.sections import load_sections
-from reports.summary import cautions
+from reports.summary import cautions, dataset_notes
 from tests.reports.made_up import record, write_out
 
 
@@ -47,3 +47,16 @@ def test_what_the_suite_s_file_says_is_left_out_where_a_setting_was_changed(tmp_
     assert said in gather(read_runs(write_out(tmp_path / "a", runs))).descriptions
     command = "run_bench.py run quick --set budget.flops_per_sample=5e5"
     assert said not in gather(read_runs(write_out(tmp_path / "b", runs, command=command))).descriptions
+
+
+def test_a_table_that_is_not_the_published_one_and_its_odd_protocol_are_remarked_on(tmp_path):
+    notes = {"validation": "the test rows, as published", "published files": "NOT the published files: x"}
+    for place, (found, expected) in enumerate([(notes, 2), ({"published files": "a: md5 as published"}, 0)]):
+        info = record("dcn")["dataset_info"] | {"notes": found}
+        records = [record(name, dataset="frappe-x1", dataset_info=info) for name in ("dlrm_mlp", "dcn")]
+        (section,) = load_sections(read_runs(write_out(tmp_path / str(place), records)))
+        said = dataset_notes(section)
+        assert len(said) == expected
+        if expected:
+            assert said[0] == "Validation: the test rows, as published."
+            assert said[1].startswith("NOT the published files: x: nothing here can be compared")

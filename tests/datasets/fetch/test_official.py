@@ -5,15 +5,18 @@ import functools
 import hashlib
 import http.server
 import io
+import re
 import tarfile
 import threading
 import zipfile
 
 import pytest
 
+from datasets.catalog import raw_folder
 from datasets.fetch import official as module
 from datasets.fetch.official import fetch
 from files.errors import InputError
+from tests.datasets.published.files import LAYOUTS, write_files
 
 NAME = "movielens-100k"
 POLL_SECONDS = 0.01  # a server notices within this time that it is shut down
@@ -182,7 +185,7 @@ def test_a_file_that_is_no_archive_is_an_error(publish, tmp_path, content):
 
 
 def test_an_unknown_name_lists_what_can_be_fetched(tmp_path):
-    with pytest.raises(InputError, match="kuairand-pure, movielens-100k"):
+    with pytest.raises(InputError, match=r"kuairand-pure, .*movielens-100k"):
         fetch("kuairand", tmp_path)
 
 
@@ -198,3 +201,40 @@ def test_the_published_checksums_are_md5_of_official_addresses():
     assert archives["kuairand-pure"].md5 == "0820331067a3784d9691136f772b35a7"
     assert archives["movielens-100k"].md5 == "0e33842e24a9c977be4e0107933c0723"
     assert all(archive.url.startswith("https://") for archive in archives.values())
+    sums = [md5 for archive in archives.values() for md5 in (archive.md5, *archive.files.values()) if md5]
+    assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
+    assert len(set(sums)) == len(sums)
+    assert all(archive.md5 or archive.files for archive in archives.values())
+
+
+@pytest.mark.parametrize("name", [*LAYOUTS, "taobao-ad-x1-clean"])
+def test_an_archive_without_a_stated_md5_is_checked_file_by_file(server, monkeypatch, tmp_path, name):
+    folder, address = server
+    archive = name.removesuffix("-clean")
+    inside = LAYOUTS[archive][0]
+    files = {path.name: path.read_bytes() for path in write_files(tmp_path / "made", archive).iterdir()}
+    (folder / "set.zip").write_bytes(zipped({f"{inside}/{file}": text for file, text in files.items()}))
+    official = module.ARCHIVES[archive]
+    assert set(official.files) == set(files)
+    served = dataclasses.replace(official, url=f"{address}/set.zip")
+    monkeypatch.setitem(module.ARCHIVES, archive, served)
+    messages = []
+    with pytest.raises(InputError, match=r"the md5 of t\w+\.csv is .*, not the published"):
+        fetch(name, tmp_path / "root", say=messages.append)
+    assert {path.name for path in (tmp_path / "root").iterdir()} == {f".{archive}.lock"}
+    assert "md5 of the archive is not stated" in messages[1]
+    sums = {file: hashlib.md5(text).hexdigest() for file, text in files.items()}
+    monkeypatch.setitem(module.ARCHIVES, archive, dataclasses.replace(served, files=sums))
+    assert fetch(name, tmp_path / "root", say=messages.append) == tmp_path / "root" / archive
+    assert raw_folder(name, tmp_path / "root") == tmp_path / "root" / archive / inside
+
+
+def test_a_file_that_the_archive_lacks_is_named(server, monkeypatch, tmp_path):
+    folder, address = server
+    (folder / "set.zip").write_bytes(zipped({"train.csv": b"1"}))
+    archive = dataclasses.replace(
+        module.ARCHIVES["frappe-x1"], url=f"{address}/set.zip", files={"valid.csv": "0" * 32}
+    )
+    monkeypatch.setitem(module.ARCHIVES, "frappe-x1", archive)
+    with pytest.raises(InputError, match=r"holds no file valid\.csv"):
+        fetch("frappe-x1", tmp_path / "root", say=lambda _: None)

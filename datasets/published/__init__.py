@@ -1,0 +1,1 @@
+"""Public tables whose split is published as files: train, validation and test."""
