@@ -15,6 +15,7 @@ DATASETS = {
     "shortvideo": "datasets.shortvideo.source:source",
     "kuairand-pure": "datasets.kuairand.source:source",
     "movielens-100k": "datasets.movielens:source",
+    "movielens-1m": "datasets.movielens_1m:source",
     "criteo-x1": "datasets.published.criteo:X1",
     "criteo-x4": "datasets.published.criteo:X4",
     "avazu-x1": "datasets.published.avazu:X1",
@@ -31,6 +32,7 @@ DESCRIPTIONS = {
     "shortvideo": "synthetic short-video log, made on the fly; true probabilities are known",
     "kuairand-pure": "real logs of a short-video app (Kuaishou); finish, skip, click, like, long view",
     "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
+    "movielens-1m": "1,000,209 film ratings; like (4 and up) and dislike (2 and down)",
     "criteo-x1": "clicks on advertisements, 39 fields, no users; the split of AFN",
     "criteo-x4": "clicks on advertisements, 39 fields, no users; the split of AutoInt",
     "avazu-x1": "clicks on mobile advertisements, 22 fields, no users; the split of AFN",
@@ -38,16 +40,21 @@ DESCRIPTIONS = {
     "frappe-x1": "apps used in context, against drawn ones; the split of AFN",
     "movielens-latest-x1": "tags given to films, against drawn ones; the split of AFN",
     "taobao-ad-x1": "clicks on advertisements with histories; as published, the test rows validate",
-    "taobao-ad-x1-clean": "the same, with validation rows from the end of training",
+    "taobao-ad-x1-clean": "taobao-ad-x1 with validation rows from the end of training",
     "kuaivideo-x1": "clicks on short videos with histories; as published, the test rows validate",
-    "kuaivideo-x1-clean": "the same, with validation rows from the end of training",
+    "kuaivideo-x1-clean": "kuaivideo-x1 with validation rows from the end of training",
 }
 
 # Readers that were tried on their publisher's files; the others, on generated ones of that layout alone.
 READ_ON_REAL_FILES = {"kuairand-pure", "movielens-100k"}
 
 # The option that draws another world of a dataset: a simulation anew, or a log's training rows again.
-WORLD_OPTIONS = {"shortvideo": "seed", "kuairand-pure": "bootstrap", "movielens-100k": "bootstrap"}
+WORLD_OPTIONS = {
+    "shortvideo": "seed",
+    "kuairand-pure": "bootstrap",
+    "movielens-100k": "bootstrap",
+    "movielens-1m": "bootstrap",
+}
 
 
 def prepare_dataset(

@@ -35,7 +35,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from datasets.causal import EventIndex, pair_key, smoothed_rate, sum_by_row
+from datasets.causal import EventIndex, Past, pair_key, smoothed_rate, sum_by_row
 from datasets.fetch.raw_files import describe_files, find_folder, read_table, require_file
 from datasets.schema import ColumnSplit, Feature, Schema, Task
 from datasets.source import (
@@ -96,19 +96,19 @@ def source(options: dict, data_root: Path | None, scratch: Path) -> Source:
     chosen = parse_options(MovieLensOptions, options, NAME)
     ratings_file, user_file, movie_file = _find(data_root)
     notes: dict[str, int | float | str] = {}
-    ratings = _read_ratings(ratings_file, notes)
+    ratings = read_ratings(ratings_file, "\t", notes)
     users = _read_users(user_file)
     movies = _read_movies(movie_file, notes)
     rows = ratings.join(users, on="user_id", how="left", maintain_order="left")
     rows = rows.join(movies, on="movie_id", how="left", maintain_order="left")
-    rows = rows.with_columns(_clock_columns()).with_columns(_split_column())
+    rows = rows.with_columns(clock_columns()).with_columns(split_column())
     notes |= {
         "ratings": rows.height,
         "users": rows["user_id"].n_unique(),
         "movies": rows["movie_id"].n_unique(),
     }
-    past = _PastRatings(rows)
-    rows = rows.with_columns(past.cross() + past.sequences(chosen.history_length)).drop("rating")
+    past = PastRatings(rows)
+    rows = rows.with_columns(past.cross(rows) + past.sequences(rows, chosen.history_length)).drop("rating")
     is_training = (rows["split"] == "train").to_numpy()
     times = times_drawn(is_training, chosen.bootstrap)
     if chosen.bootstrap:
@@ -137,10 +137,10 @@ def _find(data_root: Path | None) -> list[Path]:
 # --- raw tables ---------------------------------------------------------------------------------
 
 
-def _read_ratings(path: Path, notes: dict) -> pl.DataFrame:
+def read_ratings(path: Path, separator: str, notes: dict) -> pl.DataFrame:
     """Ratings in time order with their labels."""
     everything = tuple(RATING_COLUMNS)
-    raw = read_table(path, RATING_COLUMNS, separator="\t", has_header=False, never_empty=everything)
+    raw = read_table(path, RATING_COLUMNS, separator=separator, has_header=False, never_empty=everything)
     ratings = raw.unique(maintain_order=True).sort("time", "user_id", "movie_id")
     notes["exact_duplicates_dropped"] = raw.height - ratings.height
     same_second = pl.len().over("user_id", "time") > 1
@@ -178,7 +178,8 @@ def _read_movies(path: Path, notes: dict) -> pl.DataFrame:
     return movies.with_columns((pl.col("year") // 10 * 10).alias("decade"))
 
 
-def _clock_columns() -> list[pl.Expr]:
+def clock_columns() -> list[pl.Expr]:
+    """Hour and weekday of a rating, the film's age then, and how many genres it has."""
     clock = pl.from_epoch("time", "s")
     age = (pl.col("time") / DAY - pl.col("release_day")) / YEAR_DAYS
     return [
@@ -189,7 +190,7 @@ def _clock_columns() -> list[pl.Expr]:
     ]
 
 
-def _split_column() -> pl.Expr:
+def split_column() -> pl.Expr:
     """Each user's ratings 80/10/10 in time order; ratings of the second at a bound go to the later side."""
     time = pl.col("time")
     valid_from, test_from = (
@@ -202,89 +203,119 @@ def _split_column() -> pl.Expr:
 # --- features of the past -----------------------------------------------------------------------
 
 
-class _PastRatings:
-    """Sequence and cross features of every rating, from ratings of strictly earlier seconds."""
+class PastRatings:
+    """Sequence and cross features of ratings, from ratings of strictly earlier seconds.
 
-    def __init__(self, rows: pl.DataFrame) -> None:
-        self._rows = rows
-        self._user, self._movie, self._time = (rows[c].to_numpy() for c in ("user_id", "movie_id", "time"))
-        self._outcomes = {name: rows[name].cast(pl.Int64).to_numpy() for name in START_RATES}
-        self._by_user = EventIndex(self._user, self._time)
+    ``events`` are all ratings in time order; ``rows`` below are those whose past is asked for.
+    """
 
-    def sequences(self, length: int) -> list[pl.Series]:
-        """The latest films and genres rated, liked and disliked, and the latest ratings; oldest first."""
-        columns = [self._latest(self._rows, "rating", length).alias("rated_ratings")]
+    def __init__(self, events: pl.DataFrame) -> None:
+        self._outcomes = {name: _numbers(events, name) for name in START_RATES}
+        user, movie, time = (_numbers(events, name) for name in ("user_id", "movie_id", "time"))
+        self._times = time
+        self._by_anyone = EventIndex(np.zeros_like(user), time)
+        self._by_user, self._by_movie = EventIndex(user, time), EventIndex(movie, time)
+        tagged = events.with_row_index("row").explode("genres").drop_nulls("genres")
+        self._tagged_rating = tagged["row"].to_numpy()
+        self._by_user_genre = EventIndex(_user_genre(tagged), _numbers(tagged, "time"))
+        self._latest = {"rated_ratings": _Latest(events, "rating")}
         for name, label in {"rated": None, "liked": "like", "disliked": "dislike"}.items():
-            events = self._rows if label is None else self._rows.filter(pl.col(label) == 1)
-            columns.append(self._latest(events, "movie_id", length).alias(f"{name}_movies"))
-            columns.append(self._latest(events.explode("genres"), "genres", length).alias(f"{name}_genres"))
-        return columns
+            kept = events if label is None else events.filter(pl.col(label) == 1)
+            self._latest[f"{name}_movies"] = _Latest(kept, "movie_id")
+            self._latest[f"{name}_genres"] = _Latest(kept.explode("genres"), "genres")
 
-    def _latest(self, events: pl.DataFrame, column: str, length: int) -> pl.Series:
-        having = events.select("user_id", "time", column).drop_nulls()
-        index = EventIndex(having["user_id"].to_numpy(), having["time"].to_numpy())
-        return index.before(self._user, self._time).latest(having[column].to_numpy(), length)
+    def sequences(self, rows: pl.DataFrame, length: int) -> list[pl.Series]:
+        """The latest films and genres rated, liked and disliked, and the latest ratings; oldest first."""
+        user, time = _numbers(rows, "user_id"), _numbers(rows, "time")
+        return [latest.before(user, time, length).alias(name) for name, latest in self._latest.items()]
 
-    def cross(self) -> list[pl.Series]:
+    def cross(self, rows: pl.DataFrame) -> list[pl.Series]:
         """Counts, like and dislike rates and mean rating of user, film and user x genre; the pace.
 
         Each mean is smoothed towards a wider one: a film's and a user's towards everyone's until
         then, user x genre (summed over the film's genres) towards the user's.
         """
-        everyone = np.zeros_like(self._user)
-        anyone, user, movie = (self._totals(keys) for keys in (everyone, self._user, self._movie))
-        user_genre = self._genre_totals()
-        columns: _Columns = self._pace()
-        for name, totals in (("user", user), ("movie", movie), ("user_genre", user_genre)):
+        user, movie, time = (_numbers(rows, name) for name in ("user_id", "movie_id", "time"))
+        anyone = self._totals(self._by_anyone.before(np.zeros_like(user), time))
+        own_ratings, of_movie = (
+            self._totals(past)
+            for past in (self._by_user.before(user, time), self._by_movie.before(movie, time))
+        )
+        user_genre = self._genre_totals(rows)
+        columns: _Columns = self._pace(user, time)
+        for name, totals in (("user", own_ratings), ("movie", of_movie), ("user_genre", user_genre)):
             columns[f"{name}_ratings"] = totals["count"]
         for outcome, start in START_RATES.items():
-            first = np.full(len(everyone), start)
+            first = np.full(rows.height, start)
             overall = smoothed_rate(anyone[outcome], anyone["count"], first, strength=1)
-            own = smoothed_rate(user[outcome], user["count"], overall)
+            own = smoothed_rate(own_ratings[outcome], own_ratings["count"], overall)
             columns[f"user_mean_{outcome}"] = own
-            columns[f"movie_mean_{outcome}"] = smoothed_rate(movie[outcome], movie["count"], overall)
+            columns[f"movie_mean_{outcome}"] = smoothed_rate(of_movie[outcome], of_movie["count"], overall)
             columns[f"user_genre_mean_{outcome}"] = smoothed_rate(
                 user_genre[outcome], user_genre["count"], own
             )
         return [pl.Series(name, values) for name, values in columns.items()]
 
-    def _totals(self, keys: np.ndarray) -> dict[str, np.ndarray]:
+    def _totals(self, past: Past) -> dict[str, np.ndarray]:
         """Per row: how many earlier ratings share its key, and the sums of their outcomes."""
-        past = EventIndex(keys, self._time).before(keys, self._time)
         sums = {name: past.sums(values) for name, values in self._outcomes.items()}
         return {"count": past.counts(), **sums}
 
-    def _genre_totals(self) -> dict[str, np.ndarray]:
-        tagged = self._rows.with_row_index("row").explode("genres").drop_nulls("genres")
-        row, time = tagged["row"].to_numpy(), tagged["time"].to_numpy()
-        keys = pair_key(tagged["user_id"].to_numpy(), tagged["genres"].to_numpy())
-        past = EventIndex(keys, time).before(keys, time)
-        height = self._rows.height
+    def _genre_totals(self, rows: pl.DataFrame) -> dict[str, np.ndarray]:
+        asked = rows.with_row_index("row").explode("genres").drop_nulls("genres")
+        row = asked["row"].to_numpy()
+        past = self._by_user_genre.before(_user_genre(asked), _numbers(asked, "time"))
         sums = {
-            name: sum_by_row(row, past.sums(values[row]), height) for name, values in self._outcomes.items()
+            name: sum_by_row(row, past.sums(values[self._tagged_rating]), rows.height)
+            for name, values in self._outcomes.items()
         }
-        return {"count": sum_by_row(row, past.counts(), height), **sums}
+        return {"count": sum_by_row(row, past.counts(), rows.height), **sums}
 
-    def _pace(self) -> _Columns:
-        past = self._by_user.before(self._user, self._time)
-        latest = past.last(self._time, otherwise=-1)
-        minutes = np.where(latest >= 0, (self._time - latest) / 60, np.nan)
+    def _pace(self, user: np.ndarray, time: np.ndarray) -> _Columns:
+        past = self._by_user.before(user, time)
+        latest = past.last(self._times, otherwise=-1)
+        minutes = np.where(latest >= 0, (time - latest) / 60, np.nan)
         recent = {
-            f"ratings_in_last_{name}": past.counts()
-            - self._by_user.before(self._user, self._time - span).counts()
+            f"ratings_in_last_{name}": past.counts() - self._by_user.before(user, time - span).counts()
             for name, span in (("hour", HOUR), ("day", DAY))
         }
         return {"minutes_since_rating": pl.Series(minutes).fill_nan(None), **recent}
+
+
+class _Latest:
+    """The latest values of one column of a user's events."""
+
+    def __init__(self, events: pl.DataFrame, column: str) -> None:
+        having = events.select("user_id", "time", column).drop_nulls()
+        self._index = EventIndex(having["user_id"].to_numpy(), having["time"].to_numpy())
+        self._values = having[column].to_numpy()
+
+    def before(self, user: np.ndarray, time: np.ndarray, length: int) -> pl.Series:
+        return self._index.before(user, time).latest(self._values, length)
+
+
+def _numbers(frame: pl.DataFrame, column: str) -> np.ndarray:
+    return frame[column].cast(pl.Int64).to_numpy()
+
+
+def _user_genre(tagged: pl.DataFrame) -> np.ndarray:
+    return pair_key(tagged["user_id"].to_numpy(), tagged["genres"].to_numpy())
 
 
 # --- schema -------------------------------------------------------------------------------------
 
 
 def _schema(history_length: int) -> Schema:
+    description = "MovieLens-100K, film ratings (GroupLens, 1997-1998), research use"
+    return movielens_schema(NAME, description, _user(), history_length)
+
+
+def movielens_schema(name: str, description: str, user: list[Feature], history_length: int) -> Schema:
+    """The schema of a MovieLens log; ``user`` are 64 numbers of the profile."""
     return Schema(
-        name=NAME,
-        description="MovieLens-100K, film ratings (GroupLens, 1997-1998), research use",
-        features=_user() + _item() + _sequence(history_length) + _cross() + _context(),
+        name=name,
+        description=description,
+        features=user + _item() + _sequence(history_length) + _cross() + _context(),
         tasks=[Task(name="like"), Task(name="dislike")],
         user_id="user_id",
         time="time",
@@ -296,7 +327,7 @@ def _feature(**fields: object) -> Feature:
     return Feature.model_validate(fields)
 
 
-def _category(name: str, group: str, dim: int) -> Feature:
+def category(name: str, group: str, dim: int) -> Feature:
     return _feature(name=name, kind="categorical", group=group, embedding_dim=dim)
 
 
@@ -307,16 +338,16 @@ def _number(name: str, group: str, dim: int = 8, normalization: str = "standard"
 def _user() -> list[Feature]:
     """64 numbers."""
     dims = {"user_id": 16, "age_band": 8, "gender": 4, "occupation": 16, "zip_prefix": 16}
-    return [*(_category(name, "user", dim) for name, dim in dims.items()), _number("age", "user", 4)]
+    return [*(category(name, "user", dim) for name, dim in dims.items()), _number("age", "user", 4)]
 
 
 def _item() -> list[Feature]:
     """64 numbers."""
     return [
-        _category("movie_id", "item", 16),
+        category("movie_id", "item", 16),
         _feature(name="genres", kind="multi_hot", group="item", vocabulary="genre"),
         _number("year", "item"),
-        _category("decade", "item", 8),
+        category("decade", "item", 8),
         _number("years_since_release", "item", normalization="log1p"),
         _number("num_genres", "item"),
     ]
@@ -346,5 +377,5 @@ def _cross() -> list[Feature]:
 def _context() -> list[Feature]:
     """48 numbers: the clock and the user's pace."""
     paces = ("minutes_since_rating", "ratings_in_last_hour", "ratings_in_last_day")
-    clock = [_category("hour", "context", 16), _category("weekday", "context", 8)]
+    clock = [category("hour", "context", 16), category("weekday", "context", 8)]
     return clock + [_number(name, "context", normalization="log1p") for name in paces]

@@ -59,6 +59,12 @@ ARCHIVES = {
         licence="research use, cite Harper and Konstan (2015); no redistribution or commercial use "
         "without permission",
     ),
+    "movielens-1m": Archive(
+        url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+        md5="c4d9eecfca2ab87c1945afe126590906",
+        licence="research use, cite Harper and Konstan (2015); no redistribution or commercial use "
+        "without permission",
+    ),
     "criteo-x1": _benchmark(
         "Criteo_x1",
         _CRITEO,

@@ -72,6 +72,8 @@ def read_table(
         text = path.read_bytes().decode(encoding)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not {encoding} text; fetch the file again") from None
+    if len(separator) > 1:  # as "::" in MovieLens-1M; text has no unit separators
+        text, separator = text.replace(separator, "\x1f"), "\x1f"
     names = list(columns)
     first = text.partition("\n")[0].strip().lstrip("\ufeff").split(separator)
     if has_header:

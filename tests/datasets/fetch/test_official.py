@@ -199,6 +199,7 @@ def test_a_data_root_that_cannot_be_made_is_an_error(publish, tmp_path):
 def test_the_published_checksums_are_md5_of_official_addresses():
     archives = module.ARCHIVES
     assert archives["kuairand-pure"].md5 == "0820331067a3784d9691136f772b35a7"
+    assert archives["movielens-1m"].md5 == "c4d9eecfca2ab87c1945afe126590906"
     assert archives["movielens-100k"].md5 == "0e33842e24a9c977be4e0107933c0723"
     assert all(archive.url.startswith("https://") for archive in archives.values())
     sums = [md5 for archive in archives.values() for md5 in (archive.md5, *archive.files.values()) if md5]
