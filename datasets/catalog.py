@@ -14,6 +14,8 @@ from files.errors import InputError
 DATASETS = {
     "shortvideo": "datasets.shortvideo.source:source",
     "kuairand-pure": "datasets.kuairand.source:source",
+    "kuairand-1k": "datasets.kuairand.large:ONE_K",
+    "kuairand-27k": "datasets.kuairand.large:ALL_27K",
     "movielens-100k": "datasets.movielens:source",
     "movielens-1m": "datasets.movielens_1m:source",
     "criteo-x1": "datasets.published.criteo:X1",
@@ -31,6 +33,8 @@ DATASETS = {
 DESCRIPTIONS = {
     "shortvideo": "synthetic short-video log, made on the fly; true probabilities are known",
     "kuairand-pure": "real logs of a short-video app (Kuaishou); finish, skip, click, like, long view",
+    "kuairand-1k": "the log of 1,000 users with all their videos: 11.7 million exposures",
+    "kuairand-27k": "the log of 27,285 users with all their videos: 322 million exposures",
     "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
     "movielens-1m": "1,000,209 film ratings; like (4 and up) and dislike (2 and down)",
     "criteo-x1": "clicks on advertisements, 39 fields, no users; the split of AFN",

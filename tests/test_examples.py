@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from datasets import movielens, schema
 from datasets.catalog import DATASETS
+from datasets.kuairand import large
 from datasets.kuairand import source as kuairand
 from datasets.shortvideo import source as shortvideo
 from harness.records.spec import Training
@@ -225,6 +226,8 @@ def test_the_guide_states_what_tuning_chooses_from():
     [
         ("shortvideo", {option.name: option.default for option in fields(shortvideo.Options)}),
         ("kuairand-pure", {n: f.default for n, f in kuairand.KuaiRandOptions.model_fields.items()}),
+        ("kuairand-1k", {n: f.default for n, f in large.LargeOptions.model_fields.items()}),
+        ("kuairand-27k", {n: f.default for n, f in large.LargeOptions.model_fields.items()}),
         ("movielens-100k", {n: f.default for n, f in movielens.MovieLensOptions.model_fields.items()}),
         ("movielens-1m", {n: f.default for n, f in movielens.MovieLensOptions.model_fields.items()}),
     ],

@@ -44,6 +44,7 @@ def _benchmark(name: str, licence: str, **files: str) -> Archive:
     return Archive(url, None, licence, {f"{split}.csv": md5 for split, md5 in files.items()})
 
 
+_KUAIRAND = "CC BY-SA 4.0: name the authors (Gao et al., CIKM 2022); share what you derive alike"
 _CRITEO = "no licence text is published with it; Criteo's larger log is CC BY-NC-SA 4.0: do not redistribute"
 _AVAZU = "the terms of its Kaggle competition: no redistribution"
 
@@ -51,7 +52,17 @@ ARCHIVES = {
     "kuairand-pure": Archive(
         url="https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
         md5="0820331067a3784d9691136f772b35a7",
-        licence="CC BY-SA 4.0: name the authors (Gao et al., CIKM 2022); share what you derive alike",
+        licence=_KUAIRAND,
+    ),
+    "kuairand-1k": Archive(
+        url="https://zenodo.org/records/10439422/files/KuaiRand-1K.tar.gz",
+        md5="6b0b9c8222d67fcd4c676218edca3f1f",
+        licence=_KUAIRAND,
+    ),
+    "kuairand-27k": Archive(
+        url="https://zenodo.org/records/10439422/files/KuaiRand-27K.tar.gz",
+        md5="3e3c799a24e2d23a4d2c757fbf9adf59",
+        licence=_KUAIRAND,
     ),
     "movielens-100k": Archive(
         url="https://files.grouplens.org/datasets/movielens/ml-100k.zip",

@@ -33,17 +33,25 @@ class PastFeatures:
     """Sequence and cross features of exposures.
 
     ``events`` are all exposures in time order, joined with their videos; ``seeds`` are histories
-    from before them (``kuairand_raw.read_seeds``); ``videos`` are looked up for the seeds.
+    from before them (``kuairand_raw.read_seeds``); ``videos`` are looked up for the seeds. Where the events
+    are those of some users only, ``daily`` are `daily_outcomes` of everyone's events with these videos, and
+    of all videos together (a null ``video_id``).
     """
 
-    def __init__(self, events: pl.DataFrame, seeds: pl.DataFrame, videos: pl.DataFrame) -> None:
+    def __init__(
+        self,
+        events: pl.DataFrame,
+        seeds: pl.DataFrame,
+        videos: pl.DataFrame,
+        daily: pl.DataFrame | None = None,
+    ) -> None:
         long_views, likes = (events.filter(pl.col(name) == 1) for name in ("long_view", "is_like"))
         self._streams = {
             "exposed": _Stream(_with_seeds(events, seeds, "watch_seq", videos)),
             "long_viewed": _Stream(_with_seeds(long_views, seeds, "long_watch_seq", videos)),
             "liked": _Stream(_with_seeds(likes, seeds, "like_seq", videos)),
         }
-        self._rates = _PastRates(events)
+        self._rates = _PastRates(events, daily)
         # A seed holds the length of the history but lists only its end.
         unlisted = pl.col("history_len") - pl.col("watch_seq").list.len().cast(pl.Int64)
         self._unlisted = seeds.select("user_id", unlisted=pl.max_horizontal(unlisted, 0))
@@ -110,35 +118,67 @@ class _Stream:
 class _PastRates:
     """Smoothed rates of earlier days: everyone's <- video's; everyone's <- user's <- user x tag's."""
 
-    def __init__(self, events: pl.DataFrame) -> None:
-        known = events.filter(pl.col("tab").is_in(SINGLE_COLUMN_TABS), pl.col("finish").is_not_null())
+    def __init__(self, events: pl.DataFrame, daily: pl.DataFrame | None) -> None:
+        known = with_known_outcomes(events)
         tagged = _one_each(known, "tags", *OUTCOMES)
         time = numbers(known, "time_ms")
         self._values = {outcome: numbers(known, outcome) for outcome in OUTCOMES}
         self._tag_values = {outcome: numbers(tagged, outcome) for outcome in OUTCOMES}
-        self._by_anyone = EventIndex(np.zeros_like(time), time)
         self._by_user = EventIndex(numbers(known, "user_id"), time)
-        self._by_video = EventIndex(numbers(known, "video_id"), time)
+        if daily is None:
+            everyone = known.with_columns(trials=pl.lit(1))
+            self._anyone, self._videos = _Totals(everyone, None), _Totals(everyone, "video_id")
+        else:
+            self._anyone = _Totals(daily.filter(pl.col("video_id").is_null()), None)
+            self._videos = _Totals(daily.filter(pl.col("video_id").is_not_null()), "video_id")
         self._by_user_tag = _pair_index(known, "tags")
 
     def columns(self, rows: pl.DataFrame) -> _Columns:
         time = numbers(rows, "time_ms")
         today = (time + CHINA_MS) // DAY_MS * DAY_MS - CHINA_MS
-        anyone = self._by_anyone.before(np.zeros_like(today), today)
+        anyone = self._anyone.before(np.zeros_like(today), today)
         user = self._by_user.before(numbers(rows, "user_id"), today)
-        video = self._by_video.before(numbers(rows, "video_id"), today)
+        video = self._videos.before(numbers(rows, "video_id"), today)
         row, user_tag = _ask_pairs(rows.with_columns(time_ms=today), "tags", self._by_user_tag)
         tag_trials = sum_by_row(row, user_tag.counts(), rows.height)
-        columns: _Columns = {"video_known_exposures": video.counts()}
+        columns: _Columns = {"video_known_exposures": video["trials"]}
         half = np.full(rows.height, 0.5)
         for outcome, values in self._values.items():
-            everyone = smoothed_rate(anyone.sums(values), anyone.counts(), half, strength=1)
+            everyone = smoothed_rate(anyone[outcome], anyone["trials"], half, strength=1)
             own = smoothed_rate(user.sums(values), user.counts(), everyone)
             positives = sum_by_row(row, user_tag.sums(self._tag_values[outcome]), rows.height)
-            columns[f"video_{outcome}_rate"] = smoothed_rate(video.sums(values), video.counts(), everyone)
+            columns[f"video_{outcome}_rate"] = smoothed_rate(video[outcome], video["trials"], everyone)
             columns[f"user_{outcome}_rate"] = own
             columns[f"user_tag_{outcome}_rate"] = smoothed_rate(positives, tag_trials, own)
         return columns
+
+
+class _Totals:
+    """Trials and outcomes of earlier days, of everyone or by one column; each event may stand for several."""
+
+    def __init__(self, events: pl.DataFrame, key: str | None) -> None:
+        time = numbers(events, "time_ms")
+        self._index = EventIndex(np.zeros_like(time) if key is None else numbers(events, key), time)
+        self._values = {name: numbers(events, name) for name in ("trials", *OUTCOMES)}
+
+    def before(self, keys: np.ndarray, midnight: np.ndarray) -> dict[str, np.ndarray]:
+        past = self._index.before(keys, midnight)
+        return {name: past.sums(values) for name, values in self._values.items()}
+
+
+def with_known_outcomes(events: pl.DataFrame) -> pl.DataFrame:
+    """The events that count in rates."""
+    return events.filter(pl.col("tab").is_in(SINGLE_COLUMN_TABS), pl.col("finish").is_not_null())
+
+
+def daily_outcomes(events: pl.DataFrame) -> pl.DataFrame:
+    """Trials and outcomes by video and day, ``time_ms`` being its first millisecond in China."""
+    midnight = (pl.col("time_ms") + CHINA_MS) // DAY_MS * DAY_MS - CHINA_MS
+    return (
+        with_known_outcomes(events)
+        .group_by("video_id", midnight.alias("time_ms"))
+        .agg(pl.len().cast(pl.Int64).alias("trials"), pl.col(OUTCOMES).cast(pl.Int64).sum())
+    )
 
 
 def numbers(frame: pl.DataFrame, column: str) -> np.ndarray:

@@ -20,6 +20,7 @@ NOT_A_STREAMER = -124  # the raw code for "no or unknown"
 # Around the durations at which the app's own labels change (3, 7 and 18 s), then by quantiles.
 DURATION_CUTS_S = [3, 7, 10, 15, 18, 25, 35, 45, 60, 90, 120, 180, 300]
 
+NEVER_EMPTY = ("user_id", "video_id", "time_ms", "is_like", "long_view", "play_time_ms", "duration_ms", "tab")
 _Types = dict[str, type[pl.DataType]]
 LOG_COLUMNS: _Types = dict.fromkeys(
     [
@@ -51,17 +52,25 @@ def read_logs(paths: list[Path], notes: dict) -> pl.DataFrame:
     Columns: user_id, video_id, time_ms, tab, play_time_ms, duration_ms (null where it was 0),
     finish, skip, is_click, is_like, long_view, hour (0-23) and weekday (1 = Monday) in China.
     """
-    needed = ("user_id", "video_id", "time_ms", "is_like", "long_view", "play_time_ms", "duration_ms", "tab")
-    raw = pl.concat([read_table(path, LOG_COLUMNS, never_empty=needed) for path in paths])
+    return clean_log(
+        pl.concat([read_table(path, LOG_COLUMNS, never_empty=NEVER_EMPTY) for path in paths]), notes
+    )
+
+
+def clean_log(raw: pl.DataFrame, notes: dict) -> pl.DataFrame:
+    """As `read_logs`, of rows as they are written; the counts in ``notes`` are added to what is there."""
     log = raw.unique(maintain_order=True).sort("time_ms", "user_id", "video_id", maintain_order=True)
     clock = pl.from_epoch(pl.col("time_ms") + CHINA_MS, "ms")
     date = clock.dt.strftime("%Y%m%d").cast(pl.Int64)
-    notes["log_rows"] = raw.height
-    notes["exact_duplicates_dropped"] = raw.height - log.height
-    notes["rows_whose_date_disagrees_with_time_ms"] = log.select((date != pl.col("date")).sum()).item()
-    notes["rows_of_duration_zero"] = int((log["duration_ms"] == 0).sum())
-    notes["rows_of_play_time_zero"] = int((log["play_time_ms"] == 0).sum())
-    notes["rows_exposed_at_random"] = int((log["is_rand"] == 1).sum())
+    counts = {
+        "log_rows": raw.height,
+        "exact_duplicates_dropped": raw.height - log.height,
+        "rows_whose_date_disagrees_with_time_ms": log.select((date != pl.col("date")).sum()).item(),
+        "rows_of_duration_zero": int((log["duration_ms"] == 0).sum()),
+        "rows_of_play_time_zero": int((log["play_time_ms"] == 0).sum()),
+        "rows_exposed_at_random": int((log["is_rand"] == 1).sum()),
+    }
+    notes |= {name: notes.get(name, 0) + count for name, count in counts.items()}
     kept = ["user_id", "video_id", "time_ms", "tab", "play_time_ms", "is_click", "is_like", "long_view"]
     return log.select(
         *kept,
@@ -96,7 +105,12 @@ def read_users(path: Path, notes: dict) -> pl.DataFrame:
 
 def read_videos(path: Path, notes: dict) -> pl.DataFrame:
     """Videos by video_id: author, music, types, form, duration bucket, tags (list), upload_day."""
-    videos = read_table(path, VIDEO_COLUMNS, never_empty=("video_id",)).unique("video_id", keep="first")
+    return clean_videos(read_table(path, VIDEO_COLUMNS, never_empty=("video_id",)), notes)
+
+
+def clean_videos(raw: pl.DataFrame, notes: dict) -> pl.DataFrame:
+    """As `read_videos`, of rows as they are written."""
+    videos = raw.unique("video_id", keep="first")
     notes["videos_without_duration"] = videos["video_duration"].null_count()
     notes["videos_without_music"] = int((videos["music_id"].fill_null(0) == 0).sum())
     notes["videos_without_tag"] = videos["tag"].null_count()
