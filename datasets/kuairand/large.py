@@ -47,7 +47,7 @@ from datasets.source import Source, parse_options
 from files.errors import InputError
 
 PERIODS = ("4_08_to_4_21", "4_22_to_5_08")
-FILE_BYTES = 256 << 20  # of the logs' text, for one file of users
+FILE_BYTES = 128 << 20  # of the logs' text, for one file of users
 BLOCK_BYTES = 32 << 20
 _ARROW = {pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.String: pa.string()}
 
@@ -234,8 +234,12 @@ def _deal_by_user(logs: Sequence[Path], scratch: Path) -> list[Path]:
         for log in logs:
             for block in _blocks(log, LOG_COLUMNS, NEVER_EMPTY):
                 place = block["user_id"].to_numpy() % number
-                for dealt in np.unique(place):
-                    writers[dealt].write_table(block.filter(pa.array(place == dealt)))
+                order = np.argsort(place, kind="stable")
+                ordered = block.take(pa.array(order))
+                ends = np.searchsorted(place[order], np.arange(number + 1))
+                for writer, start, end in zip(writers, ends, ends[1:], strict=False):
+                    if end > start:
+                        writer.write_table(ordered.slice(start, end - start))
     return paths
 
 

@@ -334,3 +334,15 @@ def test_reliability_of_few_rows_has_fewer_parts():
         {"score": 0.2, "rate": 0.0, "rows": 1},
         {"score": 0.9, "rate": 1.0, "rows": 1},
     ]
+
+
+def test_without_users_all_that_is_about_users_is_none_and_the_rest_is_unchanged():
+    rng = np.random.default_rng(3)
+    labels, scores = rng.integers(0, 2, 200).astype(float), rng.random(200)
+    labels[:7] = np.nan
+    found, of_users = (binary_metrics(labels, scores, users) for users in (None, rng.integers(0, 9, 200)))
+    per_user = {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
+    assert {getattr(found, name) for name in per_user} == {None}
+    for name in ("auc", "logloss", "normalized_entropy", "calibration", "rows"):
+        assert getattr(found, name) == getattr(of_users, name)
+    assert found.rows == 193
