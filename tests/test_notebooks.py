@@ -1,8 +1,9 @@
 """Every notebook runs, from its folder or the checkout, and gives the outputs that are stored in it.
 
-The first runs in a kernel, as a user runs it; the others' cells in IPython within a process that has imported
-everything, since a kernel and its workers take many seconds to import it. Words and whole numbers must be
-those that are stored, other numbers nearly so, since processors round differently; a picture must be one.
+The second runs in a kernel, as a user runs it; the others' cells in IPython within a process that has
+imported everything, since a kernel and its workers take many seconds to import it. Words and whole numbers
+must be those that are stored, other numbers nearly so, since processors round differently; a picture must be
+one.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def test_a_notebook_gives_the_outputs_that_are_stored_in_it(path, folder, tmp_pa
         pytest.skip("SKIPPED: no notebook can be run; pip install -c requirements/lock.txt -e '.[notebooks]'")
     where = tmp_path / "checkout"
     where.mkdir()
-    run = in_a_kernel if path == NOTEBOOKS[0] else in_a_forked_process
+    run = in_a_kernel if path == NOTEBOOKS[1] else in_a_forked_process
     given = run(path, checkout(where), folder)
     check_stored(path, given)
     kinds = {kind for output in given[-1] for kind in output.get("data", {})}

@@ -16,7 +16,6 @@ TOY = {"rows": 3000, "users": 150, "items": 150}
 FEW_STEPS = ["--set", "training.progress=[600, 1200]", "--set", "training.batch_size=128"]
 RUNS = {  # models and references, in one world and with the seeds that the suite asks for
     "heterogeneity-apart": 4 + 2,
-    "heterogeneity-shared": 4 + 2,
     "experts-at-scale": 3 + 2,
     "parts-at-scale": 8 + 2,
 }

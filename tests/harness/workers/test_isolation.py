@@ -231,7 +231,8 @@ def test_all_workers_end_with_the_server_that_was_killed(pool, tmp_path):
 
 # No guard around what it does: a worker does not execute it again.
 SCRIPT = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from files.locks import locked
