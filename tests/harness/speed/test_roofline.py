@@ -81,7 +81,10 @@ def test_the_most_memory_of_a_training_step_is_weights_gradients_moments_and_act
 
 def test_time_goes_where_the_work_is():
     a = torch.randn(400, 400)
-    found = operators(lambda: (a @ a).sum(), torch.device("cpu"), calls=2)
+    for _ in range(5):  # another process may take the core inside any one operator
+        found = operators(lambda: (a @ a).sum(), torch.device("cpu"), calls=2)
+        if found[0]["operator"] == "aten::mm":
+            break
     assert found[0]["operator"] == "aten::mm"
     assert found[0]["calls"] == 1
     assert sum(row["share"] for row in found) == pytest.approx(1.0, abs=0.2)
