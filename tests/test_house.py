@@ -46,7 +46,7 @@ def lacks_encoding(call: ast.Call) -> bool:
         owner = getattr(getattr(call.func, "value", None), "id", "")
         is_binary = any("b" in mode and len(mode) <= 3 for mode in literals)
         return (
-            owner not in ("os", "RowStudy", "tarfile", "zipfile")
+            owner not in ("os", "Image", "RowStudy", "tarfile", "zipfile")
             and not is_binary
             and "encoding" not in given
         )

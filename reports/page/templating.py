@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 HERE = Path(__file__).parent
 
@@ -39,7 +40,13 @@ def templates() -> Environment:
         "leaderboard": _script("leaderboard.js"),
     }
     environment.globals |= {"scripts": scripts, "style": Markup(_text("style.css"))}
+    environment.filters["breakable"] = breakable
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """A setting's name, escaped: a narrow line breaks it after a dot or an underscore, not inside a word."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
 
 
 def _script(*names: str) -> Script:

@@ -6,6 +6,7 @@ Without a budget, costs are compared with the base's. Models with experts show h
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -245,10 +246,22 @@ def measuring_conditions(section: Section) -> list[str]:
     """Device, precision, batch size and peak of the runs; one entry where all are the same."""
     peaks: dict[tuple, list[float]] = {}
     for training in (run.training for run in section.records if run.training):
-        way = (training.device, training.precision, training.batch_size, training.peak_source)
+        # A run's peak is a median of as many products as its time allowed: that number tells no ways apart.
+        source = re.sub(r"median of \d+ ", "medians of ", training.peak_source or "")
+        way = (training.device, training.precision, training.batch_size, source)
         peaks.setdefault(way, []).extend([training.peak_flops] if training.peak_flops else [])
     return [
         f"{device or 'device unknown'}, {precision or 'precision unknown'}, batch {grouped(batch)}, "
-        + (f"peak {short(float(np.median(measured)))}FLOP/s ({source})" if measured else "no peak recorded")
+        + _peak_of(measured, source)
         for (device, precision, batch, source), measured in peaks.items()
     ]
+
+
+def _peak_of(measured: list[float], source: str) -> str:
+    if not measured:
+        return "no peak recorded"
+    least, middle, most = (
+        short(float(value)) for value in (min(measured), np.median(measured), max(measured))
+    )
+    spread = "" if least == most else f", {least}FLOP/s to {most}FLOP/s over the runs"
+    return f"peak {middle}FLOP/s{spread} ({source})"

@@ -161,6 +161,7 @@ def test_a_run_is_drawn_over_training_and_ends_where_its_record_does(quick_out):
     assert titles == ["training loss", *tasks]
     last = made["validation"][-1]["metrics"]["skip"]["auc"]
     assert f"<dt>skip: AUC</dt><dd>{last:.4f}</dd>" in page
+    assert "<dt>rows.<wbr>train</dt><dd>" in page, "long names break where a reader expects it"
     assert f"skip: validation AUC: {last:.4f} after 4,096 samples" in page
     assert '<a href="../../runs/run-000/record.json">' in page
 

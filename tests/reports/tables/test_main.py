@@ -145,3 +145,16 @@ def test_the_mfu_of_a_model_whose_peak_moved_is_marked_and_explained(tmp_path):
         assert marked.pop("DCN") == "≈ 25%"
         assert not any("≈" in cell for cell in marked.values())
         assert any(note.startswith("≈: the peak moved") for note in table.notes)
+
+
+def test_peaks_that_were_measured_alike_are_one_way_however_many_products_their_medians_are_of(tmp_path):
+    records = quick_records(seeds=2)
+    for number, training in enumerate(record["training"] for record in records if record["training"]):
+        training["peak_flops"] = 1.2e11 + 2e9 * (number % 3)
+        training["peak_source"] = f"measured: median of {3 + number % 5} products"
+    tables = {table.name: table for table in gather(read_runs(write_out(tmp_path, records))).tables}
+    [measured] = [note for note in tables["cost-shortvideo"].notes if note.startswith("Measured on")]
+    assert measured == (
+        "Measured on: cpu, fp32, batch 1,024, peak 122 GFLOP/s, 120 GFLOP/s to 124 GFLOP/s over the runs "
+        "(measured: medians of products)."
+    )
