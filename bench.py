@@ -471,7 +471,7 @@ def profile(
 
     quiet_libraries()
     from suites.options import choose_device
-    from suites.profile import ProfileOptions, profile_suite
+    from suites.speeds.profile import ProfileOptions, profile_suite
     from suites.suite import load_suite
 
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
@@ -546,7 +546,7 @@ def profile_serving(
     from harness.serving.engines import Conditions
     from harness.serving.profile import Scenario
     from suites.options import choose_device
-    from suites.serving_profile import ServingOptions, profile_serving
+    from suites.speeds.serving_profile import ServingOptions, profile_serving
     from suites.suite import load_suite
 
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}

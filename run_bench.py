@@ -385,7 +385,7 @@ def profile_models(
     cache: CacheRoot = bench.CACHE,
 ) -> None:
     """Latency, samples a second, MFU and the roofline of a suite's architectures."""
-    from suites.profile import profile_figures
+    from suites.speeds.profile import profile_figures
 
     _prepare_to_measure(json_file)
     command = _command()
@@ -495,7 +495,7 @@ def profile_pipeline(
     cache: CacheRoot = bench.CACHE,
 ) -> None:
     """The whole training step beside plain PyTorch, and where its time goes; on the CPU."""
-    from suites.profile import profile_pipelines
+    from suites.speeds.profile import profile_pipelines
     from suites.suite import load_suite
 
     _prepare_to_measure(json_file)
@@ -507,7 +507,7 @@ def profile_pipeline(
 def profile_sparse(json_file: JsonFile = None) -> None:
     """Experts that are not computed, beside computing all of them."""
     _prepare_to_measure(json_file)
-    from harness.speed.sparse import profile_sparse
+    from harness.speed.profiles.sparse import profile_sparse
 
     _say_figures(profile_sparse(), json_file)
 
@@ -516,7 +516,7 @@ def profile_sparse(json_file: JsonFile = None) -> None:
 def profile_metrics(json_file: JsonFile = None) -> None:
     """The metrics, beside a loop over users with scikit-learn."""
     _prepare_to_measure(json_file)
-    from harness.speed.metrics import profile_metrics
+    from harness.speed.profiles.metrics import profile_metrics
 
     _say_figures(profile_metrics(), json_file)
 
@@ -525,7 +525,7 @@ def profile_metrics(json_file: JsonFile = None) -> None:
 def profile_data(json_file: JsonFile = None) -> None:
     """How fast rows are generated and shards are read, on one core."""
     _prepare_to_measure(json_file)
-    from harness.speed.data import profile_data
+    from harness.speed.profiles.data import profile_data
 
     _say_figures(profile_data(), json_file)
 

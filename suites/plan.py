@@ -27,9 +27,9 @@ from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.workers.isolation import BrokenCallError, in_worker, start_server
 from harness.workers.worker import Limits
-from suites.latency import match_on_latency
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting
+from suites.speeds.latency import match_on_latency
 from suites.suite import Suite
 
 

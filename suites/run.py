@@ -20,7 +20,7 @@ from suites.dataset_plan import Plan, plan_dataset, suite_as_run
 from suites.estimate import Workload, announcement
 from suites.options import Options, check_jobs
 from suites.plan import Broken, Caller, find_own_architectures
-from suites.serving import measure_models
+from suites.speeds.serving import measure_models
 from suites.suite import Suite, check_own_names
 
 

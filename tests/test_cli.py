@@ -642,17 +642,19 @@ def quick_clock(monkeypatch):
     """``profile models`` in a few short rounds beside a small matrix product."""
     from functools import partial
 
-    import suites.profile
+    import suites.speeds.profile
     from harness.machine.peaks import Gemm
     from harness.speed.models import profile_model
 
-    monkeypatch.setattr(suites.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3))
+    monkeypatch.setattr(
+        suites.speeds.profile, "profile_model", partial(profile_model, rounds=2, round_seconds=1e-3)
+    )
     monkeypatch.setattr("harness.speed.models.Gemm", lambda device, precision: Gemm(device, precision, 64))
     monkeypatch.setattr("harness.speed.models.measured_bandwidth", lambda device: 1e10)
 
 
 def test_fp8_is_of_the_rows_that_have_it_and_the_others_are_told_why(own, bench, quick_clock, monkeypatch):
-    monkeypatch.setattr("suites.profile.require_fp8", lambda device: None)  # the CPU can, if slowly
+    monkeypatch.setattr("suites.speeds.profile.require_fp8", lambda device: None)  # the CPU can, if slowly
     command = ["profile", "models", "--scale", "tiny.yaml", "--cache", "cache", "--batch-size", "32"]
     row = "{architecture: rankmixer, config: {model_dim: 16, ffn_dim: 32}, tokens: 2}"
     command += ["--precision", "fp8", "--set", "budget=null"]
@@ -734,7 +736,7 @@ def test_what_cannot_be_timed_is_refused_with_the_mend(own, bench, arguments, wo
 
 def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, monkeypatch):
     made = {"name": "x", "value": 1.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": "c"}
-    monkeypatch.setattr("harness.speed.data.profile_data", lambda: [made])
+    monkeypatch.setattr("harness.speed.profiles.data.profile_data", lambda: [made])
     assert bench("profile", "data", "--json", "new/folder/figures.json").code == 0
     assert json.loads((own / "new/folder/figures.json").read_text()) == [made]
 

@@ -11,9 +11,9 @@ import run_bench
 
 FIGURE = {"name": "rate", "value": 2.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": ""}
 MEASURED = {
-    "data": "harness.speed.data.profile_data",
-    "metrics": "harness.speed.metrics.profile_metrics",
-    "sparse": "harness.speed.sparse.profile_sparse",
+    "data": "harness.speed.profiles.data.profile_data",
+    "metrics": "harness.speed.profiles.metrics.profile_metrics",
+    "sparse": "harness.speed.profiles.sparse.profile_sparse",
 }
 
 

@@ -1,1 +1,1 @@
-"""Measurements of speed: models, input pipeline, tables, metrics."""
+"""How fast models are: one at a time and in turns. `profiles` has what is timed beside them."""

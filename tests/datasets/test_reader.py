@@ -18,7 +18,7 @@ from datasets.prepared import PreparedDataset
 from datasets.reader import ShardReader
 from datasets.window import WindowSource
 from files.errors import InputError
-from harness.speed.reading import benchmark_reader
+from harness.speed.profiles.reading import benchmark_reader
 from tests.datasets.conftest import (
     example_rows,
     expected_indices,

@@ -25,9 +25,9 @@ from harness.serving.engines import Conditions, require_engines
 from harness.serving.profile import Scenario, profile_engine
 from harness.serving.requests import Request, read_requests, user_features
 from harness.training.ranks import World
-from suites.profile import matched_rows
 from suites.rows import MatchedRow
 from suites.setting import Setting
+from suites.speeds.profile import matched_rows
 from suites.suite import Suite
 
 SHAPE = ("config", "tokenizer", "num_tokens", "token_dim", "target_attention", "tower_dim")

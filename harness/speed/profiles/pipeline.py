@@ -1,10 +1,11 @@
 """How fast the whole training step is: beside plain PyTorch in the same run, and where its time goes.
 
 The clock: waiting for the batch, look-ups, forward, backward and all updates, over some tens of steps after a
-warm-up, on the same rows and the same dense side. Plain PyTorch (`harness.speed.plain_torch`) holds its rows
-in memory, so that reading files is on our side of the comparison alone. It is timed twice: read row by row
-through `DataLoader`, as tutorials do, and with batches cut out by index. Each of the three has a process of
-its own, so that the memory that one keeps for itself (`harness.training.memory`) does not help the others.
+warm-up, on the same rows and the same dense side. Plain PyTorch (`harness.speed.profiles.plain_torch`) holds
+its rows in memory, so that reading files is on our side of the comparison alone. It is timed twice: read row
+by row through `DataLoader`, as tutorials do, and with batches cut out by index. Each of the three has a
+process of its own, so that the memory that one keeps for itself (`harness.training.memory`) does not help the
+others.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from harness.machine.quiet import quiet_libraries
 from harness.machine.timing import Stopwatch, seconds_of
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
-from harness.speed.figures import figure
-from harness.speed.plain_torch import PlainTraining
+from harness.speed.profiles.figures import figure
+from harness.speed.profiles.plain_torch import PlainTraining
 from harness.training.ranks import World
 from harness.training.step import count_defined, dense_optimizer, prediction_loss, train_step
 

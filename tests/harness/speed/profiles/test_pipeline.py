@@ -10,9 +10,9 @@ import torch
 from datasets.reader import ShardReader
 from files.errors import InputError
 from harness.runs.run import build_model
-from harness.speed import pipeline
-from harness.speed.pipeline import STAGES, profile_pipeline
-from harness.speed.plain_torch import PlainTraining, by_feature
+from harness.speed.profiles import pipeline
+from harness.speed.profiles.pipeline import STAGES, profile_pipeline
+from harness.speed.profiles.plain_torch import PlainTraining, by_feature
 from tests.forked import forked_pool
 from tests.harness.small_runs import ONE_PROCESS, small_spec
 

@@ -16,10 +16,10 @@ from harness.machine.environment import environment
 from harness.machine.peaks import DTYPES
 from harness.runs.run import now
 from harness.speed.cuda_graphs import require_cuda_graphs
-from harness.speed.figures import figure
 from harness.speed.fp8 import fp8_obstacle, require_fp8
 from harness.speed.models import Machine, profile_model
-from harness.speed.pipeline import profile_pipeline
+from harness.speed.profiles.figures import figure
+from harness.speed.profiles.pipeline import profile_pipeline
 from harness.training.ranks import World
 from suites.rows import MatchedRow, match_rows
 from suites.setting import Setting
@@ -91,7 +91,7 @@ def _with_fp8(rows: list[MatchedRow], setting: Setting, say: Callable[[str], Non
 def profile_pipelines(
     suite: Suite, data_root: Path | None, cache_root: Path, command: str, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Figures of every row's whole training step, beside plain PyTorch (`harness.speed.pipeline`).
+    """Figures of every row's whole training step, beside plain PyTorch (`harness.speed.profiles.pipeline`).
 
     The first row's have no prefix, the others' their row's name. On the CPU, at the suite's batch size.
     """

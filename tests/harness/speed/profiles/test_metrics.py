@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.speed.metrics import profile_metrics, sklearn_uauc, synthetic_predictions, uauc
+from harness.speed.profiles.metrics import profile_metrics, sklearn_uauc, synthetic_predictions, uauc
 
 
 @pytest.fixture(scope="module")

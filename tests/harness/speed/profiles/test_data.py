@@ -2,8 +2,8 @@
 
 import os
 
-from harness.speed.data import profile_data
-from harness.speed.figures import figure
+from harness.speed.profiles.data import profile_data
+from harness.speed.profiles.figures import figure
 
 
 def test_both_rates_are_reported_and_the_process_gets_its_cores_back():

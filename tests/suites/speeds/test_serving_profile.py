@@ -15,8 +15,8 @@ from files.errors import InputError
 from harness.records.serving_profile import read_serving_profile
 from harness.records.spec import RunSpec
 from harness.records.store import read_runs
-from suites.serving_profile import read_auc
-from tests.suites.test_serving import CONTENT, Measured, carried_out
+from suites.speeds.serving_profile import read_auc
+from tests.suites.speeds.test_serving import CONTENT, Measured, carried_out
 
 SHORT = ["--candidates", "16", "--seconds", "0.2", "--p99", "1000"]
 

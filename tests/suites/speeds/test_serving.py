@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import suites.run
-import suites.serving
+import suites.speeds.serving
 from files.errors import InputError
 from harness.machine.facts import Machine
 from harness.machine.peaks import Peak
@@ -73,7 +73,7 @@ def carried_out(out: Path, cache: Path, measured: Measured, speed: bool = True, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites.run.Caller, "machine", lambda *_: Machine(Peak(1e11, "made up"), {"torch": "2"}))
         patch.setattr(suites.run.Caller, "__call__", call_here)
-        patch.setattr(suites.serving, "measure_serving", measured)
+        patch.setattr(suites.speeds.serving, "measure_serving", measured)
         run_suite(Suite.model_validate(CONTENT | changes), options, listening)
     return listening.said
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from baselines.layers import PerTokenLinear
-from harness.speed import sparse as profile_sparse
-from harness.speed.sparse import dense_experts, random_gates
+from harness.speed.profiles import sparse as profile_sparse
+from harness.speed.profiles.sparse import dense_experts, random_gates
 
 SMALL = {"rows": 32, "num_tokens": 3, "model_dim": 8, "num_experts": 8, "repeats": 3}
 

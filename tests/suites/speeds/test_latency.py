@@ -9,18 +9,18 @@ import json
 import numpy as np
 import pytest
 
-import suites.latency
+import suites.speeds.latency
 from files.errors import InputError
 from harness.model.cost import CostCounter
 from harness.records.spec import Budget, RunSpec
 from harness.records.store import read_runs
-from suites.latency import LATENCY_FILE, match_on_latency, next_flops
 from suites.rows import match_rows, row_inputs
 from suites.setting import Setting
+from suites.speeds.latency import LATENCY_FILE, match_on_latency, next_flops
 from suites.suite import Suite, SuiteBudget
 from tests.harness.small_runs import ONE_PROCESS
+from tests.suites.speeds.test_serving import CONTENT, Measured, carried_out
 from tests.suites.test_rows import SHAPES
-from tests.suites.test_serving import CONTENT, Measured, carried_out
 
 TARGET = {"latency_ms_p99": 3.0, "batch_size": 512}
 
@@ -55,7 +55,7 @@ class Clock:
 
 
 def matched(monkeypatch, tmp_path, clock: Clock, name: str = "dlrm_mlp", **changes: object):
-    monkeypatch.setattr(suites.latency, "time_p99", clock)
+    monkeypatch.setattr(suites.speeds.latency, "time_p99", clock)
     setting = asked(name, **changes)
     row = setting.suite.architectures[0]
     return match_on_latency(setting, row, setting.suite.budget, tmp_path / "out")
@@ -124,7 +124,7 @@ def test_the_next_size_lies_between_the_nearest_ones(seed):
 
 def test_a_suite_is_matched_on_latency_once_and_its_records_say_so(monkeypatch, tmp_path):
     clock = Clock(1.0, 4.0)
-    monkeypatch.setattr(suites.latency, "time_p99", clock)
+    monkeypatch.setattr(suites.speeds.latency, "time_p99", clock)
     rows = {"architectures": ["dlrm_mlp"], "budget": TARGET, "seeds": 1}
     for _ in range(2):
         carried_out(tmp_path / "out", tmp_path / "cache", Measured(), speed=False, **rows)

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from harness.evaluation.metrics import binary_metrics, per_user_auc
 from harness.machine.timing import seconds_of
-from harness.speed.figures import figure
+from harness.speed.profiles.figures import figure
 
 SAMPLE_USERS = 2000
 COMMAND = "python run_bench.py profile metrics"

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from baselines.layers import PerTokenLinear
 from harness.machine.timing import seconds_of
-from harness.speed.figures import figure
+from harness.speed.profiles.figures import figure
 from rankmixer.kernels.grouped import grouped_ffn
 
 RATIOS = {"1": 1, "1_2": 1 / 2, "1_4": 1 / 4, "1_8": 1 / 8}

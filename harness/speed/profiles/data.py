@@ -8,8 +8,8 @@ import torch
 
 from datasets.shortvideo.source import ShortVideo
 from harness.machine.timing import Stopwatch
-from harness.speed.figures import figure
-from harness.speed.reading import benchmark_reader
+from harness.speed.profiles.figures import figure
+from harness.speed.profiles.reading import benchmark_reader
 
 COMMAND = "python run_bench.py profile data"
 

@@ -1,0 +1,1 @@
+"""What `profile` times beside single models: reading, metrics, the whole training step, sparse experts."""
