@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from datasets.prepared import PreparedDataset, dataset_fingerprint, identity_fingerprint
@@ -12,12 +12,12 @@ from datasets.source import Source
 from files.errors import InputError
 
 DATASETS = {
-    "shortvideo": "datasets.shortvideo.source:source",
-    "kuairand-pure": "datasets.kuairand.source:source",
+    "shortvideo": "datasets.shortvideo.source",
+    "kuairand-pure": "datasets.kuairand.source",
     "kuairand-1k": "datasets.kuairand.large:ONE_K",
     "kuairand-27k": "datasets.kuairand.large:ALL_27K",
-    "movielens-100k": "datasets.movielens:source",
-    "movielens-1m": "datasets.movielens_1m:source",
+    "movielens-100k": "datasets.movielens.source:HUNDRED_K",
+    "movielens-1m": "datasets.movielens.source:ONE_M",
     "criteo-x1": "datasets.published.criteo:X1",
     "criteo-x4": "datasets.published.criteo:X4",
     "avazu-x1": "datasets.published.avazu:X1",
@@ -134,10 +134,8 @@ def raw_folder(name: str, data_root: Path | None) -> Path:
 
 
 def _reader(name: str) -> Any:
-    """What has a dataset's ``identity``, ``source`` and ``raw_folder``: its module, or an object in it."""
-    module_name, _, place = DATASETS[name].partition(":")
-    module = import_module(module_name)
-    return module if place == "source" else getattr(module, place)
+    """What has a dataset's ``identity``, ``source`` and ``raw_folder``: a module, or an object in one."""
+    return resolve_name(DATASETS[name])
 
 
 def how_read(name: str) -> str:

@@ -34,7 +34,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
     module.identity, module.source = identity, source  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "toy_dataset", module)
-    monkeypatch.setitem(catalog.DATASETS, "toy", "toy_dataset:source")
+    monkeypatch.setitem(catalog.DATASETS, "toy", "toy_dataset")
     return made
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import movielens_1m
 from datasets.catalog import prepare_dataset
+from datasets.movielens import source as movielens
 from files.errors import InputError
-from tests.datasets.test_movielens import expected_row
+from tests.datasets.movielens.test_100k import expected_row
 
 START = int(datetime(2000, 12, 31, 12, tzinfo=UTC).timestamp())
 GENRES = {1: [1, 3], 2: [3], 3: [0, 2], 4: [1]}
@@ -45,7 +45,7 @@ def random_ratings(rows: int = 160) -> list[tuple[int, int, int, int]]:
 def read(root: Path, **options):
     scratch = root / "scratch"
     scratch.mkdir(exist_ok=True)
-    source = movielens_1m.source(options, root, scratch)
+    source = movielens.ONE_M.source(options, root, scratch)
     return source, source.frame.collect()
 
 
@@ -64,8 +64,8 @@ def test_profile_film_and_labels_are_read_unchanged(tmp_path):
 
 
 def test_the_past_is_what_plain_loops_find_in_every_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(movielens_1m, "PIECE_ROWS", 37)
-    monkeypatch.setattr("tests.datasets.test_movielens.GENRES", GENRES)
+    monkeypatch.setattr(movielens, "PIECE_ROWS", 37)
+    monkeypatch.setattr("tests.datasets.movielens.test_100k.GENRES", GENRES)
     ratings = random_ratings()
     write_folder(tmp_path, ratings)
     _, frame = read(tmp_path, history_length=7)
@@ -77,7 +77,7 @@ def test_the_past_is_what_plain_loops_find_in_every_piece(tmp_path, monkeypatch)
 
 
 def test_a_bootstrap_in_pieces_leaves_the_held_out_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(movielens_1m, "PIECE_ROWS", 37)
+    monkeypatch.setattr(movielens, "PIECE_ROWS", 37)
     write_folder(tmp_path, random_ratings())
     plain, drawn = read(tmp_path)[1], read(tmp_path, bootstrap=2)[1]
     held_out = pl.col("split") != "train"

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets import movielens
+from datasets.movielens.source import HUNDRED_K
 from files.errors import InputError
 
 NOON = 875_620_800  # 1997-09-30, 12:00 UTC, a Tuesday
@@ -31,7 +31,9 @@ def write_folder(root: Path, ratings: list[tuple[int, int, int, int]], inside: s
 
 
 def read(root: Path, **options):
-    source = movielens.source(options, root, root)
+    scratch = root / "scratch"
+    scratch.mkdir(exist_ok=True)
+    source = HUNDRED_K.source(options, root, scratch)
     return source, source.frame.collect()
 
 
@@ -59,10 +61,10 @@ def test_the_unpacked_archive_is_found_below_the_folder(tmp_path):
 
 def test_the_identity_equals_the_sources_and_follows_the_files(tmp_path):
     write_folder(tmp_path, [(1, 1, 5, NOON)])
-    before = movielens.identity({}, tmp_path)
+    before = HUNDRED_K.identity({}, tmp_path)
     assert read(tmp_path)[0].identity == before
     write_folder(tmp_path, [(1, 1, 4, NOON)])
-    assert movielens.identity({}, tmp_path) != before
+    assert HUNDRED_K.identity({}, tmp_path) != before
 
 
 def test_each_user_is_split_in_time_and_ratings_of_one_second_stay_together(tmp_path):
@@ -79,7 +81,7 @@ def test_a_bootstrap_repeats_training_rows_as_they_are_and_leaves_the_others(tmp
     write_folder(tmp_path, [(1 + i % 2, 1 + i % 5, 1 + i % 5, NOON + 10 * i) for i in range(60)])
     source, plain = read(tmp_path)
     drawn_source, drawn = read(tmp_path, bootstrap=3)
-    assert source.identity == movielens.identity({"bootstrap": 0}, tmp_path)
+    assert source.identity == HUNDRED_K.identity({"bootstrap": 0}, tmp_path)
     assert "bootstrap" not in source.identity["options"]
     assert drawn_source.identity["options"]["bootstrap"] == 3
     held_out, training = (pl.col("split") != "train"), (pl.col("split") == "train")
@@ -105,14 +107,14 @@ def test_a_missing_file_is_named_with_the_mend(tmp_path, name):
     folder = write_folder(tmp_path, [(1, 1, 5, NOON)])
     (folder / name).unlink()
     with pytest.raises(InputError, match="data fetch movielens-100k") as error:
-        movielens.identity({}, tmp_path)
+        HUNDRED_K.identity({}, tmp_path)
     assert str(folder / name) in str(error.value)
 
 
 def test_wrong_options_and_wrong_fields_are_errors(tmp_path):
     folder = write_folder(tmp_path, [(1, 1, 5, NOON)])
     with pytest.raises(InputError, match="no option 'tabs': choose from history_length"):
-        movielens.identity({"tabs": "all"}, tmp_path)
+        HUNDRED_K.identity({"tabs": "all"}, tmp_path)
     (folder / "u.user").write_text("1|30|M|writer\n")
     with pytest.raises(InputError, match=r"u\.user: has 4 fields a line, not 5"):
         read(tmp_path)
@@ -201,7 +203,7 @@ def real(tmp_path_factory):
     root = os.environ.get("BENCH_DATA_ROOT")
     if not root or not (Path(root) / "movielens-100k").is_dir():
         pytest.skip("SKIPPED, REAL DATA UNTESTED: set BENCH_DATA_ROOT to a folder that holds movielens-100k/")
-    source = movielens.source({}, Path(root), tmp_path_factory.mktemp("scratch"))
+    source = HUNDRED_K.source({}, Path(root), tmp_path_factory.mktemp("scratch"))
     return source, source.frame.collect()
 
 

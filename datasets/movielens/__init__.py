@@ -1,0 +1,1 @@
+"""MovieLens: ratings of films, as two logs of one kind."""
