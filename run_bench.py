@@ -631,8 +631,8 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(name: str, data_root: DataRoot = None) -> None:
-    """Download a public dataset, check it and unpack it under --data-root."""
+def data_fetch(name: str, data_root: DataRoot = None, options: DatasetOptions = None) -> None:
+    """Download a public dataset, check it and unpack it under --data-root; options choose its files."""
     from datasets.fetch.download import shown
     from datasets.fetch.official import fetch
     from files.errors import InputError
@@ -640,7 +640,7 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
     with shown(name) as progress:
-        folder = fetch(name, data_root, progress=progress)
+        folder = fetch(name, data_root, progress=progress, options=_chosen(options))
     say(folder)
 
 
@@ -730,12 +730,15 @@ def _prepare(
     rebuild: bool,
     verify: bool = False,
 ):
+    return bench.prepare(
+        name, options=_chosen(options), data_root=data_root, cache=cache, rebuild=rebuild, verify=verify
+    )
+
+
+def _chosen(options: list[str] | None) -> dict[str, Any]:
     from files.yaml_files import key_and_value
 
-    chosen = dict(key_and_value("--option", option) for option in options or [])
-    return bench.prepare(
-        name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild, verify=verify
-    )
+    return dict(key_and_value("--option", option) for option in options or [])
 
 
 def _report(out: Path, style: str = "") -> None:

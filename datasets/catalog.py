@@ -18,6 +18,10 @@ DATASETS = {
     "kuairand-27k": "datasets.kuairand.large:ALL_27K",
     "movielens-100k": "datasets.movielens.source:HUNDRED_K",
     "movielens-1m": "datasets.movielens.source:ONE_M",
+    "vk-lsvd": "datasets.vk_lsvd.source",
+    "yambda-50m": "datasets.yambda.source:FIFTY_M",
+    "yambda-500m": "datasets.yambda.source:FIVE_HUNDRED_M",
+    "yambda-5b": "datasets.yambda.source:FIVE_B",
     "criteo-x1": "datasets.published.criteo:X1",
     "criteo-x4": "datasets.published.criteo:X4",
     "avazu-x1": "datasets.published.avazu:X1",
@@ -37,6 +41,10 @@ DESCRIPTIONS = {
     "kuairand-27k": "the log of 27,285 users with all their videos: 322 million exposures",
     "movielens-100k": "100,000 film ratings; like (4 and up) and dislike (2 and down)",
     "movielens-1m": "1,000,209 film ratings; like (4 and up) and dislike (2 and down)",
+    "vk-lsvd": "half a year of a short-video app (VK); finish, skip and six reactions; parts by option",
+    "yambda-50m": "ten months of music: 50 million events; listened, finish, skip; the benchmark's split",
+    "yambda-500m": "ten months of music: 500 million events; listened, finish, skip; the benchmark's split",
+    "yambda-5b": "ten months of music: 5 billion events; listened, finish, skip; the benchmark's split",
     "criteo-x1": "clicks on advertisements, 39 fields, no users; the split of AFN",
     "criteo-x4": "clicks on advertisements, 39 fields, no users; the split of AutoInt",
     "avazu-x1": "clicks on mobile advertisements, 22 fields, no users; the split of AFN",
@@ -131,6 +139,11 @@ def find_dataset(
 def raw_folder(name: str, data_root: Path | None) -> Path:
     """Where a public dataset's raw files are below ``data_root``; InputError where one is missing."""
     return _reader(name).raw_folder(data_root)
+
+
+def published_files(name: str, options: dict) -> tuple[list[str], list[str]]:
+    """The paths that a dataset of many files needs with these options, and those that may not be there."""
+    return _reader(name).published_files(options)
 
 
 def _reader(name: str) -> Any:

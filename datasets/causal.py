@@ -46,11 +46,22 @@ class Past:
 
     def latest(self, values: np.ndarray, length: int) -> pl.Series:
         """N lists of the values of the latest ``length`` events before the row, oldest first."""
+        events, offsets = self._latest(length)
+        return _as_lists(pl.Series(values[events]), offsets)
+
+    def matches(self, values: np.ndarray, wanted: np.ndarray, length: int) -> np.ndarray:
+        """(N,) how many of the latest ``length`` events before the row have its ``wanted`` (N,) value."""
+        events, offsets = self._latest(length)
+        equal = values[events] == np.repeat(wanted, np.diff(offsets))
+        total = np.concatenate([[0], np.cumsum(equal)])
+        return total[offsets[1:]] - total[offsets[:-1]]
+
+    def _latest(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The latest events of all rows, one row after the other, and where each row's begin (N + 1,)."""
         start = np.maximum(self.start, self.stop - length)
         offsets = np.concatenate([[0], np.cumsum(self.stop - start)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
-        flat = pl.Series(values[self.order[np.repeat(start, np.diff(offsets)) + within]])
-        return _as_lists(flat, offsets)
+        return self.order[np.repeat(start, np.diff(offsets)) + within], offsets
 
 
 class EventIndex:

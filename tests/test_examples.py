@@ -18,11 +18,14 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
-from datasets import movielens, schema
+from datasets import schema
 from datasets.catalog import DATASETS
 from datasets.kuairand import large
 from datasets.kuairand import source as kuairand
+from datasets.movielens.source import MovieLensOptions
 from datasets.shortvideo import source as shortvideo
+from datasets.vk_lsvd.schema import VkLsvdOptions
+from datasets.yambda.source import YambdaOptions
 from harness.records.spec import Training
 from suites import suite
 from suites.tuning.search import DEFAULT_SEARCH
@@ -228,8 +231,12 @@ def test_the_guide_states_what_tuning_chooses_from():
         ("kuairand-pure", {n: f.default for n, f in kuairand.KuaiRandOptions.model_fields.items()}),
         ("kuairand-1k", {n: f.default for n, f in large.LargeOptions.model_fields.items()}),
         ("kuairand-27k", {n: f.default for n, f in large.LargeOptions.model_fields.items()}),
-        ("movielens-100k", {n: f.default for n, f in movielens.MovieLensOptions.model_fields.items()}),
-        ("movielens-1m", {n: f.default for n, f in movielens.MovieLensOptions.model_fields.items()}),
+        ("movielens-100k", {n: f.default for n, f in MovieLensOptions.model_fields.items()}),
+        ("movielens-1m", {n: f.default for n, f in MovieLensOptions.model_fields.items()}),
+        ("vk-lsvd", {n: f.default for n, f in VkLsvdOptions.model_fields.items()}),
+        ("yambda-50m", {n: f.default for n, f in YambdaOptions.model_fields.items()}),
+        ("yambda-500m", {n: f.default for n, f in YambdaOptions.model_fields.items()}),
+        ("yambda-5b", {n: f.default for n, f in YambdaOptions.model_fields.items()}),
     ],
 )
 def test_the_readme_states_every_option_of_a_dataset_with_its_default(dataset, options):

@@ -1,4 +1,4 @@
-"""Download a public dataset from where its authors publish it.
+"""Download a public dataset from where its authors publish it: an archive, or files of a collection.
 
 One process at a time downloads the archive to a hidden file next to its destination, checks it against the
 published md5, unpacks it into a hidden folder and renames that folder: ``data_root/<name>`` either exists
@@ -7,22 +7,19 @@ complete or not at all. An interrupted download is kept, and the next one resume
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from datasets.fetch.collections import COLLECTIONS, fetch_collection
 from datasets.fetch.download import Part, Progress, download
+from datasets.fetch.waiting import one_process_at_a_time
 from datasets.prepare.folder import publish
 from files.checksums import md5_of
 from files.errors import InputError
-from files.locks import locked
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # from a file system without locks
 
 
 @dataclass(frozen=True)
@@ -144,17 +141,24 @@ def fetch(
     urls: Sequence[str] | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] = print,
+    options: dict | None = None,
 ) -> Path:
     """Download and unpack dataset ``name`` into ``data_root/name``; returns that folder.
 
     ``urls`` are mirrors to try in turn instead of the official address; the md5 stays the published one.
+    ``options`` are the dataset's own, and choose the files of a `COLLECTIONS` entry; an archive takes none.
     The licence is shown before anything is downloaded. If another process is fetching the same dataset, this
     one waits for it. Raises InputError where the dataset cannot be fetched, the folder exists, no address
     provides the archive, the disk is full, or the archive would write outside the folder.
     """
     name = SAME_FILES.get(name, name)
+    if name in COLLECTIONS:
+        return fetch_collection(name, Path(data_root), options or {}, urls, progress, say)
     if name not in ARCHIVES:
-        raise InputError(f"dataset {name!r} cannot be fetched: choose from {', '.join(sorted(ARCHIVES))}")
+        known = ", ".join(sorted([*ARCHIVES, *COLLECTIONS]))
+        raise InputError(f"dataset {name!r} cannot be fetched: choose from {known}")
+    if options:
+        raise InputError(f"data fetch {name}: takes no option {min(options)!r}; its archive is one file")
     archive, folder = ARCHIVES[name], Path(data_root) / name
     if folder.exists():
         raise InputError(f"{folder.absolute()}: exists already; use it, or remove it to fetch {name} again")
@@ -164,7 +168,7 @@ def fetch(
         say(f"{name}: the md5 of the archive is not stated; {what} checked when it is unpacked")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _one_process_at_a_time(folder, say):
+        with one_process_at_a_time(folder, say):
             if not folder.exists():  # another process may have fetched it meanwhile
                 _fetch(archive, folder, urls or [archive.url], progress, say)
     except OSError as error:
@@ -174,21 +178,6 @@ def fetch(
         ) from error
     say(f"{name}: ready in {folder.absolute()}")
     return folder
-
-
-@contextlib.contextmanager
-def _one_process_at_a_time(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process is fetching ``folder``; a killed process leaves no lock behind."""
-    path = folder.with_name(f".{folder.name}.lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            if not stack.enter_context(locked(path, wait=False)):
-                say(f"{folder.name}: another process is fetching it; waiting for it to finish")
-                stack.enter_context(locked(path, wait=True))
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise  # without locks, the md5 shows whether two processes wrote into each other's file
-        yield
 
 
 def _fetch(

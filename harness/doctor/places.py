@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.catalog import raw_folder
+from datasets.fetch.collections import COLLECTIONS
 from datasets.fetch.official import ARCHIVES
 from files.errors import InputError
 from harness.doctor.examination import Examination
@@ -16,7 +17,7 @@ def examine_data(found: Examination, data_root: Path | None) -> None:
     """Which public datasets are below ``data_root``, and what is to be done for the others."""
     if data_root is None:
         fetch = "python run_bench.py data fetch"
-        names = ", ".join(sorted(ARCHIVES))
+        names = ", ".join(sorted([*ARCHIVES, *COLLECTIONS]))
         found.line("data root", f"none (BENCH_DATA_ROOT or --data-root), for {names}; {fetch} NAME fills it")
         return
     if not data_root.is_dir():
@@ -25,7 +26,7 @@ def examine_data(found: Examination, data_root: Path | None) -> None:
         )
         return
     found.line("data root", str(data_root.absolute()))
-    for name in sorted(ARCHIVES):
+    for name in sorted([*ARCHIVES, *COLLECTIONS]):
         try:
             found.line("", f"{name}: in {raw_folder(name, data_root)}")
         except InputError as error:

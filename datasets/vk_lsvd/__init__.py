@@ -1,0 +1,1 @@
+"""VK-LSVD: exposures of short videos, in the order of their rows."""

@@ -1,0 +1,1 @@
+"""Yambda: listens at a music service, in three sizes."""
