@@ -591,11 +591,36 @@ def prepare(
     )
 
 
-def describe(dataset: str, **options: Any) -> Description:
-    """Leaks, fields, missing values, label rates and users of a dataset. ``options`` as in `prepare`."""
+def describe(dataset: str, *, page: Place | None = None, **options: Any) -> Description:
+    """Leaks, fields, missing values, label rates, drift and users of a dataset. ``options`` as in `prepare`.
+
+    ``page``: a file that is written, too: one page of HTML with figures of the drift and all tables.
+    """
     from datasets.describe import describe
 
-    return describe(prepare(dataset, **options))
+    description = describe(prepare(dataset, **options))
+    if page is not None:
+        _write_data_page(description, Path(page))
+    return description
+
+
+def _write_data_page(description: Description, page: Path) -> None:
+    from datasets.describe import parts
+    from reports.page.data import DataPage, write_data_page
+
+    shown = list(parts(description))
+    write_data_page(
+        DataPage(
+            name=description.name,
+            description=description.text,
+            words=[part for part in shown if isinstance(part, str)],
+            labels=description.labels.to_pandas(),
+            distances=description.drift.features.to_pandas(),
+            new=description.drift.new.to_pandas(),
+            tables={part.title: part.table.to_pandas() for part in shown if not isinstance(part, str)},
+        ),
+        page,
+    )
 
 
 def export(

@@ -671,11 +671,20 @@ def data_describe(
     options: DatasetOptions = None,
     cache: CacheRoot = bench.CACHE,
     rebuild: Rebuild = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Also write one HTML page with figures of the drift."),
+    ] = None,
 ) -> None:
-    """Leaks, fields, vocabularies, missing values, label rates by split, users with both classes."""
-    from datasets.describe import describe, render
+    """Leaks, fields, missing values, label rates, drift from training, users with both classes."""
+    from datasets.describe import render
 
-    say(render(describe(_prepare(name, data_root, options, cache, rebuild))))
+    chosen = _chosen(options)
+    say(render(bench.describe(
+        name, page=page, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild
+    )))  # fmt: skip
+    if page is not None:
+        say(f"page: {page}")
 
 
 @data_app.command("init")

@@ -1,4 +1,4 @@
-"""Describes a prepared dataset: leaks, fields, labels, users and the quirks that its source reported."""
+"""Describes a prepared dataset: leaks, fields, labels, drift, users, the quirks that its source reported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from datasets.drift import Drift, find_drift
 from datasets.leaks.report import RED_LINE, Leaks, find_leaks
 from datasets.prepared import PreparedDataset
 
@@ -23,10 +25,12 @@ class Description:
     ``fields``: name, kind, group, vocabulary (name of the embedding table), categories, then by
     split the share of rows without a value (for a list: without an element) and the share of elements
     that do not occur in the training split. ``labels``: split, task, rows, positive rate of the
-    defined rows, undefined rows, users, users with both classes. ``hashing``: for each table of hashed ids
+    defined rows, undefined rows, its change from the training split's rate, users, users with both classes.
+    ``hashing``: for each table of hashed ids
     the buckets, those that have an id, the distinct ids of all splits, and the shares of ids and of elements
     whose bucket has another id. ``splits``: split, rows, users. Where
     rows belong to no user, neither labels nor splits have columns about users.
+    ``drift``: how far validation and test are from training (:func:`datasets.drift.find_drift`).
     ``notes``: what the source handled, counted and used. ``leaks``: :func:`datasets.leaks.report.find_leaks`,
     with the features whose leaks the schema acknowledges as ``leak_ok``.
     """
@@ -37,13 +41,17 @@ class Description:
     hashing: pl.DataFrame
     labels: pl.DataFrame
     splits: pl.DataFrame
+    drift: Drift
     notes: dict[str, int | float | str]
     leaks: Leaks
     leak_ok: list[str]
 
 
 def describe(prepared: PreparedDataset) -> Description:
-    """Count over the manifest and, for users, stream over the shards. Memory: one row a user."""
+    """Count over the manifest and, for users, stream over the shards.
+
+    Memory: one row a user, and what `find_drift` and `find_leaks` hold.
+    """
     return Description(
         name=prepared.schema.name,
         text=prepared.schema.description,
@@ -51,6 +59,7 @@ def describe(prepared: PreparedDataset) -> Description:
         hashing=_hashing(prepared),
         labels=pl.DataFrame([row for split in prepared.rows for row in _labels(prepared, split)]),
         splits=pl.DataFrame([_split(prepared, split) for split in prepared.rows]),
+        drift=find_drift(prepared),
         notes=prepared.manifest["notes"],
         leaks=find_leaks(prepared),
         leak_ok=prepared.schema.leak_ok,
@@ -92,16 +101,22 @@ def _labels(prepared: PreparedDataset, split: str) -> list[dict]:
     rows = []
     for task, counts in prepared.manifest["labels"][split].items():
         label = pl.col(f"label_{task}")
-        defined = counts["positive"] + counts["negative"]
+        rate, in_training = (_rate(prepared.manifest["labels"][name][task]) for name in (split, "train"))
         rows.append({
             "split": split,
             "task": task,
-            "rows": defined,
-            "positive_rate": counts["positive"] / defined if defined else None,
+            "rows": counts["positive"] + counts["negative"],
+            "positive_rate": rate,
             "undefined_rows": counts["undefined"],
+            "change_from_train": None if rate is None or in_training is None else rate - in_training,
             **(_users(shards, label) if prepared.has_users else {}),
         })  # fmt: skip
     return rows
+
+
+def _rate(counts: dict[str, int]) -> float | None:
+    defined = counts["positive"] + counts["negative"]
+    return counts["positive"] / defined if defined else None
 
 
 def _users(shards: pl.LazyFrame, label: pl.Expr) -> dict[str, int]:
@@ -125,32 +140,41 @@ def render(description: Description, width: int = 140) -> str:
         file=_Page(), width=width, force_terminal=False, highlight=False, markup=False, emoji=False
     )
     console.print(f"{description.name}: {description.text}" if description.text else description.name)
-    for part in _leaks(description):
-        console.print(part)
-    console.print(_rich_table("Fields", description.fields))
-    for part in _hashed_ids(description.hashing):
-        console.print(part)
-    for title, table in (
-        ("Labels", description.labels),
-        ("Splits", description.splits),
-    ):
-        console.print(_rich_table(title, table))
-    if description.notes:
-        notes = pl.DataFrame({
-            "note": list(description.notes),
-            "value": [_cell(value) for value in description.notes.values()],
-        })  # fmt: skip
-        console.print(_rich_table("Notes of the source", notes))
+    for part in parts(description):
+        console.print(part if isinstance(part, str) else _rich_table(part))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def _leaks(description: Description) -> Iterator[Table | str]:
+class Titled(NamedTuple):
+    """A table of a description."""
+
+    title: str
+    table: pl.DataFrame
+
+
+def parts(description: Description) -> Iterator[Titled | str]:
+    """The tables and the sentences of a description, in the order in which they are read."""
+    yield from _leaks(description)
+    yield Titled("Fields", description.fields)
+    yield from _hashed_ids(description.hashing)
+    yield Titled("Labels", description.labels)
+    yield Titled("Splits", description.splits)
+    yield Titled("Distance of each feature from training", description.drift.features)
+    yield from _new(description.drift)
+    if description.notes:
+        yield Titled("Notes of the source", pl.DataFrame({
+            "note": list(description.notes),
+            "value": [_cell(value) for value in description.notes.values()],
+        }))  # fmt: skip
+
+
+def _leaks(description: Description) -> Iterator[Titled | str]:
     """The leaks (unacknowledged ones first) or a line that there are none, and each single feature's AUC."""
     leaks, leak_ok = description.leaks, description.leak_ok
     if leaks.found:
         ordered = sorted(leaks.found, key=lambda leak: leak.feature in leak_ok)
-        yield _rich_table("Leaks", pl.DataFrame({
+        yield Titled("Leaks", pl.DataFrame({
             "": ["acknowledged" if leak.feature in leak_ok else "LEAK" for leak in ordered],
             "feature": [leak.feature for leak in ordered],
             "what was found": [leak.says for leak in ordered],
@@ -174,18 +198,28 @@ def _leaks(description: Description) -> Iterator[Table | str]:
     ]:
         yield f"Too few rows of both classes to look for leaks of {', '.join(few)}."
     if leaks.scores:
-        yield _rich_table("AUC of each feature alone, by label", _single_feature_aucs(leaks))
+        yield Titled("AUC of each feature alone, by label", _single_feature_aucs(leaks))
 
 
-def _hashed_ids(hashing: pl.DataFrame) -> Iterator[Table | str]:
+def _hashed_ids(hashing: pl.DataFrame) -> Iterator[Titled | str]:
     if hashing.height:
         shown = hashing.drop("ids_are_estimated")
-        yield _rich_table("Hashed ids (sharing: the bucket has another id)", shown)
+        yield Titled("Hashed ids (sharing: the bucket has another id)", shown)
         if estimated := hashing.filter("ids_are_estimated")["vocabulary"].to_list():
             yield (
                 f"Of {', '.join(estimated)}, ids are estimated (standard error .4 %), and so is the share of "
                 "those that share a bucket (at most .002); the other columns are counted."
             )
+
+
+def _new(drift: Drift) -> Iterator[Titled | str]:
+    """The rows that distances were measured on, and the shares of users and items that training lacks."""
+    for split, rows in drift.sampled.items():
+        yield f"Distances were measured on {rows:,} rows of {split}, in evenly spaced shards."
+    if len(drift.new.columns) > 1:
+        yield Titled("Without a training row", drift.new)
+    if drift.item is not None:
+        yield f"The item is {drift.item}: of the categories in the group item, the one with the most values."
 
 
 def _single_feature_aucs(leaks: Leaks) -> pl.DataFrame:
@@ -212,7 +246,8 @@ class _Page(io.StringIO):
         return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _rich_table(title: str, table: pl.DataFrame) -> Table:
+def _rich_table(titled: Titled) -> Table:
+    title, table = titled
     rendered = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, dtype in table.schema.items():
         heading = name.replace("_", " ")

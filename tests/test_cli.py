@@ -427,6 +427,23 @@ def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
     assert re.search(rf"train +click +1,400 +{train['click'].mean():.4f} ", described.out)
 
 
+MINUS = "\N{MINUS SIGN}"
+
+
+def test_data_describe_writes_a_page_with_the_same_numbers(own, bench):
+    described = bench("data", "describe", "data/schema.yaml", "--cache", "cache", "--page", "out/data.html")
+    assert (described.code, described.err) == (0, "")
+    assert described.out.rstrip().endswith("page: out/data.html")
+    text = Path("out/data.html").read_text(encoding="utf-8")
+    change = re.search(r"test +click .* (-?\d\.\d{4}) +\d+ +\d+ *$", described.out, re.MULTILINE)
+    assert change
+    assert f">{change[1].replace('-', MINUS)}<" in text
+    assert "Distance of each feature from training" in text
+    refused = bench("data", "describe", "data/schema.yaml", "--cache", "cache", "--page", "out/data.html/x")
+    assert (refused.code, refused.out) == (2, "")
+    assert "out/data.html" in refused.err
+
+
 def test_data_init_writes_a_schema_that_describe_takes_and_keeps_one_that_is_there(own, bench):
     asked = ["data", "init", "data/log.csv", "-o", "drafted.yaml", "--user", "who", "--label", "click"]
     asked += ["--time", "at"]

@@ -134,7 +134,7 @@ def _keep(leaks: Leaks, folder: Path) -> Leaks:
 
 
 def _measure(prepared: PreparedDataset) -> Leaks:
-    files = {split: _chosen(prepared.shards(split)) for split in prepared.rows}
+    files = {split: sampled_shards(prepared.shards(split)) for split in prepared.rows}
     paths = {split: [prepared.path / shard["file"] for shard in chosen] for split, chosen in files.items()}
     read = {split: sum(shard["rows"] for shard in chosen) for split, chosen in files.items()}
     found: list[Leak] = []
@@ -158,7 +158,7 @@ def _measure(prepared: PreparedDataset) -> Leaks:
     )
 
 
-def _chosen(shards: list[dict]) -> list[dict]:
+def sampled_shards(shards: list[dict]) -> list[dict]:
     """All shards, or evenly spaced ones with ``MOST_ROWS`` rows in total."""
     rows = sum(shard["rows"] for shard in shards)
     count = max(1, int(len(shards) * min(1.0, MOST_ROWS / rows)))

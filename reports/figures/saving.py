@@ -106,10 +106,16 @@ def save_figure(figure: Figure, stem: Path) -> None:
 @styled
 def save_svg(figure: Figure, stem: Path) -> None:
     """Write ``<stem>.svg``, which says at its marks what :func:`hover` gave them."""
+    write_text(stem.with_name(f"{stem.name}.svg"), svg_text(figure))
+
+
+@styled
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG, with what :func:`hover` gave its marks."""
     svg = io.StringIO()
     with missing_letters_are_boxes():
         figure.savefig(svg, format="svg", metadata={"Date": None})
-    write_text(stem.with_name(f"{stem.name}.svg"), with_titles(svg.getvalue()))
+    return with_titles(svg.getvalue())
 
 
 # --- Texts that are shown where a reader points ------------------------------------------------------------
