@@ -53,6 +53,15 @@ def size_name(target: float) -> str:
     return f"{target / 1e6:g}M"
 
 
+def size_of_name(name: str) -> float:
+    """The budget that a size's name states.
+
+    >>> size_of_name("0.3M")
+    300000.0
+    """
+    return float(name.removesuffix("M")) * 1e6
+
+
 def label(architecture: str, variant: str) -> str:
     """How a contestant is called in suites, commands and the terminal."""
     return architecture if is_plain(architecture, variant) else f"{architecture} ({variant})"

@@ -99,20 +99,26 @@ def _gap(runs: list[Record], metric: str, measured: UserBootstrap, has_own_users
     oracle, constant = _place(runs, ORACLE), _place(runs, CONSTANT)
     assert oracle is not None
     quantities = [
-        _quantities(metric, values, oracle, constant)
+        share_and_distance(metric, values, values[:, [oracle]], _floor(values, constant))
         for values in (measured.point[metric][None, :], measured.draws[metric])
     ]
     point = {name: values[0] for name, values in quantities[0].items()}
     return _Gap(runs, point, quantities[1], measured.users[metric], has_own_users)
 
 
-def _quantities(
-    metric: str, values: NDArray[np.float64], oracle: int, constant: int | None
+def _floor(values: NDArray[np.float64], constant: int | None) -> NDArray[np.float64]:
+    return np.full_like(values[:, [0]], np.nan) if constant is None else values[:, [constant]]
+
+
+def share_and_distance(
+    metric: str, values: NDArray[np.float64], of_oracle: NDArray[np.float64], floor: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Share and distance of values (R, M); a share is NaN where the oracle is no better than a constant."""
-    of_oracle = values[:, [oracle]]
+    """Share and distance of values; a share is NaN where the oracle is no better than a constant.
+
+    Args:
+        floor: what the row ``constant`` has, NaN where it did not run; of log loss alone.
+    """
     if metric == LOGLOSS:
-        floor = np.full_like(of_oracle, np.nan) if constant is None else values[:, [constant]]
         span, distance = floor - of_oracle, values - of_oracle
     else:
         span, distance = of_oracle - CHANCE, of_oracle - values

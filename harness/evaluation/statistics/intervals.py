@@ -24,7 +24,7 @@ class Spread:
 
     mean: float
     sd: float
-    df: int
+    df: float
 
     def half_width(self, level: float = LEVEL) -> float:
         """Half of Student's t interval; NaN where the standard deviation is."""

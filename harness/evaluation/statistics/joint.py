@@ -45,7 +45,7 @@ class JointDraws:
 
     user_draws: NDArray[np.float64]
     seed_sd: float
-    df: int
+    df: float
 
     def share_below(self, value: float) -> float:
         """Share of the joint draws below ``value``; one that is the value itself counts half."""

@@ -48,7 +48,7 @@ def effect_size(diff: float, seeds_sd: float) -> float:
     return diff * math.sqrt(2) / seeds_sd if seeds_sd > 0 else math.nan
 
 
-def detectable(seeds_sd: float, df: int, users_sd: float, tests: int) -> float:
+def detectable(seeds_sd: float, df: float, users_sd: float, tests: int) -> float:
     """The smallest detectable difference of a row among ``tests``, of which it has the smallest p-value.
 
     The test is that of ``joint.py`` beside this: with s, the standard deviation over seeds that comes
@@ -81,7 +81,7 @@ _USERS_SHARES = np.exp(-(_USERS**2) / 2) / np.exp(-(_USERS**2) / 2).sum()
 
 
 def _critical_values(
-    found_sds: NDArray[np.float64], df: int, users_sd: float, tail: float
+    found_sds: NDArray[np.float64], df: float, users_sd: float, tail: float
 ) -> NDArray[np.float64]:
     """For each s (N,) the value that N(0, users_sd) + s t(df) exceeds with probability ``tail``."""
     users = users_sd * _USERS
