@@ -7,8 +7,10 @@ from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from reports.cells import POINTS, grouped, short_tick
+from reports.figures.differences import base_names
 from reports.figures.line_names import End, name_lines
 from reports.figures.models import Looks, Model, contestants, select_model
 from reports.figures.panels import Options, Plot, legend_height, log_axis
@@ -79,28 +81,85 @@ def learning_curves(curves: pd.DataFrame, looks: Looks | None = None, **options:
     Of more than six models, the five that end highest in the first panel have their colours.
 
     Args:
-        curves: of :func:`harness.evaluation.learning_curves.curve_means`, without the base's rows.
+        curves: of :func:`harness.evaluation.learning_curves.curve_means`, without the base's rows, or of
+            :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`.
         options: as :class:`~reports.figures.panels.Options`.
 
     Returns the axes.
     """
-    rows = curves.assign(value=POINTS * curves["diff"])
-    plot = Plot(rows, looks, options)
+    plot = Plot(curves.assign(value=POINTS * curves["diff"]), looks, options)
     height = max(2.9, legend_height(plot.rows) / plot.rows["task"].nunique())
     panels = plot.facets(4.6, height, sharex=True)
     shown = _faded(plot, _means(plot, panels[0][1]), lower_is_better=False)
-    ends = {}
-    for axes, rows_here in panels:
-        axes.axhline(0, color=INK, linewidth=1.0)
-        ends[axes] = _curves(axes, _means(plot, rows_here), shown)
-        for model in contestants(rows_here):
-            if shown[model].color != FAINT:
-                _intervals(axes, select_model(rows_here, model), shown[model].color)
-        log_axis(axes.xaxis)
+    ends = {axes: _differences(axes, plot, rows, shown) for axes, rows in panels}
     plot.xlabel("training samples seen")
-    plot.ylabel(f"difference to the base, points x {POINTS}")
+    plot.ylabel(f"difference to {_bases(curves)}, points x {POINTS}")
     name_lines(plot, ends, shown, height)
     return plot.result
+
+
+@styled
+def learning_curves_by_size(
+    curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
+) -> Any:
+    """Differences to the base of the same size over training samples: a row of panels a task and metric.
+
+    A panel is one size, and all have one y-axis, which shows the lines: intervals that are longer leave the
+    panel. Of more than six models, the first and the five that end highest in the last panel have their
+    colours.
+
+    Args:
+        curves: of :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`, of models of several
+            sizes; ``variant`` without the size, and the sizes in the order of their panels.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
+    """
+    plot = Plot(curves.assign(value=POINTS * curves["diff"]), looks, options)
+    sizes = list(dict.fromkeys(curves["size"]))
+    places = [
+        (task, metric, size)
+        for task in dict.fromkeys(plot.rows["task"])
+        for metric in plot.metrics
+        for size in sizes
+    ]
+    height = max(2.6, legend_height(plot.rows) * len(sizes) / len(places))
+    panels = plot.grid(len(places), len(sizes), 2.5, height, sharex=True, sharey=True)
+    rows = [plot.rows[(plot.rows[["task", "metric", "size"]] == place).all(axis=1)] for place in places]
+    shown, ends = _faded(plot, _means(plot, rows[-1]), lower_is_better=False), {}
+    for axes, (task, metric, size), here in zip(panels, places, rows, strict=True):
+        plot.title(axes, f"{task}: {metric.upper()}, {size}")
+        at_the_ends = _differences(axes, plot, here, shown)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.set_ylim(*_room_around(plot.rows["value"]))
+        if size == sizes[-1]:
+            ends[axes] = at_the_ends
+    plot.xlabel(f"training samples seen (differences: to {_bases(curves)} of the size)")
+    plot.ylabel(f"points x {POINTS}")
+    name_lines(plot, ends, shown, height)
+    return plot.result
+
+
+def _room_around(values: pd.Series) -> tuple[float, float]:
+    """Limits that hold all values and zero, with a fifth of their range on either side."""
+    low, high = min(0.0, values.min()), max(0.0, values.max())
+    room = 0.2 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _bases(curves: pd.DataFrame) -> str:
+    return base_names(curves) if "base" in curves else "the base"
+
+
+def _differences(axes: Axes, plot: Plot, rows: pd.DataFrame, shown: Looks) -> dict[Model, End]:
+    """Draw the differences of one panel with their intervals, and return where each line ends."""
+    axes.axhline(0, color=INK, linewidth=1.0)
+    ends = _curves(axes, _means(plot, rows), shown)
+    for model in contestants(rows):
+        if shown[model].color != FAINT:
+            _intervals(axes, select_model(rows, model), shown[model].color)
+    log_axis(axes.xaxis)
+    return ends
 
 
 def _intervals(axes: Axes, rows: pd.DataFrame, color: Any) -> None:

@@ -24,11 +24,17 @@ from reports.frames import loss_frame
 DRAWN_IN = {
     "reports.figures.active_ratio": ["quality_against_active_ratio"],
     "reports.figures.cost": ["quality_against_cost", "quality_against_latency"],
-    "reports.figures.curves": ["loss_curves", "validation_curves"],
+    "reports.figures.contrasts": ["contrasts_side_by_side"],
+    "reports.figures.curves": [
+        *("loss_curves", "validation_curves"),
+        *("learning_curves", "learning_curves_by_size"),
+    ],
     "reports.figures.differences": ["forest", "ablation_waterfall", "lift_by_tier"],
     "reports.figures.experts": ["active_over_training", "active_heat_map", "expert_histogram"],
     "reports.figures.loss_front": ["loss_against_compute"],
     "reports.figures.learning_rates": ["learning_rate_curves"],
+    "reports.figures.oracle_gap": ["gap_closed"],
+    "reports.figures.parts_and_experts": ["parts_and_experts"],
     "reports.figures.scaling": ["quality_against_size", "size_front", "paper_scaling"],
     "reports.speed.figures": ["roofline", "latency_against_batch"],
     "reports.speed.serving_figure": ["latency_against_load"],

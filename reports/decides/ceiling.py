@@ -1,0 +1,223 @@
+"""How near models come to the oracle: the loss that compute buys, and the share of the gap that is closed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from harness.evaluation.contrasts.along_rows import (
+    PAIR,
+    at_most_rows,
+    judged,
+    paired_differences,
+    same_size_pairs,
+)
+from harness.evaluation.oracle.gap import LOGLOSS
+from harness.evaluation.oracle.gap_along_rows import gap_along_rows
+from harness.evaluation.oracle.loss_fits import PARAMETERS, loss_points
+from harness.evaluation.statistics.power_law import PASSES, PowerLaw
+from harness.records.contestant import size_of_name
+from harness.records.listed import display_name
+from reports.cells import POINTS, fixed, grouped, interval, is_missing, percent, short
+from reports.contents import Part, Words
+from reports.decides.results import (
+    CURVES,
+    METRIC,
+    ONE_SIZE,
+    OURS,
+    WORLDS,
+    Results,
+    compared,
+    flops_words,
+    of_ours,
+    of_task,
+    unsized,
+    with_verdicts,
+)
+from reports.decides.words import answer, over, verdict
+from reports.figures.loss_front import loss_against_compute
+from reports.figures.oracle_gap import gap_closed
+from reports.figures.saving import Drawing
+from reports.sections import Section
+from reports.tables.analyses.loss_fits import loss_fit_tables
+from reports.tables.markup import Table
+
+# --- The front of loss and compute ------------------------------------------------------------------------
+
+
+def front_part(results: Results) -> Part | None:
+    """Each model's compute-optimal front, and the measured difference where compute is greatest."""
+    found = results.first_of(CURVES)
+    if found is None or found[1].loss_fits["E"].dropna().empty:
+        return None
+    name, section = found
+    measured = with_verdicts(_at_most_compute(section), section)
+    clauses = [
+        clause for task in section.tasks for clause in [*_fitted(section, task), *_measured(measured, task)]
+    ]
+    asked = "Which model's front of loss and compute is lowest where compute is greatest?"
+    caption = "Log loss above the oracle's against the FLOPs of training, with each model's fitted front"
+    drawing = Drawing(
+        loss_against_compute, loss_points(section.records), caption, (section.loss_fits, results.looks)
+    )
+    return Part(
+        name="compute",
+        title="More compute",
+        in_short=answer(asked, clauses, measured, section),
+        overview=[
+            compared(name, section),
+            Words(
+                "What the fronts do not say",
+                [
+                    "A front is a fit of three sizes or more and of the points of their curves, and has no "
+                    "interval here; the intervals of its parameters are in the table. What is called "
+                    "resolved, or not, is the measured difference alone."
+                ],
+            ),
+        ],
+        more=[],
+        tables=loss_fit_tables(section),
+        figures={"decides-compute": drawing},
+        environment=[],
+    )
+
+
+def _at_most_compute(section: Section) -> pd.DataFrame:
+    """Differences to the base of the same size, at the largest size and the most rows."""
+    sized = [who for who in section.contestants if who.size]
+    if section.base is None or not sized:
+        return judged(paired_differences([], []), PAIR)
+    largest = max((who.size for who in sized), key=size_of_name)
+    pairs = same_size_pairs([who for who in sized if who.size == largest], section.base)
+    return judged(at_most_rows(paired_differences(section.records, pairs)), [*PAIR, "samples"])
+
+
+def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], float]]:
+    """The most compute that every fitted model has, and the least loss of each front there.
+
+    Args:
+        fits: rows of ``loss_fits.csv`` of one task.
+    """
+    fitted = fits.dropna(subset=list(PARAMETERS))
+    compute = float((PASSES * fitted["most_flops"] * fitted["most_rows"]).min())
+    heights = {}
+    for row in fitted.to_dict("records"):
+        law = PowerLaw(**{name: float(row[name]) for name in PARAMETERS})
+        size = law.best_size(compute)
+        loss = law.loss(np.array([size]), np.array([compute / PASSES / size]))
+        heights[row["architecture"], row["variant"]] = float(loss[0])
+    return compute, heights
+
+
+def _fitted(section: Section, task: str) -> list[str]:
+    fits = section.loss_fits[section.loss_fits["task"] == task]
+    if fits.dropna(subset=list(PARAMETERS)).empty:
+        return []
+    compute, heights = front_heights(fits)
+    best = min(heights, key=lambda model: heights[model])
+    ours = "" if best == OURS.key else f", RankMixer's at {fixed(heights.get(OURS.key), 4)}"
+    return [
+        f"at {short(compute)}FLOPs of training the fitted front of {display_name(*best)} is lowest in log "
+        f"loss of {task}, {fixed(heights[best], 4)} above the oracle's{ours}"
+    ]
+
+
+def _measured(differences: pd.DataFrame, task: str) -> list[str]:
+    here = differences[(differences["task"] == task) & (differences["metric"] == LOGLOSS)]
+    clauses = []
+    for row in here[here["architecture"] == OURS.architecture].to_dict("records"):
+        diff = interval(row["diff"], row["diff_low"], row["diff_high"], 4)
+        clauses.append(
+            f"measured at {flops_words(row['size'])} and {grouped(row['samples'])} rows, RankMixer's log "
+            f"loss less {display_name(row['base'])}'s is {diff}, {verdict(row)}"
+        )
+    return clauses
+
+
+# --- The share of the gap ---------------------------------------------------------------------------------
+
+
+def gap_part(results: Results) -> Part | None:
+    """The share of the oracle's gap that each model closes at the fewest rows and at the most."""
+    found = results.first_of(WORLDS, CURVES)
+    if found is None:
+        return None
+    name, section = found
+    gaps = gap_along_rows(section.records)
+    gaps = gaps[(gaps["size"] == ONE_SIZE) & (gaps["few"] < gaps["most"])]
+    if gaps.empty:
+        return None
+    asked = f"How much of what can be learned does each model learn, at {flops_words(ONE_SIZE)} a sample?"
+    clauses = [clause for task in section.tasks for clause in _closed(gaps, task, section)]
+    said = "; ".join(clauses)
+    repeats = over(section, int(gaps["repeats"].max()))
+    caption = "Share of the oracle's gap closed after the fewest and the most rows, 95% intervals"
+    drawing = Drawing(gap_closed, unsized(gaps, section), caption, (results.looks,), {"metrics": [METRIC]})
+    return Part(
+        name="ceiling",
+        title="The ceiling",
+        in_short=f"{asked} {said[0].upper()}{said[1:]} ({repeats}, of each model by itself, not corrected).",
+        overview=[
+            compared(name, section),
+            Words(
+                "What a share is",
+                [
+                    "100%: as good as the oracle of the same world, which scores with the true "
+                    "probabilities; 0%: as good as a constant. Whether two models differ is a question of "
+                    "their paired differences, above, and not of whether these intervals overlap."
+                ],
+            ),
+        ],
+        more=[],
+        tables=[_gap_table(gaps, section)],
+        figures={"decides-ceiling": drawing},
+        environment=[],
+    )
+
+
+def _closed(gaps: pd.DataFrame, task: str, section: Section) -> list[str]:
+    here = unsized(of_task(gaps, task), section)
+    if here.empty:
+        return []
+    best = here.sort_values("share_most").iloc[-1].to_dict()
+    clauses = [
+        f"in AUC of {task} {display_name(best['architecture'], best['variant'])} closes most after "
+        f"{grouped(best['most'])} rows, {_share(best, 'share_most')}"
+    ]
+    clauses += [
+        f"RankMixer closes {_share(row, 'share_few')} after {grouped(row['few'])} rows and "
+        f"{_share(row, 'share_most')} after {grouped(row['most'])}, a gain of {_gain(row)} percentage points"
+        for row in of_ours(here, section).to_dict("records")
+    ]
+    return clauses
+
+
+def _share(row: dict, name: str) -> str:
+    share, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return percent(share) if is_missing(low) else f"{percent(share)} ({percent(low)} to {percent(high)})"
+
+
+def _gain(row: dict) -> str:
+    gained, low, high = (POINTS * row[f"gained{end}"] for end in ("", "_low", "_high"))
+    return interval(gained, low, high, 1)
+
+
+def _gap_table(gaps: pd.DataFrame, section: Section) -> Table:
+    shown = unsized(gaps[gaps["metric"] == METRIC], section).to_dict("records")
+    return Table(
+        name="decides-ceiling",
+        caption="Share of the oracle's gap in AUC that each model closes",
+        numbers=gaps,
+        header=["model", "task", "rows", "at the fewest", "at the most", "gained, percentage points"],
+        rows=[
+            [
+                display_name(row["architecture"], row["variant"]),
+                row["task"],
+                f"{grouped(row['few'])} to {grouped(row['most'])}",
+                *(_share(row, f"share_{end}") for end in ("few", "most")),
+                _gain(row),
+            ]
+            for row in shown
+        ],
+        notes=[f"{over(section, int(gaps['repeats'].max()))}, not corrected: no model is compared here."],
+    )

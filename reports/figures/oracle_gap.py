@@ -1,0 +1,78 @@
+"""How much of the gap to the oracle each model closes after few rows and after many."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Unpack
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from reports.cells import percent, short
+from reports.figures.models import Look, Looks, Model
+from reports.figures.panels import Options, Plot, marker_size
+from reports.figures.saving import hover
+from reports.figures.style import FAINT, INK, styled
+
+PERCENT = 100
+ENDS = {"few": "white", "most": ""}  # what fills the mark; the second has the model's colour
+
+
+@styled
+def gap_closed(gaps: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+    """Shares of the oracle's gap at the fewest and the most rows, joined: a row a model, a panel a task and
+    metric.
+
+    Rows stand in the order asked for, else from the largest to the smallest share of the first panel.
+
+    Args:
+        gaps: of :func:`harness.evaluation.oracle.gap_along_rows.gap_along_rows`.
+        options: as :class:`~reports.figures.panels.Options`.
+
+    Returns the axes.
+    """
+    plot = Plot(gaps, looks, options)
+    models = plot.models if options.get("order") else _by_share(plot)
+    for axes, rows in plot.facets(4.6, 0.9 + 0.3 * len(models), sharey="row", sharex="col"):
+        for row in rows.to_dict("records"):
+            model = (row["architecture"], row["variant"])
+            _mark(axes, row, models.index(model), plot.looks[model])
+        axes.grid(axis="y", visible=False)
+        axes.set_yticks(range(len(models)), [plot.looks[model].shown for model in models])
+        axes.set_ylim(len(models) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+    plot.xlabel("share of the gap between a constant and the oracle, %, with 95% interval")
+    plot.legend(_legend(plot.rows))
+    return plot.result
+
+
+def _by_share(plot: Plot) -> list[Model]:
+    """The models by falling share at the most rows, in the first task and metric."""
+    first = plot.rows.iloc[0]
+    rows = plot.rows[(plot.rows["task"] == first["task"]) & (plot.rows["metric"] == plot.metrics[0])]
+    keys = zip(rows["architecture"], rows["variant"], strict=True)
+    shares = dict(zip(keys, rows["share_most"], strict=True))
+    return sorted(plot.models, key=lambda model: -shares.get(model, -math.inf))
+
+
+def _mark(axes: Axes, row: dict, at: int, look: Look) -> None:
+    axes.plot([PERCENT * row[f"share_{end}"] for end in ENDS], [at, at], color=FAINT, linewidth=1, zorder=1)
+    for end, fill in ENDS.items():
+        share, low, high = (row[f"share_{end}{which}"] for which in ("", "_low", "_high"))
+        axes.plot(
+            [PERCENT * low, PERCENT * high], [at, at], "|-", color=look.color, lw=1.4, ms=marker_size(0.8)
+        )
+        (point,) = axes.plot([PERCENT * share], [at], look.marker, color=look.color, ms=marker_size(1.1))
+        point.set(mfc=fill or look.color, label=look.name)
+        known = "" if math.isnan(low) else f" ({percent(low)} to {percent(high)})"
+        hover(point, f"{look.name}: {percent(share)}{known} after {short(row[end])} rows")
+
+
+def _legend(rows: pd.DataFrame) -> list[Line2D]:
+    handles = []
+    for end, fill in ENDS.items():
+        least, most = short(rows[end].min()), short(rows[end].max())
+        words = f"after {least} rows" if least == most else f"after {least} to {most} rows"
+        handles.append(Line2D([], [], color=INK, marker="o", ls="", mfc=fill or INK, label=words))
+    return handles
