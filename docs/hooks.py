@@ -39,7 +39,7 @@ DRAWN = ROOT / "out/measured"  # by docs/kept_reports.py
 PAGE_NAMES = ("report.md", "profile.md")
 LINKED = {".html", ".png", ".svg", ".csv", ".tex", ".json", ".parquet"}  # what drawn pages lead to
 LEADERBOARD = "leaderboard.html"
-ORDERS = "published-orders"
+OVER_SEVERAL = {"what-decides": "What decides", "published-orders": "Published orders"}  # of several folders
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -47,13 +47,13 @@ FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The pages of kept results stand in the navigation under their overview."""
     pages = {path.parent.name: name for name, path in drawn_files().items() if path.name in PAGE_NAMES}
-    orders = [{"Published orders": pages.pop(ORDERS)}] if ORDERS in pages else []
+    over_several = [{title: pages.pop(name)} for name, title in OVER_SEVERAL.items() if name in pages]
     drawn = [{folder: name} for folder, name in pages.items()]
     for section in config.nav or []:
         for entry in next(iter(section.values())) if isinstance(section, dict) else []:
             if isinstance(entry, dict) and entry.get("Measured") == f"{KEPT}/README.md":
                 front = [{"Leaderboard": f"{KEPT}/{LEADERBOARD}"}] if (DRAWN / LEADERBOARD).is_file() else []
-                entry["Measured"] = [*front, *orders, f"{KEPT}/README.md", *drawn]
+                entry["Measured"] = [*front, *over_several, f"{KEPT}/README.md", *drawn]
     return config
 
 
@@ -79,7 +79,7 @@ def drawn_files() -> dict[str, Path]:
     """Pages and pictures of kept results by their places on the site, where they were drawn."""
     drawn = {}
     kept = sorted(path.name for path in (ROOT / KEPT).iterdir() if path.is_dir())
-    for folder in (DRAWN / name for name in [*kept, ORDERS]):
+    for folder in (DRAWN / name for name in [*kept, *OVER_SEVERAL]):
         pages = [folder / name for name in PAGE_NAMES if (folder / name).is_file()]
         beside = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in LINKED)
         for path in [*pages, *beside] if pages else []:

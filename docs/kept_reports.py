@@ -21,6 +21,7 @@ DRAWN = ROOT / "out/measured"
 CODE = (ROOT / "reports", ROOT / "harness/records", ROOT / "harness/evaluation", ROOT / "files")
 PROFILE, STATE, LEADERBOARD = "profile.json", ".state", "leaderboard.html"
 ORDERS = "published-orders"  # the folder of the page that compares published orders with ours
+DECIDES = "what-decides"  # that of the page on who wins when there is more to learn
 ORDERED = ("table1", "table1-kuairand-pure")  # the kept results that have an order of their own there
 
 
@@ -36,11 +37,15 @@ def main() -> None:
             print(page)
     drawn = [DRAWN / path.name for path in kept if not (path / PROFILE).is_file()]
     sys.path.insert(0, str(ROOT))
+    from reports.decides.report import render_what_decides
+    from reports.decides.results import FOLDERS
     from reports.page.leaderboard import write_leaderboard
     from reports.paper.orders_report import render_orders
 
     print(write_leaderboard(drawn, DRAWN / LEADERBOARD))
     print(render_orders([DRAWN / name for name in ORDERED], DRAWN / ORDERS))
+    if any(path.name in FOLDERS for path in kept):
+        print(render_what_decides(DRAWN, DRAWN / DECIDES))
 
 
 def draw(kept: Path, drawn: Path, code: str) -> Path:

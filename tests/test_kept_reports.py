@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,17 +122,19 @@ def test_what_was_drawn_is_on_the_site_with_what_git_holds(hooks, monkeypatch):
     assert not any("gone" in name for name in names)
 
 
-def test_the_page_of_published_orders_is_on_the_site_before_the_kept_results(hooks, tmp_path):
+def test_pages_over_several_results_are_on_the_site_before_the_kept_results(hooks, tmp_path):
     from mkdocs.config import load_config
 
     pytest.importorskip("material", reason="SKIPPED: the site is not built")
-    (tmp_path / kept_reports.ORDERS).mkdir()
-    (tmp_path / kept_reports.ORDERS / "report.md").write_text(PAGE, encoding="utf-8")
+    for name in (kept_reports.ORDERS, kept_reports.DECIDES):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.md").write_text(PAGE, encoding="utf-8")
     (tmp_path / kept_reports.ORDERS / "orders.csv").write_text("tau", encoding="utf-8")
     config = hooks.on_config(load_config(str(kept_reports.ROOT / "mkdocs.yml")))
     [look_up] = [section["Look up"] for section in config.nav if "Look up" in section]
     [measured] = [entry["Measured"] for entry in look_up if isinstance(entry, dict) and "Measured" in entry]
     assert measured == [
+        {"What decides": "reports/measured/what-decides/report.md"},
         {"Published orders": "reports/measured/published-orders/report.md"},
         "reports/measured/README.md",
         {"quick": "reports/measured/quick/report.md"},
@@ -155,6 +158,36 @@ def test_what_is_left_over_of_results_that_are_gone_is_removed_and_the_common_pa
     kept_reports.main()
     assert {path.name for path in drawn.iterdir()} == {kept_reports.ORDERS, kept_reports.LEADERBOARD}
     assert compared == [([drawn / "table1", drawn / "table1-kuairand-pure"], drawn / kept_reports.ORDERS)]
+
+
+def test_the_page_on_what_decides_is_drawn_where_one_of_its_results_is_kept(tmp_path, monkeypatch):
+    from tests.reports.decides.folders import WRITERS
+
+    kept, drawn = tmp_path / "kept", tmp_path / "drawn"
+    kept.mkdir()
+    WRITERS["experts-at-scale"](drawn / "experts-at-scale")
+    (kept / "experts-at-scale").symlink_to(drawn / "experts-at-scale")
+    for name, changed in {"KEPT": kept, "DRAWN": drawn}.items():
+        monkeypatch.setattr(kept_reports, name, changed)
+    monkeypatch.setattr(kept_reports, "ProcessPoolExecutor", lambda *given: NoWorkers())
+    for pictures in ("write_drawing", "write_pages"):
+        monkeypatch.setattr(f"reports.render.{pictures}", lambda *given: None)
+    monkeypatch.setattr("reports.page.leaderboard.write_leaderboard", lambda *given: None)
+    monkeypatch.setattr("reports.paper.orders_report.render_orders", lambda *given: None)
+    kept_reports.main()
+    page = (drawn / kept_reports.DECIDES / "report.md").read_text(encoding="utf-8")
+    assert "Not there: curves, curves-worlds, heterogeneity-apart" in page
+    assert "Experts: RankMixer (dtsi-relu-1/8) minus RankMixer (dense-1/8) in AUC of finish is " in page
+
+
+class NoWorkers(AbstractContextManager):
+    """In place of processes that draw the reports of kept results."""
+
+    def __exit__(self, *given: object) -> None:
+        pass
+
+    def map(self, *given: object) -> list[Path]:
+        return []
 
 
 def test_the_kept_results_whose_orders_are_compared_are_there():
