@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from files.errors import InputError
@@ -37,7 +38,7 @@ def render_what_decides(root: Path, out: Path) -> Path:
 def what_decides(results: Results) -> Contents:
     """The content of the page."""
     found = {title: make(results) for title, make in PARTS.items()}
-    parts = [part for part in found.values() if part is not None]
+    parts = [_with_answers_at_figures(part) for part in found.values() if part is not None]
     if not parts:
         raise InputError(
             f"{', '.join(results.sections)}: no run was tested on the way; set training.progress"
@@ -57,6 +58,16 @@ def what_decides(results: Results) -> Contents:
             + [f"tables/{table.name}.csv" for part in parts for table in part.tables]
         ),
     )
+
+
+def _with_answers_at_figures(part: Part) -> Part:
+    """The part whose figures say in their captions what is asked and answered."""
+    answer = part.in_short.removesuffix(".")  # pages end a caption themselves
+    figures = {
+        name: replace(drawing, caption=f"{drawing.caption}. {answer}")
+        for name, drawing in part.figures.items()
+    }
+    return replace(part, figures=figures)
 
 
 def _about(results: Results) -> str:

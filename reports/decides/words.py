@@ -40,7 +40,7 @@ def corrected(family: pd.DataFrame) -> str:
     """What the verdicts of one family (the differences of a task and metric) are corrected for."""
     tested = int(family["resolved"].isin(list(VERDICTS)).sum())
     if not tested:
-        return "without a verdict, since too little was run for one"
+        return "no verdict is given on any"
     if tested == 1:
         return "the one difference of a task that was tested needs no correction"
     return f"verdicts after Holm's correction over the {tested} differences of a task"
