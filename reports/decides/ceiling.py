@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -92,8 +94,20 @@ def _at_most_compute(section: Section) -> pd.DataFrame:
     return judged(at_most_rows(paired_differences(section.records, pairs)), [*PAIR, "samples"])
 
 
-def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], float]]:
-    """The most compute that every fitted model has, and the least loss of each front there.
+class Height(NamedTuple):
+    """The least loss of a front at some compute; ``is_measured``: its size lies between those measured."""
+
+    loss: float
+    is_measured: bool
+
+    @property
+    def words(self) -> str:
+        extrapolated = "" if self.is_measured else ", at a size outside of those measured"
+        return f"{fixed(self.loss, 4)} above the oracle's{extrapolated}"
+
+
+def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], Height]]:
+    """The most compute that every fitted model has, and the height of each front there.
 
     Args:
         fits: rows of ``loss_fits.csv`` of one task.
@@ -104,8 +118,9 @@ def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], floa
     for row in fitted.to_dict("records"):
         law = PowerLaw(**{name: float(row[name]) for name in PARAMETERS})
         size = law.best_size(compute)
-        loss = law.loss(np.array([size]), np.array([compute / PASSES / size]))
-        heights[row["architecture"], row["variant"]] = float(loss[0])
+        [loss] = law.loss(np.array([size]), np.array([compute / PASSES / size]))
+        is_measured = bool(row["least_flops"] <= size <= row["most_flops"])
+        heights[row["architecture"], row["variant"]] = Height(float(loss), is_measured)
     return compute, heights
 
 
@@ -114,11 +129,11 @@ def _fitted(section: Section, task: str) -> list[str]:
     if fits.dropna(subset=list(PARAMETERS)).empty:
         return []
     compute, heights = front_heights(fits)
-    best = min(heights, key=lambda model: heights[model])
-    ours = "" if best == OURS.key else f", RankMixer's at {fixed(heights.get(OURS.key), 4)}"
+    best = min(heights, key=lambda model: heights[model].loss)
+    others = f", and RankMixer's is {heights[OURS.key].words}" if OURS.key in heights else ""
     return [
         f"at {short(compute)}FLOPs of training the fitted front of {display_name(*best)} is lowest in log "
-        f"loss of {task}, {fixed(heights[best], 4)} above the oracle's{ours}"
+        f"loss of {task}, {heights[best].words}{'' if best == OURS.key else others}"
     ]
 
 

@@ -97,5 +97,5 @@ def _row(row: dict) -> list[str]:
         where = [NONE, MISSING, MISSING]
     else:
         where = [f"{grouped(row['before'])} and {grouped(row['after'])}"]
-        where += [grouped(float(f"{row['crossing']:.2g}")), row["both_resolved"]]
+        where += [grouped(float(f"{row['crossing']:.3g}")), row["both_resolved"]]
     return [display_name(row["base"], row["base_variant"]), row["size"], *where, *ends]

@@ -33,7 +33,9 @@ def difference(row: Mapping[Any, Any], low: str = "diff_low", high: str = "diff_
 
 def over(section: Section, repeats: int) -> str:
     """``95% intervals over 3 worlds``."""
-    return f"95% intervals over {repeats} {section.repeats if repeats > 1 else section.repeats[:-1]}"
+    if repeats < 2:
+        return f"one {section.repeats.removesuffix('s')}, which tells no interval"
+    return f"95% intervals over {repeats} {section.repeats}"
 
 
 def corrected(family: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from reports.figures.style import FAINT, INK, styled
 
 PERCENT = 100
 ENDS = {"few": "white", "most": ""}  # what fills the mark; the second has the model's colour
+APART = 0.13  # of a row: half of the distance between its two intervals, which may overlap
 
 
 @styled
@@ -34,7 +35,7 @@ def gap_closed(gaps: pd.DataFrame, looks: Looks | None = None, **options: Unpack
     """
     plot = Plot(gaps, looks, options)
     models = plot.models if options.get("order") else _by_share(plot)
-    for axes, rows in plot.facets(4.6, 0.9 + 0.3 * len(models), sharey="row", sharex="col"):
+    for axes, rows in plot.facets(4.6, 0.9 + 0.34 * len(models), sharey="row", sharex="col"):
         for row in rows.to_dict("records"):
             model = (row["architecture"], row["variant"])
             _mark(axes, row, models.index(model), plot.looks[model])
@@ -57,13 +58,14 @@ def _by_share(plot: Plot) -> list[Model]:
 
 
 def _mark(axes: Axes, row: dict, at: int, look: Look) -> None:
-    axes.plot([PERCENT * row[f"share_{end}"] for end in ENDS], [at, at], color=FAINT, linewidth=1, zorder=1)
-    for end, fill in ENDS.items():
+    heights = (at - APART, at + APART)
+    shares = [PERCENT * row[f"share_{end}"] for end in ENDS]
+    axes.plot(shares, heights, color=FAINT, linewidth=1, zorder=1)
+    for height, (end, fill) in zip(heights, ENDS.items(), strict=True):
         share, low, high = (row[f"share_{end}{which}"] for which in ("", "_low", "_high"))
-        axes.plot(
-            [PERCENT * low, PERCENT * high], [at, at], "|-", color=look.color, lw=1.4, ms=marker_size(0.8)
-        )
-        (point,) = axes.plot([PERCENT * share], [at], look.marker, color=look.color, ms=marker_size(1.1))
+        ends = [PERCENT * low, PERCENT * high]
+        axes.plot(ends, [height, height], "|-", color=look.color, lw=1.4, ms=marker_size(0.8))
+        (point,) = axes.plot([PERCENT * share], [height], look.marker, color=look.color, ms=marker_size(1.1))
         point.set(mfc=fill or look.color, label=look.name)
         known = "" if math.isnan(low) else f" ({percent(low)} to {percent(high)})"
         hover(point, f"{look.name}: {percent(share)}{known} after {short(row[end])} rows")

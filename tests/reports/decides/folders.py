@@ -81,7 +81,7 @@ def write_curves(out: Path, models=MODELS, seeds: int = 2) -> None:
     runs += [run("dlrm_mlp", seed) for seed in range(seeds)]
     write_out(out, [*runs, *references([None])], [], name="curves", analyses=["scaling", "loss_fits"])
     laws = {
-        name: {"E": 0.01, "A": 20.0 - 4 * place, "alpha": 0.5, "B": 3.8, "beta": 0.35 + 0.01 * place}
+        name: {"E": 0.01, "A": 20.0 / (1 + place), "alpha": 0.5, "B": 3.8, "beta": 0.35 + 0.01 * place}
         for place, name in enumerate(models)
     }
     shared = {"suite": "curves", "dataset": "shortvideo", "variant": "", "sizes": 3, "points": 9}

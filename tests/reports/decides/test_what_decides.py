@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from files.errors import InputError
 from reports.cells import interval, signed
 from reports.decides.ceiling import front_heights
 from reports.decides.report import render_what_decides, what_decides
-from reports.decides.results import read_results
+from reports.decides.results import Results, read_results
+from reports.decides.rows_and_size import rows_part
 from reports.figures.contrasts import contrasts_side_by_side
 from reports.figures.models import looks_for
 from reports.figures.oracle_gap import gap_closed
@@ -126,6 +128,15 @@ def test_a_model_that_gains_nothing_is_not_called_resolved(tmp_path, monkeypatch
     assert rows.count(", not resolved") == 2
 
 
+def test_data_that_allow_no_verdict_have_none_here(root, tmp_path):
+    (tmp_path / "curves-worlds").symlink_to(root / "curves-worlds")
+    [(name, section)] = read_results(tmp_path).sections.items()
+    leaking = Results({name: replace(section, no_verdict="A feature knows the label.")})
+    rows = rows_part(leaking)
+    assert "resolved" not in rows.in_short
+    assert rows.in_short.endswith("no verdict is given on any).")
+
+
 def test_each_panel_of_sizes_holds_the_differences_of_that_size(parts, aucs):
     drawing = parts["size"].figures["decides-size"]
     panels = drawing.figure.axes
@@ -155,6 +166,7 @@ def test_the_marks_of_the_ceiling_are_the_shares_of_each_world_s_own_gap(parts, 
 
 def test_the_front_s_height_is_that_of_a_brute_force_over_sizes(parts):
     shared = {"variant": "", "E": 0.01, "alpha": 0.5, "B": 3.8, "beta": 0.35, "most_rows": 1e6}
+    shared |= {"least_flops": 1e5}
     fits = pd.DataFrame(
         [
             shared | {"architecture": "dcnv2", "A": 16.0, "most_flops": 4e6},
@@ -166,7 +178,12 @@ def test_the_front_s_height_is_that_of_a_brute_force_over_sizes(parts):
     sizes = np.geomspace(1e4, 1e9, 200_001)
     for row in fits.to_dict("records"):
         least = min(row["E"] + row["A"] * sizes**-0.5 + row["B"] * (compute / 3 / sizes) ** -0.35)
-        assert heights[row["architecture"], ""] == pytest.approx(least, rel=1e-6)
+        height = heights[row["architecture"], ""]
+        assert height.loss == pytest.approx(least, rel=1e-6)
+        assert height.is_measured
+    [beyond] = front_heights(fits[:1].assign(most_flops=2e5))[1].values()
+    assert not beyond.is_measured
+    assert beyond.words.endswith(" above the oracle's, at a size outside of those measured")
     said = parts["compute"].in_short
     assert "the fitted front of RankMixer is lowest in log loss of finish" in said
 
@@ -228,7 +245,7 @@ def test_the_table_of_crossings_says_between_which_points_the_sign_changes(parts
     means = ours_less(aucs, "curves-worlds", "dlrm_mlp", size="1M").mean(axis=0)
     assert means[0] < 0 < means[1]
     zero = np.exp(np.interp(0, means[:2], np.log(POINTS[:2])))
-    assert rows["DLRM-MLP"][1:4] == ["1M", "100,000 and 300,000", f"{float(f'{zero:.2g}'):,.0f}"]
+    assert rows["DLRM-MLP"][1:4] == ["1M", "100,000 and 300,000", f"{float(f'{zero:.3g}'):,.0f}"]
     tests = [
         stats.ttest_1samp(ours_less(aucs, "curves-worlds", other, size="1M")[:, at], 0).pvalue
         for other in ("dlrm_mlp", "dcnv2")
