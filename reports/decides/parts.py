@@ -115,7 +115,7 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
             continue
         last = rows.sort_values("samples").iloc[-1].to_dict()
         change = "".join(
-            f", which is {difference(row)}, above what it is after {grouped(row['few'])}"
+            f", a change of {difference(row)}, from what it is after {grouped(row['few'])}"
             for row in of_task(gained, task).to_dict("records")
         )
         clauses.append(
@@ -124,5 +124,5 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
         )
     if not clauses:
         return []
-    judged = f"{corrected(of_task(along, experts.tasks[0]))}, and of changes not corrected"
+    judged = f"{corrected(of_task(along, experts.tasks[0]))}, the change being one a task"
     return [f"Experts: {'; '.join(clauses)} ({over(experts, int(along['repeats'].max()))}; {judged})."]
