@@ -11,6 +11,7 @@ Shapes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -22,12 +23,18 @@ if TYPE_CHECKING:  # so that looking an architecture up by its name does not wai
 class Knob:
     """An integer field of a Config that scales the cost. Its values are minimum, minimum + step, and so on.
 
-    While all other fields stay the same, FLOPs grow strictly with it.
+    While all other fields stay the same, FLOPs grow strictly with it. Where a config sets ``fixed_by``, that
+    other field stands in its place: it is None then, and no budget sets it.
     """
 
     field: str
     step: int = 1
     minimum: int = 1
+    fixed_by: str | None = None
+
+    def is_fixed(self, config: Mapping[str, Any]) -> bool:
+        """Whether the fields of a Config that are given leave nothing for a budget to set here."""
+        return self.field in config or (self.fixed_by is not None and config.get(self.fixed_by) is not None)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Knobs:
     coarse: Knob
     fine: Knob | None = None
     fine_per_coarse: float = 1.0
+
+    @property
+    def each(self) -> list[Knob]:
+        """The knobs that there are."""
+        return [knob for knob in (self.coarse, self.fine) if knob is not None]
 
 
 def tunable(default: Any, *others: Any) -> Any:
@@ -176,10 +188,15 @@ def missing_member(backbone: Any) -> str | None:
 
 
 def require_positive(config: Any) -> None:
-    """Raise ValueError unless every integer of the dataclass ``config`` is at least 1."""
+    """Raise ValueError unless all integers of the dataclass ``config``, and of its tuples, are at least 1."""
     for each in fields(config):
         value = getattr(config, each.name)
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        if isinstance(value, tuple) and (not value or min(value) < 1):
+            raise ValueError(
+                f"{type(config).__qualname__}: {each.name} is {list(value)}; give one width or more, each 1 "
+                "or more"
+            )
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1 and each.type != "float":
             raise ValueError(f"{type(config).__qualname__}: {each.name} is {value}; set it to 1 or more")
 
 

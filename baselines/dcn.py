@@ -4,8 +4,8 @@ Wang et al., "Deep & Cross Network for Ad Click Predictions", ADKDD 2017,
 https://arxiv.org/abs/1708.05123, sections 2.2 to 2.4.
 
 What is here: the cross network with one weight vector for each layer, and the parallel deep network.
-Departures: the input is the flattened tokens. What is not: batch normalisation of the deep network,
-and the cross layer with a matrix of DCN V2.
+Departures: the input is the flattened tokens. The deep network has batch
+normalisation only with ``batch_norm``. What is not: the cross layer with a matrix of DCN V2.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L deep layers,
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP
+from baselines.layers import MLPConfig
 
 ABOUT = About(
     papers={"Wang et al.": "https://arxiv.org/abs/1708.05123"},
@@ -75,10 +75,10 @@ class DCN(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``hidden_dim``, the width of every deep layer, scales the model to a budget."""
 
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = tunable(3, 2)
         num_cross_layers: int = tunable(3, 6)
 
@@ -87,8 +87,8 @@ class DCN(nn.Module):
         require_positive(config)
         dim = num_tokens * token_dim
         self.cross = nn.ModuleList(CrossLayer(dim) for _ in range(config.num_cross_layers))
-        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
-        self.output_dim = dim + config.hidden_dim
+        self.deep = config.mlp(dim, config.hidden_dim)
+        self.output_dim = dim + self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         x0 = x = tokens.flatten(start_dim=1)  # (B, F)
@@ -98,4 +98,4 @@ class DCN(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("hidden_dim"))
+        return Knobs(coarse=Knob("hidden_dim", fixed_by="hidden_dims"))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP, CrossNetwork
+from baselines.layers import CrossNetwork, MLPConfig
 
 ABOUT = About(
     papers={"Wang et al.": "https://arxiv.org/abs/2008.13535"},
@@ -111,7 +111,7 @@ class DCNv2(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the width
         of every deep layer, makes the match exact. It is customarily four times the rank, so that two
         cross layers cost as much as the first deep one. ``rank`` None gives full matrices, which cost
@@ -119,7 +119,7 @@ class DCNv2(nn.Module):
         ``num_experts`` above 1 makes every cross layer a mixture of that many experts of this rank."""
 
         rank: int | None
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = 3
         num_cross_layers: int = tunable(2, 3)
         num_experts: int = 1
@@ -136,9 +136,9 @@ class DCNv2(nn.Module):
             self.cross = MixtureCrossNetwork(dim, rank, config.num_experts, config.num_cross_layers)
         else:
             raise ValueError("DCNv2.Config: num_experts above 1 are low-rank experts; set rank to a number")
-        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
+        self.deep = config.mlp(dim, config.hidden_dim)
         self.stacked = config.stacked
-        self.output_dim = config.hidden_dim if config.stacked else dim + config.hidden_dim
+        self.output_dim = self.deep.output_dim if config.stacked else dim + self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         x0 = tokens.flatten(start_dim=1)  # (B, F)
@@ -149,4 +149,6 @@ class DCNv2(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("rank"), fine=Knob("hidden_dim"), fine_per_coarse=4.0)
+        return Knobs(
+            coarse=Knob("rank"), fine=Knob("hidden_dim", fixed_by="hidden_dims"), fine_per_coarse=4.0
+        )

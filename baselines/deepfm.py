@@ -7,7 +7,7 @@ What is here: first-order, second-order and deep terms. Departures: a token hold
 so the second-order term crosses tokens rather than single fields. There is no scalar weight for each
 category, so the first-order term is a linear map of the flattened tokens. The paper adds the three terms
 to one logit; here they are concatenated, so that the tower of each task learns its own weights for them.
-What is not: dropout.
+Dropout is off by default.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M hidden width, L layers.
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP
+from baselines.layers import MLPConfig
 
 ABOUT = About(
     papers={"Guo et al.": "https://arxiv.org/abs/1703.04247"},
@@ -68,18 +68,18 @@ class DeepFM(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``hidden_dim``, the width of every deep layer, scales the model to a budget."""
 
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = tunable(3, 1, 2, 4)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
         self.first_order = nn.Linear(num_tokens * token_dim, 1)
-        self.deep = MLP(num_tokens * token_dim, config.hidden_dim, config.num_layers)
-        self.output_dim = 2 + config.hidden_dim
+        self.deep = config.mlp(num_tokens * token_dim, config.hidden_dim)
+        self.output_dim = 2 + self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         flat = tokens.flatten(start_dim=1)  # (B, F)
@@ -87,4 +87,4 @@ class DeepFM(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("hidden_dim"))
+        return Knobs(coarse=Knob("hidden_dim", fixed_by="hidden_dims"))

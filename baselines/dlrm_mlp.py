@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP
+from baselines.layers import MLPConfig
 
 ABOUT = About(
     papers={
@@ -37,7 +37,8 @@ class DLRMMLP(nn.Module):
         tokens: (B, T, d). Returns (B, M).
 
     Cost
-        F*M + (L-1)*M**2 + L*M parameters, 2*(F*M + (L-1)*M**2) FLOPs a sample. ReLU is not counted.
+        F*M + (L-1)*M**2 + L*M parameters, 2*(F*M + (L-1)*M**2) FLOPs a sample; with other
+        fields of the Config those of `baselines.layers.MLP`. ReLU is not counted.
 
     Example
         >>> import torch
@@ -47,21 +48,21 @@ class DLRMMLP(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``hidden_dim``, the width of every layer, scales the model to a budget."""
 
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = tunable(3, 1, 2, 4)
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
-        self.mlp = MLP(num_tokens * token_dim, config.hidden_dim, config.num_layers)
-        self.output_dim = config.hidden_dim
+        self.mlp = config.mlp(num_tokens * token_dim, config.hidden_dim)
+        self.output_dim = self.mlp.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.mlp(tokens.flatten(start_dim=1))
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("hidden_dim"))
+        return Knobs(coarse=Knob("hidden_dim", fixed_by="hidden_dims"))

@@ -10,7 +10,7 @@ Without these, the authors' code learns a context that is the same for all rows.
 network is then the same for all rows as well, and here it is learned directly. The paper adds the linear
 terms of the streams and the bilinear terms of the heads to one logit; here streams and bilinear terms are
 concatenated, so that the tower of each task learns its own weights for them. What is not: gates that differ
-by row, batch normalisation and dropout.
+by row. Batch normalisation and dropout are off by default.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M1 and M2 widths of the streams,
@@ -117,21 +117,30 @@ class FinalMLP(nn.Module):
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """``first_dim``, the width of every layer of the first stream, scales the model to a budget;
-        ``second_dim``, customarily the same, makes the match exact. ``num_heads`` divides both."""
+        ``second_dim``, customarily the same, makes the match exact. ``num_heads`` divides both.
+        ``first_dims`` and ``second_dims`` are the widths of a stream's layers in place of its width and
+        ``num_layers``; a stream's batch normalisation and dropout are those of `baselines.layers.MLP`."""
 
-        first_dim: int
-        second_dim: int
+        first_dim: int | None
+        second_dim: int | None
         num_layers: int = tunable(3, 2)
         num_heads: int = tunable(NUM_HEADS, 1)
+        first_dims: tuple[int, ...] | None = None
+        second_dims: tuple[int, ...] | None = None
+        first_batch_norm: bool = False
+        second_batch_norm: bool = False
+        first_dropout: float = 0.0
+        second_dropout: float = 0.0
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
         dim = num_tokens * token_dim
-        self.first = nn.Sequential(FeatureGate(dim), MLP(dim, config.first_dim, config.num_layers))
-        self.second = nn.Sequential(FeatureGate(dim), MLP(dim, config.second_dim, config.num_layers))
-        self.fusion = BilinearFusion(config.first_dim, config.second_dim, config.num_heads)
-        self.output_dim = config.first_dim + config.second_dim + config.num_heads
+        first, second = _stream("first", dim, config), _stream("second", dim, config)
+        self.first = nn.Sequential(FeatureGate(dim), first)
+        self.second = nn.Sequential(FeatureGate(dim), second)
+        self.fusion = BilinearFusion(first.output_dim, second.output_dim, config.num_heads)
+        self.output_dim = first.output_dim + second.output_dim + config.num_heads
 
     def forward(self, tokens: Tensor) -> Tensor:
         flat = tokens.flatten(start_dim=1)  # (B, F)
@@ -141,6 +150,21 @@ class FinalMLP(nn.Module):
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
         return Knobs(
-            coarse=Knob("first_dim", step=NUM_HEADS, minimum=NUM_HEADS),
-            fine=Knob("second_dim", step=NUM_HEADS, minimum=NUM_HEADS),
+            coarse=Knob("first_dim", step=NUM_HEADS, minimum=NUM_HEADS, fixed_by="first_dims"),
+            fine=Knob("second_dim", step=NUM_HEADS, minimum=NUM_HEADS, fixed_by="second_dims"),
         )
+
+
+def _stream(name: str, in_dim: int, config: FinalMLP.Config) -> MLP:
+    """The MLP of the first or second stream; ValueError where both or neither of its widths are set."""
+    width, widths = getattr(config, f"{name}_dim"), getattr(config, f"{name}_dims")
+    if (width is None) == (widths is None):
+        raise ValueError(f"FinalMLP.Config: set one of {name}_dim and {name}_dims, and not both")
+    return MLP(
+        in_dim,
+        width or 0,
+        config.num_layers,
+        hidden_dims=widths,
+        batch_norm=getattr(config, f"{name}_batch_norm"),
+        dropout=getattr(config, f"{name}_dropout"),
+    )

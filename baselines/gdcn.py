@@ -8,7 +8,7 @@ What is here: the gated cross layer, and the deep network in parallel with it (G
 Departures: the input is the flattened tokens. Both matrices of a layer are products of two thin matrices,
 as in DCN V2, unless ``rank`` is None, which gives those of the paper. Biases are initialised like those
 of other linear maps; the authors' code draws them between 0 and 1. What is not: reducing the embedding
-widths of single features by the values of the gates, and dropout.
+widths of single features by the values of the gates. Dropout is off by default.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, R rank, C cross layers, M hidden
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP, cross_map
+from baselines.layers import MLPConfig, cross_map
 
 ABOUT = About(
     papers={"Wang et al.": "https://arxiv.org/abs/2311.04635"},
@@ -79,14 +79,14 @@ class GDCN(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``rank``, of the cross layers' matrices, scales the model to a budget; ``hidden_dim``, the
         width of every deep layer, makes the match exact. It is customarily twelve times the rank, so that
         three gated cross layers cost as much as the first deep one. ``rank`` None gives full matrices;
         then ``hidden_dim`` alone meets the budget."""
 
         rank: int | None
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = 3
         num_cross_layers: int = tunable(3, 2)
         stacked: bool = tunable(False, True)
@@ -96,9 +96,9 @@ class GDCN(nn.Module):
         require_positive(config)
         dim = num_tokens * token_dim
         self.cross = nn.ModuleList(GatedCrossLayer(dim, config.rank) for _ in range(config.num_cross_layers))
-        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
+        self.deep = config.mlp(dim, config.hidden_dim)
         self.stacked = config.stacked
-        self.output_dim = config.hidden_dim if config.stacked else dim + config.hidden_dim
+        self.output_dim = self.deep.output_dim if config.stacked else dim + self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         x0 = x = tokens.flatten(start_dim=1)  # (B, F)
@@ -110,4 +110,6 @@ class GDCN(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("rank"), fine=Knob("hidden_dim"), fine_per_coarse=12.0)
+        return Knobs(
+            coarse=Knob("rank"), fine=Knob("hidden_dim", fixed_by="hidden_dims"), fine_per_coarse=12.0
+        )

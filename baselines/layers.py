@@ -10,7 +10,8 @@ Shapes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -28,25 +29,110 @@ from baselines.contract import (  # noqa: F401  users' own architectures import 
 from baselines.kernels import cpu as cpu_kernels
 
 
-class MLP(nn.Sequential):
-    """``num_layers`` linear layers of the same width, each followed by a ReLU.
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation (Ioffe and Szegedy, https://arxiv.org/abs/1502.03167), also of a batch of one row.
+
+    One row has no variance: it is normalised by the running statistics, as in evaluation, and does not
+    change them.
 
     Shapes
-        (B, F) -> (B, M).
+        (B, M) -> (B, M).
 
     Cost
-        F*M + (L-1)*M**2 + L*M parameters, 2*(F*M + (L-1)*M**2) FLOPs a sample.
+        2*M parameters; no counted FLOPs. The running means and variances are 2*M buffers.
+
+    Example
+        >>> BatchNorm(2)(torch.tensor([[1.0, 2.0], [3.0, 2.0]])).round(decimals=3)
+        tensor([[-1.,  0.],
+                [ 1.,  0.]], grad_fn=<RoundBackward1>)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            mean, var = self.running_mean, self.running_var
+            return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class MLP(nn.Sequential):
+    """Linear layers, each followed by batch normalisation if ``batch_norm``, a ReLU, and dropout if any.
+
+    There are ``num_layers`` of the width ``hidden_dim`` or, where ``hidden_dims`` is given, one of each of
+    its widths. Raises ValueError where ``dropout``, the share of a layer's outputs that training sets to
+    zero, is not at least 0 and below 1.
+
+    Shapes
+        (B, F) -> (B, M), where M = ``output_dim`` is the last width.
+
+    Cost
+        F*M + (L-1)*M**2 + L*M parameters, 2*(F*M + (L-1)*M**2) FLOPs a sample; of widths M_1, M_2, ...,
+        F*M_1 + M_1*M_2 + ... + M_1 + M_2 + ... parameters and 2*(F*M_1 + M_1*M_2 + ...) FLOPs. Batch
+        normalisation adds two parameters for each output of a layer, and no counted FLOPs.
 
     Example
         >>> MLP(in_dim=6, hidden_dim=4, num_layers=2)(torch.ones(3, 6)).shape
         torch.Size([3, 4])
+        >>> MLP(6, hidden_dims=(8, 5), batch_norm=True, dropout=0.1)(torch.ones(3, 6)).shape
+        torch.Size([3, 5])
     """
 
-    def __init__(self, in_dim: int, hidden_dim: int, num_layers: int) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int = 0,
+        num_layers: int = 0,
+        *,
+        hidden_dims: Sequence[int] | None = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; set it to 0 or more and below 1")
         layers: list[nn.Module] = []
-        for fan_in in [in_dim] + [hidden_dim] * (num_layers - 1):
-            layers += [nn.Linear(fan_in, hidden_dim), nn.ReLU()]
+        fan_in = in_dim
+        for width in [hidden_dim] * num_layers if hidden_dims is None else hidden_dims:
+            layers.append(nn.Linear(fan_in, width))
+            layers += [BatchNorm(width)] if batch_norm else []
+            layers.append(nn.ReLU())
+            layers += [nn.Dropout(dropout)] if dropout else []
+            fan_in = width
         super().__init__(*layers)
+        self.output_dim = fan_in
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MLPConfig:
+    """The fields of a Config about its `MLP`.
+
+    ``hidden_dims`` are the widths of its layers, one after another, in place of ``hidden_dim`` (then None)
+    and ``num_layers``; no budget sets them. ``batch_norm`` normalises each layer before its ReLU, and
+    ``dropout`` is the share of its outputs that training sets to zero.
+    """
+
+    hidden_dims: tuple[int, ...] | None = None
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    def mlp(self, in_dim: int, hidden_dim: int | None, depth_field: str = "num_layers") -> MLP:
+        """The MLP; ``depth_field`` names the field that holds its number of layers.
+
+        Raises ValueError where both ``hidden_dims`` and one of the fields that it replaces are set, or
+        neither is.
+        """
+        name, depth = type(self).__qualname__, getattr(self, depth_field)
+        unset = next(each.default for each in fields(self) if each.name == depth_field)
+        if self.hidden_dims is None:
+            if hidden_dim is None:
+                raise ValueError(f"{name}: hidden_dim is missing; set it, or hidden_dims")
+            return MLP(in_dim, hidden_dim, depth, batch_norm=self.batch_norm, dropout=self.dropout)
+        if hidden_dim is not None:
+            raise ValueError(f"{name}: hidden_dims sets every width, and hidden_dim too; remove one of them")
+        if depth not in (unset, len(self.hidden_dims)):
+            raise ValueError(
+                f"{name}: hidden_dims has {len(self.hidden_dims)} widths, and {depth_field} is {depth}; "
+                "remove one of them"
+            )
+        return MLP(in_dim, hidden_dims=self.hidden_dims, batch_norm=self.batch_norm, dropout=self.dropout)
 
 
 class PerTokenLinear(nn.Module):

@@ -7,7 +7,8 @@ What is here: the parallel model, in which all blocks mask the same normalised e
 their concatenated outputs. Departures: tokens of several features take the place of fields, also in the
 normalisation; and the hidden width of the masks is a knob, about twice the width of the blocks. In the paper
 it is twice the flattened width F; such a mask alone costs 8*F**2 FLOPs, which exceeds small budgets. What is
-not: the serial model, in which each later block masks the output of the one before, and dropout.
+not: the serial model, in which each later block masks the output of the one before. Dropout is off by
+default.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, A hidden width of the masks,
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP, AddNorm
+from baselines.layers import AddNorm, MLPConfig
 
 ABOUT = About(
     papers={"Wang et al.": "https://arxiv.org/abs/2102.07619"},
@@ -103,9 +104,10 @@ class MaskNet(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``hidden_dim``, the width of every block and MLP layer, scales the model to a budget;
-        ``mask_dim``, the hidden width of the masks, customarily twice that, makes the match exact."""
+        ``mask_dim``, the hidden width of the masks, customarily twice that, makes the match exact.
+        ``hidden_dims`` are the widths of the MLP alone; ``hidden_dim`` is then that of the blocks."""
 
         hidden_dim: int
         mask_dim: int
@@ -125,8 +127,9 @@ class MaskNet(nn.Module):
         self.blocks = nn.ModuleList(
             MaskBlock(in_dim, config.mask_dim, config.hidden_dim) for _ in range(config.num_blocks)
         )
-        self.deep = MLP(config.num_blocks * config.hidden_dim, config.hidden_dim, config.num_layers)
-        self.output_dim = config.hidden_dim
+        same_width = config.hidden_dim if config.hidden_dims is None else None
+        self.deep = config.mlp(config.num_blocks * config.hidden_dim, same_width)
+        self.output_dim = self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         raw = tokens.flatten(start_dim=1)  # (B, F)

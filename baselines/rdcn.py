@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.contract import About, Knob, Knobs, require_divisible, require_positive, tunable
-from baselines.layers import MLP, CrossNetwork, CrossStack
+from baselines.layers import CrossNetwork, CrossStack, MLPConfig
 
 ABOUT = About(
     papers={"Borisyuk et al.": "https://arxiv.org/abs/2402.06859"},
@@ -114,7 +114,7 @@ class RDCN(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``rank``, of both cross networks, scales the model to a budget; ``hidden_dim``, the width of
         every deep layer, makes the match exact. It is customarily six times the rank, so that the cross
         networks cost about as much as the first deep layer. ``sub_token_dim`` divides the rank; above 1
@@ -122,7 +122,7 @@ class RDCN(nn.Module):
         cross network with attention."""
 
         rank: int
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = tunable(3, 2)
         num_cross_layers: int = tunable(2, 3)
         sub_token_dim: int = 1
@@ -135,8 +135,8 @@ class RDCN(nn.Module):
         self.branches = nn.ModuleList([AttentionCrossNetwork(dim, rank, num_layers, config.sub_token_dim)])
         if config.plain_branch:
             self.branches.append(CrossNetwork(dim, rank, num_layers))
-        self.deep = MLP(len(self.branches) * dim, config.hidden_dim, config.num_layers)
-        self.output_dim = config.hidden_dim
+        self.deep = config.mlp(len(self.branches) * dim, config.hidden_dim)
+        self.output_dim = self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         x0 = tokens.flatten(start_dim=1)  # (B, F)
@@ -144,4 +144,6 @@ class RDCN(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("rank"), fine=Knob("hidden_dim"), fine_per_coarse=6.0)
+        return Knobs(
+            coarse=Knob("rank"), fine=Knob("hidden_dim", fixed_by="hidden_dims"), fine_per_coarse=6.0
+        )

@@ -22,13 +22,15 @@ Shapes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP, AddNorm, LinearCompression
+from baselines.layers import MLP, AddNorm, LinearCompression, MLPConfig
 
 ABOUT = About(
     papers={"Zhang et al.": "https://arxiv.org/abs/2403.02545"},
@@ -70,7 +72,7 @@ class WukongLayer(nn.Module):
         \mathrm{FMB}(x) = \mathrm{reshape}\big(\mathrm{MLP}(\mathrm{LN}(\mathrm{vec}(x x^\top Y)))\big)
 
     (sections 3.3 to 3.5). R is a linear map over the tokens if ``compress_residual``; otherwise it is
-    the identity, which needs n = 2*N.
+    the identity, which needs n = 2*N. ``mlp`` makes the MLP for a width of its input.
 
     Shapes
         (B, n, d) -> (B, 2*N, d): FMB's tokens, then LCB's.
@@ -82,7 +84,7 @@ class WukongLayer(nn.Module):
 
     Example
         >>> layer = WukongLayer(
-        ...     in_tokens=5, token_dim=4, num_embeddings=3, rank=2, hidden_dim=8, num_mlp_layers=2,
+        ...     in_tokens=5, token_dim=4, num_embeddings=3, rank=2, mlp=lambda in_dim: MLP(in_dim, 8, 2),
         ...     compress_residual=True,
         ... )
         >>> layer(torch.ones(2, 5, 4)).shape
@@ -95,18 +97,19 @@ class WukongLayer(nn.Module):
         token_dim: int,
         num_embeddings: int,
         rank: int,
-        hidden_dim: int,
-        num_mlp_layers: int,
+        mlp: Callable[[int], MLP],
         compress_residual: bool,
         relu_output: bool = False,
     ) -> None:
         super().__init__()
+        factorization_machine = FactorizationMachine(in_tokens, rank)
+        network = mlp(in_tokens * rank)
         self.fmb = nn.Sequential(
-            FactorizationMachine(in_tokens, rank),
+            factorization_machine,
             nn.Flatten(),
             nn.LayerNorm(in_tokens * rank),
-            MLP(in_tokens * rank, hidden_dim, num_mlp_layers),
-            nn.Linear(hidden_dim, num_embeddings * token_dim),
+            network,
+            nn.Linear(network.output_dim, num_embeddings * token_dim),
             nn.ReLU() if relu_output else nn.Identity(),
             nn.Unflatten(1, (num_embeddings, token_dim)),
         )
@@ -136,14 +139,14 @@ class Wukong(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``num_embeddings``, the number of tokens that each of the two blocks of a layer returns, scales
         the model to a budget; ``hidden_dim``, the width of the MLPs, customarily half the width of their
         output (num_embeddings * d), makes the match exact. ``fm_rank`` is by default
         ``num_embeddings``."""
 
         num_embeddings: int
-        hidden_dim: int
+        hidden_dim: int | None
         num_layers: int = tunable(2, 1, 3, 4)
         num_mlp_layers: int = 2
         fm_rank: int | None = None
@@ -152,16 +155,15 @@ class Wukong(nn.Module):
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
-        out_tokens = 2 * config.num_embeddings
+        out_tokens, rank = 2 * config.num_embeddings, config.fm_rank or config.num_embeddings
         self.layers = nn.Sequential(
             *(
                 WukongLayer(
                     in_tokens,
                     token_dim,
                     config.num_embeddings,
-                    config.fm_rank or config.num_embeddings,
-                    config.hidden_dim,
-                    config.num_mlp_layers,
+                    rank,
+                    partial(config.mlp, hidden_dim=config.hidden_dim, depth_field="num_mlp_layers"),
                     compress_residual=i == 0,
                     relu_output=config.relu_output,
                 )
@@ -175,4 +177,8 @@ class Wukong(nn.Module):
 
     @staticmethod
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
-        return Knobs(coarse=Knob("num_embeddings"), fine=Knob("hidden_dim"), fine_per_coarse=token_dim / 2)
+        return Knobs(
+            coarse=Knob("num_embeddings"),
+            fine=Knob("hidden_dim", fixed_by="hidden_dims"),
+            fine_per_coarse=token_dim / 2,
+        )

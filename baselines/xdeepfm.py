@@ -7,7 +7,7 @@ What is here: the CIN without activation or bias, as in the paper's equations, t
 a linear term. Departures: a token holds several features, so a feature map crosses tokens rather than
 single fields. There is no scalar weight for each category, so the linear term is a linear map of the
 flattened tokens. The paper adds the three terms to one logit; here they are concatenated, so that the tower
-of each task learns its own weights for them. What is not: dropout and L2 terms.
+of each task learns its own weights for them. Dropout is off by default. What is not: L2 terms.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, N feature maps, C layers of the
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.contract import About, Knob, Knobs, require_positive, tunable
-from baselines.layers import MLP
+from baselines.layers import MLPConfig
 
 ABOUT = About(
     papers={"Lian et al.": "https://arxiv.org/abs/1803.05170"},
@@ -112,13 +112,13 @@ class XDeepFM(nn.Module):
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(MLPConfig):
         """``num_maps``, the feature maps of every CIN layer, scales the model to a budget;
         ``hidden_dim``, the width of every deep layer, customarily a few times as many, makes
         the match exact."""
 
         num_maps: int
-        hidden_dim: int
+        hidden_dim: int | None
         num_cin_layers: int = tunable(3, 2)
         num_layers: int = tunable(3, 2)
 
@@ -128,8 +128,8 @@ class XDeepFM(nn.Module):
         dim = num_tokens * token_dim
         self.linear = nn.Linear(dim, 1)
         self.cin = CIN(num_tokens, config.num_maps, config.num_cin_layers)
-        self.deep = MLP(dim, config.hidden_dim, config.num_layers)
-        self.output_dim = 1 + config.num_cin_layers * config.num_maps + config.hidden_dim
+        self.deep = config.mlp(dim, config.hidden_dim)
+        self.output_dim = 1 + config.num_cin_layers * config.num_maps + self.deep.output_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         flat = tokens.flatten(start_dim=1)  # (B, F)
@@ -139,6 +139,6 @@ class XDeepFM(nn.Module):
     def knobs(num_tokens: int, token_dim: int) -> Knobs:
         return Knobs(
             coarse=Knob("num_maps"),
-            fine=Knob("hidden_dim"),
+            fine=Knob("hidden_dim", fixed_by="hidden_dims"),
             fine_per_coarse=4.0,
         )

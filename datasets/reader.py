@@ -19,6 +19,7 @@ from datasets.window import Window, WindowSource
 from files.errors import InputError
 
 PREFETCHED_BATCHES = 8
+WINDOW_ROWS = 65_536
 T = TypeVar("T")
 
 
@@ -40,7 +41,7 @@ class ShardReader:
         tasks: list[str],
         *,
         shuffle_seed: int | None = None,
-        window_rows: int = 65_536,
+        window_rows: int = WINDOW_ROWS,
         rank: int = 0,
         world_size: int = 1,
         epoch: int = 0,

@@ -35,7 +35,6 @@ MISSING_INDEX = 0
 UNSEEN_INDEX = 1
 FIRST_INDEX = 2  # the first index of a category seen in the training split
 
-EMBEDDING_MULTIPLE = 4  # FBGEMM's tables take no other widths
 MOST_BUCKETS = 2**31 - 1 - FIRST_INDEX  # indices are 32-bit integers
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
@@ -115,12 +114,6 @@ class Feature(_Strict):
         if self.kind == "vector" and self.length is None:
             raise ValueError("a vector needs its length, the number of its numbers; add 'length: <number>'")
         self._hashes_every_id()
-        if self.is_sparse and self.embedding_dim % EMBEDDING_MULTIPLE:
-            near = max(1, round(self.embedding_dim / EMBEDDING_MULTIPLE)) * EMBEDDING_MULTIPLE
-            raise ValueError(
-                f"embedding_dim {self.embedding_dim} is no multiple of {EMBEDDING_MULTIPLE}, "
-                f"which look-ups need; choose {near}"
-            )
         return self
 
     def _hashes_every_id(self) -> None:

@@ -25,6 +25,7 @@ from harness.runs.jobs import Job
 from harness.runs.row_check import check_row
 from harness.training.progress import Watcher
 from harness.training.ranks import World
+from harness.training.recipe import check_recipe
 from harness.workers.isolation import BrokenCallError, in_worker, start_server
 from harness.workers.worker import Limits
 from suites.rows import MatchedRow, matcher
@@ -160,7 +161,12 @@ def plan_row(setting: Setting, number: int, out: Path) -> tuple[MatchedRow, RunS
         matched = match_on_latency(setting, row, budget, out)
     else:
         matched = matcher(setting.suite, setting.prepared)(row)
-    return matched, setting.spec(matched, seed=0)
+    spec = setting.spec(matched, seed=0)
+    try:
+        check_recipe(spec, setting.prepared.schema, setting.world.size)
+    except InputError as error:
+        raise InputError(f"{row.name}: {error}") from None
+    return matched, spec
 
 
 def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:

@@ -111,7 +111,7 @@ def row_inputs(suite: Suite, prepared: PreparedDataset, row: SuiteRow) -> Inputs
 def _match_row(row: SuiteRow, suite: Suite, counter: CostCounter, settings: TunedRow | None) -> MatchedRow:
     wanted = row.budget or suite.budget
     config = row.config if settings is None else settings.config | row.config
-    training = tuned_training(suite, settings)
+    training = row.trained_by(tuned_training(suite, settings))
     try:
         if wanted is None:
             cost = counter.cost(row.architecture, config)

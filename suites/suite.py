@@ -34,6 +34,7 @@ SHIPPED = Path(__file__).parent
 MOST_SEEDS = 1000
 MOST_WORLDS = 1000
 MOST_DIM = 65_536
+OF_THE_SUITE = ("recipe", "precision", "compile", "progress", "score_ahead")  # fields of training
 LONGEST_NAME = 140  # of an architecture's class and a variant: the run's folder adds 90 to it, of 255 at most
 PaperTable = Literal["table1", "table2", "table3", "table4", "table6", "figure2", "figure3", "figure4"]
 
@@ -102,7 +103,8 @@ class SuiteRow(Strict):
     ``smoe-1/4``. ``size`` is set by a suite's ``sizes``. ``tokenizer``, ``tokens``, ``token_dim`` and
     ``budget`` are this row's alone; None is the suite's. A row that names a tokenizer and no tokens gets as
     many as that tokenizer makes by itself: see `Suite`. ``tuned_as`` is the row whose tuned settings it
-    takes, its own where empty; None takes the defaults.
+    takes, its own where empty; None takes the defaults. ``training`` holds fields of the suite's training
+    that are other for this row, which is then not tuned.
     """
 
     architecture: PlainName
@@ -116,6 +118,7 @@ class SuiteRow(Strict):
     budget: SuiteBudget | None = None
     tuned_as: PlainName | None = ""
     config: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _complete_name(self) -> SuiteRow:
@@ -135,6 +138,18 @@ class SuiteRow(Strict):
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen for everyone else
         return self
+
+    @field_validator("training")
+    @classmethod
+    def _own_training(cls, training: dict[str, Any]) -> dict[str, Any]:
+        for name in OF_THE_SUITE:
+            if name in training:
+                raise ValueError(f"{name} is the same for all rows; set it in the suite's training")
+        return training
+
+    def trained_by(self, training: Training) -> Training:
+        """The suite's training with this row's own fields; ValidationError where they do not fit."""
+        return Training.model_validate(training.model_dump() | self.training) if self.training else training
 
     @property
     def name(self) -> str:
@@ -219,7 +234,7 @@ class Suite(Strict):
     tokens: int | None = Field(None, ge=1, le=4096)
     token_dim: int | None = Field(None, ge=1, le=MOST_DIM)
     target_attention: bool = False
-    tower_dim: int = Field(32, ge=1, le=MOST_DIM)
+    tower_dim: int = Field(32, ge=0, le=MOST_DIM)
     budget: SuiteBudget | None = None
     sizes: list[SuiteBudget] = Field(default_factory=list)
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
@@ -291,6 +306,20 @@ class Suite(Strict):
             raise ValueError("sizes: are FLOPs or parameters; give a latency as the budget")
         rows = [sized for row in self.architectures for sized in _at_sizes(row, self.sizes)]
         object.__setattr__(self, "architectures", rows)  # frozen for everyone else
+        return self
+
+    @model_validator(mode="after")
+    def _rows_train(self) -> Suite:
+        for row in self.architectures:
+            if row.training and self.tuned is not None and row.tuned_as is not None:
+                raise ValueError(
+                    f"architectures: {row.name!r} has training of its own and settings of {self.tuned!r}; "
+                    "give it tuned_as: null, or remove its training"
+                )
+            try:
+                row.trained_by(self.training)
+            except ValidationError as error:
+                raise ValueError(first_problem(error, f"architectures: {row.name!r}: training")) from None
         return self
 
     @model_validator(mode="after")

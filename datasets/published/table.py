@@ -130,7 +130,7 @@ class PublishedTable:
 
 
 class _Options(BaseModel):
-    """``embedding_dim``: the width of every feature; None for the published one, or the nearest possible."""
+    """``embedding_dim``: the width of every feature; None for the published one, 12 where that is 10."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

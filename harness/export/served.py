@@ -58,7 +58,8 @@ class WholeModel(nn.Module):
         self.tables = nn.ModuleDict()
         for key, weight in table_weights(model).items():
             table = name_of_module_key(key.split(".embedding_bags.")[1].removesuffix(".weight"))
-            self.tables[module_key(table)] = nn.Embedding.from_pretrained(weight.detach().clone())
+            without_padding = weight.detach()[:, : model.embeddings.widths[table]].clone()
+            self.tables[module_key(table)] = nn.Embedding.from_pretrained(without_padding)
         self.dense = model.dense
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from baselines.contract import Output, Represents, missing_member
+from baselines.contract import Output, Represents, Scalable, missing_member
 from datasets.batch import Batch
 from datasets.schema import Schema, first_problem
 from files.errors import InputError
@@ -25,10 +25,11 @@ from harness.model.tokens import Inputs, Tokenizer
 
 
 class Tower(nn.Sequential):
-    """One task's head: (B, output_dim) -> hidden -> (B, 1) logit."""
+    """One task's head: (B, output_dim) -> hidden -> (B, 1) logit; with a hidden width of 0 one linear map."""
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
-        super().__init__(nn.Linear(input_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1))
+        hidden = [nn.Linear(input_dim, hidden_dim), nn.ReLU()] if hidden_dim else []
+        super().__init__(*hidden, nn.Linear(hidden_dim or input_dim, 1))
 
 
 class Prediction(NamedTuple):
@@ -111,6 +112,7 @@ class RankingModel(nn.Module):
 def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: dict) -> Any:
     """An architecture from its name and its config's fields; InputError if they do not fit."""
     cls = architecture_class(architecture)
+    config = _with_fixed_knobs(cls, num_tokens, token_dim, config)
     try:
         checked = _config_checker(cls.Config).validate_python(config)
         given = {name: getattr(checked, name) for name in config}  # dictionaries inside are dataclasses now
@@ -131,6 +133,14 @@ def build_backbone(architecture: str, num_tokens: int, token_dim: int, config: d
             "active_ratio in __init__, or neither"
         )
     return backbone
+
+
+def _with_fixed_knobs(cls: Any, num_tokens: int, token_dim: int, config: dict) -> dict:
+    """The config with None for each knob in whose place it sets another field."""
+    if not isinstance(cls, Scalable) or not any(isinstance(value, list | tuple) for value in config.values()):
+        return config
+    knobs = cls.knobs(num_tokens, token_dim).each
+    return {knob.field: None for knob in knobs if knob.fixed_by and knob.is_fixed(config)} | config
 
 
 @cache

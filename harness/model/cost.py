@@ -158,9 +158,10 @@ class _Search:
             raise InputError(f"architecture {architecture!r}: has no knobs to meet a budget with; {CONTRACT}")
         knobs = cls.knobs(counter.inputs.num_tokens, counter.inputs.token_dim)
         self.ratio = knobs.fine_per_coarse
-        self.knobs = [k for k in (knobs.coarse, knobs.fine) if k is not None and k.field not in config]
+        self.knobs = [knob for knob in knobs.each if not knob.is_fixed(config)]
         if not self.knobs:
-            names = " and ".join(k.field for k in (knobs.coarse, knobs.fine) if k is not None)
+            set_by = [k.field if k.field in config else str(k.fixed_by) for k in knobs.each]
+            names = " and ".join(set_by)
             raise InputError(
                 f"architecture {architecture!r}: its config sets {names}, so nothing is left to meet the "
                 "budget; remove one or give no budget"

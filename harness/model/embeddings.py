@@ -1,6 +1,7 @@
 """The sparse side: embedding tables that update inside the backward pass.
 
-One table a vocabulary (TorchRec, fbgemm kernels, optimizer fused into the backward pass). Features
+One table a vocabulary (TorchRec, fbgemm kernels, optimizer fused into the backward pass), or PyTorch's own
+tables where each step updates them whole (``table_l2``, Adam as published runs use it). Features
 are mean-pooled; a categorical feature has one index a row, so its mean is the embedding itself.
 With target attention, the tables that an attended sequence looks up return one vector a position.
 """
@@ -14,15 +15,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchrec import EmbeddingBagConfig, JaggedTensor, KeyedJaggedTensor, PoolingType
+from torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    JaggedTensor,
+    KeyedJaggedTensor,
+    PoolingType,
+)
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from datasets.schema import FIRST_INDEX, Feature, Schema
 
 INIT_BLOCK_ROWS = 4096
-# Exact Adagrad keeps one accumulator a weight, row-wise Adagrad one a row.
-SPARSE_OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "rowwise_adagrad": RowWiseAdagrad}
+LOOK_UP_MULTIPLE = 4  # of which fbgemm's tables need to be as wide
+SPARSE_EPS = 1e-8
+# Exact Adagrad keeps one accumulator a weight, row-wise Adagrad one a row, SGD none.
+SPARSE_OPTIMIZERS = {
+    "adagrad": torch.optim.Adagrad,
+    "rowwise_adagrad": RowWiseAdagrad,
+    "sgd": torch.optim.SGD,
+}
 
 
 _TAKEN = frozenset(dir(nn.ModuleDict()))
@@ -87,7 +100,8 @@ class Embeddings(nn.Module):
 
     Args
         table_sizes: rows of each table, by vocabulary.
-        optimizer: "adagrad" (exact) or "rowwise_adagrad", fused into the backward pass.
+        optimizer: one of `SPARSE_OPTIMIZERS`, fused into the backward pass; None leaves the tables'
+            gradients to an optimizer of PyTorch.
         target_attention: leave attended sequences unpooled. fbgemm has no unpooled look-up with a
             fused optimizer on the CPU, so every position of such a table is looked up as a bag of one.
     """
@@ -97,7 +111,7 @@ class Embeddings(nn.Module):
         schema: Schema,
         table_sizes: dict[str, int],
         *,
-        optimizer: str,
+        optimizer: str | None,
         learning_rate: float,
         target_attention: bool = False,
         device: torch.device | None = None,
@@ -107,19 +121,26 @@ class Embeddings(nn.Module):
         self._attended = {pair.sequence.name for pair in attended}
         unpooled_tables = {pair.sequence.table for pair in attended}
         by_table = _features_by_table(schema)
+        self.widths = {table: features[0].embedding_dim for table, features in by_table.items()}
         self._unpooled = {table: by_table[table] for table in by_table if table in unpooled_tables}
-        fused = {
-            "optimizer_type": SPARSE_OPTIMIZERS[optimizer],
-            "optimizer_kwargs": {"lr": learning_rate, "eps": 1e-8},
-            "device": device or torch.device("cpu"),
-        }
+        device = device or torch.device("cpu")
+
+        def collection(bags: list[EmbeddingBagConfig]) -> nn.Module:
+            if optimizer is None:
+                return EmbeddingBagCollection(tables=bags, device=device)
+            return FusedEmbeddingBagCollection(
+                tables=bags,
+                optimizer_type=SPARSE_OPTIMIZERS[optimizer],
+                optimizer_kwargs={"lr": learning_rate, "eps": SPARSE_EPS},
+                device=device,
+            )
 
         def bag(table: str, feature_names: list[str]) -> EmbeddingBagConfig:
             return EmbeddingBagConfig(
                 name=module_key(table),
                 feature_names=feature_names,
                 num_embeddings=table_sizes[table],
-                embedding_dim=by_table[table][0].embedding_dim,
+                embedding_dim=self.widths[table] if optimizer is None else padded_width(self.widths[table]),
                 pooling=PoolingType.MEAN,
             )
 
@@ -129,10 +150,15 @@ class Embeddings(nn.Module):
             if table not in unpooled_tables
         ]
         self._pooled_keys = [name for config in bags for name in config.feature_names]
-        self.pooled = FusedEmbeddingBagCollection(tables=bags, **fused) if bags else None
+        self._pooled_widths = {
+            name: self.widths[name_of_module_key(config.name)]
+            for config in bags
+            for name in config.feature_names
+        }
+        self.pooled = collection(bags) if bags else None
         self.unpooled = nn.ModuleDict(
             {
-                module_key(table): FusedEmbeddingBagCollection(tables=[bag(table, [table])], **fused)
+                module_key(table): collection([bag(table, [table])])
                 for table in self._unpooled  # in the schema's order, the same in every process
             }
         )
@@ -140,13 +166,15 @@ class Embeddings(nn.Module):
     def forward(self, sparse: KeyedJaggedTensor) -> LookedUp:
         pooled: dict[str, Tensor] = {}
         sequences: dict[str, tuple[Tensor, Tensor]] = {}
+        widths = self._pooled_widths
         if self.pooled is not None:
-            pooled.update(self.pooled(sparse).to_dict())
+            looked_up = self.pooled(sparse).to_dict()
+            pooled.update({name: _without_padding(looked_up[name], w) for name, w in widths.items()})
         for table, features in self._unpooled.items():
-            looked_up = self._look_up_positions(
+            positions = self._look_up_positions(
                 table, [sparse[feature.name] for feature in features], features
             )
-            for feature, vectors in zip(features, looked_up, strict=True):
+            for feature, vectors in zip(features, positions, strict=True):
                 lengths = sparse[feature.name].lengths()
                 if feature.name in self._attended:
                     sequences[feature.name] = (vectors, lengths)
@@ -163,14 +191,27 @@ class Embeddings(nn.Module):
         indices = torch.cat([tensor.flatten() for tensor in padded]).long()
         ones = torch.ones(len(indices), dtype=torch.int32, device=indices.device)
         single = KeyedJaggedTensor(keys=[table], values=indices, lengths=ones)
-        vectors = (
-            self.unpooled[module_key(table)](single).values().split([tensor.numel() for tensor in padded])
-        )
+        found = _without_padding(self.unpooled[module_key(table)](single).values(), self.widths[table])
+        vectors = found.split([tensor.numel() for tensor in padded])
         return [part.unflatten(0, tensor.shape) for part, tensor in zip(vectors, padded, strict=True)]
 
     def tables(self) -> list[Any]:
-        """The fused TorchRec modules, sharded or not: ``fused_optimizer``, ``embedding_bag_configs()``."""
+        """The TorchRec modules, sharded or not, fused or not: each has ``embedding_bag_configs()``."""
         return [*([self.pooled] if self.pooled is not None else []), *self.unpooled.values()]
+
+    def fused_optimizers(self) -> list[Any]:
+        """The optimizers within the backward pass, one a module; none where tables are updated whole."""
+        found = [table.fused_optimizer for table in self.tables() if hasattr(table, "fused_optimizer")]
+        return [optimizer() if callable(optimizer) else optimizer for optimizer in found]
+
+
+def padded_width(dim: int) -> int:
+    """The width of the fused table that holds embeddings of ``dim`` numbers, zeros behind them."""
+    return -(-dim // LOOK_UP_MULTIPLE) * LOOK_UP_MULTIPLE
+
+
+def _without_padding(vectors: Tensor, width: int) -> Tensor:
+    return vectors if vectors.shape[-1] == width else vectors[..., :width]
 
 
 def masked_mean(vectors: Tensor, lengths: Tensor) -> Tensor:
@@ -187,22 +228,33 @@ def _features_by_table(schema: Schema) -> dict[str, list[Feature]]:
 
 
 def fill_initial_rows(
-    weights: Tensor, seed: int, table: str, dim: int, first_row: int = 0, first_column: int = 0
+    weights: Tensor,
+    seed: int,
+    table: str,
+    dim: int,
+    first_row: int = 0,
+    first_column: int = 0,
+    std: float | None = None,
 ) -> None:
-    """Write the initial weights of a table of ``dim`` columns into ``weights``, in place: N(0, 1/dim) x 0.1.
+    """Write the initial weights of a table of ``dim`` columns into ``weights``, in place: N(0, std**2).
 
-    ``weights`` (rows, columns) is the rectangle of the table that begins at ``first_row``, ``first_column``.
+    ``std`` None stands for 0.1 / sqrt(dim). ``weights`` (rows, columns) is the rectangle of the table that
+    begins at ``first_row``, ``first_column``; columns from ``dim`` on are padding, and zero.
     Rows are drawn in blocks with a generator each, so any part of a table can be made alone, and none is held
     twice. The rows of missing and unseen categories start at zero: what training never meets then says
     nothing.
     """
+    scale = 0.1 / dim**0.5 if std is None else std
     end_row, columns = first_row + weights.shape[0], slice(first_column, first_column + weights.shape[1])
+    own = len(range(dim)[columns])  # the others are padding
     with torch.no_grad():
         for block in range(first_row // INIT_BLOCK_ROWS, math.ceil(end_row / INIT_BLOCK_ROWS)):
             digest = hashlib.sha256(f"{seed}/{table}/{block}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-            drawn = torch.randn(INIT_BLOCK_ROWS, dim, generator=generator).mul_(0.1 / dim**0.5)
+            drawn = torch.randn(INIT_BLOCK_ROWS, dim, generator=generator).mul_(scale)
             top = block * INIT_BLOCK_ROWS
             start, stop = max(first_row, top), min(end_row, top + INIT_BLOCK_ROWS)
-            weights[start - first_row : stop - first_row] = drawn[start - top : stop - top, columns]
+            rows = slice(start - first_row, stop - first_row)
+            weights[rows, :own] = drawn[start - top : stop - top, columns]
+            weights[rows, own:] = 0.0
         weights[: max(FIRST_INDEX - first_row, 0)] = 0.0

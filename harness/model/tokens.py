@@ -42,7 +42,7 @@ class Inputs:
     """What every architecture of a row gets: T tokens of width d.
 
     ``target_attention`` pools sequences by attention from the target item instead of the mean;
-    ``tower_dim`` is the hidden width of each task's tower.
+    ``tower_dim`` is the hidden width of each task's tower, 0 for a linear one.
     """
 
     tokenizer: TokenizerName = "chunks"

@@ -26,7 +26,11 @@ RECORD_FORMAT = 1
 
 ROW_FIELDS = ("series", "size", "ratio")
 WORLD_FIELDS = ("world", "shared_fingerprint")
-LATER_FIELDS = ("schedule", "order", "progress", "score_ahead")  # of `Training`, since version 0.2.0
+LATER_FIELDS = (  # of `Training`, since version 0.2.0
+    *("schedule", "order", "progress", "score_ahead"),
+    *("table_l2", "embedding_std", "dense_init", "restore_best", "plateau_factor", "least_lr"),
+)
+Monitor = Literal["auc", "uauc", "gauc", "auc+gauc", "auc-logloss"]  # harness/evaluation/monitors.py
 TokenizerName = Literal["chunks", "groups", "fields"]  # harness/model/tokens.py
 
 # The paper trains the dense side with RMSProp at 0.01; what that does at small size is in
@@ -58,22 +62,37 @@ class Training(Strict):
     dropout: float = Field(0.0, ge=0, lt=1, description="of the representation, before the towers")
     warmup_steps: int = Field(0, ge=0, le=2**31, description="linear warm-up of the dense learning rate")
     clip_norm: float | None = Field(None, gt=0, description="clip the dense gradients' global norm")
-    sparse_optimizer: Literal["adagrad", "rowwise_adagrad"] = "adagrad"
+    sparse_optimizer: Literal["adagrad", "rowwise_adagrad", "adam", "sgd"] = "adagrad"
     sparse_lr: float = Field(0.05, gt=0)
     embedding_l2: float = Field(0.0, ge=0, description="times the squared norm of what a row looks up")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     validations_per_epoch: int = Field(1, ge=0, le=100_000)
-    select_metric: Literal["auc", "uauc"] = "auc"
+    table_l2: float = Field(
+        0.0, ge=0, description="half of it times the squared norm of all tables is added to each step's loss"
+    )
+    embedding_std: float | None = Field(None, gt=0, description="of the tables' initial weights")
+    dense_init: Literal["fan_in", "xavier_normal"] = Field(
+        "fan_in", description="of the dense side's linear maps; xavier_normal has biases of zero"
+    )
+    select_metric: Monitor = "auc"
     patience: int | None = Field(
         None, ge=1, description="early stopping: validations without a better select_metric (mean over tasks)"
     )
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant",
-        description="of the dense learning rate after the warm-up; the others fall to 0 at the end",
+    restore_best: bool = Field(
+        False, description="test the best validation's weights; with patience they are in any case"
     )
-    order: Literal["shuffled", "time"] = Field(
-        "shuffled", description="of the training rows: shuffled within windows, or as the log has them"
+    schedule: Literal["constant", "linear", "cosine", "plateau"] = Field(
+        "constant",
+        description="of the dense learning rate after the warm-up: linear and cosine fall to 0 at the end; "
+        "plateau multiplies it and sparse_lr by plateau_factor after a validation that is not the best",
+    )
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    least_lr: float = Field(0.0, ge=0, description="that plateau leaves of each learning rate")
+    order: Literal["shuffled", "whole", "time"] = Field(
+        "shuffled",
+        description="of the training rows: shuffled within windows, all of them together, or as the log has "
+        "them",
     )
     progress: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="after how many training samples to score the test split on the way"
@@ -89,10 +108,47 @@ class Training(Strict):
         return {**RECIPES[recipe], **values} if isinstance(recipe, str) and recipe in RECIPES else values
 
     @model_validator(mode="after")
-    def _patience_needs_validation(self) -> Training:
-        if self.patience is not None and self.validations_per_epoch == 0:
-            raise ValueError("patience needs validations_per_epoch of at least 1")
+    def _choices_need_validation(self) -> Training:
+        if self.chooses and self.validations_per_epoch == 0:
+            chooser = "patience" if self.patience is not None else "restore_best"
+            name = "schedule plateau" if self.decays_on_plateau else chooser
+            raise ValueError(f"{name} needs validations_per_epoch of at least 1")
         return self
+
+    @model_validator(mode="after")
+    def _whole_tables_have_an_optimizer(self) -> Training:
+        if self.table_l2 and self.sparse_optimizer == "rowwise_adagrad":
+            raise ValueError(
+                "table_l2 changes every row in each step, and rowwise_adagrad only those that a batch looks "
+                "up; choose adam, adagrad or sgd as sparse_optimizer, or embedding_l2 in place of table_l2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plateau_uses_its_fields(self) -> Training:
+        for name in ("plateau_factor", "least_lr"):
+            if not self.decays_on_plateau and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect without schedule plateau; add that, or remove it")
+        return self
+
+    @property
+    def decays_on_plateau(self) -> bool:
+        return self.schedule == "plateau"
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best validation are those that are tested."""
+        return self.patience is not None or self.restore_best
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything depends on which validation is the best."""
+        return self.keeps_best or self.decays_on_plateau
+
+    @property
+    def updates_whole_tables(self) -> bool:
+        """Whether each step changes every row of a table, and not only those that its batch looks up."""
+        return self.sparse_optimizer == "adam" or self.table_l2 > 0
 
     @model_validator(mode="after")
     def _progress_rises(self) -> Training:

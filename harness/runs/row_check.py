@@ -15,7 +15,7 @@ from harness.records.spec import RunSpec
 from harness.runs.run import build_model
 from harness.training.memory import require_room
 from harness.training.ranks import World
-from harness.training.step import autocast, dense_optimizer, train_step
+from harness.training.step import autocast, optimizers_of, train_step
 
 ROWS = 8
 MOST_CATEGORIES = 30  # of a table, whose size changes nothing that a few rows can show
@@ -36,7 +36,7 @@ def check_row(
     training = spec.training.model_copy(update={"compile": False})
     model = build_model(spec.model_copy(update={"seed": SEED, "training": training}), small, world)
     batch = made_up_batch(small, len(spec.tasks)).to(world.device)
-    train_step(model, batch, dense_optimizer(model, training), training, world)
+    train_step(model, batch, optimizers_of(model, training), training, world)
     model.eval()
     with torch.no_grad(), autocast(training, world.device):
         model(batch)

@@ -22,6 +22,7 @@ from harness.machine.facts import Machine, machine_of
 from harness.machine.peaks import Gemm, Peak, median_peak
 from harness.model.assembly import DenseSide, RankingModel
 from harness.model.embeddings import Embeddings
+from harness.model.initial import initialise_xavier
 from harness.model.token_ranks import token_ranks
 from harness.model.tokens import Inputs
 from harness.records.cost import Cost
@@ -34,6 +35,7 @@ from harness.training.memory import keep_freed_memory, require_room
 from harness.training.prediction import Predictions, final_metrics, predict
 from harness.training.progress import Watcher
 from harness.training.ranks import World, dense_side, initialise_tables, shard
+from harness.training.recipe import check_recipe
 from harness.training.step import DivergenceError
 from harness.training.weights import WEIGHTS_FILE, write_weights
 
@@ -60,7 +62,7 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
     embeddings = Embeddings(
         prepared.schema,
         prepared.table_sizes,
-        optimizer=spec.training.sparse_optimizer,
+        optimizer=None if spec.training.updates_whole_tables else spec.training.sparse_optimizer,
         learning_rate=spec.training.sparse_lr,
         target_attention=spec.target_attention,
         device=world.device
@@ -68,7 +70,7 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
         else torch.device("meta"),  # each rank then makes its part alone
     )
     model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
-    initialise_tables(model, spec.seed)
+    initialise_tables(model, spec.seed, spec.training.embedding_std)
     return model
 
 
@@ -78,7 +80,10 @@ def build_dense_side(spec: RunSpec, prepared: PreparedDataset, device: torch.dev
     inputs, num_tasks = inputs_of(spec), len(spec.tasks)
     dense = DenseSide(
         prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout
-    ).to(device)
+    )
+    if spec.training.dense_init == "xavier_normal":
+        initialise_xavier(dense)
+    dense = dense.to(device)
     if spec.training.compile:
         dense.compile()
     return dense
@@ -102,6 +107,7 @@ def run_model(
     ``keeps_weights``, those that scored the test split are kept beside the record. The record says so where
     it is one of several ``runs_at_once``.
     """
+    check_recipe(spec, prepared.schema, world.size)
     require_room(spec, cost, prepared, world)
     started_at = now()
     data = RankBatches(spec, prepared, world)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
+from harness.evaluation.monitors import monitored
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
 from harness.training.batches import RankBatches
@@ -34,10 +33,10 @@ def train_and_validate(
 
 def mean_score(metrics: dict[str, dict], metric: str, dataset: str) -> float:
     """The mean over tasks of ``metric``; InputError naming the dataset where a task does not define it."""
-    values = [task_metrics[metric] for task_metrics in metrics.values()]
-    if None in values:
+    value = monitored(metrics, metric)
+    if value is None:
         raise InputError(
             f"training.select_metric: the validation split of {dataset!r} does not define {metric} "
             "for every task; tune by the other metric"
         )
-    return float(np.mean(values))
+    return value

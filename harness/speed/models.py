@@ -44,7 +44,13 @@ from harness.speed.cuda_graphs import captured
 from harness.speed.operators import operators, peak_memory
 from harness.speed.roofline import ADAM_BYTES, count_operators, distinct_bytes, unfused_seconds
 from harness.training.ranks import World
-from harness.training.step import dense_optimizer, prediction_loss, train_step
+from harness.training.step import (
+    Optimizers,
+    dense_optimizer,
+    optimizers_of,
+    prediction_loss,
+    train_step,
+)
 from rankmixer.kernels.fp8 import use_fp8
 
 Part = Literal["dense", "whole"]
@@ -172,7 +178,7 @@ def _call(
         batches = batches[:1]
         ranking = DenseOnly(ranking, _leaves(looked_up))
     held = Held(ranking.dense, dense_optimizer(ranking, spec.training), batches[0], looked_up)
-    return _training(ranking, spec, batches, held), held
+    return _training(ranking, spec, batches, held, part), held
 
 
 def inference_call(
@@ -189,10 +195,17 @@ def inference_call(
     return _inference(model, batches, part, held), held
 
 
-def _training(model: nn.Module, spec: RunSpec, batches: list[Batch], held: Held) -> Callable[[], object]:
+def _training(
+    model: nn.Module, spec: RunSpec, batches: list[Batch], held: Held, part: Part
+) -> Callable[[], object]:
     assert held.optimizer is not None
-    optimizer, world, turn = held.optimizer, World(0, 1, batches[0].dense.device), cycle(batches)
-    return lambda: train_step(model, next(turn), optimizer, spec.training, world)
+    training, optimizer = spec.training, Optimizers(held.optimizer)
+    if part == "dense":
+        training = training.model_copy(update={"table_l2": 0.0})  # there are no tables
+    elif training.updates_whole_tables:
+        optimizer = optimizers_of(model, training)
+    world, turn = World(0, 1, batches[0].dense.device), cycle(batches)
+    return lambda: train_step(model, next(turn), optimizer, training, world)
 
 
 def _inference(model: RankingModel, batches: list[Batch], part: Part, held: Held) -> Callable[[], object]:

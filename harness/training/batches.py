@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
-from datasets.reader import ShardReader
+from datasets.reader import WINDOW_ROWS, ShardReader
 from harness.records.spec import RunSpec
 from harness.training.prefetch import on_device
 from harness.training.ranks import World
@@ -20,7 +20,8 @@ EVAL_BATCH_SIZE = 4096
 
 @dataclass(frozen=True)
 class RankBatches:
-    """This rank's batches of a run: in training shuffled by its seed or in time order, else as on disk."""
+    """This rank's batches of a run: in training shuffled by its seed (``whole``: all rows are in memory, and
+    shuffled together) or in time order, else as on disk."""
 
     spec: RunSpec
     prepared: PreparedDataset
@@ -29,13 +30,14 @@ class RankBatches:
     def reader(self, split: str, epoch: int = 0) -> ShardReader:
         """The reader of this rank's shards of a split."""
         training = split == "train"
-        shuffled = training and self.spec.training.order == "shuffled"
+        order = self.spec.training.order if training else "time"
         return ShardReader(
             self.prepared,
             split,
             self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
             self.spec.tasks,
-            shuffle_seed=self.spec.seed if shuffled else None,
+            shuffle_seed=None if order == "time" else self.spec.seed,
+            window_rows=WINDOW_ROWS if order != "whole" else max(1, self.prepared.rows[split]),
             rank=self.world.rank,
             world_size=self.world.size,
             epoch=epoch,

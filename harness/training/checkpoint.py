@@ -14,13 +14,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
-from torch.optim import Optimizer
 
 from files.checksums import is_altered, sealed, sha256_of
 from files.errors import InputError
@@ -46,6 +45,14 @@ class Pointer(BaseModel):
     sha256: list[str] | None = None
 
 
+class Savable(Protocol):
+    """What a checkpoint needs of an optimizer, or of several as one."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None: ...
+
+
 class DamagedError(Exception):
     """A file of a checkpoint is missing, altered or of another program; the message names it."""
 
@@ -58,10 +65,8 @@ def model_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
 def table_optimizer_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
     """The fused optimizers' accumulators on this rank; they alias the live ones."""
     found = {}
-    for table in embedding_side(model).tables():
-        optimizer = table.fused_optimizer  # a method, or a property where the table is sharded
-        state = (optimizer() if callable(optimizer) else optimizer).state_dict()["state"]
-        for parameter, accumulators in state.items():
+    for optimizer in embedding_side(model).fused_optimizers():
+        for parameter, accumulators in optimizer.state_dict()["state"].items():
             for name, value in accumulators.items():
                 found[f"{parameter}/{name}"] = [p.tensor for p in local_pieces(value)]
     return found
@@ -84,9 +89,7 @@ def _fits(live: dict[str, list[torch.Tensor]], saved: dict[str, list[torch.Tenso
 # ------------------------------------------------------------------------------------------- writing
 
 
-def save(
-    folder: Path, tag: int, world: World, model: nn.Module, optimizer: Optimizer, progress: dict
-) -> None:
+def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Savable, progress: dict) -> None:
     """Write a checkpoint named by ``tag`` (the step), make it the current one, and keep the one before.
 
     On disk there are two while a run works, and three for the moment of writing.
@@ -157,7 +160,7 @@ def _remove_all_but(folder: Path, rank: int, kept: list[Pointer]) -> None:
 
 
 def load(
-    folder: Path, world: World, model: nn.Module, optimizer: Optimizer, note: Callable[[str], None]
+    folder: Path, world: World, model: nn.Module, optimizer: Savable, note: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """Restore the current checkpoint and return its progress; None if there is none.
 

@@ -21,15 +21,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasets.batch import Batch
 from files.errors import InputError
 from harness.evaluation.metrics import NonFiniteScores
+from harness.evaluation.monitors import monitored
 from harness.machine.peaks import Gemm
 from harness.machine.timing import Stopwatch
+from harness.records.spec import Training
 from harness.training import checkpoint, points
 from harness.training.batches import RankBatches
 from harness.training.prediction import Predictions, metrics_by_task, predict, predict_ahead
@@ -37,8 +38,8 @@ from harness.training.progress import Watcher
 from harness.training.step import (
     DivergenceError,
     StepResult,
-    dense_optimizer,
-    set_learning_rate,
+    optimizers_of,
+    set_learning_rates,
     step_seed,
     train_step,
 )
@@ -64,6 +65,7 @@ class Progress:
     validation: list[dict[str, Any]] = field(default_factory=list)
     tested: list[dict[str, Any]] = field(default_factory=list)
     ahead: list[dict[str, Any]] = field(default_factory=list)
+    rate: float = 1.0  # that plateaus left of the learning rates
     best: float | None = None
     best_weights: tuple[int, str] | None = None  # where they are kept: harness.training.checkpoint.save_best
     stale_validations: int = 0
@@ -96,7 +98,7 @@ class Trainer:
         self.model, self.data, self.folder, self.watcher = model, data, folder, watcher
         self.spec, self.training, self.world = data.spec, data.spec.training, data.world
         self.checkpoint_seconds = checkpoint_seconds
-        self.optimizer = dense_optimizer(model, self.training)
+        self.optimizer = optimizers_of(model, self.training)
         self.num_steps = self.training.epochs * data.num_steps(data.reader("train"))
         self.progress = Progress()
         self._last_save, self._seconds_between_saves = time.monotonic(), checkpoint_seconds
@@ -104,7 +106,7 @@ class Trainer:
     def train(self) -> Progress:
         """Train to the last epoch or until early stopping, from the checkpoint if there is one.
 
-        With early stopping the weights of the best validation are restored at the end. Raises
+        With early stopping or ``restore_best`` the best validation's weights are restored at the end. Raises
         DivergenceError when a loss or a score becomes NaN or infinite, and InputError where the weights of
         the best validation were damaged on disk.
         """
@@ -122,7 +124,7 @@ class Trainer:
                 self._save_if_due()
         finally:
             self.watcher.finish()
-        if self.training.patience is not None:
+        if self.training.keeps_best:
             checkpoint.load_best(self.folder, self.world, self.model, progress.best_weights)
         return progress
 
@@ -177,7 +179,9 @@ class Trainer:
             self.progress.products.append(self.gemm.flops_per_second())
 
     def _step(self, batch: Batch, is_own: bool, number: int) -> StepResult:
-        set_learning_rate(self.optimizer, self.training, number, self.num_steps)
+        set_learning_rates(
+            self.model, self.optimizer, self.training, number, self.num_steps, self.progress.rate
+        )
         # Dropout is then the same whether or not the run was interrupted.
         torch.manual_seed(step_seed(self.spec.seed, number, self.world.rank))
         return train_step(self.model, batch, self.optimizer, self.training, self.world, is_own)
@@ -213,31 +217,35 @@ class Trainer:
         progress.ahead.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
 
     def _validate(self) -> None:
-        """Add a validation to the record, and decide on early stopping."""
+        """Add a validation to the record, and decide what follows from it."""
         progress = self.progress
         metrics = self._metrics(predict(self.model, self.data, "valid"))
         progress.validation.append({"step": progress.step, "samples": progress.samples, "metrics": metrics})
         self.watcher.validated(progress.samples, metrics)
-        if self.training.patience is not None:
-            self._select(metrics, self.training.patience)
+        if self.training.chooses:
+            self._select(metrics)
 
-    def _select(self, metrics: dict[str, dict], patience: int) -> None:
-        """Keep the weights if they are the best so far; stop after ``patience`` validations that are not."""
+    def _select(self, metrics: dict[str, dict]) -> None:
+        """Keep the best weights so far; after a validation that is not the best, stop or slow down if due."""
         progress = self.progress
-        values = [metrics[task][self.training.select_metric] for task in metrics]
-        if None in values:
+        training = self.training
+        score = monitored(metrics, training.select_metric)
+        if score is None:
+            by = next(name for name in ("patience", "restore_best", "schedule") if _is_set(training, name))
             raise InputError(
-                f"training.patience: the validation split of {self.spec.dataset!r} does not define "
-                f"{self.training.select_metric} for every task; "
-                "select by another metric or leave patience out"
+                f"training.{by}: the validation split of {self.spec.dataset!r} does not define "
+                f"{training.select_metric} for every task; select by another metric or leave {by} out"
             )
-        score = float(np.mean(values))
         if progress.best is None or score > progress.best:
             progress.best, progress.stale_validations = score, 0
-            progress.best_weights = checkpoint.save_best(self.folder, progress.step, self.world, self.model)
-        else:
-            progress.stale_validations += 1
-            progress.stopped = progress.stale_validations >= patience
+            if training.keeps_best:
+                best = checkpoint.save_best(self.folder, progress.step, self.world, self.model)
+                progress.best_weights = best
+            return
+        progress.stale_validations += 1
+        progress.stopped = training.patience is not None and progress.stale_validations >= training.patience
+        if training.decays_on_plateau:
+            progress.rate *= training.plateau_factor
 
     def _save_if_due(self) -> None:
         start = time.monotonic()
@@ -248,6 +256,10 @@ class Trainer:
             if self.checkpoint_seconds:
                 for_this_one = (self._last_save - start) / SHARE_OF_SAVING
                 self._seconds_between_saves = max(self.checkpoint_seconds, for_this_one)
+
+
+def _is_set(training: Training, name: str) -> bool:
+    return getattr(training, name) != Training.model_fields[name].default
 
 
 def routing_point(statistics: list[dict[str, Tensor]]) -> dict[str, Any]:

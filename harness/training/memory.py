@@ -66,9 +66,15 @@ def _problem(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World,
 
 def training_bytes(cost: Cost, training: Training, table_rows: int) -> tuple[int, int]:
     """What training holds of the tables, and of one copy of the dense side: four bytes a number."""
-    sparse_state = cost.sparse_params if training.sparse_optimizer == "adagrad" else table_rows
     copies = {"rmsprop": 3}.get(training.dense_optimizer, 4)  # weights, gradients, and one or two moments
-    return 4 * (cost.sparse_params + sparse_state), 4 * copies * cost.dense_params
+    return 4 * _table_numbers(cost.sparse_params, training, table_rows), 4 * copies * cost.dense_params
+
+
+def _table_numbers(weights: int, training: Training, table_rows: int) -> int:
+    """Weights of tables, their optimizer's state and, where they are updated whole, their gradients."""
+    state = {"adagrad": weights, "rowwise_adagrad": table_rows, "adam": 2 * weights, "sgd": 0}
+    gradients = weights if training.updates_whole_tables else 0
+    return weights + state[training.sparse_optimizer] + gradients
 
 
 def _gigabytes(number: int) -> str:

@@ -172,13 +172,14 @@ def table_weights(model: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in model.state_dict().items() if ".embedding_bags." in key}
 
 
-def initialise_tables(model: nn.Module, seed: int) -> None:
-    """Fill every table with its initial rows, whichever part of it lies on this rank."""
+def initialise_tables(model: nn.Module, seed: int, std: float | None = None) -> None:
+    """Fill every table with its initial rows (`fill_initial_rows`), whichever part lies on this rank."""
+    widths = next(part for part in model.modules() if isinstance(part, Embeddings)).widths
     for key, value in table_weights(model).items():
         table = name_of_module_key(key.split(".embedding_bags.")[1].removesuffix(".weight"))
         for piece in local_pieces(value):
             first_row, first_column = piece.offsets
-            fill_initial_rows(piece.tensor, seed, table, value.shape[1], first_row, first_column)
+            fill_initial_rows(piece.tensor, seed, table, widths[table], first_row, first_column, std)
 
 
 def dense_side(model: nn.Module) -> nn.Module:

@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 from baselines.contract import StatisticsUpdate
 from datasets.batch import Batch
 from harness.model.assembly import Prediction
+from harness.model.embeddings import SPARSE_EPS
 from harness.records.spec import Training
-from harness.training.ranks import World, dense_side
+from harness.training.ranks import World, dense_side, embedding_side
 
 
 class DivergenceError(ArithmeticError):
@@ -42,14 +43,15 @@ class StepResult(NamedTuple):
 def train_step(
     model: nn.Module,
     batch: Batch,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Optimizers,
     training: Training,
     world: World,
     is_own: bool = True,
 ) -> StepResult:
     """One update on one batch. ``is_own`` is False where it only fills a step that this rank has no rows for.
 
-    Embedding tables update inside ``backward`` (fused optimizer), dense parameters here. Gradients
+    Embedding tables update inside ``backward`` (fused optimizer) unless the recipe updates them whole, dense
+    parameters here. Gradients
     are averaged over ranks, so the loss is multiplied by the number of ranks to make the average a sum. The
     architecture's penalties and statistics are averaged over the rows of all ranks, so that an
     architecture that adjusts itself by them does so in the same way on every rank.
@@ -60,14 +62,25 @@ def train_step(
         prediction = model(batch)
     loss = prediction_loss(prediction, batch.labels, defined)
     (world.size * (loss + share * sum(prediction.penalties.values()))).backward()
+    if training.table_l2:
+        _add_table_gradients(model, training.table_l2)
     if training.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(dense_side(model).parameters(), training.clip_norm)
+        clipped = model if training.updates_whole_tables else dense_side(model)
+        torch.nn.utils.clip_grad_norm_(clipped.parameters(), training.clip_norm)
     optimizer.step()
     statistics = {name: world.sum(value * share) for name, value in prediction.statistics.items()}
     backbone: Any = dense_side(model).backbone
     if statistics and isinstance(backbone, StatisticsUpdate):
         backbone.update(statistics)
     return StepResult(loss.detach(), rows, statistics)
+
+
+def _add_table_gradients(model: nn.Module, weight: float) -> None:
+    """Add the gradient of ``weight`` / 2 times the squared norm of all tables."""
+    with torch.no_grad():
+        for table in embedding_side(model).parameters():
+            assert table.grad is not None
+            table.grad.add_(table, alpha=weight)
 
 
 def _count_labels(batch: Batch, world: World, is_own: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,6 +117,56 @@ def prediction_loss(prediction: Prediction, labels: Tensor, defined: Tensor) -> 
     return losses.sum() / sum(weight for weight, _ in views)
 
 
+class Optimizers:
+    """That of the dense side and, where each step changes whole tables, theirs, used as one.
+
+    Tables of which only looked-up rows change are updated within the backward pass.
+    """
+
+    def __init__(self, dense: Optimizer, tables: Optimizer | None = None) -> None:
+        self.dense, self.tables = dense, tables
+        self._each = [dense] if tables is None else [dense, tables]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimizer in self._each:
+            optimizer.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        for optimizer in self._each:
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The dense side's alone where there is no other, as earlier checkpoints have it."""
+        if self.tables is None:
+            return self.dense.state_dict()
+        return {"dense": self.dense.state_dict(), "tables": self.tables.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.tables is None:
+            self.dense.load_state_dict(state)
+        else:
+            self.dense.load_state_dict(state["dense"])
+            self.tables.load_state_dict(state["tables"])
+
+
+def optimizers_of(model: nn.Module, training: Training) -> Optimizers:
+    """The optimizers of a ranking model, as the recipe asks for them."""
+    return Optimizers(
+        dense_optimizer(model, training),
+        _table_optimizer(model, training) if training.updates_whole_tables else None,
+    )
+
+
+def _table_optimizer(model: nn.Module, training: Training) -> Optimizer:
+    """Of whole tables. What a batch does not look up goes on with Adam's moments, and with ``table_l2``."""
+    parameters = list(embedding_side(model).parameters())
+    if training.sparse_optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=training.sparse_lr, fused=True)
+    if training.sparse_optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=training.sparse_lr, eps=SPARSE_EPS)
+    return torch.optim.SGD(parameters, lr=training.sparse_lr)
+
+
 def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
     """The optimizer of the dense side. RMSProp keeps PyTorch's alpha = 0.99 and eps = 1e-8."""
     parameters = list(dense_side(model).parameters())
@@ -114,10 +177,30 @@ def dense_optimizer(model: nn.Module, training: Training) -> Optimizer:
     return cls(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
-def set_learning_rate(optimizer: Optimizer, training: Training, step: int, num_steps: int) -> None:
-    """The dense learning rate of step ``step`` of ``num_steps``, by the warm-up and the schedule."""
+def set_learning_rates(
+    model: nn.Module, optimizers: Optimizers, training: Training, step: int, num_steps: int, left: float = 1.0
+) -> None:
+    """The learning rates of step ``step`` of ``num_steps``, by the warm-up and the schedule.
+
+    ``left`` is what plateaus left of them. The tables' rate follows these alone.
+    """
+    dense_lr = training.dense_lr * _rate(training, step, num_steps)
+    if not training.decays_on_plateau:
+        _set_rate(optimizers.dense, dense_lr)
+        return
+    least = training.least_lr
+    _set_rate(optimizers.dense, max(dense_lr * left, min(dense_lr, least)))
+    sparse_lr = max(training.sparse_lr * left, min(training.sparse_lr, least))
+    fused = [optimizers.tables] if optimizers.tables else embedding_side(model).fused_optimizers()
+    for optimizer in fused:
+        _set_rate(optimizer, sparse_lr)
+        if optimizer is not optimizers.tables:
+            optimizer.zero_grad()  # which passes the rate on to the tables, and does nothing else
+
+
+def _set_rate(optimizer: Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = training.dense_lr * _rate(training, step, num_steps)
+        group["lr"] = rate
 
 
 def _rate(training: Training, step: int, num_steps: int) -> float:

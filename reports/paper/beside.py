@@ -20,6 +20,7 @@ from reports.sections import Section
 COLUMNS = [
     *("paper", "table", "source", "architecture", "variant", "row", "column", "task", "metric", "dataset"),
     *("base", "value", "diff_points", "low_points", "high_points", "resolved", "unit", "evidence"),
+    *("least", "greatest"),
 ]
 ENDS = {"diff": "diff", "low": "diff_low", "high": "diff_high"}
 
@@ -152,6 +153,7 @@ def _theirs(beside: Beside) -> list[dict]:
         | {"task": column.task, "metric": column.metric, "dataset": column.dataset}
         | {"value": row.numbers.get(key), "diff_points": beside.diff(key, row)}
         | {"evidence": beside.paper.evidence}
+        | dict(zip(("least", "greatest"), map(row.numbers.get, column.range or ()), strict=False))
         for ours, row in beside.rows.items()
         for key, column in beside.columns.items()
     ]

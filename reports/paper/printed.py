@@ -48,7 +48,8 @@ class Column(_Strict):
 
     ``task`` is ours of the same name, ``dataset`` ours with the same rows and splits. The values of a
     ``gain`` are differences to the base row in points x 100; the base row itself has the metric, or nothing.
-    ``note`` is what to know before comparing the column with ours.
+    ``note`` is what to know before comparing the column with ours. ``range`` names the columns of the least
+    and greatest value of the seeds that a mean is over.
     """
 
     label: Text
@@ -58,6 +59,7 @@ class Column(_Strict):
     metric: Literal["auc", "uauc", "gauc"] | None = None
     dataset: Text | None = None
     note: Text | None = None
+    range: tuple[Text, Text] | None = None
 
 
 class Row(_Strict):
@@ -88,6 +90,12 @@ class Table(_Strict):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Table:
+        for key, column in self.columns.items():
+            for bound in column.range or ():
+                if bound not in self.columns:
+                    raise ValueError(
+                        f"column {key!r} has a range with {bound!r}, which is no column; mend it"
+                    )
         seen: set[tuple[str, str, str]] = set()
         for row in self.rows:
             for key, value in row.numbers.items():

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.records.contestant import Contestant
-from reports.cells import MISSING, Shown, signed
+from reports.cells import MISSING, Shown, fixed, signed
 from reports.paper.beside import Beside, beside_frame, match
 from reports.paper.comparison import as_printed, printed_table
 from reports.paper.printed import EVIDENCE, load_published
+from reports.paper.reached import DIGITS, reached
 from reports.sections import Section
 from reports.tables.markup import Table
 from reports.tables.quality import difference_cell, select_metric
+
+VERDICT = (
+    "Verdict: whether the mean of our runs is inside the range of the published seeds; where one value alone "
+    "was published, how far ours is from it."
+)
 
 
 def published_tables(section: Section) -> list[Table]:
@@ -47,7 +53,21 @@ def _columns(section: Section, beside: Beside) -> dict[str, list[str]]:
         for key, column in beside.columns.items():
             if column.metric == metric:
                 columns[f"published: {column.label}"] = [_cell(beside, key, ours) for ours in beside.rows]
+        columns |= _reached_columns(section, beside, metric)
     return columns
+
+
+def _reached_columns(section: Section, beside: Beside, metric: str) -> dict[str, list[str]]:
+    """Ours, the published value and whether ours is inside its range; nothing where none is of our data."""
+    found = [reached(section, beside, ours, metric) for ours in beside.rows]
+    if not any(found):
+        return {}
+    title = metric.upper()
+    return {
+        f"{title} here": [MISSING if one is None else fixed(one.ours, DIGITS) for one in found],
+        f"{title} published (range)": [MISSING if one is None else one.printed for one in found],
+        f"{title} verdict": [MISSING if one is None else one.verdict for one in found],
+    }
 
 
 def _cell(beside: Beside, key: str, ours: Contestant) -> str:
@@ -68,6 +88,7 @@ def _notes(section: Section, beside: Beside) -> list[str]:
         f"{EVIDENCE[beside.paper.evidence]}.",
         f"Its columns are {how} {beside.base.name}, in points x 100, as they are printed, without an error; "
         f"rows: {pairs}.",
+        *([VERDICT] if same else []),
         *_left_out(section, beside),
         *beside.paper.notes_on(beside.key),
     ]

@@ -54,6 +54,12 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
     check_has_defaults(
         suite.search, {name: getattr(suite.training, name) for name in training_search(suite.search)}
     )
+    for row in suite.architectures:
+        if row.training:
+            raise InputError(
+                f"architectures: {row.name!r} has training of its own, which tuning would replace; remove "
+                "it, or the row"
+            )
     suite = suite.model_copy(update={"tuned": None})
     try:
         by_dataset = _studies(suite, options, storage, watcher)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from baselines.deepfm import pairwise_dot_sum
-from baselines.layers import LinearCompression
+from baselines.layers import MLP, LinearCompression
 from baselines.wukong import FactorizationMachine, Wukong, WukongLayer
 from tests.baselines import loops
 from tests.baselines.closed_forms import ClosedForm, mlp_weights
@@ -78,8 +78,8 @@ def wukong_layer(tokens, layer, relu_output):
 
 
 def layer_of_six_tokens(**changes):
-    sizes = {"in_tokens": 6, "token_dim": 4, "num_embeddings": 3, "rank": 2, "hidden_dim": 5}
-    options = {"num_mlp_layers": 2, "compress_residual": False}
+    sizes = {"in_tokens": 6, "token_dim": 4, "num_embeddings": 3, "rank": 2}
+    options = {"mlp": lambda in_dim: MLP(in_dim, 5, 2), "compress_residual": False}
     return scrambled(WukongLayer(**(sizes | options | changes)))
 
 

@@ -50,7 +50,6 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("features.0.embeding_dim", 8), ["features.0", "embeding_dim", "spelling"]),
         (changed("features.3.kind", "number"), ["features.3.kind", "numeric"]),
         (changed("features.1.embedding_dim", 8), ["'history'", "'item'", "embedding_dim", "equal"]),
-        (changed("features.1.embedding_dim", 10), ["features.1", "10", "multiple of 4", "choose 8"]),
         (changed("features.0.separator", "|"), ["features.0", "separator", "'categorical'", "another kind"]),
         (changed("features.0.max_length", 3), ["features.0", "max_length", "'categorical'"]),
         (changed("features.0.normalization", "log1p"), ["features.0", "normalization", "'categorical'"]),

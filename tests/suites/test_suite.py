@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from files.errors import InputError
 from harness.model.architectures import ARCHITECTURES, architecture_class
+from harness.model.assembly import Tower, build_backbone
 from harness.records.contestant import Contestant
 from harness.records.spec import RunSpec
 from suites.suite import Suite, load_suite, shipped_suites
@@ -81,9 +83,8 @@ def test_a_shipped_suite_says_all_that_it_says_in_its_own_yaml(name):
 def test_a_shipped_suite_has_a_budget_or_sizes_every_row(name):
     suite = load_suite(name, [])
     for row in suite.architectures:
-        knobs = architecture_class(row.architecture).knobs(16, 16)
-        fields = {knob.field for knob in (knobs.coarse, knobs.fine) if knob}
-        assert suite.budget or row.budget or fields <= row.config.keys()
+        knobs = architecture_class(row.architecture).knobs(16, 16).each
+        assert suite.budget or row.budget or all(knob.is_fixed(row.config) for knob in knobs)
 
 
 def test_names_alone_and_whole_rows_say_the_same(tmp_path):
@@ -408,3 +409,46 @@ def test_a_suite_cannot_be_changed_once_loaded(suite_file):
     suite: Suite = load_suite(str(suite_file), [])
     with pytest.raises(ValueError, match="frozen"):
         suite.seeds = 5
+
+
+def test_a_row_s_training_changes_its_own_fields_and_no_other_row(tmp_path):
+    own = {"architecture": "dcn", "training": {"table_l2": 0.1, "patience": 1}}
+    training = {"table_l2": 0.01, "sparse_optimizer": "adam", "dense_lr": 0.005}
+    suite = load_suite(written(tmp_path, architectures=["dlrm_mlp", own], training=training), [])
+    first, second = (row.trained_by(suite.training) for row in suite.architectures)
+    assert first == suite.training
+    assert (second.table_l2, second.patience) == (0.1, 1)
+    assert second.model_copy(update={"table_l2": 0.01, "patience": None}) == suite.training
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"training": {"tabel_l2": 0.1}}, ["'dcn': training: tabel_l2"]),
+        ({"training": {"precision": "bf16"}}, ["training", "precision is the same for all rows"]),
+        (
+            {"training": {"table_l2": 0.1, "sparse_optimizer": "rowwise_adagrad"}},
+            ["'dcn'", "table_l2 changes"],
+        ),
+        ({"training": {"epochs": 2}}, ["'dcn'", "training of its own and settings of 'table1'", "tuned_as"]),
+    ],
+)
+def test_a_row_s_training_that_cannot_be_is_refused_by_name(tmp_path, row, words):
+    rows = ["dlrm_mlp", {"architecture": "dcn", **row}]
+    message = refusal(
+        written(tmp_path, architectures=rows, tuned="table1" if "epochs" in row["training"] else None)
+    )
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_published_suites_have_the_published_numbers_of_dense_parameters():
+    """Those of BARS's logs, less 10 for each of the 5,389 rows of the tables of frappe_x1."""
+    suite = load_suite("bars-frappe-x1", [])
+    published = {"dlrm_mlp": 417_891, "dcn": 418_591, "dcnv2": 458_391}
+    for row in suite.architectures:
+        if row.architecture in published:
+            with torch.device("meta"):
+                backbone = build_backbone(row.architecture, 10, suite.token_dim, row.config)
+                head = Tower(backbone.output_dim, suite.tower_dim)
+            counted = sum(p.numel() for part in (backbone, head) for p in part.parameters())
+            assert counted == published[row.architecture] - 53_890

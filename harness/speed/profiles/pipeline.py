@@ -31,7 +31,7 @@ from harness.runs.run import build_model
 from harness.speed.profiles.figures import figure
 from harness.speed.profiles.plain_torch import PlainTraining
 from harness.training.ranks import World
-from harness.training.step import count_defined, dense_optimizer, prediction_loss, train_step
+from harness.training.step import count_defined, optimizers_of, prediction_loss, train_step
 
 STAGES = ("read", "look_up", "forward", "backward", "update")
 WARM_UP = 3  # steps
@@ -120,7 +120,7 @@ def _batches(spec: RunSpec, prepared: PreparedDataset) -> Iterator[Batch]:
 def _ours(spec: RunSpec, prepared: PreparedDataset) -> Step:
     world = World(0, 1, torch.device("cpu"))
     model = build_model(spec, prepared, world).train()
-    optimizer, batches = dense_optimizer(model, spec.training), _batches(spec, prepared)
+    optimizer, batches = optimizers_of(model, spec.training), _batches(spec, prepared)
     return lambda: train_step(model, next(batches), optimizer, spec.training, world)
 
 
@@ -133,7 +133,7 @@ def _plain(spec: RunSpec, prepared: PreparedDataset, rows: int, by_row: bool) ->
 def _stage_shares(spec: RunSpec, prepared: PreparedDataset, steps: int) -> dict[str, float]:
     """The step taken apart: each stage's share of the time of ``steps`` steps."""
     model: Any = build_model(spec, prepared, World(0, 1, torch.device("cpu"))).train()
-    optimizer, batches = dense_optimizer(model, spec.training), _batches(spec, prepared)
+    optimizer, batches = optimizers_of(model, spec.training), _batches(spec, prepared)
     next(batches)
     spent = dict.fromkeys(STAGES, 0.0)
 

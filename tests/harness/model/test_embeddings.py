@@ -41,9 +41,11 @@ def jagged(schema: Schema, rows: dict[str, list[list[int]]]) -> KeyedJaggedTenso
     )
 
 
-def built(target_attention: bool, optimizer: str = "adagrad") -> Embeddings:
+def built(
+    target_attention: bool, optimizer: str | None = "adagrad", schema: Schema | None = None
+) -> Embeddings:
     embeddings = Embeddings(
-        small_schema(),
+        schema or small_schema(),
         TABLE_SIZES,
         optimizer=optimizer,
         learning_rate=0.05,
@@ -83,6 +85,37 @@ def test_target_attention_leaves_the_sequence_that_shares_the_items_vocabulary_u
     torch.testing.assert_close(vectors[1, 0], item[1])
     pairs = [(pair.sequence.name, pair.target.name) for pair in attended_sequences(small_schema())]
     assert pairs == [("history", "item"), ("past_genres", "genres")]
+
+
+def of_width(width: int) -> Schema:
+    schema = small_schema()
+    features = [
+        feature.model_copy(update={"embedding_dim": width}) if feature.is_sparse else feature
+        for feature in schema.features
+    ]
+    return schema.model_copy(update={"features": features})
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", None])
+@pytest.mark.parametrize("target_attention", [False, True])
+def test_a_width_of_ten_is_looked_up_and_trained_as_ten_and_starts_as_ten(optimizer, target_attention):
+    """Whatever stands behind the ten numbers in a table is zero, before and after an update."""
+    embeddings = built(target_attention, optimizer, of_width(10))
+    before = weights(embeddings)
+    assert torch.equal(before["item"][:, :10], initial_rows(1, "item", 40, 10))
+    looked_up = embeddings(jagged(of_width(10), ROWS))
+    assert {vectors.shape for vectors in looked_up.pooled.values()} == {(3, 10)}
+    if target_attention:
+        assert looked_up.sequences["history"][0].shape == (3, 5, 10)
+    torch.testing.assert_close(looked_up.pooled["item"][0], before["item"][7, :10])
+    looked_up.pooled["item"].sum().backward()
+    table = weights(embeddings)["item"]
+    assert not table[:, 10:].any()
+    if optimizer is not None:
+        moved = before["item"][7, :10] - table[7, :10]
+        torch.testing.assert_close(
+            moved, torch.full((10,), 0.05)
+        )  # both have a step of lr for a gradient of 1
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad"])

@@ -104,7 +104,7 @@ def test_all_ranks_refuse_what_is_too_much_for_one_of_them(prepared):
 
 def test_ranks_begin_with_no_table_of_which_each_would_hold_the_whole(prepared, monkeypatch):
     monkeypatch.setattr("harness.runs.run.shard", lambda model, world: model)
-    monkeypatch.setattr("harness.runs.run.initialise_tables", lambda model, seed: None)
+    monkeypatch.setattr("harness.runs.run.initialise_tables", lambda *_: None)
     for size, kind in ((1, "cpu"), (2, "meta")):
         tables = table_weights(build_model(small_spec(prepared), prepared, world_of(size)))
         assert {weight.device.type for weight in tables.values()} == {kind}

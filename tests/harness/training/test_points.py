@@ -19,7 +19,7 @@ from harness.runs.run import build_model
 from harness.training import loop, points
 from harness.training.batches import RankBatches
 from harness.training.progress import Silent
-from harness.training.step import dense_optimizer, set_learning_rate, train_step
+from harness.training.step import Optimizers, dense_optimizer, set_learning_rates, train_step
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
 
@@ -131,7 +131,7 @@ def test_a_schedule_is_pytorch_s_own(schedule, warmup):
     scheduler = SequentialLR(theirs, [rising, falling], [warmup]) if rising else falling
     rates = []
     for step in range(steps):
-        set_learning_rate(ours, training, step, steps)
+        set_learning_rates(nn.Module(), Optimizers(ours), training, step, steps)
         rates.append((ours.param_groups[0]["lr"], theirs.param_groups[0]["lr"]))
         theirs.step()
         scheduler.step()

@@ -41,13 +41,41 @@ RECIPES = {
         "schedule": "cosine",
         "order": "time",
     },
+    "published: whole tables, plateaus, batch norm": {
+        "sparse_optimizer": "adam",
+        "sparse_lr": 1e-3,
+        "table_l2": 1e-3,
+        "clip_norm": 0.5,
+        "embedding_std": 0.01,
+        "dense_init": "xavier_normal",
+        "order": "whole",
+        "epochs": 3,
+        "validations_per_epoch": 3,
+        "schedule": "plateau",
+        "least_lr": 1e-6,
+        "select_metric": "auc-logloss",
+        "restore_best": True,
+    },
+    "sgd, plateaus of fused tables": {
+        "sparse_optimizer": "sgd",
+        "sparse_lr": 0.5,
+        "validations_per_epoch": 5,
+        "schedule": "plateau",
+        "plateau_factor": 0.5,
+        "select_metric": "auc+gauc",
+        "dense_lr": 0.02,
+    },
+    "adagrad on whole tables": {"table_l2": 1e-2},
     "early stopping": {"epochs": 4, "patience": 4, "validations_per_epoch": 3, "sparse_lr": 0.2},
 }
 
 
 def spec_of(prepared, recipe="adam, two epochs"):
     spec = small_spec(prepared, batch_size=BATCH_SIZE, **RECIPES[recipe])
-    return spec.model_copy(update={"target_attention": recipe == "target attention"})
+    config = {"hidden_dims": [32, 24], "batch_norm": True, "dropout": 0.1} if "batch norm" in recipe else None
+    return spec.model_copy(
+        update={"target_attention": recipe == "target attention", "config": config or spec.config}
+    )
 
 
 def outcome(record: dict) -> dict:

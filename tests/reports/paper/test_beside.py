@@ -207,3 +207,39 @@ def test_a_suite_record_that_names_an_unknown_paper_is_refused(tmp_path):
     out = write_out(tmp_path, quick_records(), published=["my_paper"])
     with pytest.raises(InputError, match=r"suite\.json.*published\.0"):
         read_runs(out)
+
+
+def with_auc(tmp_path, dataset, aucs, *published, **changes):
+    """A section whose models have these AUCs, of the only task, in both seeds."""
+    records = []
+    for seed in range(2):
+        for name, auc in aucs.items():
+            made = record(name, seed, dataset)
+            made["metrics"] = {"finish": made["metrics"]["finish"] | {"auc": auc}}
+            made["spec"]["tasks"] = ["finish"]
+            records.append(made)
+    return section_of(write_out(tmp_path, records, published=list(published), **changes))
+
+
+def test_each_row_says_whether_ours_is_inside_the_published_range_or_outside_by_how_much(tmp_path):
+    """On criteo_x1: DNN .81360 to .81379, DCNv2 .81362 to .81420, DCN .81369 to .81383, AutoInt one."""
+    ours = {"dlrm_mlp": 0.81361, "dcnv2": 0.8090, "dcn": 0.8140, "autoint": 0.8120}
+    [table] = published_tables(with_auc(tmp_path, "criteo-x1", ours, "bars"))
+    cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    verdicts = {model: row["AUC verdict"] for model, row in cells.items()}
+    assert verdicts == {
+        "DLRM-MLP": "inside",
+        "DCNv2": "outside, below by 0.00462",
+        "DCN": "outside, above by 0.00017",
+        "AutoInt": "below the one value by 0.00059",  # .812593 less .8120
+    }
+    assert cells["DCNv2"]["AUC published (range)"] == "0.81394 (0.81362 to 0.81420)"
+    assert cells["AutoInt"]["AUC published (range)"] == "0.81259 (no range)"
+    frame = beside_frame(with_auc(tmp_path / "b", "criteo-x1", ours, "bars"))
+    means = frame[(frame["architecture"] == "dcn") & frame["column"].str.contains("mean", na=False)]
+    assert means[["least", "greatest"]].to_numpy().tolist() == [[0.81369, 0.81383]]
+
+
+def test_there_is_no_verdict_on_other_data(tmp_path):
+    for table in published_tables(section_with(tmp_path, "bars", "rankelastor", "tokenmixer_large")):
+        assert not [title for title in table.header if "verdict" in title]
