@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,11 +111,12 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     bounds, clock = given_bounds(schema, time, source.text)
     runs = stage(schema, source.frame, scratch, source.text)
     source.check_unchanged()
+    shutil.rmtree(scratch / "source")  # it is staged
+    learned = learn(schema, runs, split_code(schema, bounds, runs))
     order = time_order(runs) if schema.time else source_order(runs)
-    learned = learn(schema, runs, split_code(schema, bounds, order))
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
-    chunks = order.chunks(learned.largest_table // TABLE_ROWS_A_CHUNK_ROW)
-    shards, coverage = write_shards(schema, learned, time, chunks, result, rows)
+    least_rows = learned.largest_table // TABLE_ROWS_A_CHUNK_ROW
+    shards, coverage = write_shards(schema, learned, time, order, least_rows, result, rows)
     hashing, unseen = count_buckets(schema, learned.buckets, shards, result)
     for split, counts in unseen.items():
         for feature, number in counts.items():

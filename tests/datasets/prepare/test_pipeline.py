@@ -214,15 +214,18 @@ def test_how_many_chunks_are_encoded_at_once_changes_no_byte(tiny_steps, tmp_pat
     columns |= {"y": rng.integers(0, 2, 400).tolist(), "t": rng.integers(0, 25, 400).tolist()}
     by_column = {"split": {"by": "column", "column": "part", "valid": "dev"}, "time": None}
     columns["part"] = ["train"] * 300 + ["dev"] * 50 + ["test"] * 50
-    sizes, chunks = [], order.TimeOrder.chunks
-    monkeypatch.setattr(
-        order.TimeOrder,
-        "chunks",
-        lambda self, least: (sizes[-1].append(len(chunk)) or chunk for chunk in chunks(self, least)),
-    )
+    sizes, read = [], order.Order.read
+
+    def measured(self: order.Order, span: tuple[int, int]) -> pl.DataFrame:
+        chunk = read(self, span)
+        sizes[-1].append(len(chunk))
+        return chunk
+
+    monkeypatch.setattr(order.Order, "read", measured)
     written = []
     for divisor in (1, 1000):
         sizes.append([])
+        monkeypatch.setattr(order, "FAN_IN", 1000)  # or merges would read, too
         monkeypatch.setattr(prepare_module, "TABLE_ROWS_A_CHUNK_ROW", divisor)
         source = table_source(columns, ITEM, **({} if timed else by_column))
         folder = prepare(source, tmp_path / str(divisor)).path
