@@ -1,13 +1,13 @@
 """How fast preparation is: rows a second, memory and disk for a made-up table of 40 columns.
 
-    python docs/preparation_speed.py make  FOLDER --rows 1000000 [--shuffled]
-    python docs/preparation_speed.py prepare FOLDER [--jobs 2]
+    python docs/preparation_speed.py make FOLDER --rows 1000000 [--shuffled]
+    python docs/preparation_speed.py prepare FOLDER
 
-``make`` writes ``table.parquet`` and ``schema.yaml``: a user, a time, a label, 24 categories (of 2 to 2,000,000
-values, half of them text), 11 numbers and 2 histories of up to 10 items. ``--shuffled`` puts the rows in no
-order of time. ``prepare`` prepares it below ``FOLDER/cache`` from the code in the current folder, and says the
-wall time, the CPU time of all processes, the largest memory (RSS) of all processes together, and the largest disk
-space that the cache took meanwhile. For one core: ``taskset -c 0``.
+``make`` writes ``table.parquet`` and ``schema.yaml``: a user, a time, a label, 24 categories (of 2 to
+2,000,000 values, half of them text), 11 numbers and 2 histories of up to 10 items. ``--shuffled`` puts the
+rows in no order of time. ``prepare`` prepares it below ``FOLDER/cache`` with the code in the current folder,
+and says the time, the CPU time, the largest memory (RSS), and the largest disk space that the cache took
+meanwhile. For one core: ``POLARS_MAX_THREADS=1 taskset -c 0 python ...``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _schema() -> str:
 
 
 class _Watch(threading.Thread):
-    """The largest memory of this process and its children, and of a folder's files, ten times a second."""
+    """The largest memory of this process, and of a folder's files, looked at ten times a second."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
@@ -101,15 +101,8 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         this = psutil.Process()
         while not self.ended.wait(0.1):
-            self.memory = max(self.memory, sum(_memory(p) for p in [this, *this.children(recursive=True)]))
+            self.memory = max(self.memory, this.memory_info().rss)
             self.disk = max(self.disk, sum(_size(path) for path in self.folder.rglob("*")))
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def _size(path: Path) -> int:
@@ -119,7 +112,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def prepare(folder: Path, jobs: int | None) -> dict:
+def prepare(folder: Path) -> dict:
     """Prepare the table anew; the figures of that."""
     sys.path.insert(0, os.getcwd())
     from datasets.catalog import prepare_dataset  # of the checkout that this is started in
@@ -128,19 +121,15 @@ def prepare(folder: Path, jobs: int | None) -> dict:
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()
     watch = _Watch(cache)
-    before = watch_memory = psutil.Process().memory_info().rss
     watch.start()
     start = time.perf_counter()
-    prepared = prepare_dataset(
-        folder / "schema.yaml", {}, None, cache, **({} if jobs is None else {"jobs": jobs})
-    )
+    prepared = prepare_dataset(folder / "schema.yaml", {}, None, cache)
     wall = time.perf_counter() - start
     watch.ended.set()
     watch.join()
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime
     rows = sum(prepared.rows.values())
-    del before, watch_memory
     return {
         "rows": rows,
         "wall_s": round(wall, 1),
@@ -160,12 +149,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shuffled", action="store_true")
-    parser.add_argument("--jobs", type=int)
     chosen = parser.parse_args()
     if chosen.what == "make":
         make(chosen.folder, chosen.rows, chosen.shuffled)
     else:
-        print(json.dumps(prepare(chosen.folder, chosen.jobs)))
+        print(json.dumps(prepare(chosen.folder)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _SPLIT_MENDS = {
 class Moments(NamedTuple):
     """How many numbers, their mean, and the sum of the squared deviations from it."""
 
-    count: int
+    number: int
     mean: float
     squares: float
 
@@ -199,12 +199,12 @@ def _moments(features: list[Feature], run: Path, code: pl.Expr) -> dict[tuple[st
 
 
 def _merged(moments: Moments, more: Moments) -> Moments:
-    total = moments.count + more.count
+    total = moments.number + more.number
     shift = more.mean - moments.mean
     return Moments(
         total,
-        moments.mean + shift * more.count / total,
-        moments.squares + more.squares + shift * shift * moments.count * more.count / total,
+        moments.mean + shift * more.number / total,
+        moments.squares + more.squares + shift * shift * moments.number * more.number / total,
     )
 
 

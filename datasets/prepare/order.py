@@ -5,8 +5,8 @@ cut into chunks at bounds (time, run) taken from every SAMPLE_EVERY-th row of ev
 holds about CHUNK_ROWS rows even where very many rows share one time.
 
 A chunk opens the runs that have rows in it. These are one or two where the files are in time order, and
-all runs where they are not; where a chunk would open more than FAN_IN, every FAN_IN neighbours are merged into
-one run, again and again until it does not. So the work for a row grows with the logarithm of the rows.
+all runs where they are not. While a chunk would open more than FAN_IN, every FAN_IN neighbours are merged
+into one run. So the work for a row grows with the logarithm of the rows.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class Order:
     def read(self, span: tuple[int, int]) -> pl.DataFrame:
         """The staged rows of these chunks, in order."""
         tables = [table for part in self._parts(span) for table in self.runs[part.run].read(*part[1:])]
-        table = pl.concat(tables)
-        return table.sort("@time", maintain_order=True) if self.timed else table
+        return sorted_by_time(pl.concat(tables)) if self.timed else pl.concat(tables)
 
     def remove(self, span: tuple[int, int]) -> None:
         """Remove the files of which these chunks hold the last row."""
@@ -139,6 +138,10 @@ def _merged(runs: list[Run], name: Path) -> Run:
     return Run.of(files)
 
 
+def sorted_by_time(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if rows["@time"].is_sorted() else rows.sort("@time", maintain_order=True)
+
+
 def write_run(rows: pl.DataFrame, file: Path) -> None:
     pq.write_table(
         rows.to_arrow(), file, compression="lz4", use_dictionary=False, row_group_size=ROW_GROUP_ROWS
@@ -185,8 +188,8 @@ def _bounds(samples: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def time_at(files: list[Path], position: int) -> int | float:
     """The time, as a number, of the row at ``position`` of the time order of all rows.
 
-    ``files`` are each sorted by ``@time``. Memory: eight bytes for every SAMPLE_EVERY-th row, and as many rows
-    for each file.
+    ``files`` are each sorted by ``@time``. Memory: eight bytes for every SAMPLE_EVERY-th row, and a little
+    more for each file.
     """
     lowest, highest = _limits(files, position)
     below, values, counts = 0, [], []
@@ -203,10 +206,10 @@ def time_at(files: list[Path], position: int) -> int | float:
 
 
 def _limits(files: list[Path], position: int) -> tuple:
-    """Two times between which that of the row at ``position`` lies, by every SAMPLE_EVERY-th time of a file."""
+    """Two times between which that of the row at ``position`` lies, by each file's SAMPLE_EVERY-th times."""
     samples = np.sort(np.concatenate([times[::SAMPLE_EVERY] for times in map(_times, files)]))
-    # Before the sample in place j there are at most j * SAMPLE_EVERY rows; with its time or an earlier one, at
-    # least (j + 1) * SAMPLE_EVERY, less SAMPLE_EVERY - 1 for each file.
+    # Before the sample in place j there are at most j * SAMPLE_EVERY rows; up to its time, at least
+    # (j + 1) * SAMPLE_EVERY, less SAMPLE_EVERY - 1 for each file.
     first = position // SAMPLE_EVERY
     last = (position + len(files) * (SAMPLE_EVERY - 1)) // SAMPLE_EVERY
     highest = samples[last] if last < len(samples) else max(times[-1] for times in map(_times, files))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from datasets.expressions.labels import Operand, label_expression
 from datasets.expressions.syntax import operands_of
-from datasets.prepare.order import write_run
+from datasets.prepare.order import sorted_by_time, write_run
 from datasets.prepare.threads import in_order, workers_for
 from datasets.prepare.vectors import check_vectors, vector_column
 from datasets.raw.text import (
@@ -81,7 +81,7 @@ def _run(schema: Schema, piece: Path, start: int, where: str) -> Path:
     table = pl.read_parquet(piece, glob=False)
     check_values(schema, table, start, where)
     run = piece.with_name(f"run-{start // RUN_ROWS:06d}.parquet")
-    write_run(table.sort("@time", maintain_order=True) if schema.time else table, run)
+    write_run(sorted_by_time(table) if schema.time else table, run)
     piece.unlink()
     return run
 

@@ -1,8 +1,8 @@
 """The same work for many items on all cores, in order.
 
-Threads, not processes: polars, pyarrow and the checksums compute without Python's lock, and the vocabularies, the
-largest thing in memory, are there once. What holds the lock (Python's hash of each id with `hash_buckets`,
-lists as Python prints them) is done by one thread at a time.
+Threads, not processes: polars and pyarrow compute without Python's lock, and the vocabularies, the largest
+thing in memory, are there once. What holds the lock (Python's hash of each id with `hash_buckets`) is done
+by one thread at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ Result = TypeVar("Result")
 
 
 def workers_for(runs: Sequence[Path], rows_at_once: int = 0) -> int:
-    """How many runs, or stretches of so many rows, are worked on at once: one a core, in half the free memory."""
+    """How many runs, or stretches of so many rows, are worked on at once.
+
+    One a core, as far as half of the free memory goes.
+    """
     largest = max((pq.read_metadata(run) for run in runs), key=lambda found: found.num_rows)
     size = sum(largest.row_group(number).total_byte_size for number in range(largest.num_row_groups))
     each = MEMORY_A_BYTE * size * max(1, rows_at_once // max(largest.num_rows, 1))

@@ -46,7 +46,7 @@ class Vocabulary:
 
     @cached_property
     def _places(self) -> tuple[int, np.ndarray] | None:
-        """The lowest category, and the index of each integer from it to the highest; None where they lie apart."""
+        """The lowest category, and the index of each integer up to the highest; None where they lie apart."""
         values = self.table["value"]
         if values.dtype != pl.Int64 or values.is_empty():
             return None

@@ -183,7 +183,8 @@ def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notati
     So a table has the same vocabulary in every file format. Refuses ids with leading zeros where another
     column of the vocabulary holds integers.
     """
-    plain, others = [], []
+    plain: list[Use] = []
+    others: list[Use] = []
     for use in categories:
         element = _element(table, use)
         is_plain = element.is_integer() and element not in (pl.UInt64, pl.Int128, pl.UInt128)
@@ -224,7 +225,7 @@ def _is_no_canonical_integer(text: pl.Expr) -> pl.Expr:
 def _check_zeros(
     table: RawTable, texts: list[Use], columns: Mapping[str | None, str], lists: Mapping[str, Notation]
 ) -> None:
-    """Refuses ids with leading zeros where a column of the same vocabulary, in ``columns``, holds integers."""
+    """Refuses ids with leading zeros where a column of the vocabulary, in ``columns``, holds integers."""
     zeros = {
         str(number): _any(_cells(table, use, lists), lambda value: value.str.contains(LEADING_ZERO))
         for number, use in enumerate(texts)
