@@ -29,6 +29,7 @@ import contextlib
 import errno
 import gc
 import io
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -656,7 +657,7 @@ def data_prepare(
     ] = False,
 ) -> None:
     """Turn raw files into shards that training reads."""
-    prepared = _prepare(name, data_root, options, cache, rebuild, verify)
+    prepared = _prepare(name, data_root, options, cache, rebuild, verify, report=say)
     users = f"{prepared.num_users:,} users" if prepared.num_users is not None else "no users"
     say(f"{prepared.schema.name}: {prepared.rows} rows, {users}, in {prepared.path}")
     if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
@@ -729,12 +730,19 @@ def _prepare(
     cache: Path,
     rebuild: bool,
     verify: bool = False,
+    report: Callable[[str], None] | None = None,
 ):
     from files.yaml_files import key_and_value
 
     chosen = dict(key_and_value("--option", option) for option in options or [])
     return bench.prepare(
-        name, options=chosen, data_root=data_root, cache=cache, rebuild=rebuild, verify=verify
+        name,
+        options=chosen,
+        data_root=data_root,
+        cache=cache,
+        rebuild=rebuild,
+        verify=verify,
+        report=report,
     )
 
 

@@ -144,7 +144,12 @@ def sorted_by_time(rows: pl.DataFrame) -> pl.DataFrame:
 
 def write_run(rows: pl.DataFrame, file: Path) -> None:
     pq.write_table(
-        rows.to_arrow(), file, compression="lz4", use_dictionary=False, row_group_size=ROW_GROUP_ROWS
+        rows.to_arrow(),
+        file,
+        compression="lz4",
+        use_dictionary=False,
+        row_group_size=ROW_GROUP_ROWS,
+        write_statistics=False,
     )
 
 

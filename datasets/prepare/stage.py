@@ -59,7 +59,9 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
             approximate_bytes_per_file=None,
         )
         # Not collect_batches: it runs ahead of the consumer and needs over twice the memory.
-        staged.sink_parquet(pieces, compression="lz4", row_group_size=RUN_ROWS, engine="streaming")
+        staged.sink_parquet(
+            pieces, compression="lz4", statistics=False, row_group_size=RUN_ROWS, engine="streaming"
+        )
     except POLARS_ERRORS as error:
         raise InputError(
             f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"

@@ -32,8 +32,11 @@ def workers_for(runs: Sequence[Path], rows_at_once: int = 0) -> int:
     largest = max((pq.read_metadata(run) for run in runs), key=lambda found: found.num_rows)
     size = sum(largest.row_group(number).total_byte_size for number in range(largest.num_row_groups))
     each = MEMORY_A_BYTE * size * max(1, rows_at_once // max(largest.num_rows, 1))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, free_memory() // 2 // max(each, 1)))
+    return max(1, min(usable_cores(), free_memory() // 2 // max(each, 1)))
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -6,6 +6,7 @@ their file and line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -37,8 +38,8 @@ FLOAT_ID, EXACT_FLOAT = r"^-?[0-9]{16,}\.0$", 2**53
 # Control characters, soft hyphen, zero-width space, marks of direction, byte order mark.
 INVISIBLE = r"[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 COMBINING = r"\p{Mn}"
-# All that may be any of these, found in a quarter of the time that they take.
-SUSPECT = r"[^ -~]|[eE]\+[0-9]|[0-9]{15}\.0$"
+# All that may be one of these or a word for a missing value, found in a fraction of the time that they take.
+SUSPECT = r"[^ -~]|[eE]\+[0-9]|[0-9]{15}\.0$|" + f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
 FIRST_ROWS = 1024  # mostly show whether text is integers
 
 
@@ -121,9 +122,9 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
     suspects = {str(number): _any(_cells(table, use, lists), _is_suspect) for number, use in enumerate(texts)}
     suspected = table.counts(suspects)
     for number, use in enumerate(texts):
-        looks: dict[str, Callable[[pl.Expr], pl.Expr]] = {}
-        if suspected[str(number)]:
-            looks |= {"rounded": _is_rounded, "invisible": _is_invisible, "decomposed": _is_decomposed}
+        if not suspected[str(number)]:
+            continue
+        looks = {"rounded": _is_rounded, "invisible": _is_invisible, "decomposed": _is_decomposed}
         if table.schema.missing is None:
             looks["word"] = _is_word_for_missing
         cells = _cells(table, use, lists)
