@@ -579,15 +579,23 @@ def prepare(
     cache: Place = CACHE,
     rebuild: bool = False,
     verify: bool = False,
+    report: Callable[[str], None] | None = None,
 ) -> PreparedDataset:
     """Turn raw files into shards that training reads; ``dataset`` is a name or the path of a schema.
 
-    ``rebuild`` does so anew even if a prepared copy exists, ``verify`` hashes every file of that copy.
+    ``rebuild`` does so anew even if a prepared copy exists, ``verify`` hashes every file of that copy, and
+    ``report`` is told what preparing your own table will take.
     """
     from datasets.catalog import prepare_dataset
 
     return prepare_dataset(
-        dataset, dict(options or {}), _path(data_root), Path(cache), rebuild=rebuild, verify=verify
+        dataset,
+        dict(options or {}),
+        _path(data_root),
+        Path(cache),
+        rebuild=rebuild,
+        verify=verify,
+        report=report,
     )
 
 

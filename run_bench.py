@@ -29,6 +29,7 @@ import contextlib
 import errno
 import gc
 import io
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -656,7 +657,7 @@ def data_prepare(
     ] = False,
 ) -> None:
     """Turn raw files into shards that training reads."""
-    prepared = _prepare(name, data_root, options, cache, rebuild, verify)
+    prepared = _prepare(name, data_root, options, cache, rebuild, verify, report=say)
     users = f"{prepared.num_users:,} users" if prepared.num_users is not None else "no users"
     say(f"{prepared.schema.name}: {prepared.rows} rows, {users}, in {prepared.path}")
     if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
@@ -738,9 +739,16 @@ def _prepare(
     cache: Path,
     rebuild: bool,
     verify: bool = False,
+    report: Callable[[str], None] | None = None,
 ):
     return bench.prepare(
-        name, options=_chosen(options), data_root=data_root, cache=cache, rebuild=rebuild, verify=verify
+        name,
+        options=_chosen(options),
+        data_root=data_root,
+        cache=cache,
+        rebuild=rebuild,
+        verify=verify,
+        report=report,
     )
 
 

@@ -78,20 +78,28 @@ def prepare_dataset(
     shard_rows: int | None = None,
     world: int | None = None,
     verify: bool = False,
+    report: Callable[[str], None] | None = None,
 ) -> PreparedDataset:
     """Prepare a dataset by name, or your own by the path of its schema YAML, in ``cache_root``.
 
     ``world`` is one of the dataset's worlds (`in_world`), each of which has a folder of its own.
     If the folder ``<name>-<12 hex of its identity>`` was prepared before, it is used as it is and
-    ``shard_rows`` has no effect; ``verify`` hashes all of its files. Raises InputError on an unknown name,
-    on bad raw data, and on a folder that is half-written or changed unless ``rebuild`` replaces it.
+    ``shard_rows`` has no effect; ``verify`` hashes all of its files. ``report`` is told what preparing your
+    own table will take, before it begins. Raises InputError on an unknown name, on bad raw data, and on a
+    folder that is half-written or changed unless ``rebuild`` replaces it.
     """
     from datasets.prepare.pipeline import SHARD_ROWS, prepare_lazily
 
     chosen = options if world is None else in_world(str(name_or_yaml), options, world)
     name, identity, make_source = find_dataset(name_or_yaml, chosen, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
-    prepared = prepare_lazily(identity, make_source, destination, shard_rows or SHARD_ROWS, rebuild, verify)
+
+    def announced(scratch: Path) -> Source:
+        if report is not None and _is_schema(str(name_or_yaml)):
+            _forecast(Path(name_or_yaml), report)
+        return make_source(scratch)
+
+    prepared = prepare_lazily(identity, announced, destination, shard_rows or SHARD_ROWS, rebuild, verify)
     if world is not None:
         _, of_all_worlds, _ = find_dataset(name_or_yaml, options, data_root)
         prepared = prepared.in_world(world, dataset_fingerprint(of_all_worlds, prepared.schema))
@@ -122,7 +130,7 @@ def find_dataset(
 ) -> tuple[str, dict, Callable[[Path], Source]]:
     """A dataset's name, its identity, and the function that makes its source given a scratch folder."""
     name = str(name_or_yaml)
-    if name.endswith((".yaml", ".yml")):
+    if _is_schema(name):
         return _own_table(Path(name), options)
     if name not in DATASETS:
         raise InputError(
@@ -162,7 +170,19 @@ def _leak_ok(name: str) -> list[str]:
     """The leaks that the schema acknowledges now, which may have changed since the table was prepared."""
     from datasets.schema import load_schema
 
-    return load_schema(Path(name)).leak_ok if name.endswith((".yaml", ".yml")) else []
+    return load_schema(Path(name)).leak_ok if _is_schema(name) else []
+
+
+def _is_schema(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _forecast(schema_file: Path, report: Callable[[str], None]) -> None:
+    from datasets.forecast import forecast
+    from datasets.own_table import OwnTable
+
+    if sentence := forecast(OwnTable.find(schema_file)):
+        report(sentence)
 
 
 def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:

@@ -420,6 +420,7 @@ def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
     assert (outcome.code, outcome.err) == (0, "")
     [folder] = (path for path in (own / "cache").iterdir() if path.is_dir())
     assert str(folder.relative_to(own)) in outcome.out
+    assert re.match(r"mine: about 2,\d{3} rows, .* of disk .* of memory .* on \d+ free core", outcome.out)
     described = bench("data", "describe", "data/schema.yaml", "--cache", "cache")
     assert described.code == 0
     train = own_log().head(1400)

@@ -9,7 +9,7 @@ Labels, split, features and their reasons are those of KuaiRand-Pure. What is di
 3. File by file again, the features are computed by Pure's own code. Preparation then sorts by time.
 
 Memory: one file's rows with their features (`FILE_BYTES` of log: about 3 GB), then what preparation holds
-(all vocabularies; at most 2.4 GB for the 32 million videos of 27K). Disk while it runs: the logs as parquet,
+(all vocabularies; at most 2.9 GB for the 32 million videos of 27K). Disk while it runs: the logs as parquet,
 and the finished table twice.
 
 There are no draws of training rows and no monthly statistics, and no histories from before the log.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import polars as pl
@@ -44,13 +45,15 @@ class Buckets:
                 "this machine has; choose fewer"
             ) from None
         self._kept = np.empty(0, np.uint64)
+        self._noting = Lock()  # chunks are encoded by several threads, in any order
 
     def encode(self, values: pl.Series) -> pl.Series:
         """The Int32 index of every value, in order."""
         ids = values.drop_nulls().unique()
         hashes, checks = hashed(ids)
         buckets = (hashes % np.uint64(self.size)).astype(np.int64)
-        self._note(hashes, checks, buckets)
+        with self._noting:
+            self._note(hashes, checks, buckets)
         index = pl.Series("index", FIRST_INDEX + buckets, dtype=pl.Int32)
         return Vocabulary(pl.DataFrame([ids.alias("value"), index])).encode(values)
 

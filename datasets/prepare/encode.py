@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,9 @@ import pyarrow.parquet as pq
 
 from datasets.prepare.buckets import Buckets
 from datasets.prepare.learn import Learned
+from datasets.prepare.order import Order
 from datasets.prepare.split import SPLITS
+from datasets.prepare.threads import in_order, workers_for
 from datasets.prepare.vectors import as_array, present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary
 from datasets.schema import MISSING_INDEX, UNSEEN_INDEX, Feature, Schema
@@ -23,10 +27,8 @@ NO_TIER = -1  # of every row of a table without users
 INDEX_LIST = pa.list_(pa.field("item", pa.int32(), nullable=False))
 
 
-def encode(
-    schema: Schema, learned: Learned, time_type: pl.DataType | None, staged: pl.DataFrame, first_row: int = 0
-) -> pa.Table:
-    """The columns of a shard for some staged rows, of which the first has this number in its split; no nulls.
+def encode(schema: Schema, learned: Learned, time_type: pl.DataType | None, staged: pl.DataFrame) -> pa.Table:
+    """The columns of a shard for some staged rows; no nulls.
 
     In a table without users a row is a user of its own, the number of the row, and its tier is NO_TIER.
     """
@@ -50,7 +52,7 @@ def encode(
         if task.probability:
             columns[f"probability_{task.name}"] = pa.array(staged[f"@probability.{task.name}"].to_numpy())
     if schema.user_id is None:
-        columns["user_index"] = pa.array(np.arange(first_row, first_row + staged.height))
+        columns["user_index"] = pa.array(np.arange(staged.height))
         columns["tier"] = pa.array(np.full(staged.height, NO_TIER, np.int8))
     else:
         users = staged.select(value="@user").join(
@@ -105,34 +107,42 @@ def normalized_vectors(feature: Feature, constants: dict | None, values: pl.Seri
     return vectors
 
 
-class ShardWriter:
-    """Cuts a split's rows, as they come, into shards of ``shard_rows`` rows."""
+class Cutter:
+    """Cuts a split's rows, as they come, into shards of ``shard_rows`` rows.
 
-    def __init__(self, folder: Path, split: str, shard_rows: int) -> None:
-        self.folder, self.split, self.shard_rows = folder, split, shard_rows
+    Where rows belong to no user, it numbers them.
+    """
+
+    def __init__(self, split: str, shard_rows: int, has_users: bool) -> None:
+        self.split, self.shard_rows, self.has_users = split, shard_rows, has_users
         self.shards: list[dict] = []  # file name and rows of each
-        self.num_rows = 0
         self._waiting: list[pa.Table] = []
-        self._num_waiting = 0
+        self._num_rows = self._num_waiting = 0
 
-    def add(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self.num_rows += table.num_rows
+    def add(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+        """The shards that are complete with these rows, and their file names."""
+        self._waiting.append(table if self.has_users else self._numbered(table))
+        self._num_rows += table.num_rows
         self._num_waiting += table.num_rows
         while self._num_waiting >= self.shard_rows:
-            self._write(self.shard_rows)
+            yield self._cut(self.shard_rows)
 
-    def close(self) -> None:
+    def rest(self) -> Iterator[tuple[str, pa.Table]]:
         if self._num_waiting:
-            self._write(self._num_waiting)
+            yield self._cut(self._num_waiting)
 
-    def _write(self, rows: int) -> None:
+    def _numbered(self, table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("user_index")
+        numbers = pa.array(np.arange(self._num_rows, self._num_rows + table.num_rows))
+        return table.set_column(place, table.schema.field(place), numbers)
+
+    def _cut(self, rows: int) -> tuple[str, pa.Table]:
         waiting = pa.concat_tables(self._waiting)
         name = f"{self.split}-{len(self.shards):05d}.parquet"
-        write_shard(waiting.slice(0, rows).combine_chunks(), self.folder / name)
         self.shards.append({"file": name, "rows": rows})
         self._waiting = [waiting.slice(rows)]
         self._num_waiting -= rows
+        return name, waiting.slice(0, rows)
 
 
 def write_shard(table: pa.Table, path: Path) -> None:
@@ -150,59 +160,89 @@ def write_shard(table: pa.Table, path: Path) -> None:
     )
 
 
-class Coverage:
-    """Counts each feature's missing and unseen values while a split is written.
+def coverage(schema: Schema, staged: pl.DataFrame, encoded: pa.Table) -> dict[str, Counter]:
+    """The missing and unseen values of each feature in some rows.
 
     For every feature: ``missing`` rows (no value, or an empty list), ``elements`` (rows, or the
     elements of its lists) and ``unseen`` elements, which the training split does not know (of hashed ids
     they are counted once all shards are written).
     """
+    return {feature.name: _coverage(feature, staged, encoded) for feature in schema.features}
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-        self.counts = {name: {"missing": 0, "elements": 0, "unseen": 0} for name in schema.feature_names}
 
-    def add(self, staged: pl.DataFrame, encoded: pa.Table) -> None:
-        for feature in self.schema.features:
-            counts = self.counts[feature.name]
-            if not feature.is_sparse:  # a vector is either complete or missing
-                counts["missing"] += staged[feature.name].null_count()
-                counts["elements"] += staged.height
-                continue
-            column = encoded[feature.name].combine_chunks()
-            if feature.is_list:
-                counts["missing"] += int((np.diff(column.offsets.to_numpy()) == 0).sum())
-                column = column.flatten()
-            indices = column.to_numpy()
-            if not feature.is_list:
-                counts["missing"] += int((indices == MISSING_INDEX).sum())
-            counts["elements"] += len(indices)
-            counts["unseen"] += int((indices == UNSEEN_INDEX).sum())
+def _coverage(feature: Feature, staged: pl.DataFrame, encoded: pa.Table) -> Counter:
+    if not feature.is_sparse:  # a vector is either complete or missing
+        return Counter(missing=staged[feature.name].null_count(), elements=staged.height, unseen=0)
+    column = encoded[feature.name].combine_chunks()
+    missing = 0
+    if feature.is_list:
+        missing = int((np.diff(column.offsets.to_numpy()) == 0).sum())
+        column = column.flatten()
+    indices = column.to_numpy()
+    if not feature.is_list:
+        missing = int((indices == MISSING_INDEX).sum())
+    return Counter(missing=missing, elements=len(indices), unseen=int((indices == UNSEEN_INDEX).sum()))
+
+
+class Piece(NamedTuple):
+    """Encoded rows of a split, and what is missing or unseen in them."""
+
+    split: str
+    rows: pa.Table
+    coverage: dict[str, Counter]
 
 
 def write_shards(
     schema: Schema,
     learned: Learned,
     time_type: pl.DataType | None,
-    chunks: Iterable[pl.DataFrame],
+    order: Order,
+    least_rows: int,
     folder: Path,
     shard_rows: dict[str, int],
 ) -> tuple[dict[str, list[dict]], dict[str, dict]]:
-    """Encode the chunks of the staged table, in order, into each split's shards.
+    """Encode the staged table, ``least_rows`` rows or more at once, into each split's shards, on all cores.
 
-    Returns the shards (file, rows) and the coverage counts, by split.
+    Staged files are removed once their rows are encoded. Returns the shards (file, rows) and the coverage
+    counts, by split.
     """
-    writers = {split: ShardWriter(folder, split, shard_rows[split]) for split in SPLITS}
-    coverage = {split: Coverage(schema) for split in SPLITS}
-    for chunk in chunks:
-        codes = chunk.select(learned.code.alias("code"))["code"]
-        for code, split in enumerate(SPLITS):
-            staged = chunk.filter(codes == code)
-            if staged.height:
-                encoded = encode(schema, learned, time_type, staged, writers[split].num_rows)
-                coverage[split].add(staged, encoded)
-                writers[split].add(encoded)
-    for writer in writers.values():
-        writer.close()
-    shards = {split: writers[split].shards for split in SPLITS}
-    return shards, {split: coverage[split].counts for split in SPLITS}
+    cutters = {split: Cutter(split, shard_rows[split], schema.user_id is not None) for split in SPLITS}
+    counts = {
+        split: {name: Counter(missing=0, elements=0, unseen=0) for name in schema.feature_names}
+        for split in SPLITS
+    }
+    spans, workers = order.spans(least_rows), workers_for(order.files, least_rows)
+
+    def pieces(span: tuple[int, int]) -> list[Piece]:
+        return _pieces(schema, learned, time_type, order.read(span))
+
+    def finished() -> Iterator[tuple[str, pa.Table]]:
+        for span, encoded in zip(spans, in_order(pieces, spans, workers), strict=True):
+            order.remove(span)
+            for piece in encoded:
+                for name, found in piece.coverage.items():
+                    counts[piece.split][name].update(found)
+                yield from cutters[piece.split].add(piece.rows)
+        for cutter in cutters.values():
+            yield from cutter.rest()
+
+    def write(shard: tuple[str, pa.Table]) -> None:
+        write_shard(shard[1].combine_chunks(), folder / shard[0])
+
+    for _ in in_order(write, finished(), workers):
+        pass
+    shards = {split: cutter.shards for split, cutter in cutters.items()}
+    return shards, {split: {name: dict(found) for name, found in counts[split].items()} for split in SPLITS}
+
+
+def _pieces(
+    schema: Schema, learned: Learned, time_type: pl.DataType | None, chunk: pl.DataFrame
+) -> list[Piece]:
+    codes = chunk.select(learned.code.alias("code"))["code"]
+    pieces = []
+    for code, split in enumerate(SPLITS):
+        staged = chunk.filter(codes == code)
+        if staged.height:
+            encoded = encode(schema, learned, time_type, staged)
+            pieces.append(Piece(split, encoded, coverage(schema, staged, encoded)))
+    return pieces

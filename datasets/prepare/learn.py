@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from datasets.prepare.buckets import Buckets
 from datasets.prepare.split import SPLITS
+from datasets.prepare.threads import in_order, workers_for
 from datasets.prepare.vectors import present_rows, transformed
 from datasets.prepare.vocabulary import Vocabulary, learn_vocabulary
 from datasets.schema import Feature, Schema
@@ -29,6 +31,14 @@ _SPLIT_MENDS = {
     "fraction": "give more rows or other shares (rows of one time stay together)",
     "column": "mark some",
 }
+
+
+class Moments(NamedTuple):
+    """How many numbers, their mean, and the sum of the squared deviations from it."""
+
+    number: int
+    mean: float
+    squares: float
 
 
 @dataclass(frozen=True)
@@ -133,16 +143,14 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
     Raises InputError where numbers are so large that their squares overflow.
     """
     features = [feature for feature in schema.dense_features if feature.normalization != "none"]
-    moments = {  # count, mean, squared deviations
-        (feature.name, place): (0, 0.0, 0.0) for feature in features for place in range(feature.num_numbers)
-    }
-    for run in runs if features else []:
-        columns = [code.alias("@code"), *(feature.name for feature in features)]
-        table = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
-        for feature in features:
-            for place, values in enumerate(_components(feature, table[feature.name])):
-                with np.errstate(over="ignore", invalid="ignore"):  # found below
-                    moments[feature.name, place] = _merged(moments[feature.name, place], values)
+    moments = {(feature.name, place): Moments(0, 0.0, 0.0) for feature, place in _places(features)}
+
+    def of_run(run: Path) -> dict[tuple[str, int], Moments]:
+        return _moments(features, run, code)
+
+    for found in in_order(of_run, runs, workers_for(runs)) if features else []:
+        for key, more in found.items():
+            moments[key] = _merged(moments[key], more)
     constants: dict[str, list[dict[str, float]]] = {feature.name: [] for feature in features}
     for (name, _), (count, mean, squares) in moments.items():
         std = float(np.sqrt(squares / count)) if count else 0.0
@@ -170,17 +178,33 @@ def _as_lists(constants: list[dict[str, float]]) -> dict[str, list[float]]:
     return {kind: [component[kind] for component in constants] for kind in ("mean", "std")}
 
 
-def _merged(moments: tuple[int, float, float], values: np.ndarray) -> tuple[int, float, float]:
-    if not len(values):
-        return moments
-    count, mean, squares = moments
-    total = count + len(values)
-    shift = float(values.mean()) - mean
-    inner = float(np.square(values - values.mean()).sum())
-    return (
+def _places(features: list[Feature]) -> list[tuple[Feature, int]]:
+    return [(feature, place) for feature in features for place in range(feature.num_numbers)]
+
+
+def _moments(features: list[Feature], run: Path, code: pl.Expr) -> dict[tuple[str, int], Moments]:
+    """Those of the training rows of a run, by feature and component."""
+    columns = [code.alias("@code"), *(feature.name for feature in features)]
+    table = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
+    found = {}
+    for feature in features:
+        for place, values in enumerate(_components(feature, table[feature.name])):
+            if len(values):
+                with np.errstate(over="ignore", invalid="ignore"):  # found by learn_normalization
+                    mean = values.mean()
+                    found[feature.name, place] = Moments(
+                        len(values), float(mean), float(np.square(values - mean).sum())
+                    )
+    return found
+
+
+def _merged(moments: Moments, more: Moments) -> Moments:
+    total = moments.number + more.number
+    shift = more.mean - moments.mean
+    return Moments(
         total,
-        mean + shift * len(values) / total,
-        squares + inner + shift * shift * count * len(values) / total,
+        moments.mean + shift * more.number / total,
+        moments.squares + more.squares + shift * shift * moments.number * more.number / total,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,11 +48,11 @@ def prepare(
     A shard holds at most ``shard_rows`` rows, and fewer where a split would otherwise have less
     than eight shards. The same source gives the same bytes.
 
-    Memory: a few chunks of 131,072 raw rows, or of an eighth of the rows of the largest vocabulary, however
-    long the table is; all vocabularies (about 75 bytes a category; 6 a bucket of hashed ids), one row per
-    user, and eight bytes for every 256th row (about 1 GB at 30 features of 106 values a row, for half a
-    million rows as for two million). Disk while it runs: the typed raw table, and once more where the source
-    is made first.
+    Memory, however long the table is: for each core at work (as many as half of the free memory allows) a
+    chunk of 131,072 rows, or of an eighth of the rows of the largest vocabulary; all vocabularies (about 75
+    bytes a category, up to 16 more for integers; 6 a bucket of hashed ids), one row per user, and eight bytes
+    for every 256th row. Disk: the typed raw table, first beside a source that was made for it, then beside
+    the prepared folder; where rows are out of time order, 4 million rows of it twice for a while.
 
     Raises InputError on bad raw data, on a full disk, and on a destination that is half-written,
     changed, or made from another source, unless ``rebuild`` replaces it.
@@ -110,11 +111,12 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     bounds, clock = given_bounds(schema, time, source.text)
     runs = stage(schema, source.frame, scratch, source.text)
     source.check_unchanged()
+    shutil.rmtree(scratch / "source")  # it is staged
+    learned = learn(schema, runs, split_code(schema, bounds, runs))
     order = time_order(runs) if schema.time else source_order(runs)
-    learned = learn(schema, runs, split_code(schema, bounds, order))
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
-    chunks = order.chunks(learned.largest_table // TABLE_ROWS_A_CHUNK_ROW)
-    shards, coverage = write_shards(schema, learned, time, chunks, result, rows)
+    least_rows = learned.largest_table // TABLE_ROWS_A_CHUNK_ROW
+    shards, coverage = write_shards(schema, learned, time, order, least_rows, result, rows)
     hashing, unseen = count_buckets(schema, learned.buckets, shards, result)
     for split, counts in unseen.items():
         for feature, number in counts.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
-from datasets.prepare.order import TimeOrder
+from datasets.prepare.order import time_at
 from datasets.raw.text import TextFacts
 from datasets.schema import ColumnSplit, FractionSplit, Schema, TimeSplit
 from files.errors import InputError
@@ -111,26 +113,23 @@ def _in_zone(moment: datetime, zone: str | None, field: str) -> pl.Series:
         ) from None
 
 
-def split_code(schema: Schema, bounds: tuple | None, order: TimeOrder) -> pl.Expr:
-    """0 for training rows, 1 for validation, 2 for test, over a staged table."""
+def split_code(schema: Schema, bounds: tuple | None, runs: list[Path]) -> pl.Expr:
+    """0 for training rows, 1 for validation, 2 for test, over a staged table, which is sorted in ``runs``."""
     if isinstance(schema.split, ColumnSplit):
         names = [schema.split.train, schema.split.valid, schema.split.test]
         return pl.col("@split").replace_strict(names, [0, 1, 2], return_dtype=pl.Int8)
     if isinstance(schema.split, FractionSplit):
-        bounds = fraction_bounds(schema.split, order)
+        bounds = fraction_bounds(schema.split, runs)
     assert bounds is not None, "a split by time has bounds"
     valid, test = bounds
     return (pl.col("@time") >= valid).cast(pl.Int8) + (pl.col("@time") >= test).cast(pl.Int8)
 
 
-def fraction_bounds(split: FractionSplit, order: TimeOrder) -> tuple[int | float, int | float]:
+def fraction_bounds(split: FractionSplit, runs: list[Path]) -> tuple[int | float, int | float]:
     """Times of the first row to validate and the first row to test.
 
     Rows that share the time at a bound all go to the later split.
     """
-    test = round(order.num_rows * split.test)
-    valid = round(order.num_rows * split.valid)
-    last = order.num_rows - 1
-    return order.time_at(min(order.num_rows - test - valid, last)), order.time_at(
-        min(order.num_rows - test, last)
-    )
+    rows = sum(pq.read_metadata(run).num_rows for run in runs)
+    test, valid = round(rows * split.test), round(rows * split.valid)
+    return time_at(runs, min(rows - test - valid, rows - 1)), time_at(runs, min(rows - test, rows - 1))

@@ -10,7 +10,6 @@ What counts as missing: null, NaN, an infinite number, empty text and the schema
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +17,8 @@ import pyarrow.parquet as pq
 
 from datasets.expressions.labels import Operand, label_expression
 from datasets.expressions.syntax import operands_of
+from datasets.prepare.order import sorted_by_time, write_run
+from datasets.prepare.threads import in_order, workers_for
 from datasets.prepare.vectors import check_vectors, vector_column
 from datasets.raw.text import (
     POLARS_ERRORS,
@@ -35,7 +36,6 @@ from datasets.schema import ColumnSplit, Feature, Schema, Task
 from files.errors import InputError
 
 RUN_ROWS = 131_072
-ROW_GROUP_ROWS = 8_192  # slices of a run are read by row group
 _WIDE_INTEGERS = (pl.UInt64, pl.Int128, pl.UInt128)  # do not fit the vocabulary's Int64
 MOST_FLOAT32 = 3.4028234663852886e38
 RESERVED = ("user_index", "tier", "time", "baseline")
@@ -52,34 +52,40 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
     try:
         types = dict(frame.collect_schema())
         staged = frame.select(staged_columns(schema, types, where, text))
+        pieces = pl.PartitionBy(
+            folder,
+            file_path_provider=lambda piece: f"staged-{piece.index_in_partition:06d}.parquet",
+            max_rows_per_file=RUN_ROWS,
+            approximate_bytes_per_file=None,
+        )
         # Not collect_batches: it runs ahead of the consumer and needs over twice the memory.
         staged.sink_parquet(
-            folder / "staged.parquet", compression="lz4", row_group_size=RUN_ROWS, engine="streaming"
+            pieces, compression="lz4", statistics=False, row_group_size=RUN_ROWS, engine="streaming"
         )
     except POLARS_ERRORS as error:
         raise InputError(
             f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
         ) from error
-    paths: list[Path] = []
-    for start, table in _slices(folder / "staged.parquet"):
-        check_values(schema, table, start, where)
-        path = folder / f"run-{len(paths):06d}.parquet"
-        ordered = table.sort("@time", maintain_order=True) if schema.time else table
-        pq.write_table(
-            ordered.to_arrow(), path, compression="lz4", use_dictionary=False, row_group_size=ROW_GROUP_ROWS
-        )
-        paths.append(path)
-    (folder / "staged.parquet").unlink()
-    if not paths:
+    paths = sorted(folder.glob("staged-*.parquet"))
+    rows = [pq.read_metadata(path).num_rows for path in paths]
+    if not sum(rows):
         raise InputError(f"{where}: the raw table has no rows; check its files and filters")
-    return paths
+    assert set(rows[:-1]) <= {RUN_ROWS}, "or means and deviations would depend on how polars cuts files"
+
+    def run(number: int) -> Path:
+        return _run(schema, paths[number], number * RUN_ROWS, where)
+
+    return list(in_order(run, range(len(paths)), workers_for(paths)))
 
 
-def _slices(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
-    """RUN_ROWS rows at a time, each with the number of its first row."""
-    rows = pq.read_metadata(path).num_rows
-    for start in range(0, rows, RUN_ROWS):
-        yield start, pl.scan_parquet(path, glob=False).slice(start, RUN_ROWS).collect()
+def _run(schema: Schema, piece: Path, start: int, where: str) -> Path:
+    """A piece of the staged table, of which ``start`` is the first row, checked and sorted; it is removed."""
+    table = pl.read_parquet(piece, glob=False)
+    check_values(schema, table, start, where)
+    run = piece.with_name(f"run-{start // RUN_ROWS:06d}.parquet")
+    write_run(sorted_by_time(table) if schema.time else table, run)
+    piece.unlink()
+    return run
 
 
 def staged_columns(

@@ -6,7 +6,9 @@ their file and line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -36,6 +38,9 @@ FLOAT_ID, EXACT_FLOAT = r"^-?[0-9]{16,}\.0$", 2**53
 # Control characters, soft hyphen, zero-width space, marks of direction, byte order mark.
 INVISIBLE = r"[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 COMBINING = r"\p{Mn}"
+# All that may be one of these or a word for a missing value, found in a fraction of the time that they take.
+SUSPECT = r"[^ -~]|[eE]\+[0-9]|[0-9]{15}\.0$|" + f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
+FIRST_ROWS = 1024  # mostly show whether text is integers
 
 
 def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]]:
@@ -114,11 +119,15 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
     """Refuses words that may stand for a missing value, and rounded ids; notes on invisible differences."""
     conditions: dict[str, pl.Expr] = {}
     texts = [use for use in categories if _element(table, use) == pl.String]
+    suspects = {str(number): _any(_cells(table, use, lists), _is_suspect) for number, use in enumerate(texts)}
+    suspected = table.counts(suspects)
     for number, use in enumerate(texts):
-        cells = _cells(table, use, lists)
+        if not suspected[str(number)]:
+            continue
         looks = {"rounded": _is_rounded, "invisible": _is_invisible, "decomposed": _is_decomposed}
         if table.schema.missing is None:
             looks["word"] = _is_word_for_missing
+        cells = _cells(table, use, lists)
         conditions |= {f"{number} {look}": _any(cells, condition) for look, condition in looks.items()}
     counts = table.counts(conditions)
     notes: dict[str, int | float | str] = {}
@@ -131,20 +140,24 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
                 f"{place}: {where} holds {value!r} ({rows:,} such rows); add missing: [{value!r}] to the "
                 "schema if that stands for a missing value, or missing: [] if it is a category"
             )
-        if rows := counts[f"{number} rounded"]:
+        if rows := counts.get(f"{number} rounded"):
             id_ = _first(_cells(table, use, lists), _is_rounded)
             place, value = table.example(use.column, conditions[f"{number} rounded"], id_)
             raise InputError(
                 f"{place}: {where} holds {value!r} ({rows:,} such rows), an id whose last digits a "
                 "spreadsheet or a float has rounded away; export it again as integers or text"
             )
-        if rows := counts[f"{number} invisible"]:
+        if rows := counts.get(f"{number} invisible"):
             notes[f"invisible characters in {use.column}"] = f"{rows} rows; they are part of the category"
-        if rows := counts[f"{number} decomposed"]:
+        if rows := counts.get(f"{number} decomposed"):
             notes[f"decomposed characters in {use.column}"] = (
                 f"{rows} rows; a letter and its accent are another category than both in one (Unicode NFC)"
             )
     return notes
+
+
+def _is_suspect(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(SUSPECT)
 
 
 def _is_word_for_missing(text: pl.Expr) -> pl.Expr:
@@ -171,36 +184,63 @@ def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notati
     So a table has the same vocabulary in every file format. Refuses ids with leading zeros where another
     column of the vocabulary holds integers.
     """
-    text: dict[str, pl.Expr] = {}
-    zeros: dict[str, pl.Expr] = {}
-    is_integer: dict[str, bool] = {}
-    has_integers: dict[str, str] = {}
-    for number, use in enumerate(categories):
-        assert use.vocabulary is not None, "categories are compared in a vocabulary"
+    plain: list[Use] = []
+    others: list[Use] = []
+    for use in categories:
         element = _element(table, use)
-        if element.is_integer():
-            has_integers[use.vocabulary] = use.column
-        if (element.is_integer() and element not in (pl.UInt64, pl.Int128, pl.UInt128)) or element == pl.Null:
-            is_integer.setdefault(use.vocabulary, True)
-            continue
-        cells = _cells(table, use, lists)
-        key = f"{number} {use.vocabulary}"
-        text[key] = _any(cells, partial(_is_no_integer, element))
-        if element == pl.String:
-            zeros[key] = _any(cells, lambda value: value.str.contains(LEADING_ZERO))
-    counts = table.counts(text | {f"zeros {key}": condition for key, condition in zeros.items()})
-    for key in text:
-        position, _, vocabulary = key.partition(" ")
-        use = categories[int(position)]
-        is_integer[vocabulary] = is_integer.get(vocabulary, True) and counts[key] == 0
-        if vocabulary in has_integers and counts.get(f"zeros {key}"):
+        is_plain = element.is_integer() and element not in (pl.UInt64, pl.Int128, pl.UInt128)
+        (plain if is_plain or element == pl.Null else others).append(use)
+    columns = {use.vocabulary: use.column for use in categories if _element(table, use).is_integer()}
+    is_integer = {use.vocabulary: True for use in plain}
+    for use, found in zip(others, _hold_integers(table, others, lists), strict=True):
+        is_integer[use.vocabulary] = is_integer.get(use.vocabulary, True) and found
+    _check_zeros(table, [use for use in others if use.vocabulary in columns], columns, lists)
+    return {name for name, whole in is_integer.items() if name is not None and whole}
+
+
+def _hold_integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> list[bool]:
+    """Whether each use's values are all integers, however they are written.
+
+    It takes long to tell, so first rows are asked first, then what is written as Python prints integers.
+    """
+    conditions = {
+        str(number): _any(_cells(table, use, lists), partial(_is_no_integer, _element(table, use)))
+        for number, use in enumerate(categories)
+    }
+    first = replace(table, frame=table.frame.head(FIRST_ROWS)).counts(conditions)
+    left = {key: condition for key, condition in conditions.items() if not first[key]}
+    unusual = {
+        key: _any(_cells(table, use, lists), _is_no_canonical_integer)
+        for key, use in ((key, categories[int(key)]) for key in left)
+        if _element(table, use) == pl.String
+    }
+    is_unusual = table.counts(unusual)
+    counts = table.counts({key: left[key] for key in left if is_unusual.get(key, 1)})
+    return [not first[key] and not counts.get(key) for key in conditions]
+
+
+def _is_no_canonical_integer(text: pl.Expr) -> pl.Expr:
+    return text.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(text) & text.is_not_null()
+
+
+def _check_zeros(
+    table: RawTable, texts: list[Use], columns: Mapping[str | None, str], lists: Mapping[str, Notation]
+) -> None:
+    """Refuses ids with leading zeros where a column of the vocabulary, in ``columns``, holds integers."""
+    zeros = {
+        str(number): _any(_cells(table, use, lists), lambda value: value.str.contains(LEADING_ZERO))
+        for number, use in enumerate(texts)
+        if _element(table, use) == pl.String
+    }
+    for key, rows in table.counts(zeros).items():
+        if rows:
+            use = texts[int(key)]
             place, value = table.example(use.column, zeros[key])
             raise InputError(
                 f"{place}: column {use.column!r} of {use.what} holds {value!r} with a leading zero, but "
-                f"column {has_integers[vocabulary]!r} of the same vocabulary holds integers, which have "
+                f"column {columns[use.vocabulary]!r} of the same vocabulary holds integers, which have "
                 "none; write both in the same way"
             )
-    return {name for name, whole in is_integer.items() if whole}
 
 
 def _first(cells: tuple[pl.Expr, bool], condition: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:

@@ -24,6 +24,7 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 BOOLEAN = r"(?i)^(true|false)$"
 WHOLE_FLOAT = r"^(-?[0-9]+)\.0*$"
+WRITTEN_OTHERWISE = r"^-?[0-9]+\.0*$|^-0$"  # whole numbers that are another category as text
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"  # canonical
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 # Words that programs write for a missing value; among categories, only the schema can make them missing.
@@ -114,11 +115,18 @@ def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr
     elif isinstance(dtype, pl.Decimal):
         text = value.cast(pl.String).str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
     elif dtype == pl.String:
-        text = value.str.strip_chars()
-        text = pl.when(text != "").then(text).str.replace(WHOLE_FLOAT, "$1").str.replace(r"^-0$", "0")
+        text = value.map_batches(_text_category, return_dtype=pl.String(), is_elementwise=True)
     else:
         text = value.cast(pl.String)
     return text.cast(target)
+
+
+def _text_category(values: pl.Series) -> pl.Series:
+    text = values.str.strip_chars()
+    text = text.set(text.str.len_bytes() == 0, None)
+    if not text.str.contains(WRITTEN_OTHERWISE).any():  # which takes half the time of the replacements
+        return text
+    return text.str.replace(WHOLE_FLOAT, "$1").str.replace(r"^-0$", "0")
 
 
 def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Expr:

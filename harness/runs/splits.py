@@ -9,8 +9,8 @@ import numpy as np
 from datasets.prepared import PreparedDataset
 from datasets.window import Window, WindowSource
 from files.errors import InputError
+from files.memory import free_memory
 from harness.evaluation.metrics import binary_metrics
-from harness.machine.memory import free_memory
 
 
 class UnfitTask(Exception):  # noqa: N818 - a finding about the data that a record keeps, as a divergence is

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
-from harness.machine.memory import free_memory
+from files.memory import free_memory
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec, Training
 from harness.training.ranks import World

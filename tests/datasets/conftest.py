@@ -172,7 +172,8 @@ def expected_number(feature: str, row: dict, train: list[dict]) -> float:
 def tiny_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs, chunks and row groups of a few rows, so that small tables take every path."""
     monkeypatch.setattr(prepare_stage, "RUN_ROWS", 23)
-    monkeypatch.setattr(prepare_stage, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(prepare_order, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(prepare_order, "FAN_IN", 3)
     monkeypatch.setattr(prepare_order, "CHUNK_ROWS", 12)
     monkeypatch.setattr(prepare_order, "SAMPLE_EVERY", 3)
     monkeypatch.setattr(prepare_encode, "ROW_GROUP_ROWS", 4)

@@ -21,6 +21,7 @@ from datasets.prepare import order
 from datasets.prepare import pipeline as prepare_module
 from datasets.prepare import stage as prepare_stage
 from datasets.prepare.pipeline import prepare
+from datasets.prepare.vocabulary import Vocabulary
 from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import Schema
 from datasets.source import Source
@@ -214,15 +215,18 @@ def test_how_many_chunks_are_encoded_at_once_changes_no_byte(tiny_steps, tmp_pat
     columns |= {"y": rng.integers(0, 2, 400).tolist(), "t": rng.integers(0, 25, 400).tolist()}
     by_column = {"split": {"by": "column", "column": "part", "valid": "dev"}, "time": None}
     columns["part"] = ["train"] * 300 + ["dev"] * 50 + ["test"] * 50
-    sizes, chunks = [], order.TimeOrder.chunks
-    monkeypatch.setattr(
-        order.TimeOrder,
-        "chunks",
-        lambda self, least: (sizes[-1].append(len(chunk)) or chunk for chunk in chunks(self, least)),
-    )
+    sizes, read = [], order.Order.read
+
+    def measured(self: order.Order, span: tuple[int, int]) -> pl.DataFrame:
+        chunk = read(self, span)
+        sizes[-1].append(len(chunk))
+        return chunk
+
+    monkeypatch.setattr(order.Order, "read", measured)
     written = []
     for divisor in (1, 1000):
         sizes.append([])
+        monkeypatch.setattr(order, "FAN_IN", 1000)  # or merges would read, too
         monkeypatch.setattr(prepare_module, "TABLE_ROWS_A_CHUNK_ROW", divisor)
         source = table_source(columns, ITEM, **({} if timed else by_column))
         folder = prepare(source, tmp_path / str(divisor)).path
@@ -529,3 +533,19 @@ def test_leftovers_of_a_process_killed_while_replacing_a_folder_are_removed_at_t
     prepare(source, tmp_path / "p[1]")
     assert not left.exists()
     assert other.exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    known=st.lists(st.integers(-60, 60) | st.sampled_from([2**62, -(2**63)]), unique=True, max_size=30),
+    asked=st.lists(st.none() | st.integers(-99, 99) | st.sampled_from([2**63 - 1, -(2**63), 2**62])),
+)
+def test_a_vocabulary_of_integers_has_each_index_whether_they_lie_close_or_apart(known, asked):
+    table = pl.DataFrame(
+        {"value": known, "count": [1] * len(known), "index": range(2, len(known) + 2)},
+        schema={"value": pl.Int64, "count": pl.Int64, "index": pl.Int32},
+    )
+    indices = {value: index for index, value in enumerate(known, start=2)} | {None: 0}
+    found = Vocabulary(table).encode(pl.Series(asked, dtype=pl.Int64))
+    assert found.to_list() == [indices.get(value, 1) for value in asked]
+    assert found.dtype == pl.Int32

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from datasets.raw import facts
+from datasets.raw.text import WORDS_FOR_MISSING
 from tests.datasets.raw.conftest import TAGS, columns, read, text
 
 
@@ -156,3 +161,42 @@ def test_invisible_differences_in_categories_are_noted(tmp_path, value, what):
 def test_scripts_with_combining_letters_are_not_noted(tmp_path):
     (tmp_path / "t.csv").write_text(text(columns(item=["हिन्दी", "ไทย", *"abcd"])), encoding="utf-8")
     assert list(read(tmp_path)[1]) == ["files"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "2", "3", "10", "2", "3"], [1, 2, 3, 10, 2, 3]),
+        (["1", "2", "3.0", "-0", "2", "3"], [1, 2, 3, 0, 2, 3]),
+        (["1", "2", "3", "x", "2", "3"], ["1", "2", "3", "x", "2", "3"]),
+        (["1", "2", "3", "04", "2", "3"], ["1", "2", "3", "04", "2", "3"]),
+        (["1", "2", "+3", "4", "2", "4"], ["1", "2", "+3", "4", "2", "4"]),
+        (["x", "2", "3", "4", "2", "3"], ["x", "2", "3", "4", "2", "3"]),
+    ],
+)
+def test_a_vocabulary_is_of_integers_only_if_all_rows_are_and_not_the_first_alone(
+    tmp_path, monkeypatch, cells, expected
+):
+    monkeypatch.setattr(facts, "FIRST_ROWS", 2)
+    (tmp_path / "t.csv").write_text(text(columns(item=cells)))
+    assert read(tmp_path)[0]["item"] == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(WORDS_FOR_MISSING)
+        | st.text(max_size=5)
+        | st.from_regex(r"\A-?[0-9](\.[0-9]+)?[eE]\+[0-9]{1,4}\Z")
+        | st.from_regex(r"\A-?[0-9]{14,18}\.0\Z")
+        | st.text("e\u0301\u200b \x00nNaA", max_size=4),
+        min_size=20,
+    )
+)
+def test_whatever_has_one_of_the_looks_is_suspected_first(cells):
+    value = pl.col("cell")
+    looks = (facts._is_rounded, facts._is_invisible, facts._is_decomposed, facts._is_word_for_missing)
+    found = pl.DataFrame({"cell": cells}).select(
+        has_one=pl.any_horizontal(look(value) for look in looks), suspect=facts._is_suspect(value)
+    )
+    assert not found.filter(pl.col("has_one") & ~pl.col("suspect")).height

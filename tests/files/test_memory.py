@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from harness.machine import memory
+from files import memory
 
 GIB = 2**30
 VERSION_2 = {"memory.max": "{most}", "memory.current": "{taken}", "memory.stat": "anon 1\n{cached}"}
