@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,8 @@ from harness.workers.ray_node import ARRIVED, BEGAN, Board, Conditions, Share, m
 from harness.workers.worker import GIGABYTE, Limits
 
 LOOK_SECONDS = 0.5  # between looks at the board
-STOP_SECONDS = 5.0
+STOP_SECONDS = 5.0  # that a call has to remove what it keeps on disk
+ANSWER_SECONDS = 10.0  # for the head of a cluster
 RETRIES = 3  # of a call whose process or node is lost
 STORE_BYTES = 80 * 2**20  # of a cluster that is started here; Ray accepts no fewer than 75 MiB
 INSTALL = "pip install -c requirements/lock.txt -e '.[ray]'"
@@ -212,8 +214,8 @@ def _connect(options: RayOptions) -> None:
     if options.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
         how |= {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
-    elif options.address != "auto" and ":" not in options.address:
-        raise InputError(f"--ray-address {options.address}: {ADDRESSES}")
+    elif options.address != "auto":
+        _check_answers(options.address)
     try:
         ray.init(address=options.address, **how)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -221,6 +223,20 @@ def _connect(options: RayOptions) -> None:
         raise InputError(
             f"--ray-address {options.address}: no Ray cluster can be joined ({told}); start one with "
             "`ray start --head`, or give local"
+        ) from None
+
+
+def _check_answers(address: str) -> None:
+    """InputError where nothing listens at HOST:PORT, which Ray would wait minutes for."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise InputError(f"--ray-address {address}: {ADDRESSES}")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--ray-address {address}: no Ray cluster answers there ({error}); `ray start --head` starts one "
+            "and prints its address"
         ) from None
 
 
