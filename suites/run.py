@@ -14,7 +14,7 @@ from harness.records.record import Record
 from harness.records.suite import SUITE_FILE
 from harness.runs.jobs import Job
 from harness.training.progress import Silent, Watcher
-from harness.training.ranks import World, lost_ranks_in_words, start_world
+from harness.training.ranks import lost_ranks_in_words, start_world
 from harness.training.weights import SMALL_MEGABYTES, keeps_weights, megabytes_of_weights
 from harness.workers.ray_cluster import RayCluster, joined
 from suites.carrying_out import Broke, carried_out, outcome
@@ -48,17 +48,23 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
             f"the {world.size} processes"
         )
     watcher = watcher if world.is_first else Silent()
-    with lost_ranks_in_words(world), ExitStack() as leaving:
-        cluster = leaving.enter_context(joined(options.ray, watcher)) if options.ray else None
-        return _run_suite(suite, options, watcher, world, cluster)
-
-
-def _run_suite(
-    suite: Suite, options: Options, watcher: Watcher, world: World, cluster: RayCluster | None
-) -> list[Record]:
     call, broken = Caller(world, options.limits), Broken(watcher)
+    with lost_ranks_in_words(world):
+        with ExitStack() as leaving:
+            cluster = leaving.enter_context(joined(options.ray, watcher)) if options.ray else None
+            plans, records = _carry_out(suite, options, call, cluster, broken)
+        if options.speed:
+            _measure_speeds(suite, plans, records, options, call, watcher)
+        raise_broken(broken, plans)
+    return records
+
+
+def _carry_out(
+    suite: Suite, options: Options, call: Caller, cluster: RayCluster | None, broken: Broken
+) -> tuple[list[Plan], list[Record]]:
+    watcher = broken.watcher
     plans, jobs = plan_jobs(suite, options, call, broken)
-    at_work = Caller(world, options.limits, options.jobs) if options.jobs > 1 else call
+    at_work = Caller(call.world, options.limits, options.jobs) if options.jobs > 1 else call
     at_once = options.jobs if cluster is None else max(1, sum(cluster.rooms().values()))
     watcher.note(_announcement(jobs, suite, at_work, at_once))
     if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
@@ -81,10 +87,7 @@ def _run_suite(
             elif isinstance(found, Record):
                 records.append(found)
                 watcher.note(f"{tally} {job.title}: {outcome(found)}")
-    if options.speed:
-        _measure_speeds(suite, plans, records, options, call, watcher)
-    raise_broken(broken, plans)
-    return records
+    return plans, records
 
 
 def _data_of_nodes(plans: list[Plan], options: Options) -> dict[Path, NodeData]:

@@ -118,7 +118,8 @@ class RayCluster:
 
         self.share = options.share
         beside_us = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=beside_us).remote()
+        lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        self._board: Any = ray.remote(Board).options(**lasting, scheduling_strategy=beside_us).remote()
         takes: dict[str, Any] = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus}
         if self.share.gigabytes is not None:
             takes["memory"] = int(self.share.gigabytes * GIGABYTE)
@@ -213,6 +214,7 @@ def _connect(options: RayOptions) -> None:
     }
     if options.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # or its tasks wait for whoever else computes here
         how |= {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     elif options.address != "auto":
         _check_answers(options.address)

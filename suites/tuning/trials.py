@@ -93,6 +93,7 @@ class Judge(Silent):
         self._scores: list[float] = []
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
+        self._scores.clear()  # those of a try whose process was lost, which this one repeats
         self._watcher.start(spec, samples, total_samples)
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
