@@ -17,7 +17,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parents[1] / "run_bench.py"
 SUITE = ["run", "quick", "--seeds", "5", "--no-speed", "--set", "references=false"]
 SUITE += ["--set", "architectures=[dlrm_mlp, deepfm, dcn]"]
-SUITE += ["--set", "datasets=[{name: shortvideo, options: {rows: 5000, effects: mixed}}]"]
+SUITE += ["--set", "datasets=[{name: shortvideo, options: {rows: 2000, effects: mixed}}]"]
 EXECUTORS = {
     "one after another": [],
     "--jobs 2": ["--jobs", "2"],

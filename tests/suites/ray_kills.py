@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -19,12 +20,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from ray.cluster_utils import Cluster
 
 from tests.forked import Forked, forked_command
 from tests.test_cli import own_folder, records_of
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 MEASURED = {"started_at", "finished_at", "training", "checksum", "environment"}
@@ -135,6 +139,9 @@ def found(out: Path) -> dict[tuple[str, int], dict]:
 
 
 def main(folder: Path, trials: int, kinds: list[str]) -> None:
+    from ray.cluster_utils import Cluster  # late, since pytest imports this file where Ray is missing, too
+
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     own_folder(folder)
