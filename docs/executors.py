@@ -5,14 +5,15 @@ python docs/executors.py [FOLDER]
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run_bench.py"
 SUITE = ["run", "quick", "--seeds", "5", "--no-speed", "--set", "references=false"]
@@ -23,6 +24,7 @@ EXECUTORS = {
     "--jobs 2": ["--jobs", "2"],
     "--executor ray --ray-address local": ["--executor", "ray", "--ray-address", "local"],
 }
+LOOK_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36  # as Linux's prctl.h has it
 
 
@@ -37,22 +39,25 @@ def main(folder: Path) -> None:
 
 
 def cost_of(command: list[str], folder: Path) -> tuple[float, float]:
-    """CPU seconds of a command and all processes that it started, and how long it took itself."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # what it leaves behind is waited for here
-    began, before = time.monotonic(), _cpu_seconds()
+    """CPU seconds of a command and of all processes that it starts, and how long it takes.
+
+    Processes are looked at every LOOK_SECONDS, since Ray's do not wait for those that they start, which alone
+    would add up their time.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent stays below this process
+    computed: dict[psutil.Process, float] = {}
+    began = time.monotonic()
     with (folder / "said.txt").open("w", encoding="utf-8") as said:
-        subprocess.run(command, cwd=folder, check=True, stdout=said, stderr=said)
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
+        while process.poll() is None:
+            for below in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    computed[below] = sum(below.cpu_times()[:2])
+            time.sleep(LOOK_SECONDS)
     took = time.monotonic() - began
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return _cpu_seconds() - before, took
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}, see {folder / 'said.txt'}")
+    return sum(computed.values()), took
 
 
 if __name__ == "__main__":
