@@ -1,6 +1,6 @@
-"""What starting runs costs with each executor: a suite of 15 short runs, carried out three times.
+"""What starting runs costs with each executor: a suite of three short runs a seed, carried out by each.
 
-python docs/executors.py [FOLDER]
+python docs/executors.py [SEEDS [FOLDER]]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 SCRIPT = Path(__file__).resolve().parents[1] / "run_bench.py"
-SUITE = ["run", "quick", "--seeds", "5", "--no-speed", "--set", "references=false"]
+SUITE = ["run", "quick", "--no-speed", "--set", "references=false"]
 SUITE += ["--set", "architectures=[dlrm_mlp, deepfm, dcn]"]
 SUITE += ["--set", "datasets=[{name: shortvideo, options: {rows: 2000, effects: mixed}}]"]
 EXECUTORS = {
@@ -28,12 +28,13 @@ LOOK_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36  # as Linux's prctl.h has it
 
 
-def main(folder: Path) -> None:
+def main(seeds: str, folder: Path) -> None:
     """Print a row of the table for each executor. The data are prepared before."""
-    subprocess.run([sys.executable, SCRIPT, *SUITE, "--plan", "plan.jsonl"], cwd=folder, check=True)
+    suite = [*SUITE, "--seeds", seeds]
+    subprocess.run([sys.executable, SCRIPT, *suite, "--plan", "plan.jsonl"], cwd=folder, check=True)
     print("| executor | CPU seconds | seconds |\n|---|---|---|")
     for name, options in EXECUTORS.items():
-        command = [sys.executable, str(SCRIPT), *SUITE, *options, "--out", f"out/{len(options)}"]
+        command = [sys.executable, str(SCRIPT), *suite, *options, "--out", f"out/{len(options)}"]
         computed, took = cost_of(command, folder)
         print(f"| {name} | {computed:.0f} | {took:.0f} |", flush=True)
 
@@ -62,4 +63,5 @@ def cost_of(command: list[str], folder: Path) -> tuple[float, float]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else scratch))
+        seeds, folder = [*sys.argv[1:], *["5", scratch][len(sys.argv) - 1 :]]
+        main(seeds, Path(folder))
