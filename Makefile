@@ -10,7 +10,7 @@ STATED := pyproject.toml requirements/lock.txt
 READY := $(VENV)/.ready
 READY_FOR_TESTS := $(VENV)/.ready-for-tests
 
-.PHONY: setup bench test lint docs clean gpu-check
+.PHONY: setup bench test test-ray lint docs clean gpu-check
 
 setup: $(READY)
 
@@ -27,7 +27,7 @@ $(READY): $(STATED)
 	touch $(READY)
 
 $(READY_FOR_TESTS): $(READY)
-	$(PIP) --editable ".[bench,dev,docs,notebooks,watch,export]"
+	$(PIP) --editable ".[bench,dev,docs,notebooks,watch,export,ray]"
 	touch $(READY_FOR_TESTS)
 
 bench: $(READY)
@@ -38,6 +38,10 @@ bench: $(READY)
 CORES = $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 test: $(READY_FOR_TESTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder
+
+# Tests that start a Ray cluster.
+test-ray: $(READY_FOR_TESTS)
+	TEST_RAY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/suites/test_on_ray.py
 
 lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datasets.prepared import PreparedDataset
     from harness.records.record import Record
     from harness.records.store import StoredRuns
+    from harness.workers.ray_cluster import RayOptions
     from reports.figures.panels import Options
     from reports.figures.saving import Figures
     from suites.options import Options as HowToRun
@@ -229,6 +230,11 @@ def carry_out(
     speed: bool = True,
     keep: str = "auto",
     jobs: int = 1,
+    executor: str = "local",
+    ray_address: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
+    memory_per_run: float | None = None,
     command: str = "",
 ) -> Results:
     """Carry out a suite's runs that are not finished, then write the report.
@@ -246,6 +252,11 @@ def carry_out(
         keep: ``weights`` keeps those of the first seed's run of each row, ``auto`` where they take up to
             64 MB, ``none`` keeps none.
         jobs: how many runs are carried out at once, on equal shares of the machine's threads.
+        executor: ``local`` carries them out on this machine, ``ray`` as tasks of a Ray cluster.
+        ray_address: the cluster: ``auto`` (this machine's, as if None), ``local`` (one that is started here
+            and ends with the call) or ``HOST:PORT``.
+        cpus_per_run, gpus_per_run, memory_per_run: what Ray keeps free for a run; one CPU if None, and
+            memory, in gigabytes, that is not counted. A run computes on as many threads as CPUs.
         command: what the report says was typed.
     """
     from files.writing import check_writable
@@ -253,13 +264,16 @@ def carry_out(
     from harness.training.trackers import Several, watchers
 
     out = Path(out)
+    share = {"cpus": cpus_per_run, "gpus": gpus_per_run, "gigabytes": memory_per_run}
+    ray = _ray_options(executor, ray_address, share)
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import run_suite
 
     check_writable(out / "runs", "give another folder with --out")
     watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
-    options = _options(out, cache, data_root, device, **how, command=command, speed=speed, jobs=jobs)
+    how |= {"speed": speed, "jobs": jobs, "ray": ray}
+    options = _options(out, cache, data_root, device, **how, command=command)
     records = run_suite(suite, options, watcher)
     if is_first_process():
         report(out)
@@ -381,22 +395,31 @@ def tune(
     run_minutes: float | None = None,
     run_gigabytes: float | None = None,
     jobs: int = 1,
+    executor: str = "local",
+    ray_address: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
+    memory_per_run: float | None = None,
     command: str = "",
 ) -> list[Path]:
     """Search each row's settings on the validation split, by the same number of trials.
 
     ``storage`` is the URL of a database that processes share, ``sqlite:///out/tune/<suite>.db`` if None. Of
     ``jobs`` trials at once, each on its share of the machine's threads, every one is of another row.
+    ``executor`` and what a Ray cluster is told are as `carry_out` takes them: each trial is a task then.
     Returns the files of settings that were written, one a dataset.
     """
     chosen = choose(suite, dataset=dataset, set=set)
+    share = {"cpus": cpus_per_run, "gpus": gpus_per_run, "gigabytes": memory_per_run}
+    ray = _ray_options(executor, ray_address, share)
 
     from harness.training.progress import Terminal
 
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.tuning.tune import tune_suite
 
-    options = _options("out", cache, data_root, device, limits=limits, command=command, jobs=jobs)
+    how = {"limits": limits, "command": command, "jobs": jobs, "ray": ray}
+    options = _options("out", cache, data_root, device, **how)
     return tune_suite(chosen, options, trials, storage or f"sqlite:///out/tune/{chosen.name}.db", Terminal())
 
 
@@ -673,6 +696,26 @@ def _start_workers(run_minutes: float | None, run_gigabytes: float | None):
     if "WORLD_SIZE" not in os.environ:
         start_server(["suites.run"], fork=can_fork)
     return limits
+
+
+def _ray_options(executor: str, address: str | None, share: Mapping[str, Any]) -> RayOptions | None:
+    """What Ray is told, None where it is not used; InputError for what cannot be, and without Ray."""
+    from files.errors import InputError
+    from harness.workers.ray_cluster import RayOptions, require_ray
+    from harness.workers.ray_node import Share
+
+    given = {name: value for name, value in share.items() if value is not None}
+    if executor == "ray":
+        require_ray()
+        return RayOptions(address or "auto", Share(**given))
+    if executor != "local":
+        raise InputError(f"executor {executor!r}: choose from local, ray")
+    if address or given:
+        raise InputError(
+            "--ray-address, --cpus-per-run, --gpus-per-run and --memory-per-run are for a Ray cluster: add "
+            "--executor ray, or leave them out"
+        )
+    return None
 
 
 def _options(

@@ -90,6 +90,25 @@ RunGigabytes = Annotated[
 Jobs = Annotated[
     int, typer.Option(min=1, max=1024, help="Runs at once, on equal shares of the machine's threads.")
 ]
+Executor = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Who carries runs out: this machine, or a Ray cluster (extra `ray`)."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|local|HOST:PORT", help="The cluster; local starts one on this machine. [default: auto]"
+    ),
+]
+CpusPerRun = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="That Ray keeps for a run, and its threads. [default: 1]")
+]
+GpusPerRun = Annotated[
+    float | None, typer.Option(min=0, max=1024, help="That Ray keeps for a run. [default: 0]")
+]
+MemoryPerRun = Annotated[
+    float | None, typer.Option(metavar="GB", min=0.001, help="That Ray keeps for a run.")
+]
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -158,6 +177,11 @@ def run(
         typer.Option(help="Weights of the first seed's run of each row, for `export`; auto: up to 64 MB."),
     ] = "auto",
     jobs: Jobs = 1,
+    executor: Executor = "local",
+    ray_address: RayAddress = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
+    memory_per_run: MemoryPerRun = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -170,8 +194,16 @@ def run(
     """Train and compare what a suite asks for, then write the report. Finished runs are not repeated."""
     chosen = bench.choose(suite, dataset=dataset, seeds=seeds, worlds=worlds, set=settings or ())
     out = out or bench.folder_of(chosen)
+    on_ray: dict[str, Any] = {
+        "executor": executor,
+        "ray_address": ray_address,
+        "cpus_per_run": cpus_per_run,
+        "gpus_per_run": gpus_per_run,
+        "memory_per_run": memory_per_run,
+    }
     if plan is not None:
-        _refuse_beside_plan({"--jobs": jobs > 1, "--watch": bool(watch)})
+        given = {"--jobs": jobs > 1, "--watch": bool(watch), "--executor": executor != "local"}
+        _refuse_beside_plan(given)
         runs = bench.write_plan(
             chosen,
             out,
@@ -204,6 +236,7 @@ def run(
             speed=not no_speed,
             keep=keep,
             jobs=jobs,
+            **on_ray,
             command=_command(),
         )
     except KeyboardInterrupt:
@@ -271,6 +304,11 @@ def tune(
     run_minutes: RunMinutes = None,
     run_gigabytes: RunGigabytes = None,
     jobs: Jobs = 1,
+    executor: Executor = "local",
+    ray_address: RayAddress = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
+    memory_per_run: MemoryPerRun = None,
 ) -> None:
     """Search each row's training, structure and tokens on validation, by the same number of trials."""
     written = bench.tune(
@@ -285,6 +323,11 @@ def tune(
         run_minutes=run_minutes,
         run_gigabytes=run_gigabytes,
         jobs=jobs,
+        executor=executor,
+        ray_address=ray_address,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
+        memory_per_run=memory_per_run,
         command=_command(),
     )
     for path in written:

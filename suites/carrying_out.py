@@ -51,7 +51,7 @@ def carried_out(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Ma
     waiting: list[Job] = []
     for patient, due in ((False, jobs), (True, waiting)):
         for job in due:
-            made = _make(job, call, patient, watcher)
+            made = make(job, call, patient, watcher)
             if made.found is NoRecord.HELD:
                 waiting.append(job)
             else:
@@ -60,7 +60,7 @@ def carried_out(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Ma
 
 def _at_once(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Made]:
     while jobs:
-        calls = [partial(_make, job, call, False, watcher.beside_others()) for job in jobs]
+        calls = [partial(make, job, call, False, watcher.beside_others()) for job in jobs]
         held = []
         with closing(several(calls, call.at_once)) as ended:
             for _, made in ended:
@@ -73,7 +73,8 @@ def _at_once(jobs: list[Job], call: Caller, watcher: Watcher) -> Generator[Made]
         jobs = held
 
 
-def _make(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Made:
+def make(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Made:
+    """Make the job's record, or read it; with ``patient``, wait while another process holds the run."""
     start = time.monotonic()
     was_finished = job.folder.is_finished
     found = _run_once(job, call, patient, watcher)
@@ -129,10 +130,15 @@ def broke(job: Job, reason: object) -> UnfinishedError:
 
 def _carry_out(job: Job, call: Caller, watcher: Watcher, lock: int | None = None) -> Record | NoRecord:
     """The job's record; a reference that fits nothing is carried out in this process, where it runs alone."""
-    if job.cost is None and job.spec.architecture not in FITTED and call.at_once == 1:
+    if not computes(job) and call.at_once == 1:
         return carry_out(job, None, call.world, watcher) or NoRecord.NONE
     machine = call.machine(job.spec.training.precision) if job.cost else None
     return call(carry_out, job, machine, call.world, watcher=watcher, hold=lock) or NoRecord.NONE
+
+
+def computes(job: Job) -> bool:
+    """Whether the job trains or fits anything; other references take no time."""
+    return job.cost is not None or job.spec.architecture in FITTED
 
 
 def outcome(record: Record) -> str:

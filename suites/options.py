@@ -13,6 +13,7 @@ from harness.data import InputError
 from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.training.weights import Keep
+from harness.workers.ray_cluster import RayOptions
 from harness.workers.worker import Limits
 
 
@@ -22,7 +23,7 @@ class Options:
 
     ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
     each row on each dataset. ``jobs`` is how many runs are carried out at once, on equal shares of the
-    machine's threads.
+    machine's threads; ``ray`` is the cluster that carries them out in place of this machine.
     """
 
     out: Path
@@ -36,6 +37,7 @@ class Options:
     speed: bool = True  # measure how fast the models answer, after the trainings
     keep: Keep = "auto"
     jobs: int = 1
+    ray: RayOptions | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -71,3 +73,26 @@ def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs > cores:
         watcher.note(f"--jobs {jobs}: more runs at once than this machine's {cores} cores are no faster")
+
+
+def check_ray(options: Options, world: World) -> None:
+    """InputError where runs cannot be the tasks of a Ray cluster, or do not ask it for what they need."""
+    if options.ray is None:
+        return
+    if world.size > 1:
+        raise InputError(
+            f"--executor ray: torchrun's {world.size} processes carry out one run together; start without "
+            "torchrun"
+        )
+    if options.jobs > 1:
+        raise InputError(
+            f"--executor ray: Ray has as many runs at once as there is room for; leave --jobs {options.jobs} "
+            "out, and give --cpus-per-run"
+        )
+    gpus = options.ray.share.gpus
+    if world.device.type == "cuda" and not gpus:
+        raise InputError("--executor ray: the runs need a GPU; give --gpus-per-run 1, or --device cpu")
+    if world.device.type == "cpu" and gpus:
+        raise InputError(
+            f"--gpus-per-run {gpus:g}: the runs are for the CPU; leave it out, or give --device cuda"
+        )

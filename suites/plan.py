@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.runs.row_check import check_row
 from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.training.recipe import check_recipe
-from harness.workers.isolation import BrokenCallError, in_worker, start_server
+from harness.workers.isolation import BrokenCallError, in_this_process, in_worker, start_server
 from harness.workers.worker import Limits
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting
@@ -38,12 +38,14 @@ from suites.suite import Suite
 class Caller:
     """Calls functions in workers; under torchrun, whose processes belong together, in this one.
 
-    ``at_once`` calls, which threads of this process may make, share the machine's threads.
+    ``at_once`` calls, which threads of this process may make, share the machine's threads. Where this process
+    is the run's own already, it is not ``forking``: calls are made here and end in the same words.
     """
 
     world: World
     limits: Limits
     at_once: int = 1
+    forking: bool = True
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _measuring: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -62,6 +64,8 @@ class Caller:
         """As `harness.workers.isolation.in_worker`; in this process, whatever the call raises."""
         if self.world.size > 1:
             return function(*arguments, *([] if watcher is None else [watcher]))
+        if not self.forking:
+            return in_this_process(function, *arguments, watcher=watcher, limits=self.limits)
         threads = self.threads if self.at_once > 1 else None
         return in_worker(
             function, *arguments, watcher=watcher, limits=self.limits, hold=hold, threads=threads
@@ -76,7 +80,7 @@ class Caller:
         """This machine, measured once, on no limit of a run."""
         with self._measuring:
             if precision not in self._machines:
-                without_limits = Caller(self.world, Limits(), self.at_once)
+                without_limits = replace(self, limits=Limits())
                 self._machines[precision] = without_limits(machine_of, self.world.device, precision)
             return self._machines[precision]
 

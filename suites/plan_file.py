@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from files.errors import InputError
 from files.writing import write_atomically
-from harness.data import first_problem, open_prepared
-from harness.model.architectures import source_hash
-from harness.records.cost import Cost
+from harness.data import first_problem
 from harness.records.record import Record
-from harness.records.spec import RunSpec, Strict
 from harness.runs.jobs import Job
 from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
@@ -25,69 +22,9 @@ from harness.workers.worker import Limits
 from suites.carrying_out import broke, run_job
 from suites.options import Options
 from suites.plan import Broken, Caller
+from suites.planned_run import ANEW, PLAN_FORMAT, PlannedRun, check_code
 from suites.run import plan_jobs, raise_broken
 from suites.suite import Suite
-
-PLAN_FORMAT: Literal[1] = 1
-ANEW = "write the plan again with `run SUITE --plan FILE`"
-LONGEST_SECONDS = 1e9  # between checkpoints: never, since JSON has no infinity
-
-
-class PlannedRun(Strict):
-    """A line of the file: one run with all that a process needs for it.
-
-    ``prepared`` is the folder of its data, whose fingerprint is the spec's; ``leak_ok`` are the leaks that
-    their schema acknowledges. ``spec_hash`` is that of the version that planned the run.
-    """
-
-    format: Literal[1] = PLAN_FORMAT
-    spec_hash: str
-    spec: RunSpec
-    cost: Cost | None
-    prepared: Path
-    leak_ok: list[str]
-    out: Path
-    checkpoint_seconds: float = Field(ge=0)
-    keeps_weights: bool
-    run_minutes: float | None
-    run_gigabytes: float | None
-
-    @classmethod
-    def from_job(cls, job: Job, limits: Limits) -> PlannedRun:
-        """The run of a job, with its places made absolute."""
-        return cls(
-            spec_hash=job.spec.hash,
-            spec=job.spec,
-            cost=job.cost,
-            prepared=job.prepared.path.absolute(),
-            leak_ok=job.prepared.schema.leak_ok,
-            out=job.out.absolute(),
-            checkpoint_seconds=min(job.checkpoint_seconds, LONGEST_SECONDS),
-            keeps_weights=job.keeps_weights,
-            run_minutes=limits.minutes,
-            run_gigabytes=limits.gigabytes,
-        )
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.run_minutes, self.run_gigabytes)
-
-    def job(self, cache_root: Path | None = None) -> Job:
-        """The job, with its data opened, in ``cache_root`` unless that is None.
-
-        Raises InputError where the folder is missing or damaged, or holds other data.
-        """
-        path = self.prepared if cache_root is None else cache_root / self.prepared.name
-        prepared = open_prepared(path)
-        if prepared.fingerprint != self.spec.dataset_fingerprint:
-            raise InputError(
-                f"{path}: holds data of the fingerprint {prepared.fingerprint}, and the run was planned on "
-                f"{self.spec.dataset_fingerprint}; prepare those, or {ANEW}"
-            )
-        if self.spec.world is not None:
-            prepared = prepared.in_world(self.spec.world, self.spec.shared_fingerprint)
-        prepared = prepared.acknowledging(self.leak_ok)
-        return Job(self.spec, self.cost, prepared, self.out, self.checkpoint_seconds, self.keeps_weights)
 
 
 def write_plan(jobs: Sequence[Job], limits: Limits, path: Path) -> None:
@@ -162,7 +99,7 @@ def run_planned(path: Path, number: int, cache_root: Path | None, watcher: Watch
         watcher.note(f"{job.title}: has its record, and nothing is left to do")
         return job.folder.record()
     try:
-        _check_code(job, call)
+        check_code(job, call)
     except BrokenCallError as error:
         raise broke(job, error) from None
     run_job(job, call, watcher)
@@ -173,12 +110,3 @@ def _alone(world: World, what: str) -> World:
     if world.size > 1:
         raise InputError(f"{what}: works on one process; start it without torchrun")
     return world
-
-
-def _check_code(job: Job, call: Caller) -> None:
-    """InputError where the architecture's code is not that which the record would say it is."""
-    planned = job.spec.architecture_source
-    if planned and call(source_hash, job.spec.architecture) != planned:
-        raise InputError(
-            f"the code of {job.spec.architecture!r} is not that which was planned (its hash differs); {ANEW}"
-        )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from files.errors import UnfinishedError
 from files.writing import write_atomically
@@ -13,12 +14,14 @@ from harness.records.record import Record
 from harness.records.suite import SUITE_FILE
 from harness.runs.jobs import Job
 from harness.training.progress import Silent, Watcher
-from harness.training.ranks import World, lost_ranks_in_words, start_world
+from harness.training.ranks import lost_ranks_in_words, start_world
 from harness.training.weights import SMALL_MEGABYTES, keeps_weights, megabytes_of_weights
+from harness.workers.ray_cluster import RayCluster, joined
 from suites.carrying_out import Broke, carried_out, outcome
 from suites.dataset_plan import Plan, plan_dataset, suite_as_run
 from suites.estimate import Workload, announcement
-from suites.options import Options, check_jobs
+from suites.on_ray import NodeData, carried_out_on_ray
+from suites.options import Options, check_jobs, check_ray
 from suites.plan import Broken, Caller, find_own_architectures
 from suites.speeds.serving import measure_models
 from suites.suite import Suite, check_own_names
@@ -33,32 +36,50 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     the first run. The others go on, and an UnfinishedError that lists the broken ones comes last.
 
     Raises InputError before anything is written where two datasets have one name, where an architecture or
-    its budget cannot be had, and where several runs at once cannot share what they run on.
+    its budget cannot be had, where several runs at once cannot share what they run on, and where there is no
+    Ray cluster to carry them out.
     """
     world = start_world(options.device)
     check_jobs(options.jobs, world, watcher)
+    check_ray(options, world)
     if suite.training.batch_size % world.size:
         raise InputError(
             f"training.batch_size {suite.training.batch_size} must be a multiple of "
             f"the {world.size} processes"
         )
-    with lost_ranks_in_words(world):
-        return _run_suite(suite, options, watcher if world.is_first else Silent(), world)
-
-
-def _run_suite(suite: Suite, options: Options, watcher: Watcher, world: World) -> list[Record]:
+    watcher = watcher if world.is_first else Silent()
     call, broken = Caller(world, options.limits), Broken(watcher)
+    with lost_ranks_in_words(world):
+        with ExitStack() as leaving:
+            cluster = leaving.enter_context(joined(options.ray, watcher)) if options.ray else None
+            plans, records = _carry_out(suite, options, call, cluster, broken)
+        if options.speed:
+            _measure_speeds(suite, plans, records, options, call, watcher)
+        raise_broken(broken, plans)
+    return records
+
+
+def _carry_out(
+    suite: Suite, options: Options, call: Caller, cluster: RayCluster | None, broken: Broken
+) -> tuple[list[Plan], list[Record]]:
+    watcher = broken.watcher
     plans, jobs = plan_jobs(suite, options, call, broken)
-    at_work = Caller(world, options.limits, options.jobs) if options.jobs > 1 else call
-    watcher.note(_announcement(jobs, suite, at_work))
+    at_work = Caller(call.world, options.limits, options.jobs) if options.jobs > 1 else call
+    at_once = options.jobs if cluster is None else max(1, sum(cluster.rooms().values()))
+    watcher.note(_announcement(jobs, suite, at_work, at_once))
     if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
         watcher.note(
             f"weights of more than {SMALL_MEGABYTES} MB are not kept ({', '.join(large)}); "
             "--keep weights keeps them"
         )
     records: list[Record] = []
-    tally = Tally(len(jobs), options.jobs)
-    with closing(carried_out(jobs, at_work, watcher)) as made:
+    tally = Tally(len(jobs), at_once)
+    making = (
+        carried_out(jobs, at_work, watcher)
+        if cluster is None
+        else carried_out_on_ray(jobs, call, cluster, _data_of_nodes(plans, options), watcher)
+    )
+    with closing(making) as made:
         for job, found, seconds in made:
             tally.count(seconds)
             if isinstance(found, Broke):
@@ -66,10 +87,16 @@ def _run_suite(suite: Suite, options: Options, watcher: Watcher, world: World) -
             elif isinstance(found, Record):
                 records.append(found)
                 watcher.note(f"{tally} {job.title}: {outcome(found)}")
-    if options.speed:
-        _measure_speeds(suite, plans, records, options, call, watcher)
-    raise_broken(broken, plans)
-    return records
+    return plans, records
+
+
+def _data_of_nodes(plans: list[Plan], options: Options) -> dict[Path, NodeData]:
+    """What a node needs in order to have each prepared folder."""
+    return {
+        setting.prepared.path: NodeData.of(setting.prepared, setting.dataset, options.data_root)
+        for plan in plans
+        for setting in plan.settings
+    }
 
 
 def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> tuple[list[Plan], list[Job]]:
@@ -135,15 +162,15 @@ class Tally:
         return f"[{self.done}/{self.total}, {left / 60:.0f} min left]"
 
 
-def _announcement(jobs: list[Job], suite: Suite, call: Caller) -> str:
-    """What is left to train, and about how long it takes."""
+def _announcement(jobs: list[Job], suite: Suite, call: Caller, at_once: int) -> str:
+    """What is left to train, and about how long it takes where ``at_once`` train at a time."""
     left = [(job, job.cost) for job in jobs if job.cost and not job.folder.is_finished]
     together = call.world.size if call.world.device.type == "cuda" else 1
     return announcement(
         [Workload.of(job.spec.training, cost, job.prepared) for job, cost in left],
         [job.spec.architecture for job, _ in left],
         together * call.machine(suite.training.precision).peak.flops_per_second if left else 0.0,
-        call.at_once,
+        at_once,
     )
 
 

@@ -18,17 +18,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from files.errors import InputError
 from harness.training.progress import Silent, Watcher
 from harness.workers.fork_server import FORK, NUMBER_BYTES, WAIT, serve
-from harness.workers.worker import Ended, Limits, Surroundings, WatcherCall
+from harness.workers.worker import Ended, Limits, Surroundings, WatcherCall, end_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0  # between looks at whether a silent worker still lives
@@ -80,19 +80,34 @@ def in_worker(
         assert _server is not None
         server = _server
     worker = _Worker(server, hold)
-    audience = _Audience(watcher or Silent())
+    audience = Audience(watcher or Silent())
     try:
-        _workers.add(worker)
-        worker.call(Surroundings.here(limits, threads), function, arguments, watched=watcher is not None)
-        ended = worker.listen(audience, limits)
+        with known_to_end_calls(worker):
+            worker.call(Surroundings.here(limits, threads), function, arguments, watched=watcher is not None)
+            ended = worker.listen(audience, limits)
     except BrokenCallError:
         if worker.is_unwanted:
             raise CallEnded from None
         raise
     finally:
         worker.end()
-        _workers.discard(worker)
         audience.leave()
+    return result_of(ended)
+
+
+def in_this_process(
+    function: Callable[..., Any], *arguments: Any, watcher: Watcher | None, limits: Limits
+) -> Any:
+    """As `in_worker`, in this process, which is there for this call alone and keeps to its limits already."""
+    try:
+        ended = Ended("returned", function(*arguments, *([] if watcher is None else [watcher])))
+    except BaseException as error:
+        ended = end_of(error, limits)
+    return result_of(ended)
+
+
+def result_of(ended: Ended) -> Any:
+    """What a call returned. Raises what `in_worker` raises where it did not return."""
     if ended.how == "refused":
         raise InputError(ended.content)
     if ended.how == "full disk":
@@ -102,12 +117,31 @@ def in_worker(
     return ended.content
 
 
+class Endable(Protocol):
+    """A call that is being made, for the thread that waits for it."""
+
+    caller: threading.Thread
+    is_unwanted: bool
+
+    def kill(self) -> None: ...
+
+
+@contextlib.contextmanager
+def known_to_end_calls(call: Endable) -> Iterator[None]:
+    """While this lasts, `end_calls` kills the call, which then has to raise CallEnded."""
+    _being_made.add(call)
+    try:
+        yield
+    finally:
+        _being_made.discard(call)
+
+
 def end_calls(callers: Collection[threading.Thread]) -> None:
     """Kill the workers of the calls that these threads make, each of which then raises CallEnded."""
-    for worker in tuple(_workers):
-        if worker.caller in callers:
-            worker.is_unwanted = True
-            worker.kill()
+    for call in tuple(_being_made):
+        if call.caller in callers:
+            call.is_unwanted = True
+            call.kill()
 
 
 class _Server:
@@ -178,7 +212,7 @@ def _forked(near_end: socket.socket, far_end: socket.socket, modules: Sequence[s
 
 _server: _Server | None = None
 _lock = threading.RLock()  # of the server's start
-_workers: set[_Worker] = set()  # of the calls that are being made
+_being_made: set[Endable] = set()
 _telling = threading.RLock()  # a watcher need not know that several calls tell it
 
 
@@ -205,7 +239,7 @@ class _Worker:
         self._connection.send(surroundings)
         self._connection.send((function, arguments, watched))
 
-    def listen(self, audience: _Audience, limits: Limits) -> Ended:
+    def listen(self, audience: Audience, limits: Limits) -> Ended:
         """Hand on what the call tells until it ends. Raises BrokenCallError where it does not."""
         deadline = math.inf if limits.minutes is None else time.monotonic() + 60 * limits.minutes
         while (left := deadline - time.monotonic()) > 0:
@@ -269,8 +303,8 @@ class _Worker:
         self._connection.close()
 
 
-class _Audience:
-    """The parent's watcher, which is told that training is over also where the call could not tell it."""
+class Audience:
+    """A call's watcher here, which is told that training is over also where the call could not tell it."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher

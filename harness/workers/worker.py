@@ -56,19 +56,24 @@ class Surroundings:
         return cls(environment, os.getcwd(), sys.path, sys.argv, computing, limits)
 
     def take_over(self) -> None:
-        import torch
-
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.folder)
         sys.path[:], sys.argv[:] = self.path, self.arguments
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        if self.limits.gigabytes is not None:
-            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            most = int(self.limits.gigabytes * GIGABYTE)
-            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        settle(self.threads, self.limits)
+
+
+def settle(threads: int, limits: Limits) -> None:
+    """Have this process compute on so many threads, and take no more memory than its limit."""
+    import torch
+
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if limits.gigabytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = int(limits.gigabytes * GIGABYTE)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 class WatcherCall(NamedTuple):
@@ -107,14 +112,15 @@ def work(connection: Connection) -> NoReturn:
         function, arguments, watched = connection.recv()
         ended = Ended("returned", function(*arguments, *([Relay(connection)] if watched else [])))
     except BaseException as error:  # also SystemExit and KeyboardInterrupt, which architectures may raise
-        ended = _end_of(error, surroundings.limits)
+        ended = end_of(error, surroundings.limits)
     sys.stdout.flush()
     sys.stderr.flush()
     connection.send(ended)
     os._exit(0)  # without waiting for threads that an architecture may have left
 
 
-def _end_of(error: BaseException, limits: Limits) -> Ended:
+def end_of(error: BaseException, limits: Limits) -> Ended:
+    """How a call ended that raised this."""
     text = " ".join(str(error).split())
     if is_full_disk(error):
         return Ended("full disk", text)

@@ -40,7 +40,7 @@ class Confirmation:
         def train(point: Point) -> Outcome:
             row = study.row.model_copy(update=point.settings.tokens)
             trial = Trial(study.setting, row, point.settings.config, point.training, point.seed)
-            return score_in_worker(trial, study.call, study.watcher, lambda *_: None)
+            return score_in_worker(trial, study.carry, study.watcher, lambda *_: None)
 
         name = f"{study.study.study_name}/again"
         return cls(study, PointStudy.join(name, study.storage, study.watcher, train))

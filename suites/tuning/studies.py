@@ -30,7 +30,7 @@ from suites.tuning import storage as database
 from suites.tuning.claims import BEGUN, DEFAULTS, POINT, draw_of, is_won, next_claim
 from suites.tuning.decision import Settings
 from suites.tuning.search import Range, Search, check_has_defaults, token_search, training_search
-from suites.tuning.trials import RowFacts, Trial, row_facts, score_in_worker
+from suites.tuning.trials import Carrier, RowFacts, Trial, in_process, row_facts, score_in_worker
 from suites.tuning.tuned import chooses_tokens, fingerprint_of, identity_of, inputs_of
 
 SEED = 1000  # of initialisation, data order and sampler; runs that are compared start from 0
@@ -50,7 +50,7 @@ class OutOfReachError(Exception):
 
 @dataclass(frozen=True)
 class RowStudy:
-    """Trials of one row; ``call`` carries them out, each in a process of its own."""
+    """Trials of one row; ``elsewhere`` carries them out, or else ``call``, each in a process of its own."""
 
     setting: Setting
     row: SuiteRow
@@ -60,6 +60,11 @@ class RowStudy:
     storage: RDBStorage
     watcher: Watcher
     began: datetime = field(default_factory=datetime.now)
+    elsewhere: Carrier | None = None
+
+    @property
+    def carry(self) -> Carrier:
+        return self.elsewhere or in_process(self.call)
 
     @classmethod
     def open(
@@ -240,7 +245,7 @@ class RowStudy:
             if number < VALIDATIONS * to_train.training.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        outcome = score_in_worker(to_train, self.call, self.watcher, judge)
+        outcome = score_in_worker(to_train, self.carry, self.watcher, judge)
         if outcome.out_of_reach:
             trial.set_user_attr("out_of_reach", outcome.out_of_reach)
             raise OutOfReachError(outcome.out_of_reach)

@@ -62,6 +62,9 @@ class Outcome:
     diverged: str | None = None
 
 
+Carrier = Callable[[Trial, Watcher], Outcome]  # carries a trial out in another process, watched
+
+
 def carry_out_trial(trial: Trial, folder: Path, watcher: Watcher) -> Outcome:
     """Match and train in this process, and say what went wrong.
 
@@ -90,6 +93,7 @@ class Judge(Silent):
         self._scores: list[float] = []
 
     def start(self, spec: RunSpec, samples: int, total_samples: int) -> None:
+        self._scores.clear()  # those of a try whose process was lost, which this one repeats
         self._watcher.start(spec, samples, total_samples)
 
     def advance(self, samples: int, loss: float, samples_per_second: float) -> None:
@@ -112,14 +116,23 @@ class Judge(Silent):
         return self._scores[-1] if self._trial.training.patience is None else max(self._scores)
 
 
-def score_in_worker(
-    trial: Trial, call: Caller, watcher: Watcher, judge: Callable[[int, float], None]
-) -> Outcome:
-    """Carry the trial out in a process of its own.
+def in_process(call: Caller) -> Carrier:
+    """Carries a trial out in a process of its own on this machine. Nothing is kept on disk."""
 
-    Raises as `harness.workers.isolation.in_worker`, and what ``judge`` raises. Nothing is kept on disk.
+    def carry(trial: Trial, watcher: Watcher) -> Outcome:
+        with tempfile.TemporaryDirectory() as folder:
+            return call(carry_out_trial, trial, Path(folder), watcher=watcher)
+
+    return carry
+
+
+def score_in_worker(
+    trial: Trial, carry: Carrier, watcher: Watcher, judge: Callable[[int, float], None]
+) -> Outcome:
+    """Carry the trial out in another process.
+
+    Raises as `harness.workers.isolation.in_worker`, and what ``judge`` raises.
     """
     events = Judge(trial, watcher, judge)
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = call(carry_out_trial, trial, Path(folder), watcher=events)
+    outcome = carry(trial, events)
     return Outcome(score=events.score) if outcome == Outcome() else outcome

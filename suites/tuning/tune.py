@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,10 @@ from harness.data import InputError, is_full_disk, leak_warnings, prepare_datase
 from harness.training.progress import Watcher
 from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
+from harness.workers.ray_cluster import RayCluster, joined
 from harness.workers.several import several
-from suites.options import Options, check_jobs
+from suites.on_ray import trials_on_ray
+from suites.options import Options, check_jobs, check_ray
 from suites.plan import Caller, find_own_architectures
 from suites.setting import Setting
 from suites.suite import Dataset, Suite, SuiteRow, check_own_names
@@ -61,12 +63,28 @@ def tune_suite(suite: Suite, options: Options, trials: int, storage: str, watche
                 "it, or the row"
             )
     suite = suite.model_copy(update={"tuned": None})
+    world = _world(suite, options, watcher)
+    with ExitStack() as leaving:
+        cluster = leaving.enter_context(joined(options.ray, watcher)) if options.ray else None
+        return _tune(suite, options, trials, storage, watcher, world, cluster)
+
+
+def _tune(
+    suite: Suite,
+    options: Options,
+    trials: int,
+    storage: str,
+    watcher: Watcher,
+    world: World,
+    cluster: RayCluster | None,
+) -> list[Path]:
     try:
-        by_dataset = _studies(suite, options, storage, watcher)
+        by_dataset = _studies(suite, options, storage, watcher, world, cluster)
         try:
             rows = [row for tuning in by_dataset for row in tuning.rows]
-            _make_trials([row.study for row in rows], trials, watcher, options.jobs)
-            _confirm(rows, trials, watcher, options.jobs)
+            at_once = options.jobs if cluster is None else len(rows)
+            _make_trials([row.study for row in rows], trials, watcher, at_once)
+            _confirm(rows, trials, watcher, at_once)
         except KeyboardInterrupt:
             watcher.note(f"the trials that ended are kept in {masked_url(storage)}")
             raise
@@ -165,18 +183,32 @@ def _write_all(
     return written
 
 
-def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> list[Tuning]:
+def _world(suite: Suite, options: Options, watcher: Watcher) -> World:
+    """This process's world; InputError where trials cannot be carried out in it as ``options`` say."""
     world = start_world(options.device)
     if world.size > 1:
         raise InputError(
             "tune: works on one process; start it several times on one --storage, not by torchrun"
         )
     check_jobs(options.jobs, world, watcher)
-    if options.jobs > 1 and any(_is_timed(suite, row) for row in suite.architectures):
-        raise InputError(
-            f"--jobs {options.jobs}: trials are matched to a latency, which is measured alone; "
-            "leave --jobs out"
-        )
+    check_ray(options, world)
+    if any(_is_timed(suite, row) for row in suite.architectures):
+        given = "--executor ray" if options.ray else f"--jobs {options.jobs}" if options.jobs > 1 else None
+        if given is not None:
+            raise InputError(
+                f"{given}: trials are matched to a latency, which is measured alone; leave it out"
+            )
+    return world
+
+
+def _studies(
+    suite: Suite,
+    options: Options,
+    storage: str,
+    watcher: Watcher,
+    world: World,
+    cluster: RayCluster | None,
+) -> list[Tuning]:
     check_writable(suite.folder / "tuned", "copy the suite to a folder of your own and tune that")
     database = open_storage(storage)
     call = Caller(world, options.limits)
@@ -192,6 +224,9 @@ def _studies(suite: Suite, options: Options, storage: str, watcher: Watcher) -> 
                 study = RowStudy.open(tuning.setting, row, call, database, watcher)
                 if options.jobs > 1:
                     study = replace(study, call=at_work, watcher=watcher.beside_others())
+                if cluster is not None:
+                    carry = trials_on_ray(cluster, tuning.setting, options.data_root, options.limits)
+                    study = replace(study, elsewhere=carry, watcher=watcher.beside_others())
                 tuning.rows.append(Confirmation.join(study))
             except BrokenCallError as error:
                 tuning.broken.append(f"{row.name}: {error}")

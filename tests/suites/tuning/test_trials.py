@@ -10,7 +10,7 @@ import pytest
 
 from harness.records.spec import Training
 from harness.training.progress import Silent
-from suites.tuning.trials import Judge, Outcome, Trial, score_in_worker
+from suites.tuning.trials import Judge, Outcome, Trial, in_process, score_in_worker
 
 SETTING = SimpleNamespace(prepared=SimpleNamespace(schema=SimpleNamespace(name="small")))
 SCORES = [0.6, 0.7, 0.5, 0.4]
@@ -31,15 +31,15 @@ def called(function, trial, folder, watcher: Judge) -> Outcome:
 @pytest.mark.parametrize(("patience", "score"), [(None, 0.4), (2, 0.7)])
 def test_with_patience_the_best_validation_counts_since_its_weights_are_kept(patience, score):
     seen: list[tuple[int, float]] = []
-    outcome = score_in_worker(trial(patience=patience), called, Silent(), lambda *pair: seen.append(pair))
+    outcome = score_in_worker(
+        trial(patience=patience), in_process(called), Silent(), lambda *pair: seen.append(pair)
+    )
     assert outcome == Outcome(score=score)
     assert seen == list(enumerate(SCORES, start=1))
 
 
 def test_what_went_wrong_has_no_score():
-    outcome = score_in_worker(
-        trial(), lambda *_, watcher: Outcome(diverged="at step 3"), Silent(), lambda *_: None
-    )
+    outcome = score_in_worker(trial(), lambda *_: Outcome(diverged="at step 3"), Silent(), lambda *_: None)
     assert outcome == Outcome(diverged="at step 3")
 
 
@@ -52,6 +52,6 @@ def test_a_judge_that_gives_up_ends_the_trial_and_nothing_is_left_on_disk(tmp_pa
         raise StopIteration
 
     with pytest.raises(StopIteration):
-        score_in_worker(trial(), called, Silent(), give_up)
+        score_in_worker(trial(), in_process(called), Silent(), give_up)
     assert numbers == [1]
     assert list(Path(tmp_path).iterdir()) == []

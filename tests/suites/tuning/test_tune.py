@@ -491,8 +491,9 @@ def test_ctrl_c_keeps_what_ended_says_so_and_the_trial_is_made_again_at_once(tmp
 
 
 ASLEEP = """
+from harness.workers.isolation import in_worker
 from tests.harness.sleeping import sleep
-studies.score_in_worker = lambda trial, call, *_: call(sleep, Path(f"asleep-{trial.row.name}"))
+studies.score_in_worker = lambda trial, *_: in_worker(sleep, Path(f"asleep-{trial.row.name}"))
 """
 
 

@@ -1,0 +1,348 @@
+"""Runs and trials on a Ray cluster: the records of a run without it, and every way in which a task can end.
+
+``make test-ray`` starts a cluster of one node for all tests that need one, and ``make test`` skips those. A
+new process costs Ray seconds of imports where it trains, so one run alone is a task; what surrounds tasks is
+tested with workers in their place. Kills of nodes and of the command are tried by hand: ``ray_kills.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import torch
+import yaml
+
+import suites.on_ray
+from datasets.catalog import prepare_dataset
+from files.errors import InputError
+from harness.training.progress import OneOfSeveral, Silent
+from harness.training.ranks import World
+from harness.workers.isolation import BrokenCallError, in_worker
+from harness.workers.ray_cluster import RayCall, RayOptions, joined
+from harness.workers.ray_node import Share, rooms_by_host
+from harness.workers.worker import Limits
+from suites.on_ray import NodeData
+from suites.options import Options, check_ray
+from suites.suite import Dataset
+from tests.forked import Forked
+from tests.harness.ray_calls import advance, leave, refuse, sleep
+from tests.suites.test_jobs import DIES, found
+from tests.test_cli import bench, check_refusal, own, records_of, unreported  # noqa: F401 - fixtures
+
+RUN = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", "--set", "references=false", "--seeds", "1"]
+KILLED_ONCE = """
+
+import suites.plan
+from harness.machine import peaks
+from tests.forked import made_up_machine
+
+peaks.SMALL_SIZE, suites.plan.machine_of = 64, made_up_machine  # measuring takes longer than the run
+
+class KilledOnce(Base):
+    def __init__(self, num_tokens, token_dim, config):
+        super().__init__(num_tokens, token_dim, config)
+        self.calls = 0
+
+    def forward(self, tokens):
+        self.calls += not tokens.is_meta
+        if self.calls == 60 and not Path("killed").exists():
+            Path("killed").touch()
+            os.kill(os.getpid(), 9)
+        return super().forward(tokens)
+"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a cluster of one node with room for two."""
+    if find_spec("ray") is None or "TEST_RAY" not in os.environ:
+        pytest.skip("SKIPPED: no Ray cluster is started; `make test-ray` does, for a minute")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        yield cluster.address
+        cluster.shutdown()
+
+
+# ------------------------------------------------------------------------------------------------- a task
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_record(address, own, bench, unreported, monkeypatch):  # noqa: F811
+    with (own / "own_models.py").open("a") as file:
+        file.write(KILLED_ONCE)
+    begun: list[int] = []
+    monkeypatch.setattr(OneOfSeveral, "start", lambda self, spec, samples, total: begun.append(samples))
+    row = ["--set", "architectures=[own_models:KilledOnce]", "--set", "base=null"]
+    command = [*RUN, *row, "--checkpoint-seconds", "0", "--set", "training.epochs=4"]
+    outcome = bench(*command, "--executor", "ray", "--ray-address", address)
+    assert outcome.code == 0, outcome.err
+    assert (own / "killed").exists()
+    assert begun[0] == 0 < begun[1]
+    assert len(begun) == 2
+    assert bench(*command, "--out", "out/alone").code == 0
+    [record], [alone] = (records_of(own / out).values() for out in ("out/tiny", "out/alone"))
+    assert found(record) == found(alone)
+    assert record["environment"]["threads"] == 1
+    assert "runs_at_once" not in record["training"]
+
+
+def test_tasks_have_processes_and_threads_of_their_own_and_end_as_workers_do(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told: list[tuple] = []
+
+    class Listening(Silent):
+        def advance(self, *arguments: Any) -> None:
+            told.append(arguments)
+
+    with joined(RayOptions(address, Share(cpus=2)), Silent()) as cluster:
+        assert list(cluster.rooms().values()) == [1]
+
+        def begin(function: Callable, *arguments: Any, **limits: float) -> RayCall:
+            return cluster.begin(function, *arguments, watcher=Listening(), limits=Limits(**limits))
+
+        late = begin(sleep, str(tmp_path / "late"), minutes=0.02)
+        calls = [begin(advance), begin(advance), begin(leave), begin(refuse)]
+        waiting = [late, *calls]
+        while waiting:
+            waiting = [call for call in waiting if call not in cluster.wait(waiting)]
+        found = [call.result() for call in calls[:2]]
+        assert len({call.pop("process") for call in found}) == 2
+        assert found == 2 * [{"OMP_NUM_THREADS": "2", "folder": str(tmp_path)}]
+        assert told == 2 * [(1, 0.5, 2.0)]
+        with pytest.raises(BrokenCallError, match=r"it called sys\.exit\(3\)"):
+            calls[2].result()
+        with pytest.raises(InputError, match="this cannot be; mend it"):
+            calls[3].result()
+        with pytest.raises(BrokenCallError, match=r"longer than the 0\.02 minutes of --run-minutes"):
+            late.result()
+
+
+INTERRUPTED = """
+import sys
+from harness.training.progress import Silent
+from harness.workers.ray_cluster import RayOptions, joined
+from harness.workers.worker import Limits
+from tests.harness.ray_calls import sleep
+with joined(RayOptions(sys.argv[1]), Silent()) as cluster:
+    cluster.call(sleep, sys.argv[2], watcher=Silent(), limits=Limits())
+"""
+
+
+def test_ctrl_c_leaves_no_process(address, tmp_path):
+    process = Forked(INTERRUPTED, tmp_path, "command", address, tmp_path / "sleeping")
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "sleeping").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sleeping = psutil.Process(int((tmp_path / "sleeping").read_text()))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    psutil.wait_procs([sleeping], timeout=60)
+    assert not sleeping.is_running()
+
+
+# ------------------------------------------------------------------------------- workers in place of tasks
+
+
+class Worker:
+    """A call of `Workers`, made when its result is asked for."""
+
+    def __init__(self, watcher: Silent, call: Callable[[], Any]) -> None:
+        self.watcher, self.result = watcher, call
+
+    def kill(self) -> None:
+        pass
+
+
+class Workers:
+    """As `RayCluster`, with a worker of this machine for each task."""
+
+    share = Share()
+
+    def rooms(self) -> dict[str, int]:
+        return {"here": 2, "there": 1}
+
+    def begin(self, function: Callable, *arguments: Any, watcher: Silent, limits: Limits) -> Worker:
+        return Worker(watcher, lambda: self.call(function, *arguments, watcher=watcher, limits=limits))
+
+    def wait(self, calls: list[Worker]) -> list[Worker]:
+        return calls[-1:]
+
+    def call(self, function: Callable, *arguments: Any, watcher: Silent, limits: Limits) -> Any:
+        return in_worker(on_a_node_with_room_for_two, function, arguments, watcher=watcher, limits=limits)
+
+
+def on_a_node_with_room_for_two(function: Callable, arguments: tuple, watcher: Silent) -> Any:
+    suites.on_ray.room_here = lambda share: 2
+    return function(*arguments, watcher)
+
+
+@pytest.fixture
+def workers(monkeypatch) -> list[str]:
+    """Has `joined` yield workers; arguments that ask for them."""
+    if find_spec("ray") is None:
+        monkeypatch.setattr("harness.workers.ray_cluster.require_ray", lambda: None)
+
+    @contextmanager
+    def made_up(options: RayOptions, watcher: Silent) -> Iterator[Workers]:
+        yield Workers()
+
+    monkeypatch.setattr("suites.run.joined", made_up)
+    monkeypatch.setattr("suites.tuning.tune.joined", made_up)
+    return ["--executor", "ray"]
+
+
+def test_a_row_that_breaks_breaks_alone_and_one_that_diverges_is_a_record(own, bench, workers, unreported):  # noqa: F811
+    with (own / "own_models.py").open("a") as file:
+        file.write(DIES)
+    rows = ["--set", "architectures=[own_models:Dies, own_models:Diverging, dlrm_mlp]"]
+    outcome = bench(*RUN, *rows, *workers)
+    check_refusal(outcome, ["1 of 3 runs broke", "own_models:Dies seed 0 (its process was killed"], code=1)
+    records = records_of(own / "out/tiny")
+    status = {name: record["status"] for (name, _), record in records.items()}
+    assert status == {"own_models:Diverging": "failed", "dlrm_mlp": "finished"}
+    assert records["dlrm_mlp", 0]["training"]["runs_at_once"] == 2
+    assert "[2/3" in outcome.err
+
+
+def test_data_that_a_node_lacks_are_prepared_there(own, bench, unreported, workers, monkeypatch):  # noqa: F811
+    sent: list[NodeData] = []
+    begin = Workers.begin
+
+    def without_data(self, function, line, data, *more, **options):
+        sent.append(data)
+        data.folder.rename(own / "elsewhere")
+        return begin(self, function, line, data, *more, **options)
+
+    monkeypatch.setattr(Workers, "begin", without_data)
+    command = [*RUN, "--set", "architectures=[dlrm_mlp]", *workers]
+    assert bench(*command).code == 0
+    assert len(sent) == 1
+    assert sent[0].folder.is_dir()
+    names = sorted(path.relative_to(own / "elsewhere") for path in (own / "elsewhere").rglob("*.parquet"))
+    assert sorted(path.relative_to(sent[0].folder) for path in sent[0].folder.rglob("*.parquet")) == names
+    [record] = records_of(own / "out/tiny").values()
+    assert record["dataset_info"]["fingerprint"] == sent[0].fingerprint
+    assert bench(*command).code == 0
+    assert len(sent) == 1  # the run is finished, and is no task
+
+
+def test_tuning_makes_the_trials_asked_for_and_finds_what_it_finds_alone(own, bench, workers, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("suites.tuning.confirm.RATE_FACTORS", (1.0,))
+    monkeypatch.setattr("suites.tuning.confirm.RESCORED_SEEDS", (1001, 1002))
+    rows = ["--set", "architectures=[own_models:Shallow]", "--set", "base=null"]
+    rows += ["--set", "references=false"]
+    command = ["tune", "tiny.yaml", "--trials", "2", "--cache", "cache", *rows]
+    written = []
+    for more in (["--storage", "sqlite:///ray.db", *workers], ["--storage", "sqlite:///alone.db"]):
+        outcome = bench(*command, *more)
+        assert outcome.code == 0, outcome.err
+        written.append(yaml.safe_load((own / "tuned/tiny-mine.yaml").read_text()))
+    for key in ("fingerprint", "rows"):
+        assert written[0][key] == written[1][key]
+    for database in ("ray.db", "alone.db"):
+        storage = f"sqlite:///{own}/{database}"
+        names = [name for name in optuna.get_all_study_names(storage) if not name.endswith("/again")]
+        assert [len(optuna.load_study(study_name=name, storage=storage).trials) for name in names] == [2]
+
+
+# ------------------------------------------------------------------------------------- nodes and their data
+
+
+def node(host: str, alive: bool = True, **resources: float) -> dict[str, Any]:
+    return {"NodeManagerHostname": host, "Alive": alive, "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("share", "rooms"),
+    [
+        (Share(), {"a": 12, "b": 4}),
+        (Share(cpus=3), {"a": 3, "b": 1}),
+        (Share(gpus=1), {"a": 2, "b": 0}),
+        (Share(gpus=0.5), {"a": 4, "b": 0}),
+        (Share(gigabytes=8), {"a": 5, "b": 1}),
+    ],
+)
+def test_a_machine_has_room_for_what_the_scarcest_resource_of_each_node_allows(share, rooms):
+    nodes = [
+        node("a", CPU=8.0, GPU=2.0, memory=32e9),
+        node("a", CPU=4.0, memory=15e9),
+        node("b", CPU=4.0, memory=15e9),
+        node("b", alive=False, CPU=64.0, GPU=8.0, memory=1e12),
+    ]
+    assert rooms_by_host(nodes, share) == rooms
+
+
+def test_a_node_whose_raw_files_are_others_is_told_to_copy_the_folder(own):  # noqa: F811
+    prepared = prepare_dataset("data/schema.yaml", {}, None, own / "cache")
+    data = NodeData.of(prepared, Dataset(name="data/schema.yaml"), None)
+    (own / "cache").rename(own / "elsewhere")
+    log = own / "data/log.csv"
+    log.write_text("\n".join(log.read_text().splitlines()[:1500]) + "\n")
+    with pytest.raises(InputError, match=r"gives other data here .*; copy the folder"):
+        data.opened()
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+def test_without_ray_the_mend_is_said_and_nothing_is_begun(own, bench, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("harness.workers.ray_cluster.importlib.util.find_spec", lambda name: None)
+    for command in (["run"], ["tune"]):
+        outcome = bench(*command, "tiny.yaml", "--executor", "ray")
+        check_refusal(outcome, ["Ray is not installed; pip install -c requirements/lock.txt -e '.[ray]'"])
+    assert not (own / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ray-address", "local"], ["--ray-address", "add --executor ray"]),
+        (["--cpus-per-run", "2"], ["--cpus-per-run", "add --executor ray"]),
+        (["--executor", "ray", "--jobs", "2"], ["leave --jobs 2 out", "--cpus-per-run"]),
+        (
+            ["--executor", "ray", "--gpus-per-run", "1", "--device", "cpu"],
+            ["--gpus-per-run 1", "for the CPU"],
+        ),
+        (["--executor", "ray", "--ray-address", "somewhere"], ["--ray-address somewhere", "HOST:PORT"]),
+        (
+            ["--executor", "ray", "--ray-address", "localhost:1"],
+            ["no Ray cluster answers"],
+        ),
+        (["--executor", "ray", "--plan", "jobs.jsonl"], ["--plan trains nothing: leave --executor out"]),
+    ],
+)
+@pytest.mark.skipif(find_spec("ray") is None, reason="SKIPPED: Ray is not installed")
+def test_what_does_not_go_together_is_refused_with_the_mend(own, bench, arguments, words):  # noqa: F811
+    check_refusal(bench("run", "tiny.yaml", *arguments), words)
+    assert not (own / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        (World(0, 2, torch.device("cpu")), "torchrun's 2 processes .*; start without torchrun"),
+        (World(0, 1, torch.device("cuda")), "the runs need a GPU; give --gpus-per-run 1"),
+    ],
+)
+def test_runs_that_cannot_be_tasks_are_refused_with_the_mend(world, words):
+    options = Options(Path("out"), Path("cache"), None, world.device)
+    check_ray(options, world)
+    with pytest.raises(InputError, match=words):
+        check_ray(replace(options, ray=RayOptions()), world)
