@@ -33,10 +33,10 @@ PAGES = (
     "docs/api/*.md",
     "reports/measured/README.md",
 )
-OTHERS = ("reports/measured/*/figures/*.png", "docs/pictures/*.svg", "notebooks/*.ipynb")
+OTHERS = ("reports/measured/*/figures/*.png", "docs/pictures/*.*", "notebooks/*.ipynb")
 KEPT = "reports/measured"
 DRAWN = ROOT / "out/measured"  # by docs/kept_reports.py
-PAGE_NAMES = ("report.md", "profile.md")
+PAGE_NAMES = ("report.md", "profile.md", "serving_profile.md")
 LINKED = {".html", ".png", ".svg", ".csv", ".tex", ".json", ".parquet"}  # what drawn pages lead to
 LEADERBOARD = "leaderboard.html"
 OVER_SEVERAL = {"what-decides": "What decides", "published-orders": "Published orders"}  # of several folders

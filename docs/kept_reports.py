@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "reports/measured"
 DRAWN = ROOT / "out/measured"
 CODE = (ROOT / "reports", ROOT / "harness/records", ROOT / "harness/evaluation", ROOT / "files")
-PROFILE, STATE, LEADERBOARD = "profile.json", ".state", "leaderboard.html"
+STATE, LEADERBOARD = ".state", "leaderboard.html"
+SPEEDS = {"profile.json": "profile.md", "serving_profile.json": "serving_profile.md"}  # and their pages
 ORDERS = "published-orders"  # the folder of the page that compares published orders with ours
 DECIDES = "what-decides"  # that of the page on who wins when there is more to learn
 ORDERED = ("table1", "table1-kuairand-pure")  # the kept results that have an order of their own there
@@ -35,7 +36,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as workers:
         for page in workers.map(draw, kept, [DRAWN / path.name for path in kept], [code] * len(kept)):
             print(page)
-    drawn = [DRAWN / path.name for path in kept if not (path / PROFILE).is_file()]
+    drawn = [DRAWN / path.name for path in kept if _speeds_of(path) is None]
     sys.path.insert(0, str(ROOT))
     from reports.decides.report import render_what_decides
     from reports.decides.results import FOLDERS
@@ -54,7 +55,8 @@ def draw(kept: Path, drawn: Path, code: str) -> Path:
     Raises:
         InputError: the kept records or the kept profile are damaged.
     """
-    page = drawn / ("profile.md" if (kept / PROFILE).is_file() else "report.md")
+    speeds = _speeds_of(kept)
+    page = drawn / ("report.md" if speeds is None else SPEEDS[speeds])
     state = code + digest(list(kept.iterdir()))
     if page.is_file() and (drawn / STATE).is_file() and (drawn / STATE).read_text(encoding="utf-8") == state:
         return page
@@ -62,16 +64,22 @@ def draw(kept: Path, drawn: Path, code: str) -> Path:
     from harness.records.archive import unpack
     from reports.render import render
     from reports.speed.report import render_profile
+    from reports.speed.serving import render_serving_profile
 
     shutil.rmtree(drawn, ignore_errors=True)
-    if (kept / PROFILE).is_file():
-        drawn.mkdir(parents=True)
-        shutil.copyfile(kept / PROFILE, drawn / PROFILE)
-        render_profile(drawn)
-    else:
+    if speeds is None:
         render(unpack(kept, drawn))
+    else:
+        drawn.mkdir(parents=True)
+        shutil.copyfile(kept / speeds, drawn / speeds)
+        (render_profile if speeds == "profile.json" else render_serving_profile)(drawn)
     (drawn / STATE).write_text(state, encoding="utf-8")
     return page
+
+
+def _speeds_of(kept: Path) -> str | None:
+    """The file of measured speeds that a kept folder holds; None where it holds runs."""
+    return next((name for name in SPEEDS if (kept / name).is_file()), None)
 
 
 def digest(paths: list[Path]) -> str:

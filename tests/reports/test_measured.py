@@ -167,6 +167,21 @@ def test_a_table_s_speeds_are_those_that_the_profile_holds(words):
             assert row[at : at + width] == cells[:width], row[0]
 
 
+def test_the_table_of_engines_and_its_words_are_those_of_the_profile():
+    models = json.loads((FOLDERS / "serving-table1/serving_profile.json").read_text(encoding="utf-8"))[
+        "models"
+    ]
+    found = {(model["architecture"], model["engine"]): model for model in models}
+    for row in select_model(Table(KEPT, "random arrivals the loads", {})):
+        for cell, engine in zip(row[1:], ("eager", "compile", "aoti", "onnx"), strict=True):
+            assert cell == f"{found[name_of(row), engine]['candidates_per_second'] / 1e3:.1f}"
+    ahead = [found.pop((name, "onnx")) for name in ("dlrm_mlp", "dcnv2")]
+    ends = [(round(model["qps_low"]), round(model["qps_high"])) for model in ahead]
+    assert ends == [(1061, 1112), (957, 1041)]
+    assert max(model["qps_high"] for model in found.values()) < 957
+    assert sum(model["qps_low"] == 0 for model in found.values()) == 11
+
+
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
     files = [path for path in FOLDERS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 4_000_000
