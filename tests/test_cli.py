@@ -765,7 +765,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(own, bench, mon
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "quik"], ["no suite 'quik'", "quick, readings", "path ending in .yaml"]),
+        (["run", "quik"], ["no suite 'quik'", "quick, rankelastor-avazu", "path ending in .yaml"]),
         (["run", "absent.yaml"], ["absent.yaml: no such file in "]),
         (["run", "tiny.yaml", "--set", "seeds"], ["--set seeds: write it as --set key=value"]),
         (["run", "tiny.yaml", "--set", "sedes=3"], ["--set sedes=3: sedes: is not a known field"]),
