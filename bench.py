@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.records.store import StoredRuns
     from harness.workers.ray_cluster import RayOptions
-    from reports.figures.panels import Options
-    from reports.figures.saving import Figures
+    from reports.figures.drawing.panels import Options
+    from reports.figures.drawing.saving import Figures
     from suites.options import Options as HowToRun
     from suites.suite import Suite
 
@@ -99,7 +99,7 @@ class Results:
 
         Args:
             options: ``ax``, ``metrics``, ``order``, ``names``, ``size`` and ``style``, as
-                `reports.figures.panels.Options` says.
+                `reports.figures.drawing.panels.Options` says.
 
         Raises InputError if there is no such figure, or one for each of several datasets.
         """
@@ -347,7 +347,7 @@ def report(out: Place, *, style: str = "") -> Results:
     """
     from harness.evaluation.inference import write_inference
     from harness.records.store import read_runs
-    from reports.figures.style import use_style
+    from reports.figures.drawing.style import use_style
     from reports.render import render
     from reports.tables.compact import write_compact_tables
 

@@ -618,7 +618,7 @@ def report(
     if of_speeds is None or (out / "runs").is_dir():
         _report(out, style.removeprefix("plain"))
         return
-    from reports.figures.style import use_style
+    from reports.figures.drawing.style import use_style
 
     with use_style(style.removeprefix("plain")):
         of_speeds(out)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from rankmixer.mixing import mix_tokens  # noqa: E402 - the checkout need not be installed
-from reports.figures.style import COLORS, INK, SMALL_INK, styled  # noqa: E402
+from reports.figures.drawing.style import COLORS, INK, SMALL_INK, styled  # noqa: E402
 
 PICTURES = ROOT / "docs/pictures"
 TOKENS = ("user", "video", "author", "history")

@@ -12,7 +12,7 @@ from harness.records.store import StoredRuns
 from harness.records.suite import SuiteRecord
 from reports import summary
 from reports.comparisons import FILES
-from reports.figures.saving import Figures
+from reports.figures.drawing.saving import Figures
 from reports.figures.sections import front_figures, section_figures
 from reports.paper.comparison import printed_table
 from reports.paper.printed import Paper, load_paper

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.records.store import StoredRuns, read_runs
 from reports.contents import NOT_THE_PAPERS_DATA, Contents, Part, Words, gather
-from reports.figures.saving import markdown_drawing, write_drawing, write_front
+from reports.figures.drawing.saving import markdown_drawing, write_drawing, write_front
 from reports.files import write_csv, write_text
 from reports.page.build import write_pages
 from reports.results import results_frame, write_results

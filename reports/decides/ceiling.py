@@ -37,9 +37,9 @@ from reports.decides.results import (
     with_verdicts,
 )
 from reports.decides.words import answer, over, verdict
+from reports.figures.drawing.saving import Drawing
 from reports.figures.loss_front import loss_against_compute
 from reports.figures.oracle_gap import gap_closed
-from reports.figures.saving import Drawing
 from reports.sections import Section
 from reports.tables.analyses.loss_fits import loss_fit_tables
 from reports.tables.markup import Table

@@ -19,7 +19,7 @@ from reports.decides.results import (
 )
 from reports.decides.words import corrected, difference, judged_table
 from reports.figures.contrasts import contrasts_side_by_side
-from reports.figures.saving import Drawing
+from reports.figures.drawing.saving import Drawing
 from reports.sections import Section
 
 BETWEEN = f"{APART} less {SHARED}"

@@ -11,8 +11,8 @@ from reports.contents import Part
 from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared, of_task, with_verdicts
 from reports.decides.rows_and_size import HOW
 from reports.decides.words import corrected, difference, judged_table, over
+from reports.figures.drawing.saving import Drawing
 from reports.figures.parts_and_experts import parts_and_experts
-from reports.figures.saving import Drawing
 from reports.sections import Section
 
 

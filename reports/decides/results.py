@@ -14,7 +14,7 @@ from harness.records.contestant import Contestant
 from harness.records.store import read_runs
 from reports import summary
 from reports.contents import Words
-from reports.figures.models import Looks, Model, looks_for
+from reports.figures.drawing.models import Looks, Model, looks_for
 from reports.sections import Section, load_sections
 
 CURVES, WORLDS = "curves", "curves-worlds"

@@ -30,7 +30,7 @@ from reports.decides.results import (
 )
 from reports.decides.words import answer, difference, judged_table, points
 from reports.figures.curves import learning_curves, learning_curves_by_size
-from reports.figures.saving import Drawing
+from reports.figures.drawing.saving import Drawing
 from reports.sections import Section
 
 HOW = Words(

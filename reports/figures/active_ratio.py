@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from files.errors import InputError
 from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.listed import is_plain
-from reports.figures.models import (
+from reports.figures.drawing.models import (
     Looks,
     Model,
     contestants,
@@ -23,9 +23,9 @@ from reports.figures.models import (
     select_model,
     with_labels,
 )
-from reports.figures.panels import Options, Plot, marker_size
-from reports.figures.saving import hover_point
-from reports.figures.style import SMALL_INK, styled
+from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import SMALL_INK, styled
 from reports.results import with_row_fields
 
 
@@ -53,7 +53,7 @@ def quality_against_active_ratio(
             without a variant, which is the dense base, which is also where the series ``dense`` begins.
         paper: the paper's curves: ``name``, ``series``, ``ratio`` and ``auc``
             (:func:`reports.paper.comparison.active_ratio_curves`).
-        options: as :class:`~reports.figures.panels.Options`; of the metrics, ``auc`` alone is drawn.
+        options: as :class:`~reports.figures.drawing.panels.Options`; of the metrics, ``auc`` alone is drawn.
 
     Returns the axes.
     """

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 
 from harness.records.listed import display_name
 from reports.cells import POINTS, interval
-from reports.figures.models import Looks
-from reports.figures.panels import Options, Plot, marker_size
-from reports.figures.saving import hover
-from reports.figures.style import COLORS, INK, styled
+from reports.figures.drawing.models import Looks
+from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.saving import hover
+from reports.figures.drawing.style import COLORS, INK, styled
 
 MARKS = "osD^v"
 STEP = 0.22  # between the marks of one row
@@ -31,7 +31,7 @@ def contrasts_side_by_side(
     Args:
         contrasts: task, metric, architecture, variant, base, base_variant (the pair), result (what the mark
             stands for, in the order of the marks), and as fractions diff, diff_low and diff_high; resolved.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from reports.cells import METRICS, POINTS, short, signed
-from reports.figures.line_names import apart
-from reports.figures.models import Look, Looks, Model, contestants, family, select_model
-from reports.figures.panels import Options, Plot, legend_handles, legend_height, log_axis, marker_size
-from reports.figures.saving import hover_point
-from reports.figures.style import FAINT, INK, SMALL_INK, styled
+from reports.figures.drawing.line_names import apart
+from reports.figures.drawing.models import Look, Looks, Model, contestants, family, select_model
+from reports.figures.drawing.panels import Options, Plot, legend_handles, legend_height, log_axis, marker_size
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import FAINT, INK, SMALL_INK, styled
 
 ROOM_FOR_A_NAME = 0.45  # of the width of a panel
 CROWD = 8  # the intervals of more models than this hide their marks
@@ -35,7 +35,7 @@ def quality_against_cost(
 
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -144,7 +144,7 @@ def quality_against_latency(
         rows: one a model, task and metric: ``diff``, ``low``, ``high`` (fractions) and ``resolved`` as in
             ``comparisons.csv``, those of the base zero and empty; ``latency_ms_p99`` with ``_low`` and
             ``_high`` as in ``serving.csv``; ``noisy``, ``batch_size``, ``base``.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -11,11 +11,11 @@ from matplotlib.ticker import LogLocator
 
 from reports.cells import POINTS, grouped, short_tick
 from reports.figures.differences import base_names
-from reports.figures.line_names import End, name_lines
-from reports.figures.models import Looks, Model, contestants, select_model
-from reports.figures.panels import Options, Plot, legend_height, log_axis
-from reports.figures.saving import hover_line
-from reports.figures.style import FAINT, INK, styled
+from reports.figures.drawing.line_names import End, name_lines
+from reports.figures.drawing.models import Looks, Model, contestants, select_model
+from reports.figures.drawing.panels import Options, Plot, legend_height, log_axis
+from reports.figures.drawing.saving import hover_line
+from reports.figures.drawing.style import FAINT, INK, styled
 
 MOST_COLORED = 6  # more curves than this hide each other
 
@@ -28,7 +28,7 @@ def loss_curves(losses: pd.DataFrame, looks: Looks | None = None, **options: Unp
 
     Args:
         losses: architecture, variant, seed, samples, value (:func:`reports.frames.loss_frame`).
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -58,7 +58,7 @@ def validation_curves(
     Args:
         validation: architecture, variant, seed, samples, task, metric, value
             (:func:`reports.frames.validation_frame`).
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -83,7 +83,7 @@ def learning_curves(curves: pd.DataFrame, looks: Looks | None = None, **options:
     Args:
         curves: of :func:`harness.evaluation.learning_curves.curve_means`, without the base's rows, or of
             :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -111,7 +111,7 @@ def learning_curves_by_size(
     Args:
         curves: of :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`, of models of several
             sizes; ``variant`` without the size, and the sizes in the order of their panels.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.cells import percent
-from reports.figures.saving import hover_point
-from reports.figures.style import COLORS, styled
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import COLORS, styled
 
 MOST_FEATURES = 40  # shown, those that are farthest
 WIDTH, ROW = 6.4, 0.22  # inches

@@ -17,10 +17,10 @@ from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from harness.records.listed import display_name
 from reports.cells import POINTS, grouped, interval
-from reports.figures.models import Look, Looks, Model, cut
-from reports.figures.panels import Options, Plot, legend_handles, marker_size
-from reports.figures.saving import hover
-from reports.figures.style import FAINT, INK, styled
+from reports.figures.drawing.models import Look, Looks, Model, cut
+from reports.figures.drawing.panels import Options, Plot, legend_handles, marker_size
+from reports.figures.drawing.saving import hover
+from reports.figures.drawing.style import FAINT, INK, styled
 from reports.tables.analyses.tiers import TIERS
 
 PAPER_MARK: dict[str, Any] = {"color": FAINT, "marker": "d", "mfc": "white", "mew": 1.2, "ls": ""}
@@ -35,7 +35,7 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unp
     Args:
         comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
             ``paper_gain`` (points x 100) adds the paper's marks.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -76,7 +76,7 @@ def ablation_waterfall(
 
     Args:
         comparisons: as in :func:`forest`, variants of the base alone.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -105,7 +105,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None, **options: Unp
 
     Args:
         tiers: rows of ``tiers.csv`` for one dataset, models only.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

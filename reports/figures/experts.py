@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.models import Look, Looks, select_model
-from reports.figures.panels import Options, Plot
-from reports.figures.saving import hover, hover_line
-from reports.figures.style import INK, SMALL_INK, styled
+from reports.figures.drawing.models import Look, Looks, select_model
+from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.saving import hover, hover_line
+from reports.figures.drawing.style import INK, SMALL_INK, styled
 
 DEAD_COLOR, DEAD_INK = "#D55E00", "#A84A00"  # the words are darker, to be readable
 LIGHT_BLUES = sns.light_palette("#64BCF0", as_cmap=True)  # light enough for black numbers on every shade
@@ -34,7 +34,7 @@ def active_over_training(
 
     Args:
         routing: rows of :func:`reports.frames.routing_frame` of one model.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -80,7 +80,7 @@ def active_heat_map(experts: pd.DataFrame, **options: Unpack[Options]) -> Any:
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -121,7 +121,7 @@ def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None, **option
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from reports.figures.models import Look, Looks, select_model
-from reports.figures.panels import Options, Plot
-from reports.figures.saving import hover_line
-from reports.figures.style import FAINT, styled
+from reports.figures.drawing.models import Look, Looks, select_model
+from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.saving import hover_line
+from reports.figures.drawing.style import FAINT, styled
 
 COLUMNS = 4
 
@@ -25,7 +25,7 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **opt
     Args:
         curves: architecture, variant, metric, factor, dense_lr, score (NaN: diverged), as in
             :func:`reports.tables.tuning.learning_rate_frame`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

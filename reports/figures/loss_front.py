@@ -12,11 +12,11 @@ from matplotlib.ticker import LogLocator
 from harness.evaluation.oracle.loss_fits import PARAMETERS
 from harness.evaluation.statistics.power_law import PASSES, PowerLaw
 from reports.cells import short
-from reports.figures.line_names import End, name_lines
-from reports.figures.models import Looks, Model, select_model
-from reports.figures.panels import Options, Plot, log_axis, marker_size
-from reports.figures.saving import hover_point
-from reports.figures.style import styled
+from reports.figures.drawing.line_names import End, name_lines
+from reports.figures.drawing.models import Looks, Model, select_model
+from reports.figures.drawing.panels import Options, Plot, log_axis, marker_size
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import styled
 
 HEIGHT = 3.6
 
@@ -33,7 +33,7 @@ def loss_against_compute(
     Args:
         points: of :func:`harness.evaluation.oracle.loss_fits.loss_points`.
         fits: rows of ``loss_fits.csv``; models without a fit have marks alone.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

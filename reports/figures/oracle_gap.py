@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.cells import percent, short
-from reports.figures.models import Look, Looks, Model
-from reports.figures.panels import Options, Plot, marker_size
-from reports.figures.saving import hover
-from reports.figures.style import FAINT, INK, styled
+from reports.figures.drawing.models import Look, Looks, Model
+from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.saving import hover
+from reports.figures.drawing.style import FAINT, INK, styled
 
 PERCENT = 100
 ENDS = {"few": "white", "most": ""}  # what fills the mark; the second has the model's colour
@@ -29,7 +29,7 @@ def gap_closed(gaps: pd.DataFrame, looks: Looks | None = None, **options: Unpack
 
     Args:
         gaps: of :func:`harness.evaluation.oracle.gap_along_rows.gap_along_rows`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -9,9 +9,9 @@ import pandas as pd
 from harness.records.contestant import label
 from reports.figures.curves import learning_curves
 from reports.figures.differences import ablation_waterfall
-from reports.figures.models import Looks, contestants, select_models
-from reports.figures.panels import Options, Plot
-from reports.figures.style import styled
+from reports.figures.drawing.models import Looks, contestants, select_models
+from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.style import styled
 
 
 @styled
@@ -25,7 +25,7 @@ def parts_and_experts(
     Args:
         parts: as :func:`reports.figures.differences.ablation_waterfall` takes them; empty: no such panel.
         experts: as :func:`reports.figures.curves.learning_curves` takes them; empty: no such panel.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

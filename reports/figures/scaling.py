@@ -12,11 +12,11 @@ from numpy.polynomial import Polynomial
 
 from reports.cells import POINTS, short
 from reports.figures.cost import front_line, pareto_front
-from reports.figures.line_names import End, line_ends, name_lines
-from reports.figures.models import Look, Looks, Model, contestants, seaborn_looks, select_model
-from reports.figures.panels import Options, Plot, log_axis, marker_size
-from reports.figures.saving import hover_point
-from reports.figures.style import FAINT, styled
+from reports.figures.drawing.line_names import End, line_ends, name_lines
+from reports.figures.drawing.models import Look, Looks, Model, contestants, seaborn_looks, select_model
+from reports.figures.drawing.panels import Options, Plot, log_axis, marker_size
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import FAINT, styled
 
 HEIGHT = 3.4
 MOST_COLUMNS, NARROWEST = 5, 1.05  # inches
@@ -38,7 +38,7 @@ def quality_against_size(
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
         fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -89,7 +89,7 @@ def size_front(means: pd.DataFrame, looks: Looks | None = None, **options: Unpac
 
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -126,7 +126,7 @@ def paper_scaling(
     Args:
         points: :func:`reports.paper.scaling.paper_points`.
         slopes: :func:`reports.paper.scaling.paper_slopes`.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -17,11 +17,19 @@ from reports.figures.active_ratio import quality_against_active_ratio, series_ro
 from reports.figures.cost import costs_differ, quality_against_cost, quality_against_latency
 from reports.figures.curves import learning_curves, loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
+from reports.figures.drawing.models import (
+    Looks,
+    Model,
+    contestants,
+    family,
+    looks_for,
+    select_model,
+    select_models,
+)
+from reports.figures.drawing.saving import Drawing, Figures
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
 from reports.figures.loss_front import loss_against_compute
-from reports.figures.models import Looks, Model, contestants, family, looks_for, select_model, select_models
-from reports.figures.saving import Drawing, Figures
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
 from reports.paper.comparison import active_ratio_curves, paper_row, paper_table

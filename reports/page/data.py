@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports.cells import MISSING, fixed, grouped, is_missing
 from reports.figures.data import feature_distances, label_rates, shares_of_new
-from reports.figures.saving import Drawing, svg_text
+from reports.figures.drawing.saving import Drawing, svg_text
 from reports.files import write_text
 from reports.page.figures import FigureView, inline_svg
 from reports.page.tables import TableView, page_table

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from reports.figures.saving import Figures
-from reports.figures.style import FAINT, GRID, INK, SMALL_INK
+from reports.figures.drawing.saving import Figures
+from reports.figures.drawing.style import FAINT, GRID, INK, SMALL_INK
 
 _HEAD = re.compile(r"\A.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)

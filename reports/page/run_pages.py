@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from harness.records.record import Record, TaskMetrics
 from reports.cells import METRICS, POINTS, ROUGH, Shown, fixed, grouped, params, percent, short, signed
-from reports.figures.style import COLORS
+from reports.figures.drawing.style import COLORS
 from reports.page.curves import SCORES, line_chart
 from reports.page.tables import TableView, page_table
 from reports.tables.costs import shared_note

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from reports.cells import is_missing, percent, short
-from reports.figures.line_names import line_ends, name_lines
-from reports.figures.models import Looks, seaborn_looks
-from reports.figures.panels import Options, Plot, legend_handles, log_axis, marker_size
-from reports.figures.saving import hover_point
-from reports.figures.style import INK, STYLES, current_style, styled
+from reports.figures.drawing.line_names import line_ends, name_lines
+from reports.figures.drawing.models import Looks, seaborn_looks
+from reports.figures.drawing.panels import Options, Plot, legend_handles, log_axis, marker_size
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import INK, STYLES, current_style, styled
 
 HEIGHT = 4.0
 MOST_SIZES = 4  # named below a panel whose letters are large for it
@@ -29,7 +29,7 @@ def roofline(rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[O
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision and batch; rows without
             ``flops_per_second`` are left out.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """
@@ -72,7 +72,7 @@ def latency_against_batch(rows: pd.DataFrame, looks: Looks | None = None, **opti
 
     Args:
         rows: of ``profile.csv``, part ``dense``, one precision.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

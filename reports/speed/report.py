@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.records.record import read_json
 from reports.contents import Contents, Part, Words
-from reports.figures.saving import Drawing, Figures
+from reports.figures.drawing.saving import Drawing, Figures
 from reports.files import write_csv
 from reports.page.run_pages import flattened
 from reports.paper.comparison import printed_table

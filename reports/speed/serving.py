@@ -15,8 +15,8 @@ from harness.records.serving_profile import (
 )
 from reports.cells import MISSING, Shown, fixed, grouped, is_missing, model_name, percent, short
 from reports.contents import Contents, Part, Words
-from reports.figures.models import contestants, select_model
-from reports.figures.saving import Drawing, Figures
+from reports.figures.drawing.models import contestants, select_model
+from reports.figures.drawing.saving import Drawing, Figures
 from reports.files import write_csv
 from reports.page.run_pages import flattened
 from reports.render import write_report

@@ -7,10 +7,10 @@ from typing import Any, Unpack
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from reports.figures.models import Looks, contestants, select_model
-from reports.figures.panels import Options, Plot, legend_handles, log_axis
-from reports.figures.saving import hover_point
-from reports.figures.style import INK, styled
+from reports.figures.drawing.models import Looks, contestants, select_model
+from reports.figures.drawing.panels import Options, Plot, legend_handles, log_axis
+from reports.figures.drawing.saving import hover_point
+from reports.figures.drawing.style import INK, styled
 
 HEIGHT = 4.0
 STYLES: dict[str, Any] = {"eager": "-", "compile": "--", "aoti": "-.", "onnx": ":"}
@@ -26,7 +26,7 @@ def latency_against_load(
         loads: of ``serving_loads.csv``: architecture, variant, engine, candidates, offered_qps,
             latency_ms_p50, latency_ms_p99.
         bound_ms: of the p99; a dashed line.
-        options: as :class:`~reports.figures.panels.Options`.
+        options: as :class:`~reports.figures.drawing.panels.Options`.
 
     Returns the axes.
     """

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records.listed import display_name
 from reports import cells
-from reports.figures.models import contestants, select_model
+from reports.figures.drawing.models import contestants, select_model
 from reports.speed.words import MODES
 from reports.tables.markup import Table
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.records.listed import display_name
 from reports.cells import grouped, model_name, percent, short
-from reports.figures.models import contestants, drawn_name
+from reports.figures.drawing.models import contestants, drawn_name
 
 MODES = {"inference": "inference", "train": "a training step"}
 

@@ -13,7 +13,7 @@ from harness.evaluation.verdict import TOO_GOOD, withheld
 from harness.records.store import read_runs
 from reports.contents import Contents, gather
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.render import render
 from reports.sections import load_sections
 from tests.reports.made_up import COMPARISON_COLUMNS, quick_records, record, write_out

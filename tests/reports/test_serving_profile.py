@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.records.serving_profile import LoadPoint, ProfiledEngine, ServingProfile, write_serving_profile
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.speed.serving import COLUMNS, loads_frame, render_serving_profile
 from reports.speed.serving_figure import latency_against_load
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from files.errors import InputError
-from reports.figures.models import contestants, looks_for
-from reports.figures.saving import figure_of
+from reports.figures.drawing.models import contestants, looks_for
+from reports.figures.drawing.saving import figure_of
 from reports.render import markdown_page
 from reports.speed.figures import latency_against_batch, roofline
 from reports.speed.report import (

@@ -15,7 +15,7 @@ from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
 from harness.records.listed import display_name
 from reports.cells import METRICS, POINTS, fixed, grouped, interval, is_missing, model_name, signed
-from reports.figures.models import contestants, select_model
+from reports.figures.drawing.models import contestants, select_model
 from reports.paper.comparison import SIGNS, paper_table, sign
 from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable

@@ -18,9 +18,9 @@ from reports.decides.report import render_what_decides, what_decides
 from reports.decides.results import Results, read_results
 from reports.decides.rows_and_size import rows_part
 from reports.figures.contrasts import contrasts_side_by_side
-from reports.figures.models import looks_for
+from reports.figures.drawing.models import looks_for
+from reports.figures.drawing.saving import figure_of
 from reports.figures.oracle_gap import gap_closed
-from reports.figures.saving import figure_of
 from reports.render import markdown_page
 from tests.reports.decides.folders import MODELS, POINTS, SIZES, TASKS, WRITERS, run, write_all
 from tests.reports.figures.read_back import hover_texts, lines_of

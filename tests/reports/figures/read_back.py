@@ -6,7 +6,7 @@ from itertools import cycle
 
 from matplotlib.colors import to_hex
 
-from reports.figures.models import Looks, contestants, looks_for
+from reports.figures.drawing.models import Looks, contestants, looks_for
 
 
 def lines_by_label(axes):

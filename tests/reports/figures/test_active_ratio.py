@@ -11,8 +11,8 @@ from scipy import stats
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
 from reports.figures.active_ratio import quality_against_active_ratio
-from reports.figures.models import contestants, looks_for
-from reports.figures.saving import figure_of
+from reports.figures.drawing.models import contestants, looks_for
+from reports.figures.drawing.saving import figure_of
 from reports.paper.comparison import active_ratio_curves
 from reports.paper.printed import load_paper
 from reports.results import results_frame

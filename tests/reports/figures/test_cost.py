@@ -17,8 +17,8 @@ from reports.figures.cost import (
     quality_against_cost,
     quality_against_latency,
 )
-from reports.figures.models import contestants, looks_for
-from reports.figures.saving import figure_of
+from reports.figures.drawing.models import contestants, looks_for
+from reports.figures.drawing.saving import figure_of
 from reports.results import results_frame
 from tests.reports.figures.read_back import dots, lines_by_label
 from tests.reports.made_up import ARCHITECTURES

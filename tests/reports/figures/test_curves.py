@@ -7,7 +7,7 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.figures.curves import loss_curves, validation_curves
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.frames import loss_frame, validation_frame
 from tests.reports.figures.read_back import lines_of
 

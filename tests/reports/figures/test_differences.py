@@ -8,7 +8,7 @@ import pytest
 
 from reports.comparisons import load_inferred
 from reports.figures.differences import ablation_waterfall, forest
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import is_ablation_of_one_model, section_figures
 from reports.paper.printed import load_paper
 from tests.reports.figures.read_back import lines_by_label

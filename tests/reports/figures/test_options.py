@@ -17,8 +17,8 @@ from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.figures.curves import loss_curves
 from reports.figures.differences import forest
-from reports.figures.saving import Drawing, figure_of, save_figure, write_drawing
-from reports.figures.style import use_style
+from reports.figures.drawing.saving import Drawing, figure_of, save_figure, write_drawing
+from reports.figures.drawing.style import use_style
 from reports.frames import loss_frame
 
 DRAWN_IN = {

@@ -11,8 +11,8 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.cells import MISSING
+from reports.figures.drawing.saving import figure_of
 from reports.figures.learning_rates import learning_rate_curves
-from reports.figures.saving import figure_of
 from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables

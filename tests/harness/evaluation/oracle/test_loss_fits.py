@@ -9,7 +9,7 @@ import pytest
 from harness.evaluation.oracle.loss_fits import COLUMNS, loss_fit_rows, loss_points
 from harness.evaluation.statistics.power_law import PowerLaw
 from harness.records.store import read_runs
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import section_figures
 from reports.paper.printed import load_paper
 from reports.sections import load_sections

@@ -6,7 +6,7 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.figures.curves import learning_curves
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import section_figures
 from reports.paper.printed import load_paper
 from reports.sections import load_sections

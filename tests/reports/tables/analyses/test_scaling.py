@@ -14,8 +14,8 @@ from scipy import stats
 from harness.evaluation.scaling import line, scaling_fits, size_means
 from harness.records.contestant import parts_of_name
 from harness.records.store import read_runs
-from reports.figures.models import contestants, looks_for
-from reports.figures.saving import figure_of
+from reports.figures.drawing.models import contestants, looks_for
+from reports.figures.drawing.saving import figure_of
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes

@@ -14,7 +14,7 @@ from harness.evaluation.tiers import METRIC_COLUMNS
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.figures.differences import lift_by_tier
-from reports.figures.saving import figure_of
+from reports.figures.drawing.saving import figure_of
 from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections

@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 
 from harness.records.store import read_runs
 from reports.contents import gather
-from reports.figures.models import contestants, looks_for, select_models, with_labels
-from reports.figures.style import COLORS
+from reports.figures.drawing.models import contestants, looks_for, select_models, with_labels
+from reports.figures.drawing.style import COLORS
 from tests.reports.figures.read_back import lines_by_label, lines_of
 from tests.reports.made_up import ARCHITECTURES
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from reports.figures.curves import loss_curves, validation_curves
-from reports.figures.line_names import apart, names_fit
-from reports.figures.saving import figure_of
+from reports.figures.drawing.line_names import apart, names_fit
+from reports.figures.drawing.saving import figure_of
 
 
 @settings(max_examples=30, deadline=None)

@@ -21,8 +21,8 @@ from matplotlib.ticker import LogLocator
 from files.errors import InputError
 from harness.records.contestant import label
 from reports.cells import METRICS, short_tick
-from reports.figures.models import Looks, Model, contestants, looks_for, select_models, with_labels
-from reports.figures.style import STYLES, current_style, styled
+from reports.figures.drawing.models import Looks, Model, contestants, looks_for, select_models, with_labels
+from reports.figures.drawing.style import STYLES, current_style, styled
 
 NARROWEST_PANEL, LOWEST_PANEL = 1.5, 0.9  # inches, where a style gives figures their width
 _LETTER, _BOLD_LETTER = 0.52, 0.6  # the width of a letter over its size, on average

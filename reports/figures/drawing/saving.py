@@ -18,7 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.style import current_style, styled, use_style
+from reports.figures.drawing.style import current_style, styled, use_style
 from reports.files import replacing, write_csv, write_text
 
 METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
@@ -39,7 +39,7 @@ class Drawing:
     options: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, **options: Any) -> Figure:
-        """Draw it anew; ``options`` as in :class:`reports.figures.panels.Options`."""
+        """Draw it anew; ``options`` as in :class:`reports.figures.drawing.panels.Options`."""
         return figure_of(self.function(self.data, *self.arguments, **(self.options | options)))
 
     @cached_property

@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from reports.figures.models import Looks, Model, contestants, select_model
-from reports.figures.panels import Plot, legend_handles
-from reports.figures.saving import missing_letters_are_boxes
-from reports.figures.style import FAINT, styled
+from reports.figures.drawing.models import Looks, Model, contestants, select_model
+from reports.figures.drawing.panels import Plot, legend_handles
+from reports.figures.drawing.saving import missing_letters_are_boxes
+from reports.figures.drawing.style import FAINT, styled
 
 LINE_HEIGHT, MARKER_AT, NAME_AT = 11.5, 14.0, 21.0  # in points; the last two to the right of the panel
 End = tuple[float, float]  # in data coordinates

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.records.contestant import Contestant
 from harness.records.listed import display_name, is_plain
-from reports.figures.style import COLORS
+from reports.figures.drawing.style import COLORS
 
 LONGEST_NAME = 42
 MARKERS = "osD^vPX<>ph*d"

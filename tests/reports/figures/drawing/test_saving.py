@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from reports.comparisons import load_inferred
 from reports.figures.differences import forest
-from reports.figures.saving import figure_of, hover, save_figure
+from reports.figures.drawing.saving import figure_of, hover, save_figure
 
 
 def test_what_a_mark_says_is_its_title_in_the_svg_and_stays_text(tmp_path):
