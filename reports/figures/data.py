@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reports.cells import percent
+from reports.figures.drawing.models import Look
+from reports.figures.drawing.panels import Options, Plot, marker_size
 from reports.figures.drawing.saving import hover_point
-from reports.figures.drawing.style import COLORS, styled
+from reports.figures.drawing.style import COLORS, INK, styled
 
 MOST_FEATURES = 40  # shown, those that are farthest
 WIDTH, ROW = 6.4, 0.22  # inches
@@ -19,66 +21,93 @@ NAMES = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @styled
-def feature_distances(rows: pd.DataFrame) -> Axes:
+def feature_distances(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
     """The distance from training to validation and to test, a line for each feature; the farthest first.
 
     Args:
         rows: feature, valid, test; missing where a split has no values of it.
+        options: as :class:`~reports.figures.drawing.panels.Options`, with features for models.
 
     Returns the axes.
     """
-    return _points(rows.head(MOST_FEATURES), "feature", ("valid", "test"), "distance from training, 0 to 1")
+    shown = rows if options.get("order") else rows.head(MOST_FEATURES)
+    lines = {name: name for name in shown["feature"]}
+    return _points(
+        shown.set_index("feature"), lines, ("valid", "test"), "distance from training, 0 to 1", options
+    )
 
 
 @styled
-def label_rates(rows: pd.DataFrame) -> Axes:
+def label_rates(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
     """The share of positives in each split, a line for each label.
 
     Args:
         rows: task, split, positive_rate.
+        options: as :class:`~reports.figures.drawing.panels.Options`, with labels for models.
 
     Returns the axes.
     """
-    wide = rows.pivot_table(index="task", columns="split", values="positive_rate", sort=False).reset_index()
-    return _points(wide, "task", tuple(NAMES), "share of positives among the defined rows")
+    wide = rows.pivot_table(index="task", columns="split", values="positive_rate", sort=False)
+    lines = {name: name for name in wide.index}
+    return _points(wide, lines, tuple(NAMES), "share of positives among the defined rows", options)
 
 
 @styled
-def shares_of_new(rows: pd.DataFrame, names: Mapping[str, str]) -> Axes:
+def shares_of_new(rows: pd.DataFrame, shares: Mapping[str, str], **options: Unpack[Options]) -> Any:
     """What validation and test have without a training row, a line for each kind of share.
 
     Args:
         rows: split, and a column for each share.
-        names: how each of those columns is called.
+        shares: how each of those columns is called.
+        options: as :class:`~reports.figures.drawing.panels.Options`, with those columns for models.
 
     Returns the axes.
     """
-    wide = rows.set_index("split")[list(names)].T.rename(index=names).rename_axis("what").reset_index()
-    return _points(wide, "what", ("valid", "test"), "share without a training row")
+    wide = rows.set_index("split")[list(shares)].T
+    return _points(wide, shares, ("valid", "test"), "share without a training row", options)
 
 
-def _points(rows: pd.DataFrame, name: str, splits: tuple[str, ...], label: str) -> Axes:
-    """Marks of several splits on a line for each row, from 0 on."""
-    shown = [split for split in splits if split in rows]
-    figure = Figure(figsize=(WIDTH, 0.9 + ROW * max(len(rows), 2)), layout="constrained")
-    axes = figure.subplots()
-    long = rows.melt(name, shown, "split", "value").dropna(subset="value").replace({"split": NAMES})
+def _points(
+    wide: pd.DataFrame, lines: Mapping[str, str], splits: Sequence[str], label: str, options: Options
+) -> Any:
+    """Marks of several splits on a line for each row, from 0 on.
+
+    Args:
+        wide: a row for each of ``lines``, by its key, and a column for each split.
+        lines: how each row is called.
+    """
+    looks = {(key, ""): Look(INK, "o", name=name) for key, name in lines.items()}
+    plot = Plot(wide.rename_axis("architecture").reset_index().assign(variant=""), looks, options)
+    shown = [split for split in splits if split in plot.rows]
+    keys = list(plot.rows["architecture"])
+    (axes,) = plot.grid(1, 1, WIDTH, 0.9 + ROW * max(len(keys), 2))
+    long = (
+        plot.rows.melt("architecture", shown, "split", "value")
+        .dropna(subset="value")
+        .replace({"split": NAMES})
+    )
     colors = dict(zip(NAMES.values(), COLORS, strict=False))
     sns.stripplot(
         long,
         x="value",
-        y=name,
+        y="architecture",
         hue="split",
-        order=list(rows[name]),
-        hue_order=[NAMES[split] for split in shown],
+        order=keys,
         palette=colors,
         jitter=False,
+        size=marker_size(0.85),
+        legend=False,
         ax=axes,
     )
     for row in long.to_dict("records"):
-        text = f"{row[name]}, {row['split']}: {percent(row['value'], 1)}"
-        hover_point(axes, row["value"], list(rows[name]).index(row[name]), text)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set(xlabel=label, ylabel="", xlim=(-0.01, max([0.05, *(1.08 * long["value"])])))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title="")
-    return axes
+        name = plot.looks[row["architecture"], ""].name
+        text = f"{name}, {row['split']}: {percent(row['value'], 1)}"
+        hover_point(axes, row["value"], keys.index(row["architecture"]), text)
+    axes.set_yticks(range(len(keys)), [plot.looks[key, ""].shown for key in keys])
+    axes.set_ylim(len(keys) - 0.5, -0.5)
+    axes.set(xlabel="", ylabel="", xlim=(-0.01, max([0.05, *(1.08 * long["value"])])))
+    axes.locator_params(axis="x", nbins=5)
+    plot.xlabel(label)
+    handles = [Line2D([], [], color=colors[NAMES[s]], marker="o", ls="", label=NAMES[s]) for s in shown]
+    plot.legend(handles, beside=True)
+    return plot.result

@@ -29,6 +29,7 @@ DRAWN_IN = {
         *("loss_curves", "validation_curves"),
         *("learning_curves", "learning_curves_by_size"),
     ],
+    "reports.figures.data": ["feature_distances", "label_rates", "shares_of_new"],
     "reports.figures.differences": ["forest", "ablation_waterfall", "lift_by_tier"],
     "reports.figures.experts": ["active_over_training", "active_heat_map", "expert_histogram"],
     "reports.figures.loss_front": ["loss_against_compute"],

@@ -6,8 +6,11 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from files.errors import InputError
 from reports.figures.data import MOST_FEATURES, feature_distances, label_rates, shares_of_new
+from reports.figures.drawing.saving import figure_of
 from reports.page.data import NEW, DataPage, write_data_page
 
 DISTANCES = pd.DataFrame({
@@ -80,3 +83,20 @@ def test_names_cannot_become_markup(tmp_path):
 
 def test_a_table_without_users_and_items_has_no_figure_of_them(tmp_path):
     assert "figure-new" not in page_of(tmp_path, new=NEW_ROWS[["split"]])
+
+
+def test_lines_are_chosen_ordered_and_named_as_in_every_figure():
+    many = pd.DataFrame({"feature": [f"f{i}" for i in range(60)], "valid": 0.1, "test": 0.2})
+    axes = feature_distances(many, order=["f50", "f3"], names={"f3": "price"})
+    assert names(axes) == ["f50", "price"]
+    assert names(shares_of_new(NEW_ROWS, NEW, order=["rows_with_new_item"])) == ["rows with such an item"]
+    figure = figure_of(label_rates(LABELS, style="paper", size=(3, 2)))
+    assert tuple(figure.get_size_inches()) == (3, 2)
+    with pytest.raises(InputError, match="order: none can't be drawn; there are like, click"):
+        label_rates(LABELS, order=["none"])
+
+
+def test_features_with_names_that_are_cut_alike_keep_a_line_each():
+    long = [f"{'a' * 50}{i}" for i in range(2)]
+    axes = feature_distances(pd.DataFrame({"feature": long, "valid": [0.1, 0.2], "test": [0.3, 0.4]}))
+    assert marks(axes) == {(0.1, 0), (0.3, 0), (0.2, 1), (0.4, 1)}
