@@ -9,6 +9,7 @@ import pytest
 from files.errors import InputError
 from harness.data import prepared_for_ranks
 from tests.forked import SCRIPT, forked_ranks
+from tests.hosts import CABLE, two_hosts
 from tests.test_cli import own_folder
 
 COMMAND = """
@@ -59,6 +60,18 @@ def test_a_process_says_that_another_is_silent_or_gone(word, words, tmp_path, ca
     assert error.endswith("the same command on all hosts goes on from the last checkpoint")
     assert "Traceback" not in said
     assert list(folder.glob("out/tiny/runs/*.partial/checkpoint.json"))
+
+
+def test_hosts_whose_cable_is_pulled_both_say_so(tmp_path, capsys):
+    pull = f"lambda *_: __import__('subprocess').run(['ip', 'link', 'set', '{CABLE}', 'down'], check=True)"
+    with two_hosts() as enter:
+        pulling = enter + f"os.kill = {pull}\n" + COMMAND
+        folder = own_folder(tmp_path)
+        arguments = ("SIGTERM", "--checkpoint-seconds", "0")
+        assert forked_ranks(pulling, folder, SCRIPT, *arguments, patience=30) == [1, 1]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert sorted(error[:23] for error in errors) == ["error: process 0 of 2 h", "error: process 1 of 2 h"]
+    assert all("heard nothing from another for 0.05 minutes" in error for error in errors)
 
 
 def test_more_processes_than_rows_are_refused_before_anything_is_trained(tmp_path):

@@ -24,6 +24,7 @@ from harness.training.prediction import predict
 from harness.training.weights import read_weights
 from tests.forked import ROOT, Forked, forked_ranks
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
+from tests.hosts import two_hosts
 
 RANKS, BATCH_SIZE = 2, 128
 NEVER = 10**9
@@ -171,6 +172,18 @@ def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_pr
     again, first = (RunFolder(each, spec.folder_name).record().as_json() for each in (out, two_processes))
     assert again["curve"] == first["curve"]
     assert again["metrics"] == first["metrics"]
+
+
+def test_two_hosts_train_as_two_processes_of_one_machine_do(prepared, two_processes, tmp_path):
+    spec = spec_of(prepared, attention=False)
+    with two_hosts() as enter:
+        arguments = (prepared.path, tmp_path, NEVER, spec.model_dump_json())
+        assert forked_ranks(enter + WORKER, *arguments, patience=30) == [0, 0]
+    apart, together = (
+        RunFolder(each, spec.folder_name).record().as_json() for each in (tmp_path, two_processes)
+    )
+    assert apart["curve"] == together["curve"]
+    assert apart["metrics"] == together["metrics"]
 
 
 def test_three_processes_that_divide_shards_score_every_row_in_its_place(prepared, tmp_path):
