@@ -164,34 +164,39 @@ def test_the_readme_explains_every_field_of_a_record(journey):
 # ------------------------------------------------------------------------------------------- the READMEs
 
 
-def documented(text: str, of: str | None, default_column: int) -> dict[str, str]:
-    """Field -> default of the README's table rows that begin with ``of`` (None: with the field itself)."""
-    first = "" if of is None else rf" {of} \|"
-    found = re.findall(rf"^\|{first} `(\w+)` \|(.*)\|$", text, re.MULTILINE)
-    return {field: cells.split("|")[default_column].strip() for field, cells in found}
+def documented(text: str, of: str | None) -> dict[str, str]:
+    """Field -> default: of the list below the line ``**of**``, or (None) of the rows of a table."""
+    if of is None:
+        return dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
+    return listed(text.partition(f"\n**{of}**\n")[2].partition("\n**")[0].partition("\n#")[0])
+
+
+def listed(text: str) -> dict[str, str]:
+    """Name -> default of the lines that begin with ``- `name` (default)``."""
+    return dict(re.findall(r"^- `(\w+)` \((.+?)\)(?=:|$)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
-    ("readme", "of", "default_column", "model"),
+    ("readme", "of", "model"),
     [
-        ("datasets", "schema", 0, schema.Schema),
-        ("datasets", "csv", 0, schema.Csv),
-        ("datasets", "feature", 0, schema.Feature),
-        ("datasets", "task", 0, schema.Task),
-        ("datasets", "baseline", 0, schema.SingleFeatureBaseline),
-        ("datasets", "split by time", 0, schema.TimeSplit),
-        ("datasets", "split by fraction", 0, schema.FractionSplit),
-        ("datasets", "split by column", 0, schema.ColumnSplit),
-        ("suites", "suite", 0, suite.Suite),
-        ("suites", "dataset", 0, suite.Dataset),
-        ("suites", "architecture", 0, suite.SuiteRow),
-        ("suites", "budget", 0, suite.SuiteBudget),
-        ("harness", None, 0, Training),
+        ("datasets", "schema", schema.Schema),
+        ("datasets", "csv", schema.Csv),
+        ("datasets", "feature", schema.Feature),
+        ("datasets", "task", schema.Task),
+        ("datasets", "baseline", schema.SingleFeatureBaseline),
+        ("datasets", "split by time", schema.TimeSplit),
+        ("datasets", "split by fraction", schema.FractionSplit),
+        ("datasets", "split by column", schema.ColumnSplit),
+        ("suites", "suite", suite.Suite),
+        ("suites", "dataset", suite.Dataset),
+        ("suites", "architecture", suite.SuiteRow),
+        ("suites", "budget", suite.SuiteBudget),
+        ("harness", None, Training),
     ],
 )
-def test_the_readme_states_every_field_with_its_default(readme, of, default_column, model):
+def test_the_readme_states_every_field_with_its_default(readme, of, model):
     text = README[readme].partition("## Training")[2] if model is Training else README[readme]
-    stated = documented(text, of, default_column)
+    stated = documented(text, of)
     assert set(stated) == set(model.model_fields)
     for name, cell in stated.items():
         default = model.model_fields[name].get_default(call_default_factory=True)
@@ -240,22 +245,39 @@ def test_the_guide_states_what_tuning_chooses_from():
     ],
 )
 def test_the_readme_states_every_option_of_a_dataset_with_its_default(dataset, options):
-    section = README["datasets"].partition(f"\n## {dataset}\n")[2].partition("\n## ")[0]
     assert MISSING not in options.values()
-    stated = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", section, re.MULTILINE))
-    stated |= dict(re.findall(r"^One option: `(\w+)` \((\w+)\)", section, re.MULTILINE))
-    assert {name: yaml.safe_load(value) for name, value in stated.items()} == options
+    stated = {name: yaml.safe_load(value) for name, value in stated_options(dataset).items()}
+    assert stated == options
+
+
+def linked_section(dataset: str) -> str:
+    """The section that the dataset's row of the table links; empty where there is none."""
+    row = re.search(rf"^\| \[[^]]*`{dataset}`[^]]*\]\(#([\w-]+)\) \|", README["datasets"], re.MULTILINE)
+    parts = {part.partition("\n")[0].lower(): part for part in README["datasets"].split("\n## ")}
+    return parts[row[1]] if row else ""
+
+
+def stated_options(dataset: str) -> dict[str, str]:
+    """Option -> default: those of the dataset's section, or of these those that a line names for it."""
+    section = linked_section(dataset)
+    stated = listed(section)
+    named = re.search(rf"^Options of .*`{dataset}`.*: (`.*`)\.$", section, re.MULTILINE)
+    return {name: stated[name] for name in re.findall(r"\w+", named[1])} if named else stated
 
 
 def test_every_dataset_and_every_shipped_suite_has_its_place_in_a_readme():
     published = README["datasets"].partition("\n## Published splits\n")[2].partition("\n## ")[0]
     for name in DATASETS:
-        assert f"\n## {name}\n" in README["datasets"] or f"`{name}`" in published, name
+        assert linked_section(name) or f"`{name}`" in published, name
+    rows = [line for line in README["suites"].splitlines() if line.startswith("| `")]
     for name in suite.shipped_suites():
-        command = f"`python run_bench.py (run|cost --scale|profile models --scale) {name}[` ]"
-        assert re.search(rf"^\| `{name}` \|.*{command}", README["suites"], re.MULTILINE)
-        [time] = re.findall(r"^# Time +(.*)$", (ROOT / "suites" / f"{name}.yaml").read_text(), re.MULTILINE)
-        assert re.search(rf"^\| `{name}` \|.*\| {re.escape(time)} \|$", README["suites"], re.MULTILINE), name
+        opening = (ROOT / "suites" / f"{name}.yaml").read_text()
+        [command] = re.findall(r"^# Command +python run_bench\.py ([^[(\n]*[^[(\s])", opening, re.MULTILINE)
+        [time] = re.findall(r"^# Time +(.*)$", opening, re.MULTILINE)
+        [row] = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        *_, said, told, _ = (cell.strip() for cell in row.split("|"))
+        assert (said.strip("`") or f"run {name}").replace("NAME", name) == command
+        assert told == re.sub(r" at 60 GFLOP/s \(estimate: .*\)$", ", estimated", time), name
 
 
 def test_the_guide_s_yaml_is_the_example_s():
