@@ -116,13 +116,11 @@ class Results:
     @cached_property
     def _drawings(self) -> Figures:
         from reports.figures.sections import front_figures, section_figures
-        from reports.paper.printed import load_paper
 
-        paper = load_paper()
         return {
             name: drawing
             for section in self._sections
-            for name, drawing in (section_figures(section, paper) | front_figures(section)).items()
+            for name, drawing in (section_figures(section) | front_figures(section)).items()
         }
 
     @cached_property

@@ -145,6 +145,18 @@ def percent(value: Value, digits: int = 1, sign: bool = False) -> Shown:
     return Shown((signed if sign else fixed)(100 * value, digits) + "%", value)  # type: ignore[operator]
 
 
+def count(number: int, noun: str) -> str:
+    """``1 model``, ``3 models``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def by_word(names: dict[str, list[str]]) -> str:
+    """``agrees 2 (DCN, DCNv2); differs 0``: how many names each word has, and which."""
+    return "; ".join(
+        f"{word} {len(found)}" + (f" ({', '.join(found)})" if found else "") for word, found in names.items()
+    )
+
+
 def model_name(row: dict) -> str:
     """The label of the model of a row with the columns architecture and variant."""
     return display_name(row["architecture"], row["variant"])

@@ -22,10 +22,8 @@ def choice_text(chosen: pd.DataFrame, wanted: Wanted) -> str:
 
 
 def _block(dataset: str, task: str, rows: pd.DataFrame, wanted: Wanted) -> str:
-    shown = pd.DataFrame(list(map(_cells, rows.to_dict("records"))))
-    shown.columns = pd.Index(
-        ["model", "p99 ms", "fits", wanted.metric.upper(), "to the best x100", "verdict"]
-    )
+    header = ["model", "p99 ms", "fits", wanted.metric.upper(), "to the best x100", "verdict"]
+    shown = pd.DataFrame(list(map(_cells, rows.to_dict("records"))), columns=header)
     table = shown.to_string(index=False)
     what = f"p99 of {wanted.p99_ms:g} ms, {wanted.batch_size} rows a call, {wanted.part} model"
     return f"{dataset}, task {task}: {what}\n{table}\n{_sentence(rows)}"

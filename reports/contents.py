@@ -15,7 +15,7 @@ from reports.comparisons import FILES
 from reports.figures.drawing.saving import Figures
 from reports.figures.sections import front_figures, section_figures
 from reports.paper.comparison import printed_table
-from reports.paper.printed import Paper, load_paper
+from reports.paper.printed import load_paper
 from reports.paper.words import against_the_paper
 from reports.sections import Section, load_sections
 from reports.tables.analyses.agreement import agreement_tables
@@ -28,11 +28,10 @@ from reports.tables.analyses.scaling import scaling_tables, scaling_words
 from reports.tables.analyses.tiers import by_user_activity, tier_tables
 from reports.tables.analyses.token_ranks import token_rank_tables
 from reports.tables.costs import cost_table
-from reports.tables.main import main_table
+from reports.tables.main import main_table, ranked_table
 from reports.tables.markup import Table
 from reports.tables.published import printed_tables, published_tables, published_words
 from reports.tables.quality import quality_numbers, quality_tables
-from reports.tables.ranked import ranked_table
 from reports.tables.speeds import speed_table
 from reports.tables.tuning import tuning_tables
 from reports.verdict import in_short
@@ -59,10 +58,10 @@ class Part:
     title: str
     in_short: str
     overview: list[Words]
-    more: list[Words]
     tables: list[Table]
-    figures: Figures
-    environment: list[str]
+    more: list[Words] = field(default_factory=list)
+    figures: Figures = field(default_factory=dict)
+    environment: list[str] = field(default_factory=list)
     front: Figures = field(default_factory=dict)
     ranked: Table | None = None
 
@@ -73,10 +72,10 @@ class Contents:
 
     title: str
     descriptions: list[str]
-    commands: list[str]
     parts: list[Part]
-    printed: list[Table]  # papers' own tables
     data: list[str]  # the files beside the report that hold every number
+    commands: list[str] = field(default_factory=list)
+    printed: list[Table] = field(default_factory=list)  # papers' own tables
     page: str = "report.md"
     citation: str = ""  # of the paper whose numbers stand beside ours
     definitions: list[str] = field(default_factory=list)
@@ -111,7 +110,7 @@ def gather(stored: StoredRuns) -> Contents:
     keys = dict.fromkeys(suite.paper_table for suite in suites)
     more = ["serving.csv", *(f"{name}.csv" for name in FILES)]
     untuned = [section.suite.untuned(section.dataset) for section in sections]
-    parts = [_part(section, paper) for section in sections]
+    parts = [_part(section) for section in sections]
     printed = [printed_table(key, paper) for key in keys if key in paper.tables]
     published = {table.name: table for section in sections for table in printed_tables(section)}
     return Contents(
@@ -146,15 +145,15 @@ def _has_papers_column(part: Part) -> bool:
     return any(title.startswith("paper") for table in part.tables for title in table.header)
 
 
-def _part(section: Section, paper: Paper) -> Part:
-    numbers = {task: quality_numbers(section, task, paper) for task in section.tasks}
-    against = [*against_the_paper(section, numbers, paper), *ordering_words(section, paper)]
+def _part(section: Section) -> Part:
+    numbers = {task: quality_numbers(section, task) for task in section.tasks}
+    against = [*against_the_paper(section, numbers), *ordering_words(section)]
     verdicts = [
-        Words("How quality grows with size", scaling_words(section, paper)),
+        Words("How quality grows with size", scaling_words(section)),
         Words("Against the paper", against),
-        Words("By user activity", by_user_activity(section, paper)),
+        Words("By user activity", by_user_activity(section)),
     ]
-    tables = _tables(section, paper)
+    tables = _tables(section)
     return Part(
         name=section.name,
         title=f"{section.dataset} ({section.suite.name})",
@@ -169,7 +168,7 @@ def _part(section: Section, paper: Paper) -> Part:
             Words("Failed runs", summary.failures(section)),
         ),
         tables=tables,
-        figures=section_figures(section, paper),
+        figures=section_figures(section),
         environment=summary.environments(section),
         front=front_figures(section),
         ranked=ranked_table(section, tables[0]) if section.contestants and section.tasks else None,
@@ -180,17 +179,17 @@ def _not_empty(*words: Words) -> list[Words]:
     return [part for part in words if part.bullets]
 
 
-def _tables(section: Section, paper: Paper) -> list[Table]:
-    tables = main_table(section, paper)
-    tables += [table for task in section.tasks for table in quality_tables(section, task, paper)]
+def _tables(section: Section) -> list[Table]:
+    tables = main_table(section)
+    tables += [table for task in section.tasks for table in quality_tables(section, task)]
     tables += published_tables(section)
     tables += oracle_gap_tables(section)
     tables += reading_tables(section)
     tables += contrast_tables(section)
-    tables += tier_tables(section, paper)
-    tables += [*scaling_tables(section, paper), *ordering_tables(section, paper)]
+    tables += tier_tables(section)
+    tables += [*scaling_tables(section), *ordering_tables(section)]
     tables += [*learning_curve_tables(section), *loss_fit_tables(section)]
     tables += [*agreement_tables(section), *token_rank_tables(section)]
     tables += tuning_tables(section)
-    tables += [cost_table(section, paper)] if section.contestants else []
+    tables += [cost_table(section)] if section.contestants else []
     return tables + speed_table(section)

@@ -9,8 +9,6 @@ import pandas as pd
 from files.plain_text import csv_text
 from files.writing import replacing
 
-__all__ = ["replacing", "write_text"]
-
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8; the old file stays until the new one is complete."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from files.writing import replacing
 from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.serving import Serving
-from reports.files import replacing, write_csv
+from reports.files import write_csv
 
 # The columns of results.csv, a public format: add at the end, never rename, never reorder.
 _GROUPS = [

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
-from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
-from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
-from harness.evaluation.oracle.loss_fits import COLUMNS as FIT_COLUMNS
 from harness.evaluation.quality import QUALITIES, quality
 from harness.evaluation.verdict import doubts, known_leaks, withheld
 from harness.records.contestant import Contestant
@@ -32,19 +29,16 @@ class Section(Selection):
 
     name: str  # a stem for the names of files
     comparisons: pd.DataFrame
-    # Variants' differences to the plain row of their own architecture.
-    variants: pd.DataFrame = field(default_factory=pd.DataFrame)
-    # Between the pairs of rows that the suite declares.
-    contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
-    # Within tiers of user activity; empty where the suite has no such comparison.
-    tiers: pd.DataFrame = field(default_factory=pd.DataFrame)
-    tier_metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
-    agreement: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=AGREEMENT_COLUMNS))
-    oracle_gap: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAP_COLUMNS))
-    loss_fits: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FIT_COLUMNS))
-    no_verdict: str = ""
-    acknowledged: list[str] = field(default_factory=list)
-    serving: ServingPass | None = None  # how fast the models answer, where that was measured
+    variants: pd.DataFrame  # their differences to the plain row of their own architecture
+    contrasts: pd.DataFrame  # between the pairs of rows that the suite declares
+    tiers: pd.DataFrame  # within tiers of user activity; empty where the suite has no such comparison
+    tier_metrics: pd.DataFrame
+    agreement: pd.DataFrame
+    oracle_gap: pd.DataFrame
+    loss_fits: pd.DataFrame
+    no_verdict: str
+    acknowledged: list[str]
+    serving: ServingPass | None  # how fast the models answer, where that was measured
 
     @property
     def tasks(self) -> list[str]:
@@ -53,9 +47,7 @@ class Section(Selection):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What its models are compared in: AUC alone where rows belong to no user."""
-        measured = [metrics for record in self.records for metrics in record.metrics.values()]
-        has_users = not measured or any(metrics.users is not None for metrics in measured)
-        return tuple(metric for metric in QUALITIES if has_users or metric == "auc")
+        return QUALITIES if has_users(self.records) else ("auc",)
 
     @property
     def base_name(self) -> str:
@@ -91,6 +83,12 @@ class Section(Selection):
         return [record for record in self.runs_of(contestant) if record.status == "finished"]
 
 
+def has_users(records: list[Record]) -> bool:
+    """Whether test rows belong to users; so it is said where nothing was measured."""
+    measured = [metrics for record in records for metrics in record.metrics.values()]
+    return not measured or any(metrics.users is not None for metrics in measured)
+
+
 def shown_metrics(section: Section) -> list[str]:
     """Those of ``METRICS`` that the section has."""
     return [metric for metric in METRICS if metric in section.metrics]
@@ -112,7 +110,13 @@ def load_sections(stored: StoredRuns) -> list[Section]:
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
         selection = select(stored.records, suite, dataset)
         sections.append(_section(name, selection, inferred, stored.serving.on(suite.name, dataset)))
-    return sorted(sections, key=lambda section: _position(section.dataset, list(section.suite.datasets)))
+    return sorted(sections, key=_position)
+
+
+def _position(section: Section) -> int:
+    """The place of its dataset in the suite; those that it does not name come last."""
+    order = list(section.suite.datasets)
+    return order.index(section.dataset) if section.dataset in order else len(order)
 
 
 def _suite(stored: StoredRuns, name: str, comparisons: pd.DataFrame) -> SuiteRecord:
@@ -130,28 +134,17 @@ def _section(
     tasks = list(dict.fromkeys(task for record in selection.records for task in record.tasks))
     found = doubts(selection.records, tasks, known_leaks(suite.leaks.get(dataset), selection.records))
 
-    def select_rows(file: str) -> pd.DataFrame:
-        frame = inferred[file]
+    def select_rows(file: str, frame: pd.DataFrame) -> pd.DataFrame:
         wanted = suite.wants("tiers") or not file.startswith("tier")
         frame = frame[(frame["suite"] == suite.name) & (frame["dataset"] == dataset) & wanted]
-        return withheld(frame.reset_index(drop=True)) if found.withhold else frame.reset_index(drop=True)
+        frame = frame.reset_index(drop=True)
+        return withheld(frame) if found.withhold else frame
 
+    parts = vars(selection) | {file: select_rows(file, frame) for file, frame in inferred.items()}
     return Section(
-        **vars(selection),
+        **parts,
         name=name,
-        comparisons=select_rows("comparisons"),
-        variants=select_rows("variants"),
-        contrasts=select_rows("contrasts"),
-        tiers=select_rows("tiers"),
-        tier_metrics=select_rows("tier_metrics"),
-        agreement=select_rows("agreement"),
-        oracle_gap=select_rows("oracle_gap"),
-        loss_fits=select_rows("loss_fits"),
         no_verdict=no_verdict(found),
         acknowledged=acknowledged(found),
         serving=serving,
     )
-
-
-def _position(item: str, order: list[str]) -> int:
-    return order.index(item) if item in order else len(order)

@@ -11,7 +11,7 @@ from harness.records.contestant import Contestant
 from harness.records.record import Record
 from harness.records.select import FITTED_REFERENCES
 from harness.records.spec import Budget
-from reports.cells import fixed, grouped, is_missing, model_name, percent, short, size_words
+from reports.cells import count, fixed, grouped, is_missing, model_name, percent, short, size_words
 from reports.sections import Section
 from reports.tables.quality import select_metric
 from reports.verdict import about_the_base
@@ -35,9 +35,9 @@ def compared(section: Section) -> Bullets:
     seeds = sorted({len(section.runs_of(contestant)) for contestant in section.contestants})
     noun = "run" if section.num_worlds else "seed"
     repeated = f"{_range(seeds)} {noun if seeds == [1] else noun + 's'} each"
-    repeated += f", over {_count(section.num_worlds, 'world')}" if section.num_worlds else ""
+    repeated += f", over {count(section.num_worlds, 'world')}" if section.num_worlds else ""
     bullets.append(
-        f"{_count(len(section.contestants), 'model')}: {names}; {repeated}; "
+        f"{count(len(section.contestants), 'model')}: {names}; {repeated}; "
         f"tasks: {', '.join(section.tasks) or 'none'}."
     )
     bullets.append(_budget_sentence(section))
@@ -47,7 +47,7 @@ def compared(section: Section) -> Bullets:
 
 def _data_sentence(section: Section, record: Record) -> str:
     info = record.dataset_info
-    rows = ", ".join(f"{grouped(count)} {split}" for split, count in info.rows.items())
+    rows = ", ".join(f"{grouped(number)} {split}" for split, number in info.rows.items())
     users = f"; {grouped(info.users)} users" if info.users is not None else ""
     world = f", world {record.world}" if section.num_worlds > 1 else ""
     return f"Data: {section.dataset}{world}" + (f", rows: {rows}" if rows else "") + f"{users}."
@@ -127,7 +127,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
         )
     if section.superseded:
         sentences.append(
-            f"This folder holds {_count(len(section.superseded), 'older run')} with other settings or models "
+            f"This folder holds {count(len(section.superseded), 'older run')} with other settings or models "
             "than the suite asked for last. They are in results.csv but not in the tables."
         )
     if section.suite.paper_table:
@@ -297,10 +297,6 @@ DEFINITIONS: Bullets = [
     "or with a failed seed, nothing is claimed.",
     "Effect size: the difference in standard deviations of one run over seeds.",
 ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _range(numbers: list[int]) -> str:

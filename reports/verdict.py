@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reports.cells import METRICS, POINTS, is_missing, model_name, signed
+from reports.cells import METRICS, POINTS, count, is_missing, model_name, signed
 from reports.sections import Section
 from reports.tables.quality import select_metric, verdict
 
@@ -19,9 +19,9 @@ def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
         tables: ``quality_numbers`` by task.
     """
     failed = sum(run.status == "failed" for run in section.records)
-    ended = f" {_count(failed, 'run')} failed." if failed else ""
+    ended = f" {count(failed, 'run')} failed." if failed else ""
     if reason := section.no_verdict or _without_differences(section):
-        return f"{section.dataset}, {_count(len(section.contestants), 'model')}: {reason}{ended}"
+        return f"{section.dataset}, {count(len(section.contestants), 'model')}: {reason}{ended}"
     tested = [row for row in _differences(tables) if row["resolved"] in ("yes", "no")]
     if not tested:
         return (
@@ -66,11 +66,7 @@ def _differences(tables: dict[str, pd.DataFrame]) -> list[dict]:
 
 def _how_many(survive: list[dict], tested: list[dict], base: str) -> str:
     number, verb = str(len(survive)) if survive else "none", "survive" if len(survive) > 1 else "survives"
-    return f"{number} of {_count(len(tested), 'tested difference')} to {base} {verb}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} of {count(len(tested), 'tested difference')} to {base} {verb}"
 
 
 def _by_model(rows: list[dict]) -> str:

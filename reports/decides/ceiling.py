@@ -20,7 +20,7 @@ from harness.evaluation.oracle.loss_fits import PARAMETERS, loss_points
 from harness.evaluation.statistics.power_law import PASSES, PowerLaw
 from harness.records.contestant import size_of_name
 from harness.records.listed import display_name
-from reports.cells import POINTS, fixed, grouped, interval, is_missing, percent, short
+from reports.cells import POINTS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.contents import Part, Words
 from reports.decides.results import (
     CURVES,
@@ -36,7 +36,7 @@ from reports.decides.results import (
     unsized,
     with_verdicts,
 )
-from reports.decides.words import answer, over, verdict
+from reports.decides.words import answer, over, sentence, verdict
 from reports.figures.drawing.saving import Drawing
 from reports.figures.loss_front import loss_against_compute
 from reports.figures.oracle_gap import gap_closed
@@ -59,9 +59,7 @@ def front_part(results: Results) -> Part | None:
     ]
     asked = "Which model's front of loss and compute is lowest where compute is greatest?"
     caption = "Log loss above the oracle's against the FLOPs of training, with each model's fitted front"
-    drawing = Drawing(
-        loss_against_compute, loss_points(section.records), caption, (section.loss_fits, results.looks)
-    )
+    drawing = Drawing(loss_against_compute, loss_points(section.records), caption, (section.loss_fits,))
     return Part(
         name="compute",
         title="More compute",
@@ -77,10 +75,8 @@ def front_part(results: Results) -> Part | None:
                 ],
             ),
         ],
-        more=[],
         tables=loss_fit_tables(section),
         figures={"decides-compute": drawing},
-        environment=[],
     )
 
 
@@ -163,15 +159,14 @@ def gap_part(results: Results) -> Part | None:
     if gaps.empty:
         return None
     asked = f"How much of what can be learned does each model learn, at {flops_words(ONE_SIZE)} a sample?"
-    clauses = [clause for task in section.tasks for clause in _closed(gaps, task, section)]
-    said = "; ".join(clauses)
+    said = sentence([clause for task in section.tasks for clause in _closed(gaps, task, section)])
     repeats = over(section, int(gaps["repeats"].max()))
     caption = "Share of the oracle's gap closed after the fewest and the most rows, 95% intervals"
-    drawing = Drawing(gap_closed, unsized(gaps, section), caption, (results.looks,), {"metrics": [METRIC]})
+    drawing = Drawing(gap_closed, unsized(gaps, section), caption, options={"metrics": [METRIC]})
     return Part(
         name="ceiling",
         title="The ceiling",
-        in_short=f"{asked} {said[0].upper()}{said[1:]} ({repeats}, of each model by itself, not corrected).",
+        in_short=f"{asked} {said} ({repeats}, of each model by itself, not corrected).",
         overview=[
             compared(name, section),
             Words(
@@ -183,10 +178,8 @@ def gap_part(results: Results) -> Part | None:
                 ],
             ),
         ],
-        more=[],
         tables=[_gap_table(gaps, section)],
         figures={"decides-ceiling": drawing},
-        environment=[],
     )
 
 
@@ -196,7 +189,7 @@ def _closed(gaps: pd.DataFrame, task: str, section: Section) -> list[str]:
         return []
     best = here.sort_values("share_most").iloc[-1].to_dict()
     clauses = [
-        f"in AUC of {task} {display_name(best['architecture'], best['variant'])} closes most after "
+        f"in AUC of {task} {model_name(best)} closes most after "
         f"{grouped(best['most'])} rows, {_share(best, 'share_most')}"
     ]
     clauses += [
@@ -226,7 +219,7 @@ def _gap_table(gaps: pd.DataFrame, section: Section) -> Table:
         header=["model", "task", "rows", "at the fewest", "at the most", "gained, percentage points"],
         rows=[
             [
-                display_name(row["architecture"], row["variant"]),
+                model_name(row),
                 row["task"],
                 f"{grouped(row['few'])} to {grouped(row['most'])}",
                 *(_share(row, f"share_{end}") for end in ("few", "most")),

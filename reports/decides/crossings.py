@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.evaluation.contrasts.along_rows import (
-    contrasts_along_rows,
-    paired_differences,
-    same_size_pairs,
-)
+from harness.evaluation.contrasts.along_rows import contrasts_along_rows, paired_differences, same_size_pairs
 from harness.evaluation.contrasts.crossings import crossings
 from harness.records.listed import display_name
 from reports.cells import MISSING, POINTS, grouped, signed
@@ -41,10 +37,7 @@ def crossings_part(results: Results) -> Part | None:
         title="Where lines cross",
         in_short=f"{asked} Its mean difference in AUC changes sign {'; '.join(clauses)}.",
         overview=[HOW],
-        more=[],
         tables=tables,
-        figures={},
-        environment=[],
     )
 
 

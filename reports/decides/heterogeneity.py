@@ -6,18 +6,9 @@ import pandas as pd
 
 from harness.evaluation.contrasts.along_rows import PAIR, at_most_rows, paired_differences
 from harness.evaluation.contrasts.between import contrasts_between
-from harness.records.listed import display_name
 from reports.contents import Part, Words
-from reports.decides.results import (
-    APART,
-    METRIC,
-    SHARED,
-    Results,
-    compared,
-    of_task,
-    with_verdicts,
-)
-from reports.decides.words import corrected, difference, judged_table
+from reports.decides.results import APART, METRIC, SHARED, Results, compared, of_task, with_verdicts
+from reports.decides.words import corrected, difference, judged_table, pair_name
 from reports.figures.contrasts import contrasts_side_by_side
 from reports.figures.drawing.saving import Drawing
 from reports.sections import Section
@@ -39,13 +30,13 @@ def heterogeneity_part(results: Results) -> Part | None:
     columns = ["task", "metric", *PAIR[:-1], "result", "repeats", "diff", "diff_low", "diff_high"]
     rows = pd.concat([frame[[*columns, "p_holm", "resolved"]] for frame in frames], ignore_index=True)
     caption = "Declared contrasts where feature groups share nothing and where they share much, 95% intervals"
-    drawing = Drawing(contrasts_side_by_side, rows, caption, (), {"metrics": [METRIC]})
+    drawing = Drawing(contrasts_side_by_side, rows, caption, options={"metrics": [METRIC]})
     table = judged_table(
         "decides-heterogeneity",
         "Declared contrasts in both kinds of worlds",
         rows,
         ["difference", "in"],
-        lambda row: [_pair(row), row["result"]],
+        lambda row: [pair_name(row), row["result"]],
         [
             "Verdicts after Holm's correction over the pairs of one task, in each of the two results and for "
             "what lies between them; nothing is corrected across these, tasks and metrics.",
@@ -60,10 +51,8 @@ def heterogeneity_part(results: Results) -> Part | None:
             *(compared(name, section) for name, section in there.items()),
             Words("How the two are compared", [table.notes[1]]),
         ],
-        more=[],
         tables=[table],
         figures={"decides-heterogeneity": drawing},
-        environment=[],
     )
 
 
@@ -83,11 +72,6 @@ def _between(apart: Section, shared: Section) -> pd.DataFrame:
     return with_verdicts(with_verdicts(found, apart), shared)
 
 
-def _pair(row: dict) -> str:
-    first = display_name(row["architecture"], row["variant"])
-    return f"{first} minus {display_name(row['base'], row['base_variant'])}"
-
-
 def _answer(rows: pd.DataFrame, between: pd.DataFrame, there: dict[str, Section]) -> str:
     asked = (
         "Do a token's own networks gain where feature groups share nothing, and less where they share much?"
@@ -99,7 +83,7 @@ def _answer(rows: pd.DataFrame, between: pd.DataFrame, there: dict[str, Section]
             f"{difference(row)}, {'between the two' if row['result'] == BETWEEN else 'in ' + row['result']}"
             for row in found
         ]
-        clauses.append(f"{_pair(found[0])} in AUC of {found[0]['task']} is {', and '.join(places)}")
+        clauses.append(f"{pair_name(found[0])} in AUC of {found[0]['task']} is {', and '.join(places)}")
     worlds = " and ".join(
         f"{int(rows.loc[rows['result'] == name, 'repeats'].max())} in {name}" for name in there
     )

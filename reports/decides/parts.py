@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.contrasts.along_rows import change_with_rows, contrasts_along_rows, paired_differences
-from harness.records.listed import display_name
 from reports.cells import METRICS, grouped
 from reports.contents import Part
 from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared, of_task, with_verdicts
 from reports.decides.rows_and_size import HOW
-from reports.decides.words import corrected, difference, judged_table, over
+from reports.decides.words import corrected, difference, judged_table, over, pair_name
 from reports.figures.drawing.saving import Drawing
 from reports.figures.parts_and_experts import parts_and_experts
 from reports.sections import Section
@@ -33,7 +32,7 @@ def parts_part(results: Results) -> Part | None:
     caption = (
         "Each change to RankMixer after the most rows; experts less a dense network over rows; 95% intervals"
     )
-    drawing = Drawing(parts_and_experts, changes, caption, (along, results.looks), {"metrics": [METRIC]})
+    drawing = Drawing(parts_and_experts, changes, caption, (along,), {"metrics": [METRIC]})
     there = [(name, section) for name, section in ((PARTS, parts), (EXPERTS, experts)) if section]
     tables = []
     if len(along):
@@ -43,7 +42,7 @@ def parts_part(results: Results) -> Part | None:
                 "Experts less a dense network of equal active FLOPs",
                 along,
                 ["difference", "rows"],
-                lambda row: [_pair(row), grouped(row["samples"])],
+                lambda row: [pair_name(row), grouped(row["samples"])],
                 ["The active FLOPs are those of inference; in training, all experts are computed."],
             )
         )
@@ -52,10 +51,8 @@ def parts_part(results: Results) -> Part | None:
         title="Parts and experts",
         in_short=f"{asked} {' '.join(clauses)}",
         overview=[*(compared(name, section) for name, section in there), HOW],
-        more=[],
         tables=tables,
         figures={"decides-parts": drawing},
-        environment=[],
     )
 
 
@@ -79,11 +76,6 @@ def _along(experts: Section | None) -> tuple[pd.DataFrame, pd.DataFrame]:
         with_verdicts(contrasts_along_rows(paired), experts),
         with_verdicts(change_with_rows(paired), experts),
     )
-
-
-def _pair(row: dict) -> str:
-    first = display_name(row["architecture"], row["variant"])
-    return f"{first} minus {display_name(row['base'], row['base_variant'])}"
 
 
 def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
@@ -119,7 +111,7 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
             for row in of_task(gained, task).to_dict("records")
         )
         clauses.append(
-            f"{_pair(last)} in AUC of {task} is {difference(last)}, after {grouped(last['samples'])} "
+            f"{pair_name(last)} in AUC of {task} is {difference(last)}, after {grouped(last['samples'])} "
             f"rows{change}"
         )
     if not clauses:

@@ -38,7 +38,7 @@ def render_what_decides(root: Path, out: Path) -> Path:
 def what_decides(results: Results) -> Contents:
     """The content of the page."""
     found = {title: make(results) for title, make in PARTS.items()}
-    parts = [_with_answers_at_figures(part) for part in found.values() if part is not None]
+    parts = [_with_answers_at_figures(part, results) for part in found.values() if part is not None]
     if not parts:
         raise InputError(
             f"{', '.join(results.sections)}: no run was tested on the way; set training.progress"
@@ -52,7 +52,6 @@ def what_decides(results: Results) -> Contents:
         ],
         commands=list(dict.fromkeys(filter(None, commands))),
         parts=parts,
-        printed=[],
         data=sorted(
             [f"figures/{name}.csv" for part in parts for name in part.figures]
             + [f"tables/{table.name}.csv" for part in parts for table in part.tables]
@@ -60,11 +59,11 @@ def what_decides(results: Results) -> Contents:
     )
 
 
-def _with_answers_at_figures(part: Part) -> Part:
-    """The part whose figures say in their captions what is asked and answered."""
-    answer = part.in_short.removesuffix(".")  # pages end a caption themselves
+def _with_answers_at_figures(part: Part, results: Results) -> Part:
+    """The part whose figures say in their captions what is asked and answered, with the page's looks."""
+    answer, looks = part.in_short.removesuffix("."), results.looks  # pages end a caption themselves
     figures = {
-        name: replace(drawing, caption=f"{drawing.caption}. {answer}")
+        name: replace(drawing, caption=f"{drawing.caption}. {answer}").with_options(looks=looks)
         for name, drawing in part.figures.items()
     }
     return replace(part, figures=figures)

@@ -96,8 +96,8 @@ def with_verdicts(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
     return withheld(frame) if section.no_verdict else frame
 
 
-def of_task(frame: pd.DataFrame, task: str, metric: str = METRIC) -> pd.DataFrame:
-    return frame[(frame["task"] == task) & (frame["metric"] == metric)]
+def of_task(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    return frame[(frame["task"] == task) & (frame["metric"] == METRIC)]
 
 
 def of_ours(frame: pd.DataFrame, section: Section) -> pd.DataFrame:

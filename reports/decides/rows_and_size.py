@@ -12,7 +12,7 @@ from harness.evaluation.contrasts.along_rows import (
     same_size_pairs,
 )
 from harness.records.listed import display_name
-from reports.cells import grouped
+from reports.cells import grouped, model_name
 from reports.contents import Part, Words
 from reports.decides.results import (
     CURVES,
@@ -60,7 +60,7 @@ def rows_part(results: Results) -> Part | None:
     ]
     asked = f"Does RankMixer's difference to {section.base_name} grow with rows, at {size} a sample?"
     caption = f"Differences to {section.base_name} after so many rows at {size} a sample, 95% intervals"
-    drawing = Drawing(learning_curves, unsized(along, section), caption, (results.looks,), OPTIONS)
+    drawing = Drawing(learning_curves, unsized(along, section), caption, options=OPTIONS)
     table = judged_table(
         "decides-rows",
         f"How differences to {section.base_name} change from the fewest rows to the most",
@@ -74,10 +74,8 @@ def rows_part(results: Results) -> Part | None:
         title="More rows",
         in_short=answer(asked, clauses, change, section),
         overview=[compared(name, section), HOW],
-        more=[],
         tables=[table],
         figures={"decides-rows": drawing},
-        environment=[],
     )
 
 
@@ -100,7 +98,7 @@ def size_part(results: Results) -> Part | None:
         f"Differences to {section.base_name} of the same size after so many rows; 95% intervals, of which "
         "the longer ones leave the panels"
     )
-    drawing = Drawing(learning_curves_by_size, unsized(along, section), caption, (results.looks,), OPTIONS)
+    drawing = Drawing(learning_curves_by_size, unsized(along, section), caption, options=OPTIONS)
     table = judged_table(
         "decides-size",
         f"How differences to {section.base_name} change from the least size to the largest",
@@ -117,10 +115,8 @@ def size_part(results: Results) -> Part | None:
         title="More rows at each size",
         in_short=answer(asked, clauses, change, section),
         overview=[compared(name, section), HOW],
-        more=[],
         tables=[table],
         figures={"decides-size": drawing},
-        environment=[],
     )
 
 
@@ -141,4 +137,4 @@ def _ours(change: pd.DataFrame, section: Section) -> list[dict]:
 
 def _model(row: dict, section: Section) -> str:
     [only] = unsized(pd.DataFrame([row]), section).to_dict("records")
-    return display_name(only["architecture"], only["variant"])
+    return model_name(only)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.cells import POINTS, Shown, interval, signed
+from harness.records.listed import display_name
+from reports.cells import POINTS, Shown, interval, model_name, signed
 from reports.decides.results import METRIC, of_task
 from reports.sections import Section
 from reports.tables.markup import Table
@@ -18,6 +19,11 @@ VERDICTS = {"yes": "resolved", "no": "not resolved"}
 def verdict(row: Mapping[Any, Any], name: str = "resolved") -> str:
     """``resolved``, ``not resolved`` or ``not judged (few seeds)``."""
     return VERDICTS.get(row[name], f"not judged ({row[name]})")
+
+
+def pair_name(row: Mapping[Any, Any]) -> str:
+    """``RankMixer minus DCN``: whose difference it is."""
+    return f"{model_name(dict(row))} minus {display_name(row['base'], row['base_variant'])}"
 
 
 def points(value: float) -> Shown:
@@ -52,9 +58,14 @@ def answer(asked: str, clauses: list[str], family: pd.DataFrame, section: Sectio
     """The question, and the clauses as one sentence with what they are over and corrected for."""
     if not clauses:
         return f"{asked} Not known: these results do not hold the runs that would tell."
-    said = "; ".join(clauses)
     judged = corrected(of_task(family, section.tasks[0]))
-    return f"{asked} {said[0].upper()}{said[1:]} ({over(section, int(family['repeats'].max()))}; {judged})."
+    return f"{asked} {sentence(clauses)} ({over(section, int(family['repeats'].max()))}; {judged})."
+
+
+def sentence(clauses: list[str]) -> str:
+    """The clauses in one, which begins with a capital letter; its end is for what follows."""
+    said = "; ".join(clauses)
+    return said[0].upper() + said[1:]
 
 
 def judged_table(

@@ -23,7 +23,7 @@ from reports.figures.drawing.models import (
     select_model,
     with_labels,
 )
-from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, marker_size
 from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import SMALL_INK, styled
 from reports.results import with_row_fields
@@ -38,11 +38,8 @@ def series_rows(results: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def quality_against_active_ratio(
-    results: pd.DataFrame,
-    paper: pd.DataFrame | None = None,
-    looks: Looks | None = None,
-    **options: Unpack[Options],
-) -> Any:
+    results: pd.DataFrame, paper: pd.DataFrame | None = None, **options: Unpack[Options]
+) -> Panels:
     """Test AUC by active ratio: a panel for each task, a line for each series; the dense base is flat.
 
     Bars are 95% t-intervals over seeds or, with several worlds, over worlds. The active ratios measured on
@@ -54,12 +51,10 @@ def quality_against_active_ratio(
         paper: the paper's curves: ``name``, ``series``, ``ratio`` and ``auc``
             (:func:`reports.paper.comparison.active_ratio_curves`).
         options: as :class:`~reports.figures.drawing.panels.Options`; of the metrics, ``auc`` alone is drawn.
-
-    Returns the axes.
     """
     if options.get("metrics") not in (None, ["auc"]):
         raise InputError("metrics: this figure shows AUC alone; give ['auc'] or leave it out")
-    plot = Plot(results, looks, options)
+    plot = Plot(results, options)
     looks = plot.looks
     base, rows = _base_and_series(plot.rows)
     ratios = sorted(set(rows["ratio"]) | {Fraction(1)}, reverse=True)
@@ -107,10 +102,10 @@ def _ratio_panel(
     styles, step = seaborn_looks(models, looks), 0.08
     styles = {name: styles[name] for name in ("hue", "hue_order", "palette", "legend")}
     place = {"x": rows["ratio"].map(str), "order": list(map(str, ratios)), "y": "auc", "ax": axes}
-    markers = [looks[model].marker for model in models]
-    lines = {"markers": markers, "markersize": marker_size(), "err_kws": {"linewidth": 1.2}}
+    lines = {"markers": [looks[model].marker for model in models], "markersize": marker_size()}
     dodge = step * (len(models) - 1) or False
-    sns.pointplot(rows, **place, **styles, **lines, dodge=dodge, errorbar=_t_interval)
+    bars = {"errorbar": lambda aucs: mean_interval(aucs.tolist())[1:], "err_kws": {"linewidth": 1.2}}
+    sns.pointplot(rows, **place, **styles, **lines, **bars, dodge=dodge)
     means = rows.groupby(["model", "ratio"], observed=True)["auc"].mean().reset_index()
     for name, ratio, auc in means.itertuples(index=False):
         number = styles["hue_order"].index(name) - (len(models) - 1) / 2
@@ -129,10 +124,6 @@ def _repeats(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _has_worlds(results: pd.DataFrame) -> bool:
     return "world" in results and len(results["world"].dropna().unique()) > 1
-
-
-def _t_interval(values: pd.Series) -> tuple[float, float]:
-    return mean_interval(values.tolist())[1:]
 
 
 def _ratio_axis(axes: Axes, ratios: list[Fraction]) -> None:
@@ -179,12 +170,8 @@ def _paper_panel(axes: Axes, paper: pd.DataFrame, bases: list[Model], looks: Loo
 def _ratio_legend(
     models: list[Model], bases: list[Model], paper: pd.DataFrame | None, looks: Looks, over: str
 ) -> list[Line2D]:
-    handles = [
-        Line2D(
-            [], [], color=looks[m].color, ls="--", label=f"{looks[m].shown}, dense (band: 95% over {over})"
-        )
-        for m in bases
-    ]
+    dashed = f", dense (band: 95% over {over})"
+    handles = [Line2D([], [], color=looks[m].color, ls="--", label=looks[m].shown + dashed) for m in bases]
     printed = {} if paper is None else dict(zip(paper["series"], paper["name"], strict=True))
     for model in models:
         look, theirs = looks[model], f" = {printed[model[1]]}" if model[1] in printed else ""

@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 
 from harness.records.listed import display_name
 from reports.cells import POINTS, interval
-from reports.figures.drawing.models import Looks
-from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, marker_size
 from reports.figures.drawing.saving import hover
 from reports.figures.drawing.style import COLORS, INK, styled
 
@@ -20,9 +19,7 @@ STEP = 0.22  # between the marks of one row
 
 
 @styled
-def contrasts_side_by_side(
-    contrasts: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def contrasts_side_by_side(contrasts: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences of pairs with their 95% intervals: a row a pair, in it a mark for each result.
 
     A mark is filled where the difference is resolved. ``order`` and ``names`` are those of the second model
@@ -31,9 +28,6 @@ def contrasts_side_by_side(
     Args:
         contrasts: task, metric, architecture, variant, base, base_variant (the pair), result (what the mark
             stands for, in the order of the marks), and as fractions diff, diff_low and diff_high; resolved.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
     firsts = [
         display_name(*pair) for pair in zip(contrasts["architecture"], contrasts["variant"], strict=True)
@@ -41,7 +35,7 @@ def contrasts_side_by_side(
     rows = contrasts.assign(
         first=firsts, architecture=contrasts["base"], variant=contrasts["base_variant"].fillna("")
     )
-    plot, results = Plot(rows, looks, options), list(dict.fromkeys(contrasts["result"]))
+    plot, results = Plot(rows, options), list(dict.fromkeys(contrasts["result"]))
     for axes, here in plot.facets(4.6, 1.0 + 0.3 * len(results) * len(plot.models), sharey="row"):
         names = {}
         for row in here.to_dict("records"):

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 from reports.cells import METRICS, POINTS, short, signed
 from reports.figures.drawing.line_names import apart
 from reports.figures.drawing.models import Look, Looks, Model, contestants, family, select_model
-from reports.figures.drawing.panels import Options, Plot, legend_handles, legend_height, log_axis, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, log_axis, marker_size
 from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import FAINT, INK, SMALL_INK, styled
 
@@ -25,9 +25,7 @@ ONE_BUDGET = 1.5  # FLOPs within this factor are one budget's: a picture over th
 
 
 @styled
-def quality_against_cost(
-    results: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def quality_against_cost(results: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """AUC and UAUC against forward FLOPs per sample: mean, seeds, the oracle, and the Pareto front.
 
     Experts that a sample does not activate do not count. The front joins the models that no model of lower
@@ -35,15 +33,12 @@ def quality_against_cost(
 
     Args:
         results: rows of ``results.csv`` for one dataset; the rows without FLOPs are references.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
     results = results.assign(flops=results["active_flops_per_sample"].fillna(results["flops_per_sample"]))
     models = results[results["flops"].notna()]
     long = models.melt([c for c in models if c not in METRICS], METRICS, "metric", "quality")
-    plot = Plot(long, looks, options)
-    height = max(3.1, legend_height(plot.rows) / plot.rows["task"].nunique())
+    plot = Plot(long, options)
+    height = max(3.1, plot.names_height / plot.rows["task"].nunique())
     oracle = results[results["architecture"] == "oracle"].groupby("task")[list(METRICS)].mean()
     for axes, rows in plot.facets(4.6, height):
         _cost_panel(axes, rows.dropna(subset="quality"), plot.looks)
@@ -55,7 +50,7 @@ def quality_against_cost(
         f"{kind} per sample (marker: mean, dot: one seed; line: Pareto front of the means; marks of nearly "
         "one cost stand side by side)"
     )
-    plot.legend(legend_handles(plot.models, plot.looks), beside=True)
+    plot.legend(plot.handles(), beside=True)
     return plot.result
 
 
@@ -132,9 +127,7 @@ def pareto_front(rows: pd.DataFrame, metric: str, cost: str = "flops") -> pd.Dat
 
 
 @styled
-def quality_against_latency(
-    rows: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def quality_against_latency(rows: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences to the base against the measured p99, each with its 95% interval, and the Pareto front.
 
     The front joins the models that no model of lower or equal p99 reaches, by their means, resolved or not.
@@ -144,13 +137,10 @@ def quality_against_latency(
         rows: one a model, task and metric: ``diff``, ``low``, ``high`` (fractions) and ``resolved`` as in
             ``comparisons.csv``, those of the base zero and empty; ``latency_ms_p99`` with ``_low`` and
             ``_high`` as in ``serving.csv``; ``noisy``, ``batch_size``, ``base``.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
     points = POINTS * rows[["diff", "low", "high"]].astype(float)
-    plot = Plot(rows.assign(variant=rows["variant"].fillna(""), **points), looks, options)
-    height = max(3.3, legend_height(plot.rows) / plot.rows["task"].nunique())
+    plot = Plot(rows.assign(variant=rows["variant"].fillna(""), **points), options)
+    height = max(3.3, plot.names_height / plot.rows["task"].nunique())
     for axes, shown in plot.facets(4.6, height):
         axes.axhline(0, color=INK, linewidth=1)
         for row in shown.to_dict("records"):
@@ -167,7 +157,7 @@ def quality_against_latency(
         f"p99 of a call with {rows['batch_size'].iloc[0]} rows, ms, look-ups included "
         f"(lines: 95% intervals; filled: resolved; steps: Pareto front{noisy})"
     )
-    plot.legend(legend_handles(plot.models, plot.looks), beside=True)
+    plot.legend(plot.handles(), beside=True)
     return plot.result
 
 

@@ -13,7 +13,7 @@ from reports.cells import POINTS, grouped, short_tick
 from reports.figures.differences import base_names
 from reports.figures.drawing.line_names import End, name_lines
 from reports.figures.drawing.models import Looks, Model, contestants, select_model
-from reports.figures.drawing.panels import Options, Plot, legend_height, log_axis
+from reports.figures.drawing.panels import Options, Panels, Plot, log_axis
 from reports.figures.drawing.saving import hover_line
 from reports.figures.drawing.style import FAINT, INK, styled
 
@@ -21,22 +21,21 @@ MOST_COLORED = 6  # more curves than this hide each other
 
 
 @styled
-def loss_curves(losses: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def loss_curves(losses: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Training loss over samples seen, mean over seeds, smoothed by a running mean of a twentieth.
 
     Of more than six models, the first and the five that end lowest have their colours, the others are grey.
 
     Args:
         losses: architecture, variant, seed, samples, value (:func:`reports.frames.loss_frame`).
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(losses, looks, options)
-    height = max(3.4, legend_height(plot.rows))
+    plot = Plot(losses, options)
+    height = max(3.4, plot.names_height)
     [axes] = plot.grid(1, 1, 7.0, height)
     means = _means(plot, plot.rows)
-    means["value"] = means.groupby("model", observed=True)["value"].transform(_running_mean)
+    means["value"] = means.groupby("model", observed=True)["value"].transform(
+        lambda losses: losses.rolling(max(1, len(losses) // 20), min_periods=1).mean()
+    )
     shown = _faded(plot, means, lower_is_better=True)
     ends = _curves(axes, means, shown)
     settled = means.loc[means["samples"] >= 0.2 * means["samples"].max(), "value"]
@@ -48,9 +47,7 @@ def loss_curves(losses: pd.DataFrame, looks: Looks | None = None, **options: Unp
 
 
 @styled
-def validation_curves(
-    validation: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def validation_curves(validation: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Validation AUC and UAUC over samples seen, mean over seeds, a panel for each task and metric.
 
     Of more than six models, the first and the five that end highest in the first panel have their colours.
@@ -58,16 +55,13 @@ def validation_curves(
     Args:
         validation: architecture, variant, seed, samples, task, metric, value
             (:func:`reports.frames.validation_frame`).
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(validation, looks, options)
-    height = max(2.9, legend_height(plot.rows) / plot.rows["task"].nunique())
+    plot = Plot(validation, options)
+    height = max(2.9, plot.names_height / plot.rows["task"].nunique())
     panels = plot.facets(4.6, height, sharex=True)
     shown = _faded(plot, _means(plot, panels[0][1]), lower_is_better=False)
     ends = {axes: _curves(axes, _means(plot, rows), shown) for axes, rows in panels}
-    for axes, _ in panels:
+    for axes in plot.panels:
         axes.set_title(f"{axes.get_title('left')}, validation")
     plot.xlabel("training samples seen")
     name_lines(plot, ends, shown, height)
@@ -75,7 +69,7 @@ def validation_curves(
 
 
 @styled
-def learning_curves(curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def learning_curves(curves: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences to the base over training samples, with 95% intervals, a panel for each task and metric.
 
     Of more than six models, the five that end highest in the first panel have their colours.
@@ -83,25 +77,20 @@ def learning_curves(curves: pd.DataFrame, looks: Looks | None = None, **options:
     Args:
         curves: of :func:`harness.evaluation.learning_curves.curve_means`, without the base's rows, or of
             :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(curves.assign(value=POINTS * curves["diff"]), looks, options)
-    height = max(2.9, legend_height(plot.rows) / plot.rows["task"].nunique())
+    plot = Plot(curves.assign(value=POINTS * curves["diff"]), options)
+    height = max(2.9, plot.names_height / plot.rows["task"].nunique())
     panels = plot.facets(4.6, height, sharex=True)
     shown = _faded(plot, _means(plot, panels[0][1]), lower_is_better=False)
     ends = {axes: _differences(axes, plot, rows, shown) for axes, rows in panels}
     plot.xlabel("training samples seen")
-    plot.ylabel(f"difference to {_bases(curves)}, points x {POINTS}")
+    plot.ylabel(f"difference to {base_names(curves)}, points x {POINTS}")
     name_lines(plot, ends, shown, height)
     return plot.result
 
 
 @styled
-def learning_curves_by_size(
-    curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def learning_curves_by_size(curves: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences to the base of the same size over training samples: a row of panels a task and metric.
 
     A panel is one size, and all have one y-axis, which shows the lines: intervals that are longer leave the
@@ -111,11 +100,8 @@ def learning_curves_by_size(
     Args:
         curves: of :func:`harness.evaluation.contrasts.along_rows.contrasts_along_rows`, of models of several
             sizes; ``variant`` without the size, and the sizes in the order of their panels.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(curves.assign(value=POINTS * curves["diff"]), looks, options)
+    plot = Plot(curves.assign(value=POINTS * curves["diff"]), options)
     sizes = list(dict.fromkeys(curves["size"]))
     places = [
         (task, metric, size)
@@ -123,7 +109,7 @@ def learning_curves_by_size(
         for metric in plot.metrics
         for size in sizes
     ]
-    height = max(2.6, legend_height(plot.rows) * len(sizes) / len(places))
+    height = max(2.6, plot.names_height * len(sizes) / len(places))
     panels = plot.grid(len(places), len(sizes), 2.5, height, sharex=True, sharey=True)
     rows = [plot.rows[(plot.rows[["task", "metric", "size"]] == place).all(axis=1)] for place in places]
     shown, ends = _faded(plot, _means(plot, rows[-1]), lower_is_better=False), {}
@@ -134,7 +120,7 @@ def learning_curves_by_size(
         axes.set_ylim(*_room_around(plot.rows["value"]))
         if size == sizes[-1]:
             ends[axes] = at_the_ends
-    plot.xlabel(f"training samples seen (differences: to {_bases(curves)} of the size)")
+    plot.xlabel(f"training samples seen (differences: to {base_names(curves)} of the size)")
     plot.ylabel(f"points x {POINTS}")
     name_lines(plot, ends, shown, height)
     return plot.result
@@ -147,31 +133,17 @@ def _room_around(values: pd.Series) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _bases(curves: pd.DataFrame) -> str:
-    return base_names(curves) if "base" in curves else "the base"
-
-
 def _differences(axes: Axes, plot: Plot, rows: pd.DataFrame, shown: Looks) -> dict[Model, End]:
     """Draw the differences of one panel with their intervals, and return where each line ends."""
     axes.axhline(0, color=INK, linewidth=1.0)
     ends = _curves(axes, _means(plot, rows), shown)
     for model in contestants(rows):
         if shown[model].color != FAINT:
-            _intervals(axes, select_model(rows, model), shown[model].color)
+            known = select_model(rows, model).dropna(subset="diff_low")
+            low, high = POINTS * known["diff_low"], POINTS * known["diff_high"]
+            axes.vlines(known["samples"], low, high, color=shown[model].color, lw=1, alpha=0.6)
     log_axis(axes.xaxis)
     return ends
-
-
-def _intervals(axes: Axes, rows: pd.DataFrame, color: Any) -> None:
-    known = rows[rows["diff_low"].notna()]
-    axes.vlines(
-        known["samples"],
-        POINTS * known["diff_low"],
-        POINTS * known["diff_high"],
-        color=color,
-        lw=1,
-        alpha=0.6,
-    )
 
 
 def _means(plot: Plot, curves: pd.DataFrame) -> pd.DataFrame:
@@ -189,10 +161,6 @@ def _faded(plot: Plot, means: pd.DataFrame, lower_is_better: bool) -> Looks:
     colored = {plot.models[0], *[model for model in best if model != plot.models[0]][: MOST_COLORED - 1]}
     grey = {model: replace(plot.looks[model], color=FAINT, line="-") for model in plot.models}
     return plot.looks | {model: look for model, look in grey.items() if model not in colored}
-
-
-def _running_mean(values: pd.Series) -> pd.Series:
-    return values.rolling(max(1, len(values) // 20), min_periods=1).mean()
 
 
 def _curves(axes: Axes, means: pd.DataFrame, looks: Looks) -> dict[Model, End]:

@@ -6,7 +6,6 @@ several worlds, over worlds); with one seed it is the interval over users alone,
 
 from __future__ import annotations
 
-import math
 from typing import Any, Unpack
 
 import pandas as pd
@@ -17,8 +16,8 @@ from harness.evaluation.verdict import WITHHELD
 from harness.records.contestant import label
 from harness.records.listed import display_name
 from reports.cells import POINTS, grouped, interval
-from reports.figures.drawing.models import Look, Looks, Model, cut
-from reports.figures.drawing.panels import Options, Plot, legend_handles, marker_size
+from reports.figures.drawing.models import Look, cut
+from reports.figures.drawing.panels import Options, Panels, Plot, marker_size
 from reports.figures.drawing.saving import hover
 from reports.figures.drawing.style import FAINT, INK, styled
 from reports.tables.analyses.tiers import TIERS
@@ -27,7 +26,7 @@ PAPER_MARK: dict[str, Any] = {"color": FAINT, "marker": "d", "mfc": "white", "me
 
 
 @styled
-def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def forest(comparisons: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences to the base with their 95% intervals, a panel for each task and metric.
 
     Rows stand in the order asked for, else from the largest to the smallest difference of the first panel.
@@ -35,19 +34,17 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unp
     Args:
         comparisons: rows of ``comparisons.csv`` for one dataset, models only; a further column
             ``paper_gain`` (points x 100) adds the paper's marks.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(_in_points(comparisons), looks, options)
-    models = plot.models if options.get("order") else _by_effect(plot)
+    plot = Plot(_in_points(comparisons), options)
+    models = plot.by_first_panel("diff")
     height = 0.9 + (0.38 if len(models) <= 10 else 0.27 if len(models) <= 24 else 0.2) * len(models)
     for axes, rows in plot.facets(4.6, height, sharey="row", sharex="col"):
         for row in rows.to_dict("records"):
             model = (row["architecture"], row["variant"])
             _paper_mark(axes, row, models.index(model))
             _mark(axes, row, models.index(model), plot.looks[model])
-        _named_rows(axes, [plot.looks[model].shown for model in models])
+        axes.axvline(0, color=INK, linewidth=1)
+        plot.name_rows(axes, [plot.looks[model].shown for model in models])
     bases = base_names(comparisons)
     numbers = f"seeds: {_span(comparisons['seeds'])}, users: {_span(comparisons['users'])}"
     if "worlds" in comparisons and comparisons["worlds"].max() > 1:
@@ -57,18 +54,8 @@ def forest(comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unp
     return plot.result
 
 
-def _by_effect(plot: Plot) -> list[Model]:
-    """The models by falling difference in the first task and metric."""
-    first = plot.rows.iloc[0]
-    rows = plot.rows[(plot.rows["task"] == first["task"]) & (plot.rows["metric"] == plot.metrics[0])]
-    effects = dict(zip(zip(rows["architecture"], rows["variant"], strict=True), rows["diff"], strict=True))
-    return sorted(plot.models, key=lambda model: -effects.get(model, -math.inf))
-
-
 @styled
-def ablation_waterfall(
-    comparisons: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def ablation_waterfall(comparisons: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Bars from the whole model's mean to each variant's, the largest loss at the bottom.
 
     Every variant changes the whole model in one way, so the bars start at the same line and do not add up.
@@ -76,11 +63,8 @@ def ablation_waterfall(
 
     Args:
         comparisons: as in :func:`forest`, variants of the base alone.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot, base = Plot(_in_points(comparisons), looks, options), base_names(comparisons)
+    plot, base = Plot(_in_points(comparisons), options), base_names(comparisons)
     renamed = options.get("names") or {}
     for axes, rows in plot.facets(4.9, 0.8 + 0.36 * (len(plot.models) + 1), narrowest=2.5):
         names = [f"{base}, whole: {mean:.4f}" for mean in rows["base_mean"].head(1)]
@@ -91,7 +75,8 @@ def ablation_waterfall(
             names.append(plot.looks[model].shown if own else cut(display_name(row["variant"] or model[0])))
             _bar(axes, row, at, plot.looks[model])
             _paper_mark(axes, row, at)
-        _named_rows(axes, names)
+        axes.axvline(0, color=INK, linewidth=1)
+        plot.name_rows(axes, names)
         axes.margins(x=0.08)
     words = f"difference to the whole model ({base}), AUC points x 100, with 95% interval; each change alone"
     plot.xlabel(words)
@@ -100,17 +85,14 @@ def ablation_waterfall(
 
 
 @styled
-def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def lift_by_tier(tiers: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Differences to the base within each tier of user activity, a panel for each task and metric.
 
     Args:
         tiers: rows of ``tiers.csv`` for one dataset, models only.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
     within = tiers[tiers["tier"].isin(TIERS) & tiers["diff"].notna()]
-    plot = Plot(_in_points(within), looks, options)
+    plot = Plot(_in_points(within), options)
     models, step = plot.models, min(0.14, 0.7 / max(1, len(plot.models)))
     for axes, rows in plot.facets(4.0, 2.9, sharex=True):
         axes.axhline(0, color=INK, linewidth=1)
@@ -123,7 +105,7 @@ def lift_by_tier(tiers: pd.DataFrame, looks: Looks | None = None, **options: Unp
         axes.set_xlim(-0.5, len(TIERS) - 0.5)
     plot.ylabel("lift, AUC points x 100")
     plot.xlabel(f"user activity (lift: difference to {base_names(within)} within the tier)")
-    plot.legend([*legend_handles(models, plot.looks, lines=True), *_legend(plot.rows)], beside=True)
+    plot.legend([*plot.handles(lines=True), *_legend(plot.rows)], beside=True)
     return plot.result
 
 
@@ -172,17 +154,10 @@ def _paper_mark(axes: Axes, row: dict, at: float) -> None:
         axes.plot([row["paper_gain"]], [at], **PAPER_MARK, ms=marker_size(1.2))
 
 
-def _named_rows(axes: Axes, names: list[str]) -> None:
-    """A line at zero, and a name at each row, the first at the top."""
-    axes.axvline(0, color=INK, linewidth=1)
-    axes.grid(axis="y", visible=False)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-
-
 def base_names(differences: pd.DataFrame) -> str:
-    """What differences are taken to: one base, unless the rows are of several suites."""
+    """What differences are taken to: one base, unless the rows are of several suites or do not name it."""
+    if "base" not in differences:
+        return "the base"
     variants = differences.get("base_variant", pd.Series("", index=differences.index)).fillna("")
     pairs = zip(differences["base"].astype(str), variants.astype(str), strict=True)
     return ", ".join(dict.fromkeys(display_name(*pair) for pair in pairs))
@@ -208,13 +183,6 @@ def _legend(rows: pd.DataFrame, marker: str = "o", line: str = "-") -> list[Line
         if is_drawn
     ]
     if "paper_gain" in rows and rows["paper_gain"].notna().any():
-        handles.append(
-            Line2D(
-                [],
-                [],
-                **PAPER_MARK,
-                ms=marker_size(1.2),
-                label="the paper's difference (its own data and base)",
-            )
-        )
+        words = "the paper's difference (its own data and base)"
+        handles.append(Line2D([], [], **PAPER_MARK, ms=marker_size(1.2), label=words))
     return handles

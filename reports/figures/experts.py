@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 
 from harness.records.record import DEAD_SHARE
 from reports.cells import short_tick
-from reports.figures.drawing.models import Look, Looks, select_model
-from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.models import Look, select_model
+from reports.figures.drawing.panels import Options, Panels, Plot
 from reports.figures.drawing.saving import hover, hover_line
 from reports.figures.drawing.style import INK, SMALL_INK, styled
 
@@ -25,20 +25,15 @@ LIGHT_BLUES = sns.light_palette("#64BCF0", as_cmap=True)  # light enough for bla
 
 
 @styled
-def active_over_training(
-    routing: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def active_over_training(routing: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Active ratio over training, a panel for each layer: a line for each token, and the mean over tokens.
 
     Lines are means over seeds.
 
     Args:
         routing: rows of :func:`reports.frames.routing_frame` of one model.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(routing, looks, options)
+    plot = Plot(routing, options)
     [model] = plot.models
     look, layers = plot.looks[model], sorted(set(plot.rows["layer"]))
     panels = plot.grid(len(layers), 4, 3.4, 2.6, sharex=True, sharey=True)
@@ -47,7 +42,13 @@ def active_over_training(
         axes.set_title(f"layer {layer}")
     plot.ylabel("share of a token's experts that are active")
     plot.xlabel(f"training samples seen by {look.shown}")
-    plot.legend(_active_legend(routing["token"].nunique(), routing["seed"].nunique(), look))
+    tokens, seeds = routing["token"].nunique(), routing["seed"].nunique()
+    over = f", mean over {seeds} seeds" if seeds > 1 else ""
+    plot.legend([
+        Line2D([], [], color=look.color, linewidth=2.4, label=f"mean over {tokens} tokens"),
+        Line2D([], [], color=look.color, alpha=0.4, linewidth=0.8, label=f"one token{over}"),
+        Line2D([], [], color=INK, linestyle=":", linewidth=1.2, label="target, over all tokens and layers"),
+    ])  # fmt: skip
     return plot.result
 
 
@@ -65,26 +66,14 @@ def _active_panel(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
     axes.xaxis.set_major_formatter(short_tick)
 
 
-def _active_legend(tokens: int, seeds: int, look: Look) -> list[Line2D]:
-    over = f", mean over {seeds} seeds" if seeds > 1 else ""
-    return [
-        Line2D([], [], color=look.color, linewidth=2.4, label=f"mean over {tokens} tokens"),
-        Line2D([], [], color=look.color, alpha=0.4, linewidth=0.8, label=f"one token{over}"),
-        Line2D([], [], color=INK, linestyle=":", linewidth=1.2, label="target, over all tokens and layers"),
-    ]
-
-
 @styled
-def active_heat_map(experts: pd.DataFrame, **options: Unpack[Options]) -> Any:
+def active_heat_map(experts: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Active ratio on the test split by layer and token, mean over seeds: a map for each model.
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(experts, None, options)
+    plot = Plot(experts, options)
     num_tokens, num_layers = experts["token"].max(), experts["layer"].max()
     size = max(6.0, 1.2 + 0.36 * num_tokens), 0.5 + 0.3 * num_layers
     panels = plot.grid(len(plot.models), 1, *size, sharex=True)
@@ -114,18 +103,15 @@ def _heat_panel(axes: Axes, ratios: pd.DataFrame) -> None:
 
 
 @styled
-def expert_histogram(experts: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def expert_histogram(experts: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """How often each expert is active on the test split: a histogram for each model, the dead ones apart.
 
     Counts are over the experts of all layers, tokens and seeds; dead is active on less than 0.1% of rows.
 
     Args:
         experts: rows of :func:`reports.frames.active_experts_frame`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(experts, looks, options)
+    plot = Plot(experts, options)
     columns = 3 if len(plot.models) % 3 == 0 else 4
     panels = plot.grid(len(plot.models), columns, 2.9, 2.1, sharey=True)
     for axes, model in zip(panels, plot.models, strict=True):

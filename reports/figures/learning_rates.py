@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from reports.figures.drawing.models import Look, Looks, select_model
-from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.models import Look, select_model
+from reports.figures.drawing.panels import Options, Panels, Plot
 from reports.figures.drawing.saving import hover_line
 from reports.figures.drawing.style import FAINT, styled
 
@@ -17,7 +17,7 @@ COLUMNS = 4
 
 
 @styled
-def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def learning_rate_curves(curves: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Validation score over the dense learning rate, a panel for each model, on shared axes.
 
     The chosen rate is a dotted line; a cross at the foot is a training that diverged.
@@ -25,11 +25,8 @@ def learning_rate_curves(curves: pd.DataFrame, looks: Looks | None = None, **opt
     Args:
         curves: architecture, variant, metric, factor, dense_lr, score (NaN: diverged), as in
             :func:`reports.tables.tuning.learning_rate_frame`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(curves, looks, options)
+    plot = Plot(curves, options)
     panels = plot.grid(len(plot.models), COLUMNS, 2.6, 2.1, sharex=True, sharey=True)
     for axes, model in zip(panels, plot.models, strict=True):
         _panel(axes, select_model(curves, model), plot.looks[model])

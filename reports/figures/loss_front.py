@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from harness.evaluation.statistics.power_law import PASSES, PowerLaw
 from reports.cells import short
 from reports.figures.drawing.line_names import End, name_lines
 from reports.figures.drawing.models import Looks, Model, select_model
-from reports.figures.drawing.panels import Options, Plot, log_axis, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, log_axis, marker_size
 from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import styled
 
@@ -22,9 +22,7 @@ HEIGHT = 3.6
 
 
 @styled
-def loss_against_compute(
-    points: pd.DataFrame, fits: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def loss_against_compute(points: pd.DataFrame, fits: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Log loss above the oracle's against 3 x FLOPs a sample x rows, a panel for each task.
 
     Every size and point of the curves is a mark; a line is the model's compute-optimal front: the least loss
@@ -33,11 +31,8 @@ def loss_against_compute(
     Args:
         points: of :func:`harness.evaluation.oracle.loss_fits.loss_points`.
         fits: rows of ``loss_fits.csv``; models without a fit have marks alone.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(points.assign(compute=PASSES * points["flops"] * points["samples"]), looks, options)
+    plot = Plot(points.assign(compute=PASSES * points["flops"] * points["samples"]), options)
     tasks = list(dict.fromkeys(plot.rows["task"]))
     ends: dict[Axes, dict[Model, End]] = {}
     for axes, task in zip(plot.grid(len(tasks), len(tasks), 4.6, HEIGHT), tasks, strict=True):

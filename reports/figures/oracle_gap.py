@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.cells import percent, short
-from reports.figures.drawing.models import Look, Looks, Model
-from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.models import Look
+from reports.figures.drawing.panels import Options, Panels, Plot, marker_size
 from reports.figures.drawing.saving import hover
 from reports.figures.drawing.style import FAINT, INK, styled
 
@@ -21,7 +21,7 @@ APART = 0.13  # of a row: half of the distance between its two intervals, which 
 
 
 @styled
-def gap_closed(gaps: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def gap_closed(gaps: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """Shares of the oracle's gap at the fewest and the most rows, joined: a row a model, a panel a task and
     metric.
 
@@ -29,32 +29,17 @@ def gap_closed(gaps: pd.DataFrame, looks: Looks | None = None, **options: Unpack
 
     Args:
         gaps: of :func:`harness.evaluation.oracle.gap_along_rows.gap_along_rows`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(gaps, looks, options)
-    models = plot.models if options.get("order") else _by_share(plot)
+    plot = Plot(gaps, options)
+    models = plot.by_first_panel("share_most")
     for axes, rows in plot.facets(4.6, 0.9 + 0.34 * len(models), sharey="row", sharex="col"):
         for row in rows.to_dict("records"):
             model = (row["architecture"], row["variant"])
             _mark(axes, row, models.index(model), plot.looks[model])
-        axes.grid(axis="y", visible=False)
-        axes.set_yticks(range(len(models)), [plot.looks[model].shown for model in models])
-        axes.set_ylim(len(models) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
+        plot.name_rows(axes, [plot.looks[model].shown for model in models])
     plot.xlabel("share of the gap between a constant and the oracle, %, with 95% interval")
     plot.legend(_legend(plot.rows))
     return plot.result
-
-
-def _by_share(plot: Plot) -> list[Model]:
-    """The models by falling share at the most rows, in the first task and metric."""
-    first = plot.rows.iloc[0]
-    rows = plot.rows[(plot.rows["task"] == first["task"]) & (plot.rows["metric"] == plot.metrics[0])]
-    keys = zip(rows["architecture"], rows["variant"], strict=True)
-    shares = dict(zip(keys, rows["share_most"], strict=True))
-    return sorted(plot.models, key=lambda model: -shares.get(model, -math.inf))
 
 
 def _mark(axes: Axes, row: dict, at: int, look: Look) -> None:

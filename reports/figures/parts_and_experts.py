@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 
 from harness.records.contestant import label
 from reports.figures.curves import learning_curves
 from reports.figures.differences import ablation_waterfall
-from reports.figures.drawing.models import Looks, contestants, select_models
-from reports.figures.drawing.panels import Options, Plot
+from reports.figures.drawing.models import contestants, select_models
+from reports.figures.drawing.panels import Options, Panels, Plot
 from reports.figures.drawing.style import styled
 
 
 @styled
-def parts_and_experts(
-    parts: pd.DataFrame, experts: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def parts_and_experts(parts: pd.DataFrame, experts: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """The waterfall of a model's parts, and a contrast along rows: two panels for each task and metric.
 
     ``order`` and ``names`` are those of the models of both.
@@ -25,13 +23,10 @@ def parts_and_experts(
     Args:
         parts: as :func:`reports.figures.differences.ablation_waterfall` takes them; empty: no such panel.
         experts: as :func:`reports.figures.curves.learning_curves` takes them; empty: no such panel.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
     shown = [frame for frame in (parts, experts) if len(frame)]
     keys = ["task", "metric", "architecture", "variant"]
-    plot = Plot(pd.concat([frame[keys] for frame in shown], ignore_index=True), looks, options)
+    plot = Plot(pd.concat([frame[keys] for frame in shown], ignore_index=True), options)
     places = [
         (task, metric, frame)
         for task in dict.fromkeys(plot.rows["task"])
@@ -44,8 +39,9 @@ def parts_and_experts(
         rows = select_models(frame[(frame["task"] == task) & (frame["metric"] == metric)], plot.models)
         draw, what = (ablation_waterfall, "parts") if frame is parts else (learning_curves, "experts")
         if len(rows):
-            names = options.get("names")
-            draw(rows, plot.looks, ax=axes, metrics=[metric], order=_order(rows, options), names=names)
+            given: Options = {"ax": axes, "metrics": [metric], "looks": plot.looks}
+            given |= {"order": _order(rows, options), "names": options.get("names")}
+            draw(rows, **given)
         plot.title(axes, f"{task}: {metric.upper()}, {what}")
     return plot.result
 

@@ -14,7 +14,7 @@ from reports.cells import POINTS, short
 from reports.figures.cost import front_line, pareto_front
 from reports.figures.drawing.line_names import End, line_ends, name_lines
 from reports.figures.drawing.models import Look, Looks, Model, contestants, seaborn_looks, select_model
-from reports.figures.drawing.panels import Options, Plot, log_axis, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, log_axis, marker_size
 from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import FAINT, styled
 
@@ -27,9 +27,7 @@ PAPER_PANELS = PANELS | {"flops_per_sample": "FLOPs per batch of 512, the paper'
 
 
 @styled
-def quality_against_size(
-    means: pd.DataFrame, fits: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def quality_against_size(means: pd.DataFrame, fits: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """AUC and UAUC of one task against FLOPs, a panel for each model, with its means, intervals and line.
 
     Each panel repeats the other models' lines in grey, so that intervals do not cover each other. The axis
@@ -38,11 +36,8 @@ def quality_against_size(
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
         fits: rows of the same task of :func:`harness.evaluation.scaling.scaling_fits`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(means, looks, options)
+    plot = Plot(means, options)
     columns = plot.columns(min(MOST_COLUMNS, len(plot.models)), NARROWEST)
     spare = [None] * (-len(plot.models) % columns if plot.is_new else 0)  # each metric begins a row
     places = [(metric, model) for metric in plot.metrics for model in [*plot.models, *spare]]
@@ -82,18 +77,15 @@ def _one_models_panel(
 
 
 @styled
-def size_front(means: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]) -> Any:
+def size_front(means: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """AUC and UAUC of one task against parameters and FLOPs, with the front that no model beats at its size.
 
     The front joins the sizes whose mean no row of lower or equal cost reaches, resolved or not.
 
     Args:
         means: rows of one task of :func:`harness.evaluation.scaling.size_means`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(means, looks, options)
+    plot = Plot(means, options)
     places = [(metric, axis) for metric in plot.metrics for axis in PANELS]
     panels = plot.grid(len(places), len(PANELS), 4.6, HEIGHT, sharex="col")
     styles, labelled = seaborn_looks(plot.models, plot.looks), plot.labelled()
@@ -118,19 +110,14 @@ def size_front(means: pd.DataFrame, looks: Looks | None = None, **options: Unpac
 
 
 @styled
-def paper_scaling(
-    points: pd.DataFrame, slopes: pd.DataFrame, looks: Looks | None = None, **options: Unpack[Options]
-) -> Any:
+def paper_scaling(points: pd.DataFrame, slopes: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """The paper's digitised Figure 2, with the same lines: gains over its DLRM-MLP, on its own data.
 
     Args:
         points: :func:`reports.paper.scaling.paper_points`.
         slopes: :func:`reports.paper.scaling.paper_slopes`.
-        options: as :class:`~reports.figures.drawing.panels.Options`.
-
-    Returns the axes.
     """
-    plot = Plot(points.assign(variant=""), looks, options)
+    plot = Plot(points.assign(variant=""), options)
     slopes = slopes.assign(variant="")
     panels = plot.grid(len(PAPER_PANELS), len(PAPER_PANELS), 4.6, HEIGHT, sharey="row", narrowest=2.5)
     ends: dict[Axes, dict[Model, End]] = {}
@@ -171,8 +158,7 @@ def _interval_points(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
         there = rows.loc[is_beyond, AXIS]
         axes.plot(there, [edge] * len(there), ls="", marker=arrow, color=look.color, ms=marker_size(0.7))
     for row in rows.to_dict("records"):
-        text = f"{look.name}: {row['mean']:.4f} at {short(row[AXIS])}"
-        hover_point(axes, row[AXIS], row["mean"], text)
+        hover_point(axes, row[AXIS], row["mean"], f"{look.name}: {row['mean']:.4f} at {short(row[AXIS])}")
 
 
 def _line(axes: Axes, fit: pd.DataFrame, sizes: pd.Series, scale: float, color: Any, **style: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,21 +12,12 @@ from harness.evaluation.oracle.loss_fits import loss_points
 from harness.evaluation.scaling import scaling_fits, size_means
 from harness.records.contestant import label
 from harness.records.listed import display_name
-from harness.records.serving import ServedModel
 from reports.cells import METRICS
 from reports.figures.active_ratio import quality_against_active_ratio, series_rows
 from reports.figures.cost import costs_differ, quality_against_cost, quality_against_latency
 from reports.figures.curves import learning_curves, loss_curves, validation_curves
 from reports.figures.differences import ablation_waterfall, forest, lift_by_tier
-from reports.figures.drawing.models import (
-    Looks,
-    Model,
-    contestants,
-    family,
-    looks_for,
-    select_model,
-    select_models,
-)
+from reports.figures.drawing.models import Model, contestants, family, looks_for, select_model, select_models
 from reports.figures.drawing.saving import Drawing, Figures
 from reports.figures.experts import active_heat_map, active_over_training, expert_histogram
 from reports.figures.learning_rates import learning_rate_curves
@@ -33,31 +25,37 @@ from reports.figures.loss_front import loss_against_compute
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
 from reports.paper.comparison import active_ratio_curves, paper_row, paper_table
-from reports.paper.printed import Paper, load_paper
+from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
 from reports.sections import Section, slug
 from reports.tables.analyses.learning_curves import learning_curve_frame
 from reports.tables.analyses.scaling import runs_by_size
-from reports.tables.speeds import SHOWN_PART, shown_batch_size
+from reports.tables.speeds import shown_speeds
 from reports.tables.tuning import learning_rate_frame
 
 LATENCY = ("batch_size", "latency_ms_p99", "latency_ms_p99_low", "latency_ms_p99_high", "noisy")
 FRONT_TASKS = 2
 FRONT_WIDTH = 4.4  # inches: three stand side by side on a wide screen
 MOST_CURVES = 11  # more lines than this in one panel cannot be told apart
+KINDS_OF_CURVES: dict[Kind, tuple[str, str]] = {
+    "tested": ("learning-curve", "on the test split"),
+    "ahead": ("ahead", "of windows before they are trained on"),
+}
+Named = Iterator[tuple[str, Drawing]]  # figures with the stems of their files
 
 
-def section_figures(section: Section, paper: Paper) -> Figures:
+def section_figures(section: Section) -> Figures:
     """The figures that a section has data for, by file stem; a model has the same colour in all of them."""
     looks = looks_for(_models(section))
-    return (
-        _difference_figures(section, paper, looks)
-        | _quality_figures(section, paper, looks)
-        | _scaling_figures(section, paper, looks)
-        | _curve_figures(section, looks)
-        | _expert_figures(section, looks)
-    )
+    found = [
+        *_difference_figures(section),
+        *_quality_figures(section),
+        *_scaling_figures(section),
+        *_curve_figures(section),
+        *_expert_figures(section),
+    ]
+    return {stem: drawing.with_options(looks=looks) for stem, drawing in found}
 
 
 def front_figures(section: Section) -> Figures:
@@ -65,22 +63,22 @@ def front_figures(section: Section) -> Figures:
 
     One panel each, so that they stand side by side on a wide screen and below each other on a phone.
     """
-    looks, names = looks_for(_models(section)), _short_names(section)
     height = max(3.0, 0.9 + 0.22 * len(section.contestants))
-    options = {"size": (FRONT_WIDTH, height), "names": names}
+    options = {"size": (FRONT_WIDTH, height), "names": _short_names(section)}
+    options |= {"looks": looks_for(_models(section))}
     figures: Figures = {}
-    rows = differences_frame(section, load_paper())
+    rows = differences_frame(section)
     for task in [] if rows.empty else section.tasks[:FRONT_TASKS]:
         shown = _auc_of(rows, task).drop(columns="paper_gain")
         if not shown.empty:
             caption = f"AUC of {task}: differences to {section.base_name}, 95% intervals"
             stem = f"front-differences-{section.name}-{slug(task)}"
-            figures[stem] = Drawing(forest, shown, caption, (looks,), options)
+            figures[stem] = Drawing(forest, shown, caption, options=options)
     latencies = latency_frame(section)
     if not latencies.empty:
         task = latencies["task"].iloc[0]
         caption = f"AUC of {task} against the measured p99"
-        drawing = Drawing(quality_against_latency, _auc_of(latencies, task), caption, (looks,), options)
+        drawing = Drawing(quality_against_latency, _auc_of(latencies, task), caption, options=options)
         figures[f"front-latency-{section.name}"] = drawing
     return figures
 
@@ -100,67 +98,55 @@ def _models(section: Section) -> list[Model]:
     return [contestant.key for contestant in section.contestants]
 
 
-def _difference_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
-    figures: Figures = {}
-    rows = differences_frame(section, paper)
+def _difference_figures(section: Section) -> Named:
+    rows = differences_frame(section)
     if not rows.empty:
-        caption = "Differences to the base, 95% intervals"
-        figures[f"differences-{section.name}"] = Drawing(forest, rows, caption, (looks,))
+        yield f"differences-{section.name}", Drawing(forest, rows, "Differences to the base, 95% intervals")
     if is_ablation_of_one_model(section) and not rows.empty:
         caption = "What each change to the one model costs or gains, 95% intervals"
-        figures[f"ablations-{section.name}"] = Drawing(ablation_waterfall, rows, caption, (looks,))
+        yield f"ablations-{section.name}", Drawing(ablation_waterfall, rows, caption)
     if not section.tiers.empty:
         tiers = _in_suite_order(select_models(section.tiers, _models(section)), section)
         caption = f"Lift by user-activity tier, 95% intervals over {section.drawn_anew}"
-        figures[f"tiers-{section.name}"] = Drawing(lift_by_tier, tiers, caption, (looks,))
-    return figures
+        yield f"tiers-{section.name}", Drawing(lift_by_tier, tiers, caption)
 
 
-def _quality_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
+def _quality_figures(section: Section) -> Named:
     results = results_frame([record for record in section.records if record.status == "finished"])
     results = _in_suite_order(results, section)
-    figures: Figures = {}
     if section.suite.wants("active_ratio") and len(set(series_rows(results)["ratio"])) > 1:
-        printed = active_ratio_curves(paper) if section.suite.paper_table == "figure3" else None
+        printed = active_ratio_curves(load_paper()) if section.suite.paper_table == "figure3" else None
         with_paper = "" if printed is None else "; beside it the paper's Figure 3, of its own data and sizes"
         caption = f"Quality against the active ratio, 95% intervals over {section.repeats}{with_paper}"
-        drawing = Drawing(quality_against_active_ratio, results, caption, (printed, looks))
-        figures[f"active-ratio-{section.name}"] = drawing
+        yield (
+            f"active-ratio-{section.name}",
+            Drawing(quality_against_active_ratio, results, caption, (printed,)),
+        )
     if costs_differ(results) and runs_by_size(section).empty:
         caption = "Quality against forward FLOPs per sample"
-        figures[f"quality-cost-{section.name}"] = Drawing(quality_against_cost, results, caption, (looks,))
+        yield f"quality-cost-{section.name}", Drawing(quality_against_cost, results, caption)
     latencies = latency_frame(section)
     if not latencies.empty:
         caption = "Quality against the measured latency, 95% intervals"
-        drawing = Drawing(quality_against_latency, latencies, caption, (looks,))
-        figures[f"quality-latency-{section.name}"] = drawing
-    return figures
+        yield f"quality-latency-{section.name}", Drawing(quality_against_latency, latencies, caption)
 
 
 def latency_frame(section: Section) -> pd.DataFrame:
     """What `quality_against_latency` draws; empty where no latency or no difference is known."""
     rows = section.comparisons[section.comparisons["metric"].isin(METRICS)]
-    measured, base = section.serving, section.base
-    if measured is None or base is None or rows.empty:
+    base, speeds = section.base, {who.key: speed for who, speed in shown_speeds(section).items()}
+    if base is None or not speeds or rows.empty:
         return pd.DataFrame()
-    size = shown_batch_size(measured)
     named = {"architecture": base.architecture, "variant": base.variant, "base": base.display_name}
     zero: dict[str, Any] = {"diff": 0.0, "low": None, "high": None, "resolved": ""}
     found = []
     for key, differences in rows.groupby(["task", "metric"], sort=False):
         of_base = dict(zip(("task", "metric"), key, strict=True)) | named | zero  # type: ignore[arg-type]
         for row in [of_base, *differences.to_dict("records")]:
-            if model := _measured(section, (row["architecture"], row["variant"]), size):
+            if model := speeds.get((row["architecture"], row["variant"])):
                 kept = {name: row[name] for name in of_base}
                 found.append(kept | {name: getattr(model, name) for name in LATENCY})
     return _in_suite_order(pd.DataFrame(found), section) if found else pd.DataFrame()
-
-
-def _measured(section: Section, model: Model, size: int) -> ServedModel | None:
-    """The speed of one of the section's models."""
-    assert section.serving is not None
-    who = next((each for each in section.contestants if each.key == model), None)
-    return section.serving.of(who, SHOWN_PART, size) if who else None
 
 
 def is_ablation_of_one_model(section: Section) -> bool:
@@ -177,65 +163,53 @@ def is_ablation_of_one_model(section: Section) -> bool:
     )
 
 
-def _scaling_figures(section: Section, paper: Paper, looks: Looks) -> Figures:
+def _scaling_figures(section: Section) -> Named:
     """Quality against size where a model has three sizes or more, and the paper's own figure of it."""
     runs = runs_by_size(section)
     means, fits = size_means(runs), scaling_fits(runs)
-    figures: Figures = {}
     for task in dict.fromkeys(means["task"]):
         stem, rows = f"{section.name}-{slug(task)}", means[means["task"] == task]
         caption = (
             f"{task} against size: means, 95% intervals over {section.repeats}, lines of points a decade"
         )
-        arguments = (fits[fits["task"] == task], looks)
-        figures[f"scaling-{stem}"] = Drawing(quality_against_size, rows, caption, arguments)
+        lines = fits[fits["task"] == task]
+        yield f"scaling-{stem}", Drawing(quality_against_size, rows, caption, (lines,))
         caption = f"{task}: what quality each size buys, with the Pareto front of the means"
-        figures[f"front-{stem}"] = Drawing(size_front, rows, caption, (looks,))
-    if figures and section.suite.paper_table == "figure2":
+        yield f"front-{stem}", Drawing(size_front, rows, caption)
+    if not means.empty and section.suite.paper_table == "figure2":
         caption = "The paper's Figure 2 with the same lines: its own data, sizes and base; no axis is shared"
-        drawing = Drawing(paper_scaling, paper_points(paper), caption, (paper_slopes(paper), looks))
-        figures[f"scaling-paper-{section.name}"] = drawing
-    return figures
+        paper = load_paper()
+        drawing = Drawing(paper_scaling, paper_points(paper), caption, (paper_slopes(paper),))
+        yield f"scaling-paper-{section.name}", drawing
 
 
-def _curve_figures(section: Section, looks: Looks) -> Figures:
+def _curve_figures(section: Section) -> Named:
     models = [record for record in section.records if record.kind == "model"]
-    figures: Figures = {}
     validation, left_out = few_enough(_in_suite_order(validation_frame(models), section))
     if validation.groupby(["architecture", "variant"])["samples"].nunique().max() > 1:
         caption = f"Validation over training samples{left_out}"
-        figures[f"validation-{section.name}"] = Drawing(validation_curves, validation, caption, (looks,))
+        yield f"validation-{section.name}", Drawing(validation_curves, validation, caption)
     losses, left_out = few_enough(_in_suite_order(loss_frame(models), section))
     if not losses.empty:
-        caption = f"Training loss (running mean){left_out}"
-        figures[f"loss-{section.name}"] = Drawing(loss_curves, losses, caption, (looks,))
-    figures |= _learning_curve_figures(section, looks)
+        yield f"loss-{section.name}", Drawing(loss_curves, losses, f"Training loss (running mean){left_out}")
+    for kind, (stem, words) in KINDS_OF_CURVES.items():
+        rows = _in_suite_order(learning_curve_frame(section, kind), section)
+        if not rows.empty:
+            caption = f"Differences to {section.base_name} {words} over training samples, 95% intervals"
+            yield f"{stem}-{section.name}", Drawing(learning_curves, rows, caption)
     if not section.loss_fits["E"].dropna().empty:
         caption = (
             "Loss above the oracle's against the FLOPs of training, with each model's compute-optimal front"
         )
-        arguments = (section.loss_fits, looks)
-        drawing = Drawing(loss_against_compute, loss_points(section.records), caption, arguments)
-        figures[f"loss-compute-{section.name}"] = drawing
+        points = loss_points(section.records)
+        yield (
+            f"loss-compute-{section.name}",
+            Drawing(loss_against_compute, points, caption, (section.loss_fits,)),
+        )
     rates = learning_rate_frame(section)
     if not rates.empty:
         caption = "Validation score over the learning rate, around the tuned one; crosses diverged"
-        figures[f"learning-rates-{section.name}"] = Drawing(learning_rate_curves, rates, caption, (looks,))
-    return figures
-
-
-def _learning_curve_figures(section: Section, looks: Looks) -> Figures:
-    kinds: dict[Kind, tuple[str, str]] = {
-        "tested": ("learning-curve", "on the test split"),
-        "ahead": ("ahead", "of windows before they are trained on"),
-    }
-    figures: Figures = {}
-    for kind, (stem, words) in kinds.items():
-        rows = _in_suite_order(learning_curve_frame(section, kind), section)
-        if not rows.empty:
-            caption = f"Differences to {section.base_name} {words} over training samples, 95% intervals"
-            figures[f"{stem}-{section.name}"] = Drawing(learning_curves, rows, caption, (looks,))
-    return figures
+        yield f"learning-rates-{section.name}", Drawing(learning_rate_curves, rates, caption)
 
 
 def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -252,46 +226,42 @@ def few_enough(curves: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return select_models(curves, kept), words
 
 
-def _expert_figures(section: Section, looks: Looks) -> Figures:
+def _expert_figures(section: Section) -> Named:
     """Active experts over training and at the end; only those whose router decides how many are active.
 
     A router that always takes its k best has the same ratio everywhere at all times, which needs no picture;
     which experts it takes is in the histogram. Experts that are all active on every row need neither.
     """
-    figures: Figures = {}
     routing = _in_suite_order(routing_frame(section.records), section)
     for model in contestants(routing):
         rows = select_model(routing, model)
         if len(set(rows["samples"])) > 1 and _differs(rows["active"]):
             caption = f"Active experts over training: {display_name(*model)}"
             stem = f"active-{section.name}-{slug(label(*model))}"
-            figures[stem] = Drawing(active_over_training, rows, caption, (looks,))
+            yield stem, Drawing(active_over_training, rows, caption)
     experts = _in_suite_order(active_experts_frame(section.records), section)
     shares = {model: select_model(experts, model) for model in contestants(experts)}
     keys = ["seed", "layer", "token"]
     free = [model for model, rows in shares.items() if _differs(rows.groupby(keys)["share"].mean())]
     if free:
         caption = "Active ratio on the test split by layer and token, mean over seeds"
-        rows = select_models(experts, free)
-        figures[f"active-map-{section.name}"] = Drawing(active_heat_map, rows, caption)
+        yield f"active-map-{section.name}", Drawing(active_heat_map, select_models(experts, free), caption)
     routed = [model for model, rows in shares.items() if rows["share"].min() < 1]
     if routed:
         caption = "How often each expert is active on the test split; dead: on less than 0.1% of its rows"
-        rows = select_models(experts, routed)
-        figures[f"experts-{section.name}"] = Drawing(expert_histogram, rows, caption, (looks,))
-    return figures
+        yield f"experts-{section.name}", Drawing(expert_histogram, select_models(experts, routed), caption)
 
 
 def _differs(ratios: pd.Series) -> bool:
     return bool(ratios.max() - ratios.min() > 1e-3)
 
 
-def differences_frame(section: Section, paper: Paper) -> pd.DataFrame:
+def differences_frame(section: Section) -> pd.DataFrame:
     """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``."""
     rows = section.comparisons
     rows = _in_suite_order(rows[rows["diff"].notna() & rows["metric"].isin(METRICS)], section)
     rows = select_models(rows, _models(section))
-    printed = paper_table(section, paper)
+    printed = paper_table(section)
     paper_rows = {c.key: paper_row(printed, c) for c in section.contestants}
     gains = []
     for row in rows.to_dict("records"):

@@ -14,7 +14,7 @@ from reports.page.figures import figure_views
 from reports.page.run_pages import page_name, run_view
 from reports.page.tables import TableView, page_table, table_view
 from reports.page.templating import templates
-from reports.tables.markup import Table
+from reports.sections import has_users
 
 
 def write_pages(contents: Contents, out: Path) -> Path:
@@ -27,35 +27,31 @@ def write_pages(contents: Contents, out: Path) -> Path:
     for record in contents.records:
         view = run_view(record, contents.base_runs.get(record.folder.name))
         write_text(report / "runs" / page_name(record), run_template.render(run=view))
-    for stale in set(report.glob("runs/*.html")) - {
-        report / "runs" / page_name(record) for record in contents.records
-    }:
-        stale.unlink()
+    kept = {page_name(record) for record in contents.records}
+    for page in list(report.glob("runs/*.html")):
+        if page.name not in kept:
+            page.unlink()
     write_text(report / "index.html", index_page(contents, out / "figures"))
     return report / "index.html"
 
 
 def index_page(contents: Contents, figures: Path) -> str:
     """The HTML of the report; ``figures`` holds the saved SVGs."""
-    return (
-        templates()
-        .get_template("index.html")
-        .render(
-            contents=contents,
-            not_the_papers_data=NOT_THE_PAPERS_DATA,
-            tables=[list(map(table_view, part.tables)) for part in contents.parts],
-            figures=[figure_views(part.figures, figures) for part in contents.parts],
-            front=[figure_views(part.front, figures) for part in contents.parts],
-            ranked=[_without_files(part.ranked) for part in contents.parts],
-            printed=[table_view(table) for table in contents.printed],
-            runs=runs_table(contents.records) if contents.records else None,
-        )
+    template = templates().get_template("index.html")
+    return template.render(
+        contents=contents,
+        not_the_papers_data=NOT_THE_PAPERS_DATA,
+        tables=[list(map(table_view, part.tables)) for part in contents.parts],
+        figures=[figure_views(part.figures, figures) for part in contents.parts],
+        front=[figure_views(part.front, figures) for part in contents.parts],
+        ranked=[
+            # without files: it repeats a part of another table, whose files hold it
+            replace(table_view(part.ranked), stem="") if part.ranked else None
+            for part in contents.parts
+        ],
+        printed=[table_view(table) for table in contents.printed],
+        runs=runs_table(contents.records) if contents.records else None,
     )
-
-
-def _without_files(table: Table | None) -> TableView | None:
-    """The view of a table that repeats a part of another, whose files hold it."""
-    return replace(table_view(table), stem="") if table else None
 
 
 # --- The table of runs ------------------------------------------------------------------------------------
@@ -64,9 +60,7 @@ def _without_files(table: Table | None) -> TableView | None:
 def runs_table(records: list[Record]) -> TableView:
     """One row for each run, linked to its page: status, test metrics of each task, seconds, when it began."""
     tasks = list(dict.fromkeys(task for record in records for task in record.metrics))
-    measured = [metrics for record in records for metrics in record.metrics.values()]
-    has_users = not measured or any(metrics.users is not None for metrics in measured)
-    shown = [metric for metric in METRICS if has_users or metric == "auc"]
+    shown = [metric for metric in METRICS if metric == "auc" or has_users(records)]
     header = ["run", "status", "dataset", "seed"]
     header += [f"{task}: {metric.upper()}" for task in tasks for metric in shown]
     header += ["training s", "began"]

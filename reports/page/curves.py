@@ -56,17 +56,14 @@ def line_chart(points: Sequence[Point], title: str, color: str, across: Across =
     places = list(zip(to_x(x), to_y(y), strict=True))
     texts = [f"{title}: {value:.4f} {across.words(place)}" for place, value in points]
     step = max(1, len(points) // MOST_POINTS)
-    chart = (
-        templates()
-        .get_template("chart.html")
-        .render(
-            **{"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "bottom": BOTTOM},
-            **{"title": title, "color": color, "places": places},
-            **{"across": across.title, "diagonal": across.diagonal, "top": TOP},
-            rows=[(place, f"{tick:.6g}") for place, tick in zip(to_y(y_ticks), y_ticks, strict=True)],
-            columns=[(place, short_tick(tick)) for place, tick in zip(to_x(x_ticks), x_ticks, strict=True)],
-            marks=list(zip(places, texts, strict=True))[::step],
-        )
+    template = templates().get_template("chart.html")
+    chart = template.render(
+        **{"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "bottom": BOTTOM, "top": TOP},
+        **{"title": title, "color": color, "places": places},
+        **{"across": across.title, "diagonal": across.diagonal},
+        rows=[(place, f"{tick:.6g}") for place, tick in zip(to_y(y_ticks), y_ticks, strict=True)],
+        columns=[(place, short_tick(tick)) for place, tick in zip(to_x(x_ticks), x_ticks, strict=True)],
+        marks=list(zip(places, texts, strict=True))[::step],
     )
     return Markup(chart)  # the template has escaped the texts
 

@@ -43,7 +43,7 @@ def leaderboard_entries(out: Path) -> Iterator[dict[str, Any]]:
         if not section.contestants:
             continue
         main = pd.read_csv(out / "tables" / f"main-{section.name}.csv", keep_default_na=False, na_values=[""])
-        models = main[main["kind"] == "model"].to_dict("records")
+        models = main[main["kind"] == "model"].fillna({"variant": ""}).to_dict("records")
         for task in section.tasks:
             picture = f"figures/front-differences-{section.name}-{slug(task)}.svg"
             shared = {
@@ -67,9 +67,7 @@ def _by_budget(section: Section, models: list[dict]) -> dict[str, list[dict]]:
     targets = {c.key: section.runs_of(c)[0].budget for c in section.contestants}
     found: dict[str, list[dict]] = {}
     for row in models:
-        variant = "" if is_missing(row["variant"]) else row["variant"]
-        budget = targets.get((row["architecture"], variant))
-        row["variant"] = variant
+        budget = targets.get((row["architecture"], row["variant"]))
         found.setdefault(size_words(budget.kind, budget.target) if budget else "none", []).append(row)
     return found
 

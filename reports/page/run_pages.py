@@ -14,6 +14,7 @@ from reports.cells import METRICS, POINTS, ROUGH, Shown, fixed, grouped, params,
 from reports.figures.drawing.style import COLORS
 from reports.page.curves import SCORES, line_chart
 from reports.page.tables import TableView, page_table
+from reports.sections import has_users
 from reports.tables.costs import shared_note
 
 _QUALITIES = ("auc", "uauc", "gauc", "logloss", "normalized_entropy", "calibration")
@@ -65,8 +66,8 @@ def page_name(record: Record) -> str:
 def _metrics(record: Record, base: Record | None) -> TableView | None:
     if not record.metrics:
         return None
-    has_users = any(measured.users is not None for measured in record.metrics.values())
-    per_user = set() if has_users else {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
+    of_users = has_users([record])
+    per_user = set() if of_users else {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
     qualities, counts, compared = (
         [name for name in names if name not in per_user] for names in (_QUALITIES, _COUNTS, METRICS)
     )
@@ -77,7 +78,7 @@ def _metrics(record: Record, base: Record | None) -> TableView | None:
         numbers = [grouped(getattr(measured, name)) for name in counts]
         rows.append([task, *values, *_differences(measured, base, task, compared), *numbers])
     notes = ["Users and rows: those that count for UAUC; one-class users have no AUC of their own."]
-    if not has_users:
+    if not of_users:
         notes = ["The rows belong to no user, so there are no UAUC and GAUC."]
     if base:
         header[1 + len(qualities) : 1 + len(qualities)] = [f"{name.upper()} vs base" for name in compared]
@@ -125,11 +126,12 @@ def _last_validation(record: Record) -> list[tuple[str, str]]:
     if not record.validation:
         return []
     last = record.validation[-1]
-    pairs = [("after samples", str(grouped(last.samples)))]
-    for task, measured in last.metrics.items():
-        fields = {f"{task}: {name.upper()}": (name, lambda value: fixed(value, 4)) for name in METRICS}
-        pairs += _known(fields, measured)
-    return pairs
+    return [("after samples", str(grouped(last.samples)))] + [
+        (f"{task}: {name.upper()}", str(fixed(value, 4)))
+        for task, measured in last.metrics.items()
+        for name in METRICS
+        if (value := getattr(measured, name)) is not None
+    ]
 
 
 def _details(record: Record) -> list[Details]:

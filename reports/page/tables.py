@@ -62,8 +62,9 @@ def table_view(table: Table) -> TableView:
     """The view of one of the report's tables."""
     shown = [*table.rows, *table.references]
     scales = [Scale.fit(row[i] for row in table.rows) for i in range(len(table.header))]
+    numeric = [any(isinstance(row[i], Shown) for row in shown) for i in range(len(table.header))]
     columns = [
-        Column(title, _is_numeric([row[i] for row in shown]), title.startswith(PAPERS), scales[i] is not None)
+        Column(title, numeric[i], title.startswith(PAPERS), scales[i] is not None)
         for i, title in enumerate(table.header)
     ]
     return TableView(
@@ -83,10 +84,6 @@ def page_table(
     """The view of a table that the page alone has: no file of it is written."""
     view = table_view(Table(anchor, caption, pd.DataFrame(), header, rows, notes=notes or []))
     return replace(view, anchor=anchor, stem="")
-
-
-def _is_numeric(cells: list[str]) -> bool:
-    return any(isinstance(cell, Shown) for cell in cells)
 
 
 def _cells(row: list[str], scales: list[Scale | None]) -> list[Cell]:

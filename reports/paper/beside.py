@@ -14,6 +14,7 @@ import pandas as pd
 from harness.records.contestant import Contestant
 from harness.records.listed import is_plain
 from reports.cells import POINTS
+from reports.figures.drawing.models import select_models
 from reports.paper.printed import Column, Paper, Row, Table, load_published
 from reports.sections import Section
 
@@ -134,11 +135,8 @@ def _ours(section: Section, beside: Beside) -> list[dict]:
     rows = []
     for task, numbers in section.quality.items():
         where = {"source": "here", "column": task, "task": task, "dataset": section.dataset}
-        for row in numbers[numbers["kind"] == "model"].to_dict("records"):
-            if Contestant(row["architecture"], row["variant"]) not in beside.rows:
-                continue
-            if row["metric"] not in beside.metrics:
-                continue
+        numbers = numbers[(numbers["kind"] == "model") & numbers["metric"].isin(beside.metrics)]
+        for row in select_models(numbers, (who.key for who in beside.rows)).to_dict("records"):
             shown = {name: row[name] for name in ("architecture", "variant", "metric", "resolved")}
             points = {f"{end}_points": POINTS * row[name] for end, name in ENDS.items()}
             measured = {"value": row["mean"], "base": section.base_name, "evidence": "measured"}

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.records.contestant import Contestant
 from reports.cells import Shown, fixed, is_missing, params, short, signed
-from reports.paper.printed import Paper
+from reports.paper.printed import Paper, load_paper
 from reports.paper.printed import Row as PaperRow
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
@@ -15,9 +15,9 @@ from reports.tables.markup import Table
 SIGNS = AGREES, DIFFERS, NOT_RESOLVED, UNTESTED = "agrees", "differs", "not resolved", "untested"
 
 
-def paper_table(section: Section, paper: Paper) -> PaperTable | None:
-    """The paper's table that the suite is compared with, if it names one."""
-    return paper.tables.get(section.suite.paper_table or "")
+def paper_table(section: Section) -> PaperTable | None:
+    """The RankMixer paper's table that the suite is compared with, if it names one."""
+    return load_paper().tables.get(section.suite.paper_table or "")
 
 
 def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | None:
@@ -27,11 +27,11 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
     return printed.row(contestant.architecture, "" if contestant.is_plain else contestant.variant)
 
 
-def has_the_papers_base(section: Section, printed: PaperTable | None) -> bool:
+def has_the_papers_base(section: Section) -> bool:
     """Whether our base is the row that the paper's differences are taken to, and may be compared with it."""
     if section.no_verdict:
         return False
-    row = paper_row(printed, section.base) if section.base else None
+    row = paper_row(paper_table(section), section.base) if section.base else None
     return row is not None and row.base
 
 
@@ -48,7 +48,7 @@ def sign(resolved: str | None, diff: float, paper: float) -> str | None:
     return AGREES if diff * paper > 0 else DIFFERS
 
 
-def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
+def paper_note(section: Section, printed: PaperTable) -> str:
     """Which of the paper's rows correspond to which of ours, and whose data they are from."""
     pairs = [
         f"{contestant.display_name} = {row.name}"
@@ -56,7 +56,7 @@ def paper_note(section: Section, printed: PaperTable, paper: Paper) -> str:
         if (row := paper_row(printed, contestant))
     ]
     rows = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
-    return f"paper: {printed.label} of {paper.citation}, on its own data and sizes{rows}."
+    return f"paper: {printed.label} of {load_paper().citation}, on its own data and sizes{rows}."
 
 
 def printed_table(key: str, paper: Paper) -> Table:
@@ -103,6 +103,11 @@ def as_printed(value: float | None) -> Shown:
     if value is None:
         return fixed(value, 4)
     return fixed(value, max(4, len(f"{value:.6f}".rstrip("0").partition(".")[2])))
+
+
+def its_base(value: float | None) -> Shown:
+    """The cell of the row that published differences are taken to, with its value where it is printed."""
+    return Shown("its base" if is_missing(value) else f"{as_printed(value)} (its base)", 0.0)
 
 
 def active_ratio_curves(paper: Paper) -> pd.DataFrame:

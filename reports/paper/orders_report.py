@@ -70,15 +70,12 @@ def orders_contents(pairs: pd.DataFrame, ours: list[Order]) -> Contents:
             _pairs_table("ours", "Published orders and ours", with_ours),
             _pairs_table("within", "Orders of one source", known[is_within]),
         ],
-        figures={},
-        environment=[],
         ranked=summary,
     )
     keys = [(name, key) for name, paper in load_published().items() for key in paper.comparisons]
     return Contents(
         title="Published orders of architectures",
         descriptions=["Which architectures published comparisons put first, and whether they agree."],
-        commands=[],
         parts=[part],
         printed=[published_table(*key) for key in keys],
         data=[ORDERS_FILE],

@@ -91,11 +91,8 @@ class Table(_Strict):
     @model_validator(mode="after")
     def _rows_fit(self) -> Table:
         for key, column in self.columns.items():
-            for bound in column.range or ():
-                if bound not in self.columns:
-                    raise ValueError(
-                        f"column {key!r} has a range with {bound!r}, which is no column; mend it"
-                    )
+            for bound in set(column.range or ()) - set(self.columns):
+                raise ValueError(f"column {key!r} has a range with {bound!r}, which is no column; mend it")
         seen: set[tuple[str, str, str]] = set()
         for row in self.rows:
             for key, value in row.numbers.items():
@@ -123,17 +120,13 @@ class Table(_Strict):
 
         One that was combined with a sequence model stands for none.
         """
-        for row in self.rows:
-            if (row.architecture, row.variant, row.sequence) == (architecture, variant, ""):
-                return row
-        return None
+        wanted = (architecture, variant, "")
+        return next((r for r in self.rows if (r.architecture, r.variant, r.sequence) == wanted), None)
 
     def column(self, task: str, metric: str) -> str | None:
         """The key of the column of this task and metric; None where the paper has none."""
-        for key, column in self.columns.items():
-            if column.task == task and column.metric == metric:
-                return key
-        return None
+        wanted = (task, metric)
+        return next((key for key, c in self.columns.items() if (c.task, c.metric) == wanted), None)
 
     def column_notes(self, task: str) -> list[str]:
         """Notes on the columns of this task."""
@@ -182,25 +175,16 @@ class Paper(_Strict):
 
     def frame(self) -> pd.DataFrame:
         """All values, one a row, with its table, row, column, unit, and counterpart here."""
-        return pd.DataFrame(
-            [
-                {
-                    "table": table.label,
-                    "row": row.name,
-                    "column": table.columns[key].label,
-                    "value": value,
-                    "unit": table.columns[key].unit,
-                    "base": row.base,
-                    "architecture": row.architecture,
-                    "variant": row.variant,
-                    "task": table.columns[key].task,
-                    "metric": table.columns[key].metric,
-                }
-                for table in self.tables.values()
-                for row in table.rows
-                for key, value in row.numbers.items()
-            ]
-        )
+        rows = [
+            {"table": table.label, "row": row.name, "column": column.label, "value": value}
+            | {"unit": column.unit, "base": row.base, "architecture": row.architecture}
+            | {"variant": row.variant, "task": column.task, "metric": column.metric}
+            for table in self.tables.values()
+            for row in table.rows
+            for key, value in row.numbers.items()
+            for column in [table.columns[key]]
+        ]
+        return pd.DataFrame(rows)
 
 
 def read_paper(path: Path) -> Paper:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.records.contestant import Contestant
-from reports.cells import MISSING, is_missing
+from reports.cells import MISSING
+from reports.figures.drawing.models import select_model
 from reports.paper.beside import Beside
 from reports.sections import Section
 
@@ -53,21 +54,17 @@ def reached(section: Section, beside: Beside, who: Contestant, metric: str) -> R
     Of a row's values one that has a range is taken, a mean over seeds, before the one of a leaderboard.
     """
     row = beside.rows[who]
+    wanted = (metric, section.dataset, False)
     keys = [
-        key
-        for key, column in beside.columns.items()
-        if column.metric == metric
-        and column.dataset == section.dataset
-        and not column.gain
-        and key in row.numbers
+        k for k, c in beside.columns.items() if (c.metric, c.dataset, c.gain) == wanted and k in row.numbers
     ]
-    keys.sort(key=lambda key: beside.columns[key].range is None)
-    task = task_of(section, beside, keys[0]) if keys else None
-    if task is None:
+    key = min(keys, key=lambda key: beside.columns[key].range is None, default=None)
+    task = task_of(section, beside, key) if key else None
+    if key is None or task is None:
         return None
-    bounds = beside.columns[keys[0]].range or ()
+    bounds = beside.columns[key].range or ()
     least, greatest = [row.numbers.get(bound) for bound in bounds] or [None, None]
-    return Reached(_mean(section, task, who, metric), row.numbers[keys[0]], least, greatest)
+    return Reached(_mean(section, task, who, metric), row.numbers[key], least, greatest)
 
 
 def task_of(section: Section, beside: Beside, key: str) -> str | None:
@@ -80,8 +77,7 @@ def task_of(section: Section, beside: Beside, key: str) -> str | None:
 
 
 def _mean(section: Section, task: str, who: Contestant, metric: str) -> float | None:
-    for row in section.quality[task].to_dict("records"):
-        is_ours = row["kind"] == "model" and Contestant(row["architecture"], row["variant"]) == who
-        if is_ours and row["metric"] == metric:
-            return None if is_missing(row["mean"]) else float(row["mean"])
-    return None
+    numbers = section.quality[task]
+    of_models = numbers[(numbers["kind"] == "model") & (numbers["metric"] == metric)]
+    means = select_model(of_models, who.key)["mean"].dropna()
+    return None if means.empty else float(means.iloc[0])

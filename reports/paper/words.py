@@ -6,22 +6,21 @@ from collections import defaultdict
 
 import pandas as pd
 
-from reports.cells import METRICS, POINTS, fixed, is_missing, model_name, signed
+from reports.cells import METRICS, POINTS, by_word, count, fixed, is_missing, model_name, signed
 from reports.frames import active_experts_frame
 from reports.paper.comparison import DIFFERS, SIGNS, paper_table
-from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section
 from reports.tables.quality import select_metric
 
 
-def against_the_paper(section: Section, tables: dict[str, pd.DataFrame], paper: Paper) -> list[str]:
+def against_the_paper(section: Section, tables: dict[str, pd.DataFrame]) -> list[str]:
     """Signs and active ratios, here and in the paper, whether they agree or not.
 
     Args:
         tables: ``quality_numbers`` by task.
     """
-    printed = paper_table(section, paper)
+    printed = paper_table(section)
     if printed is None:
         return []
     sentences = []
@@ -38,22 +37,18 @@ def _signs_sentence(section: Section, rows: list[dict], title: str) -> list[str]
     signed_rows = [row for row in rows if not is_missing(row["sign"])]
     if not signed_rows or section.base is None:
         return []
-    counts = []
-    for word in SIGNS:
-        names = [_signed_name(row, word) for row in signed_rows if row["sign"] == word]
-        counts.append(f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else ""))
+    names = {word: [_signed_name(row) for row in signed_rows if row["sign"] == word] for word in SIGNS}
     return [
         f"{title}: sign of the difference to {section.base.display_name}, compared with the paper's in "
-        f"{len(signed_rows)} {'row' if len(signed_rows) == 1 else 'rows'}: {'; '.join(counts)}."
+        f"{count(len(signed_rows), 'row')}: {by_word(names)}."
     ]
 
 
-def _signed_name(row: dict, word: str) -> str:
-    name = model_name(row)
-    if word != DIFFERS:
-        return name
+def _signed_name(row: dict) -> str:
+    if row["sign"] != DIFFERS:
+        return model_name(row)
     here, there = signed(POINTS * row["diff"], 2), signed(row["paper"], 2)
-    return f"{name}: {here} here, {there} in the paper"
+    return f"{model_name(row)}: {here} here, {there} in the paper"
 
 
 def _active_ratio_sentences(section: Section, printed: PaperTable) -> list[str]:

@@ -85,17 +85,15 @@ def profile_contents(profile: Profile) -> Contents:
     """The content of the report on measured speeds."""
     frame = speed_frame(profile)
     paper, key = load_paper(), str(profile.paper_table)
-    machine = [f"{name} {value}" for name, value in flattened(profile.environment)]
     in_short, *found = speed_words(frame)
     part = Part(
         name="speed",
         title="Speed",
         in_short=in_short,
         overview=[Words("What was measured, and what cannot be concluded", found)],
-        more=[],
         tables=[*speed_tables(frame), *operator_tables(operator_frame(profile))],
         figures=_figures(frame),
-        environment=[", ".join(machine), f"Measured {profile.measured_at}"],
+        environment=where_and_when(profile.environment, profile.measured_at),
     )
     return Contents(
         title=f"Speed: {profile.suite}",
@@ -106,6 +104,12 @@ def profile_contents(profile: Profile) -> Contents:
         data=["profile.csv", "operators.csv", PROFILE_FILE],
         page="profile.md",
     )
+
+
+def where_and_when(environment: dict[str, Any], measured_at: str) -> list[str]:
+    """The machine in one sentence, and the time of measuring."""
+    machine = ", ".join(f"{name} {value}" for name, value in flattened(environment))
+    return [machine, f"Measured {measured_at}"]
 
 
 def _figures(frame: pd.DataFrame) -> Figures:

@@ -18,9 +18,9 @@ from reports.contents import Contents, Part, Words
 from reports.figures.drawing.models import contestants, select_model
 from reports.figures.drawing.saving import Drawing, Figures
 from reports.files import write_csv
-from reports.page.run_pages import flattened
 from reports.render import write_report
-from reports.speed.serving_figure import latency_against_load
+from reports.speed.figures import latency_against_load
+from reports.speed.report import where_and_when
 from reports.tables.markup import Table
 
 CSV_FILE = "serving_profile.csv"
@@ -89,7 +89,6 @@ def render_serving_profile(out: Path) -> Path:
 
 
 def _contents(profile: ServingProfile, frame: pd.DataFrame, loads: pd.DataFrame) -> Contents:
-    machine = [f"{name} {value}" for name, value in flattened(profile.environment)]
     tables = [table for rows in _by_candidates(frame) for table in _tables(profile, rows)]
     part = Part(
         name="serving",
@@ -99,14 +98,13 @@ def _contents(profile: ServingProfile, frame: pd.DataFrame, loads: pd.DataFrame)
         more=[Words("Not measured", refused)] if (refused := _refused(frame)) else [],
         tables=tables,
         figures=_figures(profile, loads),
-        environment=[", ".join(machine), f"Measured {profile.measured_at}"],
+        environment=where_and_when(profile.environment, profile.measured_at),
     )
     return Contents(
         title=f"Serving: {profile.suite}",
         descriptions=[profile.description] if profile.description else [],
         commands=[profile.command] if profile.command else [],
         parts=[part],
-        printed=[],
         data=[CSV_FILE, LOADS_FILE, SERVING_PROFILE_FILE],
         page="serving_profile.md",
     )

@@ -13,6 +13,7 @@ from reports.figures.drawing.models import contestants, select_model
 from reports.speed.words import MODES
 from reports.tables.markup import Table
 
+SHOWN_OPERATORS = 4
 CUDA_GRAPHS = "The dense part is timed as replays of a CUDA graph of its inference; look-ups are not in it."
 ERRORS = (
     "error: largest and mean distance of the predicted probability from fp32's, over rows and tasks of the "
@@ -117,12 +118,11 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     return [*NOTES, *(note for note, holds in chosen.items() if holds)]
 
 
-def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
+def operator_tables(operators: pd.DataFrame) -> list[Table]:
     """For each mode the operators that take most of a dense part's time, of the first batch and precision.
 
     Args:
         operators: :func:`reports.speed.report.operator_frame`.
-        shown: how many operators.
     """
     tables = []
     dense = operators[operators["part"] == "dense"]
@@ -134,10 +134,9 @@ def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
                 name=f"operators-{mode}",
                 caption=f"Where the time of {MODES[str(mode)]} goes: dense part, {precision}, batch {batch}",
                 numbers=rows,
-                header=["model", *(f"operator {number + 1}" for number in range(shown))],
+                header=["model", *(f"operator {number + 1}" for number in range(SHOWN_OPERATORS))],
                 rows=[
-                    [display_name(*model), *_top(select_model(rows, model), shown)]
-                    for model in contestants(rows)
+                    [display_name(*model), *_top(select_model(rows, model))] for model in contestants(rows)
                 ],
                 notes=["Share of the operators' own time, under the profiler; operators.csv has more."],
             )
@@ -145,10 +144,10 @@ def operator_tables(operators: pd.DataFrame, shown: int = 4) -> list[Table]:
     return tables
 
 
-def _top(rows: pd.DataFrame, shown: int) -> list[str]:
-    top = rows.nlargest(shown, "share")
+def _top(rows: pd.DataFrame) -> list[str]:
+    top = rows.nlargest(SHOWN_OPERATORS, "share")
     texts = [
         f"{name.removeprefix('aten::')} {_percent(share)}"
         for name, share in zip(top["operator"], top["share"], strict=True)
     ]
-    return texts + [cells.MISSING] * (shown - len(texts))
+    return texts + [cells.MISSING] * (SHOWN_OPERATORS - len(texts))

@@ -2,62 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from harness.records.store import StoredRuns
-from reports.cells import (
-    MISSING,
-    POINTS,
-    Shown,
-    fixed,
-    is_missing,
-    model_name,
-    params,
-    short,
-    signed,
-)
+from reports.cells import POINTS, fixed, model_name, params, short
 from reports.files import write_text
-from reports.paper.printed import Paper, load_paper
 from reports.sections import Section, load_sections, shown_metrics
-from reports.tables.costs import cost_numbers
+from reports.tables.costs import cost_numbers, used_flops
 from reports.tables.markup import Table, latex_document, write_table
-from reports.tables.quality import in_points, quality_numbers, select_metric
-from reports.tables.speeds import SHOWN_PART, milliseconds, shown_batch_size
+from reports.tables.quality import marked_difference, quality_numbers, select_metric
+from reports.tables.speeds import milliseconds, shown_batch_size, shown_speeds
 
 DAGGER = "\N{DAGGER}"
 
 
 def write_compact_tables(stored: StoredRuns) -> None:
     """Write ``tables/compact-<dataset>.tex`` for each dataset, and ``tables/paper.tex``, which shows them."""
-    paper, folder = load_paper(), stored.out / "tables"
-    tables = [compact_table(section, paper) for section in load_sections(stored) if section.contestants]
+    folder = stored.out / "tables"
+    tables = [compact_table(section) for section in load_sections(stored) if section.contestants]
     for table in tables:
         write_table(table, folder)
-    write_text(Path(folder) / "paper.tex", latex_document(tables, of_a_paper=True))
+    write_text(folder / "paper.tex", latex_document(tables, of_a_paper=True))
 
 
-def compact_table(section: Section, paper: Paper) -> Table:
+def compact_table(section: Section) -> Table:
     """AUC and UAUC differences of each task in points x 100, parameters, FLOPs, and p99 where measured.
 
     The base's row holds its means.
     """
-    quality = {task: quality_numbers(section, task, paper) for task in section.tasks}
+    quality = {task: quality_numbers(section, task) for task in section.tasks}
     first = next(iter(quality.values()))
     names = [model_name(row) for row in select_metric(first, "auc") if row["kind"] != "reference"]
     columns: dict[str, list[str]] = {"model": names}
     for task, numbers in quality.items():
         for metric in shown_metrics(section):
             rows = [row for row in select_metric(numbers, metric) if row["kind"] != "reference"]
-            columns[f"{task} {metric.upper()}"] = list(map(_difference, rows))
+            columns[f"{task} {metric.upper()}"] = [
+                marked_difference(row, fixed(row["mean"], 4), DAGGER) for row in rows
+            ]
     ranked = list(columns)[1:]
-    costs = cost_numbers(section, paper)
-    active = costs["active_flops_per_sample"].fillna(costs["flops_per_sample"])
-    columns["params"] = [params(value) for value in costs["dense_params"]]
-    columns["FLOPs"] = [short(value) for value in active]
-    if (measured := section.serving) is not None:
-        size = shown_batch_size(measured)
-        found = [measured.of(who, SHOWN_PART, size) for who in section.contestants]
-        columns["p99"] = [str(milliseconds(each, "p99")).partition(" (")[0] for each in found]
+    costs = cost_numbers(section)
+    columns["params"] = list(map(params, costs["dense_params"]))
+    columns["FLOPs"] = list(map(short, used_flops(costs)))
+    if speeds := shown_speeds(section):
+        columns["p99"] = [milliseconds(each, "p99", with_interval=False) for each in speeds.values()]
     table = Table.from_columns(
         f"compact-{section.name}",
         f"Quality and cost on {section.dataset}.",
@@ -68,16 +54,6 @@ def compact_table(section: Section, paper: Paper) -> Table:
     )
     table.groups.extend(section.tasks)
     return table
-
-
-def _difference(row: dict) -> str:
-    if row["is_base"]:
-        return Shown(fixed(row["mean"], 4), 0.0)
-    if is_missing(row["diff"]):
-        return MISSING
-    diff, low, high = in_points(row)
-    mark = DAGGER if row["resolved"] == "yes" else ""
-    return Shown(f"{signed(diff, 2)}{mark}", diff, low, high, row["resolved"] in ("yes", "no"))
 
 
 def _notes(section: Section) -> list[str]:

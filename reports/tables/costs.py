@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,19 +30,12 @@ from reports.cells import (
     signed,
 )
 from reports.paper.comparison import paper_note, paper_row, paper_table
-from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
 from reports.results import COSTS
 from reports.sections import Section
 from reports.tables.markup import Table
 
-_MEASURED = (
-    "train_samples_per_second",
-    "eval_samples_per_second",
-    "mfu_train",
-)
-
-
+_MEASURED = ("train_samples_per_second", "eval_samples_per_second", "mfu_train")
 BUSY = 1.5  # a peak that moves by more than this from run to run was measured on a busy machine
 
 
@@ -52,11 +46,6 @@ def _mfu(value: float | None) -> str:
 def rough_mfu(cell: Shown, row: dict) -> Shown:
     """The printed MFU of a row of `cost_numbers`, marked where the machine was busy or shared."""
     return rough(cell) if row["is_mfu_rough"] or not is_missing(row["runs_at_once"]) else cell
-
-
-def _rough_rate(cell: Shown, row: dict) -> Shown:
-    """A printed rate, marked where the machine was shared."""
-    return cell if is_missing(row["runs_at_once"]) else rough(cell)
 
 
 def _change(value: float | None) -> str:
@@ -97,7 +86,7 @@ _PAPER_COLUMNS: list[tuple[str, str, Callable[..., str]]] = [
 ]
 
 
-def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
+def cost_numbers(section: Section) -> pd.DataFrame:
     """One row for each contestant: costs, median speeds, the paper's numbers.
 
     ``budget_miss``, ``params_vs_base`` and ``flops_vs_base`` are signed fractions, the latter two only
@@ -105,7 +94,7 @@ def cost_numbers(section: Section, paper: Paper) -> pd.DataFrame:
     means over seeds; ``experts`` counts those of all layers and tokens. ``runs_at_once`` is the most that
     shared the machine with one of its runs, missing where each had it alone.
     """
-    printed = paper_table(section, paper)
+    printed = paper_table(section)
     numbers = pd.DataFrame([_cost_row(section, contestant, printed) for contestant in section.contestants])
     has_budget = any(run.budget for run in section.records)
     numbers["is_mfu_rough"] = [_is_rough(section.select_finished(c)) for c in section.contestants]
@@ -122,12 +111,13 @@ def _cost_row(section: Section, contestant: Contestant, printed: PaperTable | No
     ended = section.select_finished(contestant)
     theirs = paper_row(printed, contestant)
     costs = [run.cost for run in ended or runs if run.cost]
+    trainings = [run.training for run in ended if run.training]
     row: dict[str, object] = {"architecture": contestant.architecture, "variant": contestant.variant}
-    row |= {name: _mean([getattr(cost, name) for cost in costs]) for name in COSTS}
+    row |= {name: _known(np.mean, [getattr(cost, name) for cost in costs]) for name in COSTS}
     row |= _expert_numbers(runs)
     row["budget_miss"] = next((run.budget.miss for run in runs if run.budget), None)
-    row |= {name: _median(runs, name) for name in _MEASURED}
-    shared = [run.training.runs_at_once for run in ended if run.training and run.training.runs_at_once]
+    row |= {name: _known(np.median, [getattr(each, name) for each in trainings]) for name in _MEASURED}
+    shared = [training.runs_at_once for training in trainings if training.runs_at_once]
     row["runs_at_once"] = max(shared, default=None)
     row["paper_row"] = theirs.name if theirs else None
     for name, _, _ in _PAPER_COLUMNS:
@@ -140,10 +130,15 @@ def _expert_numbers(runs: list[Record]) -> dict[str, float | None]:
     tests = [routing.test for routing in routings if routing.test]
     return {
         "active_ratio_target": routings[0].target if routings else None,
-        "active_ratio": _mean([test.active_ratio for test in tests]),
-        "dead_experts": _mean([test.dead_experts for test in tests]),
+        "active_ratio": _known(np.mean, [test.active_ratio for test in tests]),
+        "dead_experts": _known(np.mean, [test.dead_experts for test in tests]),
         "experts": tests[0].num_experts if tests else None,
     }
+
+
+def used_flops(numbers: pd.DataFrame) -> pd.Series:
+    """The forward FLOPs that a sample uses, by row of `cost_numbers`: without experts that it leaves out."""
+    return numbers["active_flops_per_sample"].fillna(numbers["flops_per_sample"])
 
 
 def _is_rough(runs: list[Record]) -> bool:
@@ -152,21 +147,16 @@ def _is_rough(runs: list[Record]) -> bool:
     return bool(peaks) and max(peaks) > BUSY * min(peaks)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _known(statistic: Callable[[list[float]], Any], values: Iterable[float | None]) -> float | None:
+    """The statistic of those values that were measured; None where none was."""
     known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return float(statistic(known)) if known else None
 
 
-def _median(runs: list[Record], name: str) -> float | None:
-    values = [getattr(run.training, name) for run in runs if run.training and run.status == "finished"]
-    values = [value for value in values if value is not None]
-    return float(np.median(values)) if values else None
-
-
-def cost_table(section: Section, paper: Paper) -> Table:
+def cost_table(section: Section) -> Table:
     """Parameters, FLOPs, budget miss, speed and MFU, with the paper's parameters and FLOPs."""
-    numbers = cost_numbers(section, paper)
-    printed = paper_table(section, paper)
+    numbers = cost_numbers(section)
+    printed = paper_table(section)
     columns = [column for column in _COST_COLUMNS if _is_worth_showing(numbers, column[0])]
     for name, title, show in _PAPER_COLUMNS:
         if printed and name in printed.columns:
@@ -178,14 +168,17 @@ def cost_table(section: Section, paper: Paper) -> Table:
         numbers=numbers,
         columns={"model": list(map(model_name, rows))}
         | {title: [_cell(show(row[name]), name, row) for row in rows] for name, title, show in columns},
-        notes=_cost_notes(section, numbers, paper),
+        notes=_cost_notes(section, numbers),
     )
 
 
 def _cell(shown: str, name: str, row: dict) -> str:
+    """The printed cost; a rate is marked where the machine was shared, MFU where it was busy, too."""
     if name not in _MEASURED or not isinstance(shown, Shown):
         return shown
-    return rough_mfu(shown, row) if name == "mfu_train" else _rough_rate(shown, row)
+    if name == "mfu_train":
+        return rough_mfu(shown, row)
+    return shown if is_missing(row["runs_at_once"]) else rough(shown)
 
 
 def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
@@ -198,7 +191,7 @@ def _is_worth_showing(numbers: pd.DataFrame, name: str) -> bool:
     return bool(numbers[name].notna().any())
 
 
-def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[str]:
+def _cost_notes(section: Section, numbers: pd.DataFrame) -> list[str]:
     notes = ["FLOPs: forward pass, a multiply-add counts as two. samples/s and MFU: medians over seeds."]
     notes += rough_note(numbers)
     if numbers["flops_vs_base"].notna().any():
@@ -211,13 +204,11 @@ def _cost_notes(section: Section, numbers: pd.DataFrame, paper: Paper) -> list[s
         )
     if ways := measuring_conditions(section):
         notes.append(f"Measured on: {'; '.join(ways)}.")
-    printed = paper_table(section, paper)
-    if printed and "flops_per_batch_512" in printed.columns:
-        notes.append(
-            f"{paper_note(section, printed, paper)} Its FLOPs are its own count of training, not ours."
-        )
-    elif printed and "flops_change" in printed.columns:
-        notes.append(paper_note(section, printed, paper))
+    printed = paper_table(section)
+    if printed and {"flops_per_batch_512", "flops_change"} & set(printed.columns):
+        its_own = " Its FLOPs are its own count of training, not ours."
+        counted = "flops_per_batch_512" in printed.columns
+        notes.append(paper_note(section, printed) + (its_own if counted else ""))
     return notes
 
 

@@ -1,59 +1,48 @@
-"""The main table of a dataset: what each model reaches and what it costs, one row a model."""
+"""The main table of a dataset: what each model reaches and what it costs, one row a model.
+
+A page begins with its most asked-for columns, the best model first.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pandas as pd
 
-from reports.cells import (
-    METRICS,
-    MISSING,
-    POINTS,
-    Shown,
-    fixed,
-    is_missing,
-    model_name,
-    params,
-    percent,
-    short,
-    signed,
-)
-from reports.paper.printed import Paper
+from reports.cells import METRICS, MISSING, POINTS, ROUGH, Shown, fixed, model_name, params, percent, short
 from reports.sections import Section, shown_metrics
-from reports.tables.costs import cost_numbers, rough_mfu, rough_note
+from reports.tables.costs import cost_numbers, rough_mfu, rough_note, used_flops
 from reports.tables.markup import Table
-from reports.tables.quality import in_points, quality_numbers, select_metric, verdict
-from reports.tables.speeds import (
-    SHOWN_PART,
-    memory,
-    mfu,
-    milliseconds,
-    rate,
-    shown_batch_size,
-    speed_notes,
-)
+from reports.tables.quality import marked_difference, quality_numbers, select_metric, verdict
+from reports.tables.speeds import memory, mfu, milliseconds, rate, shown_batch_size, shown_speeds, speed_notes
 
 QUANTITIES = ("mean", "diff", "diff_low", "diff_high", "resolved")
 COSTS = ("dense_params", "flops_per_sample", "active_flops_per_sample", "mfu_train")
+RANKED_COSTS = ("dense params", "FLOPs/sample", "inference MFU", "p99 ms")
+SHOWN_TASKS = 2  # more do not fit beside each other
 SPEEDS = ("latency_ms_p50", "latency_ms_p99", "samples_per_second", "mfu", "noisy", "memory_bytes")
 
 
-def main_table(section: Section, paper: Paper) -> list[Table]:
+def main_table(section: Section) -> list[Table]:
     """AUC and UAUC of every task with their differences, parameters, FLOPs, MFU, latency, rate and memory.
 
     None where no model ran.
     """
     if not section.contestants:
         return []
-    quality = {task: quality_numbers(section, task, paper) for task in section.tasks}
+    quality = {task: quality_numbers(section, task) for task in section.tasks}
     names = [model_name(row) for row in select_metric(next(iter(quality.values())), "auc")]
     columns: dict[str, list[str]] = {"model": names}
     for task, numbers in quality.items():
         for metric in shown_metrics(section):
             rows = select_metric(numbers, metric)
             columns[f"{task} {metric.upper()}"] = [_mean(row) for row in rows]
-            columns[f"{task} {metric.upper()} vs base"] = [_difference(row) for row in rows]
+            columns[f"{task} {metric.upper()} vs base"] = [
+                marked_difference(row, "base", f" {verdict(row)}") for row in rows
+            ]
     references = [MISSING] * len(section.references)
-    costs = cost_numbers(section, paper)
+    costs = cost_numbers(section)
     columns |= {title: cells + references for title, cells in _costs(section, costs).items()}
     return [
         Table.from_columns(
@@ -72,29 +61,16 @@ def _mean(row: dict) -> str:
     return "failed" if not row["seeds"] and row["failed_seeds"] else fixed(row["mean"], 4)
 
 
-def _difference(row: dict) -> str:
-    """``+0.23 higher``: the difference in points and, where it is resolved, its direction."""
-    if row["is_base"]:
-        return Shown("base", 0.0)
-    if is_missing(row["diff"]):
-        return MISSING
-    diff, low, high = in_points(row)
-    word = f" {verdict(row)}" if row["resolved"] == "yes" else ""
-    return Shown(f"{signed(diff, 2)}{word}", diff, low, high, row["resolved"] in ("yes", "no"))
-
-
 def _costs(section: Section, costs: pd.DataFrame) -> dict[str, list[str]]:
     """The columns of what the models cost; those of speed only where it was measured."""
     rows = costs.to_dict("records")
     columns: dict[str, list[str]] = {
         "dense params": [params(row["dense_params"]) for row in rows],
-        "FLOPs/sample": [short(_flops(row)) for row in rows],
+        "FLOPs/sample": list(map(short, used_flops(costs))),
         "train MFU": [rough_mfu(percent(row["mfu_train"], 0), row) for row in rows],
     }
-    if (measured := section.serving) is None:
+    if not (found := shown_speeds(section).values()):
         return columns
-    size = shown_batch_size(measured)
-    found = [measured.of(who, SHOWN_PART, size) for who in section.contestants]
     return columns | {
         "inference MFU": [mfu(model) for model in found],
         "p50 ms": [milliseconds(model, "p50") for model in found],
@@ -102,12 +78,6 @@ def _costs(section: Section, costs: pd.DataFrame) -> dict[str, list[str]]:
         "samples/s": [rate(model) for model in found],
         "memory, MB": [memory(model) for model in found],
     }
-
-
-def _flops(row: dict) -> float:
-    """Those that a sample uses."""
-    active = row["active_flops_per_sample"]
-    return row["flops_per_sample"] if is_missing(active) else active
 
 
 def _numbers(section: Section, quality: dict[str, pd.DataFrame], costs: pd.DataFrame) -> pd.DataFrame:
@@ -120,11 +90,9 @@ def _numbers(section: Section, quality: dict[str, pd.DataFrame], costs: pd.DataF
             for name in QUANTITIES:
                 table[f"{task}_{metric}_{name}"] = rows[name].to_numpy()
     found: list[dict] = [*costs[[*COSTS]].to_dict("records"), *({} for _ in section.references)]
-    if (measured := section.serving) is not None:
-        size = shown_batch_size(measured)
-        for row, who in zip(found, section.contestants, strict=False):
-            if model := measured.of(who, SHOWN_PART, size):
-                row |= {name: getattr(model, name) for name in SPEEDS} | {"batch_size": size}
+    for row, model in zip(found, shown_speeds(section).values(), strict=False):
+        if model:
+            row |= {name: getattr(model, name) for name in (*SPEEDS, "batch_size")}
     return table.join(pd.DataFrame(found, index=table.index))
 
 
@@ -142,3 +110,46 @@ def _notes(section: Section, costs: pd.DataFrame) -> list[str]:
         return [*notes, "How fast the models answer was not measured."]
     size = shown_batch_size(section.serving)
     return [*notes, f"Speeds: of {size} rows a call, look-ups included.", *speed_notes(section.serving)[1:]]
+
+
+# --- At the top of a page ---------------------------------------------------------------------------------
+
+
+def ranked_table(section: Section, main: Table) -> Table:
+    """The main table by falling AUC of the first task, without what a first look does not need.
+
+    Of the intervals that the forest shows beside it, the cells keep the differences alone.
+    """
+    wanted = {"model", *RANKED_COSTS} if "p99 ms" in main.header else {"model", *RANKED_COSTS, "train MFU"}
+    for task in section.tasks[:SHOWN_TASKS]:
+        wanted |= {f"{task} {metric.upper()}{end}" for metric in METRICS for end in ("", " vs base")}
+    kept = [place for place, title in enumerate(main.header) if title in wanted]
+    first = main.header.index(f"{section.tasks[0]} AUC")
+    by_quality = sorted(main.rows, key=lambda row: -_value(row[first]))
+    return replace(
+        main,
+        name=f"ranked-{section.name}",
+        caption=f"{section.dataset}: the best AUC of {section.tasks[0]} first",
+        header=[_short(main.header[place]) for place in kept],
+        rows=[[_alone(row[place]) for place in kept] for row in by_quality],
+        references=[[_alone(row[place]) for place in kept] for row in main.references],
+        notes=[note for note in main.notes if note.startswith(ROUGH) and "train MFU" in wanted],
+    )
+
+
+def _short(title: str) -> str:
+    """A heading beside the one that it belongs to."""
+    if title.endswith(" vs base"):
+        return "vs base"
+    return title.removeprefix("dense ").removeprefix("inference ").removesuffix("/sample")
+
+
+def _value(cell: str) -> float:
+    """The raw number; one that is not known comes last."""
+    value = cell.value if isinstance(cell, Shown) else None
+    return -math.inf if value is None else value
+
+
+def _alone(cell: str) -> str:
+    """The cell without its interval."""
+    return Shown(str(cell), cell.value) if isinstance(cell, Shown) else cell

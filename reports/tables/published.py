@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.records.contestant import Contestant
-from reports.cells import MISSING, Shown, fixed, signed
+from reports.cells import MISSING, fixed, signed
 from reports.paper.beside import Beside, beside_frame, match
-from reports.paper.comparison import as_printed, printed_table
+from reports.paper.comparison import its_base, printed_table
 from reports.paper.printed import EVIDENCE, load_published
 from reports.paper.reached import DIGITS, reached
 from reports.sections import Section
@@ -72,10 +72,7 @@ def _reached_columns(section: Section, beside: Beside, metric: str) -> dict[str,
 
 def _cell(beside: Beside, key: str, ours: Contestant) -> str:
     row = beside.rows[ours]
-    if row != beside.base:
-        return signed(beside.diff(key, row), 2)
-    value = row.numbers.get(key)
-    return Shown("its base" if value is None else f"{as_printed(value)} (its base)", 0.0)
+    return its_base(row.numbers.get(key)) if row == beside.base else signed(beside.diff(key, row), 2)
 
 
 def _notes(section: Section, beside: Beside) -> list[str]:

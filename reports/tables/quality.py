@@ -26,8 +26,7 @@ from reports.cells import (
     signed,
     spread,
 )
-from reports.paper.comparison import has_the_papers_base, paper_note, paper_row, paper_table, sign
-from reports.paper.printed import Paper
+from reports.paper.comparison import has_the_papers_base, its_base, paper_note, paper_row, paper_table, sign
 from reports.paper.printed import Table as PaperTable
 from reports.sections import Section, shown_metrics, slug
 from reports.tables.markup import Table
@@ -53,16 +52,16 @@ SIGN_NOTE = (
 # --- Quality ----------------------------------------------------------------------------------------------
 
 
-def quality_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
+def quality_numbers(section: Section, task: str) -> pd.DataFrame:
     """The section's quality in one task, with the paper's numbers.
 
     Further columns: paper_row, the paper's row of this name; paper, its printed value (points x 100, or the
     AUC in its base row); sign, whether the difference goes the paper's way
     (:func:`reports.paper.comparison.sign`).
     """
-    printed = paper_table(section, paper)
+    printed = paper_table(section)
     numbers = section.quality[task]
-    can_compare = has_the_papers_base(section, printed)
+    can_compare = has_the_papers_base(section)
     return numbers.join(
         pd.DataFrame(
             [_printed_cells(row, printed, can_compare) for row in numbers.to_dict("records")],
@@ -102,12 +101,12 @@ def _csv_columns() -> dict[str, dict[str, str]]:
     }
 
 
-def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
+def quality_tables(section: Section, task: str) -> list[Table]:
     """The tables of one task: AUC and UAUC with the paper's gains; p-values; GAUC and the others.
 
     The CSV of each holds all of :func:`quality_numbers`.
     """
-    numbers, printed = quality_numbers(section, task, paper), paper_table(section, paper)
+    numbers, printed = quality_numbers(section, task), paper_table(section)
     rows = select_metric(numbers, "auc")
     models = {"model": [model_name(row) for row in rows]}
     models["runs" if section.num_worlds else "seeds"] = [_seeds_cell(row) for row in rows]
@@ -121,7 +120,7 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     where = f"on {section.dataset}, task {task}, test split{untuned}"
     notes = [*_measure_notes(section, numbers), *_difference_notes(section, numbers)]
     notes += [*unequal_runs_notes(section, task), *_partial_note(section)]
-    paper_notes = _paper_notes(section, task, printed, paper)
+    paper_notes = _paper_notes(section, task, printed)
     stem = f"{section.name}-{slug(task)}"
     csv = to_wide(numbers, _csv_columns())
     count = int((csv["kind"] == "reference").sum())
@@ -134,11 +133,11 @@ def quality_tables(section: Section, task: str, paper: Paper) -> list[Table]:
     ]
 
 
-def _paper_notes(section: Section, task: str, printed: PaperTable | None, paper: Paper) -> list[str]:
+def _paper_notes(section: Section, task: str, printed: PaperTable | None) -> list[str]:
     if printed is None or not printed.has_task(task):
         return []
-    signs = [SIGN_NOTE] if has_the_papers_base(section, printed) else []
-    return [paper_note(section, printed, paper), *printed.column_notes(task), *signs]
+    signs = [SIGN_NOTE] if has_the_papers_base(section) else []
+    return [paper_note(section, printed), *printed.column_notes(task), *signs]
 
 
 def _seeds_cell(row: dict) -> str:
@@ -159,7 +158,11 @@ def _metric_columns(
         f"{title} vs base x100": [difference_cell(row) for row in rows],
     }
     if printed and (column := printed.column(task, metric)):
-        columns[f"paper: {printed.columns[column].label}"] = [_paper_cell(row, printed) for row in rows]
+        base = printed.base.name if printed.base else None
+        columns[f"paper: {printed.columns[column].label}"] = [
+            its_base(row["paper"]) if base and row["paper_row"] == base else signed(row["paper"], 2)
+            for row in rows
+        ]
         signs = [row["sign"] for row in rows]
         if not all(map(is_missing, signs)):
             columns[f"{title} sign"] = [MISSING if is_missing(word) else word for word in signs]
@@ -188,6 +191,17 @@ def difference_cell(row: dict) -> str:
     return interval(diff, low, high, 2, verdict(row), claimed)
 
 
+def marked_difference(row: dict, of_base: str, mark: str) -> str:
+    """The difference in points, a mark after it where it is resolved; the base's row has ``of_base``."""
+    if row["is_base"]:
+        return Shown(of_base, 0.0)
+    if is_missing(row["diff"]):
+        return MISSING
+    diff, low, high = in_points(row)
+    shown = f"{signed(diff, 2)}{mark if row['resolved'] == 'yes' else ''}"
+    return Shown(shown, diff, low, high, row["resolved"] in ("yes", "no"))
+
+
 def in_points(row: dict) -> tuple[float, float, float]:
     """The difference and its interval in AUC points x 100."""
     return POINTS * row["diff"], POINTS * row["diff_low"], POINTS * row["diff_high"]
@@ -201,13 +215,6 @@ def verdict(row: dict) -> str:
     if resolved == "yes":
         return "higher" if row["diff"] > 0 else "lower"
     return NOT_RESOLVED if resolved == "no" else f"untested ({resolved})"
-
-
-def _paper_cell(row: dict, printed: PaperTable) -> str:
-    value = row["paper"]
-    if not any(r.base and r.name == row["paper_row"] for r in printed.rows):
-        return signed(value, 2)
-    return Shown("its base" if is_missing(value) else f"{fixed(value, 4)} (its base)", 0.0)
 
 
 def _measure_notes(section: Section, numbers: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.records.contestant import Contestant
 from harness.records.serving import ServedModel, ServedPart, Serving, ServingPass
 from reports.cells import MISSING, Shown, fixed, grouped, is_missing, percent, short
 from reports.sections import Section
@@ -33,6 +34,14 @@ def serving_frame(serving: Serving) -> pd.DataFrame:
 def shown_batch_size(measured: ServingPass) -> int:
     """The batch size of the main table and figure: the largest."""
     return max(measured.batch_sizes)
+
+
+def shown_speeds(section: Section) -> dict[Contestant, ServedModel | None]:
+    """How fast each model answers, as the main table and figure show it; empty where it was not measured."""
+    if (measured := section.serving) is None:
+        return {}
+    size = shown_batch_size(measured)
+    return {who: measured.of(who, SHOWN_PART, size) for who in section.contestants}
 
 
 def speed_table(section: Section) -> list[Table]:

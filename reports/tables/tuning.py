@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from harness.records.listed import display_name
-from harness.records.suite import LearningRate, TunedContestant
+from harness.records.suite import TunedContestant
 from reports.cells import MISSING, fixed, grouped, settings, signed
 from reports.sections import Section
 from reports.tables.markup import Table
@@ -20,16 +18,15 @@ def tuning_tables(section: Section) -> list[Table]:
     rows = tuned_rows(section)
     if not rows:
         return []
-    return [_chosen(section, rows), *_curves(section, [row for row in rows if row.lr_curve])]
+    curved = [row for row in rows if row.lr_curve]
+    return [_chosen(section, rows), *([_curves(section, curved)] if curved else [])]
 
 
 def tuned_rows(section: Section) -> list[TunedContestant]:
     """The tuned models of a section, in the suite's order."""
-    tuned = {
-        (row.architecture, row.variant): row for row in section.suite.tuned if row.dataset == section.dataset
-    }
-    names = [(contestant.architecture, contestant.variant) for contestant in section.contestants]
-    return [tuned[name] for name in names if name in tuned]
+    rows = [row for row in section.suite.tuned if row.dataset == section.dataset]
+    tuned = {(row.architecture, row.variant): row for row in rows}
+    return [tuned[who.key] for who in section.contestants if who.key in tuned]
 
 
 def learning_rate_frame(section: Section) -> pd.DataFrame:
@@ -46,23 +43,23 @@ def learning_rate_frame(section: Section) -> pd.DataFrame:
 
 
 def _chosen(section: Section, rows: list[TunedContestant]) -> Table:
-    metric = rows[0].metric.upper()
-    return Table(
+    metric, apart = rows[0].metric.upper(), {"training", "config", "tokens", "lr_curve"}
+    numbers = [row.model_dump(exclude=apart) | row.tokens | row.config | row.training for row in rows]
+    return Table.from_columns(
         name=f"tuning-{section.name}",
         caption=f"What tuning found on {section.dataset}",
-        numbers=pd.DataFrame([_numbers(row) for row in rows]),
-        header=[
-            "model",
-            "trials",
-            "given up",
-            "diverged",
-            "out of reach",
-            f"{metric} with defaults",
-            "best trial",
-            "chosen, x 100",
-            "settings",
-        ],
-        rows=[_cells(row) for row in rows],
+        numbers=pd.DataFrame(numbers),
+        columns={
+            "model": [display_name(row.architecture, row.variant) for row in rows],
+            "trials": [grouped(row.trained) for row in rows],
+            "given up": [grouped(row.pruned) for row in rows],
+            "diverged": [grouped(row.diverged) for row in rows],
+            "out of reach": [grouped(row.out_of_reach) for row in rows],
+            f"{metric} with defaults": [fixed(row.default, 4) for row in rows],
+            "best trial": [fixed(row.best, 4) for row in rows],
+            "chosen, x 100": [_decision(row) for row in rows],
+            "settings": [settings(row.tokens | row.config | row.training) for row in rows],
+        },
         notes=_notes(rows, metric),
     )
 
@@ -90,56 +87,26 @@ def _notes(rows: list[TunedContestant], metric: str) -> list[str]:
     return notes
 
 
-def _curves(section: Section, rows: list[TunedContestant]) -> list[Table]:
-    if not rows:
-        return []
+def _curves(section: Section, rows: list[TunedContestant]) -> Table:
     factors = [point.factor for point in rows[0].lr_curve]
-    return [
-        Table(
-            name=f"learning-rates-{section.name}",
-            caption=f"{rows[0].metric.upper()} over the dense learning rate on {section.dataset}",
-            numbers=learning_rate_frame(section),
-            header=["model", "dense_lr", *(_times(factor) for factor in factors)],
-            rows=[_curve_cells(row) for row in rows],
-            notes=[
-                "On the validation split, mean over tasks, one seed each; all other settings as chosen. "
-                "A row whose best rate is at an end of the range may do better beyond it."
-            ],
-        )
-    ]
-
-
-def _times(factor: float) -> str:
-    return f"x {factor:.3g}" if factor >= 1 else f"/ {1 / factor:.3g}"
+    return Table(
+        name=f"learning-rates-{section.name}",
+        caption=f"{rows[0].metric.upper()} over the dense learning rate on {section.dataset}",
+        numbers=learning_rate_frame(section),
+        header=["model", "dense_lr", *(f"x {f:.3g}" if f >= 1 else f"/ {1 / f:.3g}" for f in factors)],
+        rows=[_curve_cells(row) for row in rows],
+        notes=[
+            "On the validation split, mean over tasks, one seed each; all other settings as chosen. "
+            "A row whose best rate is at an end of the range may do better beyond it."
+        ],
+    )
 
 
 def _curve_cells(row: TunedContestant) -> list[str]:
     name = display_name(row.architecture, row.variant)
     chosen = next(point.dense_lr for point in row.lr_curve if point.factor == 1)
-    return [name, fixed(chosen, 5), *(_score(point) for point in row.lr_curve)]
-
-
-def _score(point: LearningRate) -> str:
-    return DIVERGED if point.score is None else fixed(point.score, 4)
-
-
-def _numbers(row: TunedContestant) -> dict[str, Any]:
-    apart = {"training", "config", "tokens", "lr_curve"}
-    return row.model_dump(exclude=apart) | row.tokens | row.config | row.training
-
-
-def _cells(row: TunedContestant) -> list[str]:
-    return [
-        display_name(row.architecture, row.variant),
-        grouped(row.trained),
-        grouped(row.pruned),
-        grouped(row.diverged),
-        grouped(row.out_of_reach),
-        fixed(row.default, 4),
-        fixed(row.best, 4),
-        _decision(row),
-        settings(row.tokens | row.config | row.training),
-    ]
+    scores = [DIVERGED if point.score is None else fixed(point.score, 4) for point in row.lr_curve]
+    return [name, fixed(chosen, 5), *scores]
 
 
 def _decision(row: TunedContestant) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.evaluation.quality import QUALITIES
 from harness.records.contestant import Contestant
-from reports.cells import METRICS, fixed
+from reports.cells import METRICS, count, fixed
 from reports.sections import Section
 
 
@@ -14,16 +14,11 @@ def unequal_runs_notes(section: Section, task: str) -> list[str]:
         return []
     others = [who for who in [*section.contestants, *section.references] if who != section.base]
     unequal = [text for who in others if (text := _shared_runs(section, task, who))]
-    notes = (
-        [
-            "Other runs than the base's, with the means over those that both finished: "
-            f"{'; '.join(unequal)}. "
-            "Their differences are between these means, not between those in the table."
-        ]
-        if unequal
-        else []
+    sentence = (
+        "Other runs than the base's, with the means over those that both finished: "
+        f"{'; '.join(unequal)}. Their differences are between these means, not between those in the table."
     )
-    return notes + _undefined(section, task)
+    return [*([sentence] if unequal else []), *_undefined(section, task)]
 
 
 def _shared_runs(section: Section, task: str, who: Contestant) -> str:
@@ -46,8 +41,9 @@ def _shared_runs(section: Section, task: str, who: Contestant) -> str:
     ]
     worlds = len({world for world, _ in shared})
     where = f" in {worlds} of {section.num_worlds} worlds" if section.num_worlds > 1 else ""
-    runs = "1 run" if len(shared) == 1 else f"{len(shared)} runs"
-    return f"{who.display_name}, {runs}{where}" + (f" ({', '.join(means)})" if means else "")
+    return f"{who.display_name}, {count(len(shared), 'run')}{where}" + (
+        f" ({', '.join(means)})" if means else ""
+    )
 
 
 def _undefined(section: Section, task: str) -> list[str]:

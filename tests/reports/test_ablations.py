@@ -6,7 +6,6 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.paper.comparison import sign
-from reports.paper.printed import load_paper
 from reports.paper.words import against_the_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
@@ -50,7 +49,7 @@ def ablation(out, variants, rows=(), table="table2", **changes):
 
 
 def numbers_by_task(section):
-    return {task: quality_numbers(section, task, load_paper()) for task in section.tasks}
+    return {task: quality_numbers(section, task) for task in section.tasks}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_table_2_prints_the_papers_change_and_the_sign_beside_ours(tmp_path):
         compared_row("shared-ffn", -0.0020, "", "", "one seed"),
     ]
     section = ablation(tmp_path, [*TABLE2, "mine"], rows)
-    finish, skip = (quality_tables(section, task, load_paper())[0] for task in ("finish", "skip"))
+    finish, skip = (quality_tables(section, task)[0] for task in ("finish", "skip"))
     places = [finish.header.index(name) for name in ("paper: AUC change", "AUC sign")]
     cells = {row[0]: tuple(row[place] for place in places) for row in finish.rows}
     assert cells == {
@@ -105,11 +104,7 @@ def test_the_page_counts_the_signs(tmp_path):
         compared_row("no-norm", -0.0002, -0.0010, 0.0006, "no"),
     ]
     section = ablation(tmp_path, TABLE2, rows)
-    [signs] = [
-        said
-        for said in against_the_paper(section, numbers_by_task(section), load_paper())
-        if "sign of" in said
-    ]
+    [signs] = [said for said in against_the_paper(section, numbers_by_task(section)) if "sign of" in said]
     assert signs == (
         "finish, AUC: sign of the difference to RankMixer, compared with the paper's in 3 rows: "
         "agrees 1 (RankMixer (no-mixing)); "
@@ -121,10 +116,10 @@ def test_the_page_counts_the_signs(tmp_path):
 def test_signs_are_taken_only_where_our_base_is_the_papers(tmp_path):
     out = write_out(tmp_path, quick_records(), base="dcn")
     section = section_of(out)
-    finish = quality_numbers(section, "finish", load_paper()).query("metric == 'auc'")
+    finish = quality_numbers(section, "finish").query("metric == 'auc'")
     assert finish["paper"].notna().any()
     assert finish["sign"].isna().all()
-    assert against_the_paper(section, numbers_by_task(section), load_paper()) == []
+    assert against_the_paper(section, numbers_by_task(section)) == []
 
 
 def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
@@ -132,7 +127,7 @@ def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
     runs[1]["cost"] |= {"dense_params": 696_000, "flops_per_sample": 2_061_600}
     runs[2]["cost"] |= {"dense_params": 594_000, "flops_per_sample": 1_200_000}
     section = section_of(write_out(tmp_path, runs, paper_table="table3", base="rankmixer", budget=None))
-    table = cost_table(section, load_paper())
+    table = cost_table(section)
     names = ("params vs base", "FLOPs vs base", "paper: params change", "paper: FLOPs change")
     cells = {row[0]: tuple(row[table.header.index(name)] for name in names) for row in table.rows}
     assert cells == {
@@ -144,7 +139,7 @@ def test_costs_stand_against_the_base_where_there_is_no_budget(tmp_path):
 
 
 def test_costs_at_a_budget_are_not_compared_with_the_base(tmp_path):
-    table = cost_table(section_of(write_out(tmp_path, quick_records())), load_paper())
+    table = cost_table(section_of(write_out(tmp_path, quick_records())))
     assert "budget miss" in table.header
     assert not any("vs base" in name for name in table.header)
     assert not any("active" in name or "expert" in name for name in table.header)
@@ -175,11 +170,11 @@ def test_cost_of_experts_is_the_mean_over_seeds(tmp_path):
         }
         run["cost"]["active_flops_per_sample"] = flops
     section = section_of(write_out(tmp_path, runs, base="rankmixer", budget=None))
-    row = cost_numbers(section, load_paper()).set_index("variant").loc["dtsi-relu-1/4"]
+    row = cost_numbers(section).set_index("variant").loc["dtsi-relu-1/4"]
     assert row["active_ratio"] == pytest.approx(0.245)
     assert (row["active_ratio_target"], row["active_flops_per_sample"]) == (0.25, 490_000)
     assert (row["dead_experts"], row["experts"]) == (16, 64)  # none in one seed, 32 in the other
-    table = cost_table(section, load_paper())
+    table = cost_table(section)
     cells = dict(zip(table.header, table.rows[1], strict=True))
     assert (cells["active ratio: target"], cells["measured"]) == ("0.250", "0.245")
     assert (cells["dead experts"], cells["of"]) == ("16", "64")
@@ -191,7 +186,7 @@ def test_figure_4_is_answered_in_words(tmp_path):
     experts = [[[0.1, 0.3], [0.4, 0.6]], [[0.0, 0.2], [0.2, 0.2]]]
     run["routing"]["test"] = {"active_ratio": 0.25, "active_experts": experts}
     section = section_of(write_out(tmp_path, [rankmixer(), run], paper_table="figure4", base="rankmixer"))
-    said = against_the_paper(section, numbers_by_task(section), load_paper())
+    said = against_the_paper(section, numbers_by_task(section))
     assert said == [
         "Active ratio by token when training ends, in the paper: layer 1 0.08 to 0.81, mean 0.44; "
         "layer 2 0.08 to 0.47, mean 0.23.",

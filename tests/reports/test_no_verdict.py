@@ -107,7 +107,7 @@ def ablation(out: Path, found: dict) -> Path:
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch):
     """They take most of a report's time."""
-    monkeypatch.setattr("reports.contents.section_figures", lambda section, paper: {})
+    monkeypatch.setattr("reports.contents.section_figures", lambda section: {})
 
 
 Suite = Callable[[Path, dict], Path]

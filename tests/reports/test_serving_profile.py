@@ -7,8 +7,8 @@ import pytest
 
 from harness.records.serving_profile import LoadPoint, ProfiledEngine, ServingProfile, write_serving_profile
 from reports.figures.drawing.saving import figure_of
+from reports.speed.figures import latency_against_load
 from reports.speed.serving import COLUMNS, loads_frame, render_serving_profile
-from reports.speed.serving_figure import latency_against_load
 
 DASH = "\N{EN DASH}"
 

@@ -13,13 +13,7 @@ from reports.figures.drawing.models import contestants, looks_for
 from reports.figures.drawing.saving import figure_of
 from reports.render import markdown_page
 from reports.speed.figures import latency_against_batch, roofline
-from reports.speed.report import (
-    COLUMNS,
-    load_profile,
-    profile_contents,
-    render_profile,
-    speed_frame,
-)
+from reports.speed.report import COLUMNS, load_profile, profile_contents, render_profile, speed_frame
 from tests.reports.figures.read_back import dots, lines_of
 
 DASH = "\N{EN DASH}"

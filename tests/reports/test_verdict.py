@@ -8,7 +8,6 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.contents import gather
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.quality import quality_numbers
 from reports.verdict import about_the_base
@@ -78,7 +77,7 @@ def test_untested_differences_are_no_verdict_and_failures_are_counted(tmp_path):
 
 def sentences_about_the_base(out) -> list[str]:
     (section,) = load_sections(read_runs(out))
-    tables = {task: quality_numbers(section, task, load_paper()) for task in section.tasks}
+    tables = {task: quality_numbers(section, task) for task in section.tasks}
     return about_the_base(section, tables)
 
 

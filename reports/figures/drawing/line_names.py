@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from reports.figures.drawing.models import Looks, Model, contestants, select_model
-from reports.figures.drawing.panels import Plot, legend_handles
+from reports.figures.drawing.panels import Plot
 from reports.figures.drawing.saving import missing_letters_are_boxes
 from reports.figures.drawing.style import FAINT, styled
 
@@ -40,7 +40,7 @@ def name_lines(plot: Plot, ends: dict[Axes, dict[Model, End]], looks: Looks, hei
     """
     if not plot.has_room_around or not names_fit(height, len(plot.models)):
         named = [model for model in plot.models if looks[model].color != FAINT]
-        handles = legend_handles(named, looks, lines=True)
+        handles = plot.handles(True, named, looks)
         if len(named) < len(plot.models):
             rest = len(plot.models) - len(named)
             handles.append(Line2D([], [], color=FAINT, alpha=0.45, lw=0.8, label=f"the other {rest}"))

@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     names: how models are called instead, by the same names.
     size: width and height of a new figure in inches.
     style: ``paper`` (one column of 3.3 inches, serif) or ``talk``.
+    looks: the looks that models have in other figures, too (:func:`looks_for`).
     """
 
     ax: Any
@@ -46,6 +47,10 @@ class Options(TypedDict, total=False):
     names: Mapping[str, str] | None
     size: tuple[float, float] | None
     style: str | None
+    looks: Looks | None
+
+
+Panels = Any  # the axes that a function drew into, an array where there are several
 
 
 def _is_there(rows: pd.DataFrame, metric: str) -> bool:
@@ -62,9 +67,9 @@ class Plot:
     are panels.
     """
 
-    def __init__(self, rows: pd.DataFrame, looks: Looks | None, options: Options) -> None:
+    def __init__(self, rows: pd.DataFrame, options: Options) -> None:
         self._options = options
-        self.looks = looks_for(contestants(rows), looks)
+        self.looks = looks_for(contestants(rows), options.get("looks"))
         self.metrics = self._asked_metrics(rows)
         self.rows = self._ordered(rows if "metric" not in rows else rows[rows["metric"].isin(self.metrics)])
         self.models = contestants(self.rows)
@@ -187,9 +192,29 @@ class Plot:
         return figure
 
     @property
-    def result(self) -> Any:
+    def result(self) -> Panels:
         """The axes, as an array where there are several."""
         return self.panels[0] if len(self.panels) == 1 else np.array(self.panels, dtype=object)
+
+    @property
+    def names_height(self) -> float:
+        """Inches that the names of all models take below each other."""
+        return 0.4 + 0.2 * len(self.models)
+
+    def name_rows(self, axes: Axes, names: Sequence[str]) -> None:
+        """A name at each row of a panel whose marks stand in rows, the first at the top."""
+        axes.grid(axis="y", visible=False)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+
+    def by_first_panel(self, column: str) -> list[Model]:
+        """The models in the order asked for, else by falling values in the first task and metric."""
+        if self._options.get("order"):
+            return self.models
+        first = self.rows["task"].eq(self.rows["task"].iloc[0]) & self.rows["metric"].eq(self.metrics[0])
+        values = self.rows[first].set_index(["architecture", "variant"])[column].to_dict()
+        return sorted(self.models, key=lambda model: -values.get(model, -math.inf))
 
     # --- Words ------------------------------------------------------------------------------------------
 
@@ -224,21 +249,33 @@ class Plot:
         size = matplotlib.rcParams["font.size"]
         return textwrap.fill(text, max(12, int(width * 72 / (_LETTER * size))), break_long_words=False)
 
-    def legend(self, handles: list[Line2D], beside: bool = False, title: str | None = None) -> None:
+    def handles(
+        self, lines: bool = False, models: Iterable[Model] | None = None, looks: Looks | None = None
+    ) -> list[Line2D]:
+        """A legend's handle for each model: its marker, on its line where there are ``lines``."""
+        shown = [(looks or self.looks)[model] for model in (self.models if models is None else models)]
+        return [
+            Line2D(
+                [], [], color=look.color, marker=look.marker, ls=look.line if lines else "", label=look.shown
+            )
+            for look in shown
+        ]
+
+    def legend(self, handles: list[Line2D], beside: bool = False) -> None:
         """Above all panels, or ``beside`` them where the style has room; within the last of a user's own."""
         if not self.is_new:
-            self.panels[-1].legend(handles=handles, title=title, loc="best")
+            self.panels[-1].legend(handles=handles, loc="best")
             return
         size = FontProperties(size=matplotlib.rcParams["legend.fontsize"]).get_size_in_points() / 72
         if beside and current_style().width is None:
             columns = math.ceil(len(handles) * _LINE * size / self.figure.get_figheight())
-            self.figure.legend(handles=handles, title=title, loc="outside right upper", ncols=columns)
+            self.figure.legend(handles=handles, loc="outside right upper", ncols=columns)
             return
         longest = max((len(str(handle.get_label())) for handle in handles), default=0)
         columns = int(self.figure.get_figwidth() / ((_LETTER * longest + 4) * size))
         columns = max(1, min(4, len(handles), columns))
         self._grow(size * math.ceil(len(handles) / columns))
-        self.figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns)
+        self.figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def log_axis(axis: Axis) -> None:
@@ -247,25 +284,6 @@ def log_axis(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if current_style() is STYLES[""] else (1, 3)))
     axis.set_major_formatter(short_tick)
     axis.set_minor_formatter(lambda value, _: "")
-
-
-def legend_height(rows: pd.DataFrame) -> float:
-    """Inches that the names of all models take below each other."""
-    return 0.4 + 0.2 * len(contestants(rows))
-
-
-def legend_handles(models: Iterable[Model], looks: Looks, lines: bool = False) -> list[Line2D]:
-    """A handle for each model: its marker, on its line where there are ``lines``."""
-    return [
-        Line2D(
-            *([], []),
-            color=looks[model].color,
-            marker=looks[model].marker,
-            ls=looks[model].line if lines else "",
-            label=looks[model].shown,
-        )
-        for model in models
-    ]
 
 
 def marker_size(scale: float = 1.0) -> float:

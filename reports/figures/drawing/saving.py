@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from files.writing import replacing
 from reports.figures.drawing.style import current_style, styled, use_style
-from reports.files import replacing, write_csv, write_text
+from reports.files import write_csv, write_text
 
 METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
@@ -41,6 +42,10 @@ class Drawing:
     def draw(self, **options: Any) -> Figure:
         """Draw it anew; ``options`` as in :class:`reports.figures.drawing.panels.Options`."""
         return figure_of(self.function(self.data, *self.arguments, **(self.options | options)))
+
+    def with_options(self, **options: Any) -> Drawing:
+        """The same drawing with further options; those that it has go before them."""
+        return replace(self, options=options | self.options)
 
     @cached_property
     def figure(self) -> Figure:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from harness.evaluation.agreement import COLUMNS
-from reports.cells import MISSING, fixed
+from reports.cells import fixed
+from reports.figures.drawing.models import Model
 from reports.sections import Section, slug
 from reports.tables.markup import Table
-
-Model = tuple[str, str]
 
 
 def agreement_tables(section: Section) -> list[Table]:
     """Correlations of all pairs of models; none where the suite did not ask for them."""
-    found = section.agreement
-    return [_table(section, task) for task in dict.fromkeys(found["task"])]
+    found = section.agreement.groupby("task", sort=False)
+    return [_table(section, str(task), rows) for task, rows in found]
 
 
-def _table(section: Section, task: str) -> Table:
-    rows = section.agreement[section.agreement["task"] == task]
+def _table(section: Section, task: str, rows: pd.DataFrame) -> Table:
     known: dict[tuple[Model, Model], float] = {}
     for row in rows.to_dict("records"):
-        one = row["architecture"], row["variant"]
-        other = row["other_architecture"], row["other_variant"]
+        one, other = ((row[f"{o}architecture"], row[f"{o}variant"]) for o in ("", "other_"))
         known[one, other] = known[other, one] = row["correlation"]
     models = [who for who in section.contestants if any(who.key in pair for pair in known)]
     return Table(
@@ -30,10 +29,7 @@ def _table(section: Section, task: str) -> Table:
         numbers=rows[COLUMNS],
         header=["model", *(who.display_name for who in models)],
         rows=[
-            [
-                who.display_name,
-                *(fixed(known[who.key, o.key], 3) if (who.key, o.key) in known else MISSING for o in models),
-            ]
+            [who.display_name, *(fixed(known.get((who.key, other.key)), 3) for other in models)]
             for who in models
         ],
         notes=[

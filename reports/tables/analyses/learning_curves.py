@@ -8,6 +8,7 @@ from harness.evaluation.learning_curves import Kind, curve_means, curve_points, 
 from reports.cells import METRICS, MISSING, POINTS, fixed, grouped, is_missing, model_name, signed, spread
 from reports.sections import Section, slug
 from reports.tables.markup import Table
+from reports.tables.quality import select_metric
 
 METRIC = "auc"  # in the words; the CSV has the others, too
 
@@ -30,17 +31,17 @@ def learning_curve_frame(section: Section, kind: Kind) -> pd.DataFrame:
 
 
 def _on_the_way(section: Section, task: str, curves: pd.DataFrame) -> Table:
-    points = curves[curves["metric"] == METRIC].to_dict("records")
-    samples = sorted({point["samples"] for point in points})
-    by_model: dict[str, dict[int, dict]] = {}
-    for point in points:
-        by_model.setdefault(model_name(point), {})[point["samples"]] = point
+    by_model: dict[str, dict[int, str]] = {}
+    for point in select_metric(curves, METRIC):
+        cell = f"{fixed(point['mean'], 4)} ({_difference(point)})"
+        by_model.setdefault(model_name(point), {})[point["samples"]] = cell
+    samples = sorted({at for cells in by_model.values() for at in cells})
     return Table(
         name=f"learning-curve-{section.name}-{slug(task)}",
         caption=f"AUC of {task} on {section.dataset} after so many training samples",
         numbers=curves,
         header=["model", *map(grouped, samples)],
-        rows=[[name, *(_cell(of_model.get(at)) for at in samples)] for name, of_model in by_model.items()],
+        rows=[[name, *(cells.get(at, MISSING) for at in samples)] for name, cells in by_model.items()],
         notes=[
             f"The AUC and its difference to {section.base_name} x {POINTS}, with half of the 95% interval "
             f"over {section.repeats}, not corrected for how many there are. Users are not drawn anew here.",
@@ -48,10 +49,6 @@ def _on_the_way(section: Section, task: str, curves: pd.DataFrame) -> Table:
             "the run's result. Nothing was chosen by these points.",
         ],
     )
-
-
-def _cell(point: dict | None) -> str:
-    return MISSING if point is None else f"{fixed(point['mean'], 4)} ({_difference(point)})"
 
 
 def _difference(point: dict) -> str:
@@ -65,7 +62,6 @@ def _difference(point: dict) -> str:
 
 
 def _ahead(section: Section, task: str, curves: pd.DataFrame) -> Table:
-    points = curves[curves["metric"] == METRIC].to_dict("records")
     return Table(
         name=f"ahead-{section.name}-{slug(task)}",
         caption=f"AUC of {task} on {section.dataset}, each window scored before it was trained on",
@@ -73,7 +69,7 @@ def _ahead(section: Section, task: str, curves: pd.DataFrame) -> Table:
         header=["model", "AUC", f"vs base x {POINTS}"],
         rows=[
             [model_name(row), spread(row["mean"], row["mean_low"], row["mean_high"], 4), _difference(row)]
-            for row in points
+            for row in select_metric(curves, METRIC)
         ],
         notes=[
             "The mean over the equal windows of the first epoch, without the first one, before which nothing "

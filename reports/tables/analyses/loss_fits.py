@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from harness.evaluation.oracle.loss_fits import COLUMNS
 from reports.cells import MISSING, Shown, fixed, is_missing, model_name, percent, short
 from reports.sections import Section, slug
@@ -12,11 +14,11 @@ NOT_IDENTIFIED = "not identified"
 
 def loss_fit_tables(section: Section) -> list[Table]:
     """E, the exponents and the best size by model; none where the suite did not ask for fits."""
-    return [_table(section, task) for task in dict.fromkeys(section.loss_fits["task"])]
+    found = section.loss_fits.groupby("task", sort=False)
+    return [_table(section, str(task), numbers) for task, numbers in found]
 
 
-def _table(section: Section, task: str) -> Table:
-    numbers = section.loss_fits[section.loss_fits["task"] == task]
+def _table(section: Section, task: str, numbers: pd.DataFrame) -> Table:
     rows = numbers.to_dict("records")
     columns: dict[str, list[str]] = {
         "model": list(map(model_name, rows)),
@@ -33,7 +35,10 @@ def _table(section: Section, task: str) -> Table:
         caption=f"{task}, log loss above the oracle's on {section.dataset}: E + A / FLOPs^a + B / rows^b",
         numbers=numbers[COLUMNS],
         columns=columns,
-        notes=[*_notes(section, rows), *_refusals(rows)],
+        notes=[
+            *_notes(section, rows),
+            *(f"{model_name(row)}: no fit, {row['refused']}." for row in rows if _is_refused(row)),
+        ],
     )
 
 
@@ -51,10 +56,6 @@ def _notes(section: Section, rows: list[dict]) -> list[str]:
         "FLOPs a sample x rows), where these rows are the most that was measured. Extrapolated: no model of "
         "about that size was measured.",
     ]
-
-
-def _refusals(rows: list[dict]) -> list[str]:
-    return [f"{model_name(row)}: no fit, {row['refused']}." for row in rows if _is_refused(row)]
 
 
 def _is_refused(row: dict) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from harness.evaluation.oracle.gap import COLUMNS, LOGLOSS
 from harness.records.contestant import Contestant
 from reports.cells import MISSING, Shown, fixed, is_missing, percent, spread
@@ -13,16 +15,15 @@ SHOWN = {"auc": "AUC", "uauc": "UAUC", LOGLOSS: "log loss"}  # the CSV has GAUC,
 
 def oracle_gap_tables(section: Section) -> list[Table]:
     """Shares of the gap between a constant and the oracle; none where no oracle ran."""
-    return [_table(section, task) for task in dict.fromkeys(section.oracle_gap["task"])]
+    found = section.oracle_gap.groupby("task", sort=False)
+    return [_table(section, str(task), numbers) for task, numbers in found]
 
 
-def _table(section: Section, task: str) -> Table:
-    numbers = section.oracle_gap[section.oracle_gap["task"] == task]
+def _table(section: Section, task: str, numbers: pd.DataFrame) -> Table:
     known = {(row["architecture"], row["variant"], row["metric"]): row for row in numbers.to_dict("records")}
-    there = {(row["architecture"], row["variant"]) for row in known.values()}
-    models = [who for who in section.contestants if who.key in there]
+    there = {(architecture, variant) for architecture, variant, _ in known}
     references = [who for who in section.references if who.key in there]
-    everyone = [*models, *references]
+    everyone = [*(who for who in section.contestants if who.key in there), *references]
     columns: dict[str, list[str]] = {"model": [who.display_name for who in everyone]}
     for metric, words in SHOWN.items():
         columns[f"of the {words}"] = [_share(known.get((*who.key, metric))) for who in everyone]
@@ -47,8 +48,7 @@ def _share(row: dict | None) -> str:
         return MISSING
     share, low, high = (row[f"share{end}"] for end in ("", "_low", "_high"))
     half = "" if is_missing(low) or is_missing(high) else f" ± {fixed(50 * (high - low), 1)}"
-    shown = percent(share)
-    return Shown(f"{shown}{half}", share)
+    return Shown(f"{percent(share)}{half}", share)
 
 
 def _distance(known: dict[tuple[str, str, str], dict], who: Contestant) -> str:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from harness.evaluation.ordering import GROUP, agreement, models_in_both, ordered_pairs
 from harness.records.contestant import Contestant, label
-from harness.records.listed import display_name, is_plain
+from harness.records.listed import display_name
 from reports.cells import Shown, grouped, interval, is_missing, p_value
-from reports.paper.printed import Paper
+from reports.paper.beside import counterpart
+from reports.paper.printed import load_paper
 from reports.sections import Section
 from reports.tables.markup import Table
 
+Names = list[tuple[str, str]]  # of two models, the higher first
 
-def compared_with_paper(section: Section, paper: Paper) -> pd.DataFrame:
+
+def compared_with_paper(section: Section) -> pd.DataFrame:
     """:func:`models_in_both` with the paper's Table 1; empty where no verdict is given or none is wanted."""
-    printed = paper.tables["table1"]
+    printed = load_paper().tables["table1"]
 
     def gain(contestant: Contestant, task: str, metric: str) -> float | None:
-        variant = contestant.variant_without_size
-        plain = is_plain(contestant.architecture, variant)
-        row, column = (
-            printed.row(contestant.architecture, "" if plain else variant),
-            printed.column(task, metric),
-        )
+        row, column = counterpart(printed, contestant), printed.column(task, metric)
         if row is None or column is None:
             return None
         return 0.0 if row.base else row.numbers.get(column)
@@ -33,25 +33,22 @@ def compared_with_paper(section: Section, paper: Paper) -> pd.DataFrame:
     return models_in_both(section.contestants if compares else [], section.base, section.comparisons, gain)
 
 
-def ordering_tables(section: Section, paper: Paper) -> list[Table]:
+def ordering_tables(section: Section) -> list[Table]:
     """One table: Kendall's tau-b, its p-value and the numbers of resolved pairs; its CSV holds every pair."""
-    both = compared_with_paper(section, paper)
+    both = compared_with_paper(section)
     if both.empty:
         return []
-    pairs = ordered_pairs(both)
-    rows = []
-    for row in agreement(both).to_dict("records"):
-        its_pairs = _select_pairs(pairs, row)
-        counts = [_resolved(its_pairs, order) for order in ("agrees", "differs")]
+    pairs, rows = ordered_pairs(both), []
+    for row, number, *resolved in _groups(both, pairs):
         size = Shown(row["size"], float(row["size"].removesuffix("M"))) if row["size"] else "one"
         shown = [row["task"], row["metric"].upper(), size, grouped(row["models"])]
-        shown += [_tau(row), p_value(row["p_value"]), grouped(len(its_pairs))]
-        shown += [grouped(len(names)) for names in counts]
-        rows.append([*shown, grouped(len(its_pairs) - sum(map(len, counts)))])
+        shown += [_tau(row), p_value(row["p_value"]), grouped(number)]
+        shown += [grouped(len(names)) for names in resolved]
+        rows.append([*shown, grouped(number - sum(map(len, resolved)))])
     header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "p-value", "pairs"]
     notes = [
-        f"Compared with {paper.tables['table1'].label}: models in both, without the base, whose difference "
-        "is zero by definition; pairs that are tied in the paper are not counted. p-value: from a "
+        f"Compared with {load_paper().tables['table1'].label}: models in both, without the base, whose "
+        "difference is zero by definition; pairs that are tied in the paper are not counted. p-value: from a "
         "permutation test over all orders of the models. "
         "Interval: 10,000 draws of our differences from normals with the standard errors of "
         "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
@@ -72,25 +69,21 @@ def ordering_tables(section: Section, paper: Paper) -> list[Table]:
     ]
 
 
-def ordering_words(section: Section, paper: Paper) -> list[str]:
+def ordering_words(section: Section) -> list[str]:
     """For each task, metric and size: tau-b, and the resolved pairs in the paper's order or in the other."""
-    both = compared_with_paper(section, paper)
+    both = compared_with_paper(section)
     if both.empty:
         return []
-    pairs = ordered_pairs(both)
     parts = [(each.architecture, each.variant_without_size) for each in section.contestants]
     names = {label(*each): display_name(*each) for each in parts}
     sentences = []
-    for row in agreement(both).to_dict("records"):
-        its_pairs = _select_pairs(pairs, row)
+    for row, number, agree, differ in _groups(both, ordered_pairs(both)):
         at = f" at {row['size']}" if row["size"] else ""
-        agree, differ = (_resolved(its_pairs, order) for order in ("agrees", "differs"))
         sentences.append(
             f"{row['task']}, {row['metric'].upper()}{at}: Kendall's tau-b with the paper's Table 1 is "
             f"{_tau(row)} over {row['models']} models, p {p_value(row['p_value'])}. Orderings resolved here "
             f"that agree: {_list(agree, names)}; that do not: {_list(differ, names)}; "
-            f"{len(its_pairs) - len(agree) - len(differ)} of {len(its_pairs)} pairs are not resolved "
-            "or untested."
+            f"{number - len(agree) - len(differ)} of {number} pairs are not resolved or untested."
         )
     return [
         *sentences,
@@ -100,16 +93,17 @@ def ordering_words(section: Section, paper: Paper) -> list[str]:
     ]
 
 
-def _select_pairs(pairs: pd.DataFrame, group: dict) -> pd.DataFrame:
-    return pairs[np.logical_and.reduce([pairs[name] == group[name] for name in GROUP])]
+def _groups(both: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[tuple[dict, int, Names, Names]]:
+    """Each row of :func:`agreement`, how many pairs it is about, and those resolved that agree and differ."""
+    for row in agreement(both).to_dict("records"):
+        its_pairs = pairs[np.logical_and.reduce([pairs[name] == row[name] for name in GROUP])]
+        resolved = its_pairs[its_pairs["resolved"] == "yes"]
+        orders = (resolved[resolved["order"] == order] for order in ("agrees", "differs"))
+        agree, differ = (list(zip(rows["higher"], rows["lower"], strict=True)) for rows in orders)
+        yield row, len(its_pairs), agree, differ
 
 
-def _resolved(pairs: pd.DataFrame, order: str) -> list[tuple[str, str]]:
-    resolved = pairs[(pairs["resolved"] == "yes") & (pairs["order"] == order)]
-    return list(zip(resolved["higher"], resolved["lower"], strict=True))
-
-
-def _list(pairs: list[tuple[str, str]], names: dict[str, str]) -> str:
+def _list(pairs: Names, names: dict[str, str]) -> str:
     return ", ".join(f"{names[higher]} over {names[lower]}" for higher, lower in pairs) or "none"
 
 

@@ -11,7 +11,7 @@ from harness.evaluation.differences import MIN_RUNS
 from harness.evaluation.scaling import AXES, scaling_fits, sized_runs
 from reports.cells import MISSING, fixed, grouped, interval, is_missing, model_name, short, signed
 from reports.paper.comparison import paper_table
-from reports.paper.printed import Paper
+from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_slopes
 from reports.sections import Section, slug
 from reports.tables.markup import Table
@@ -42,26 +42,22 @@ def runs_by_size(section: Section) -> pd.DataFrame:
     return sized_runs(section.contestants if wanted else [], section.records)
 
 
-def scaling_tables(section: Section, paper: Paper) -> list[Table]:
+def scaling_tables(section: Section) -> list[Table]:
     """Slopes by task and metric, the steepest over FLOPs first; none without three sizes of a model."""
     fits = scaling_fits(runs_by_size(section))
     return [
-        _table(section, str(task), str(metric), rows, paper)
+        _table(section, str(task), str(metric), rows)
         for (task, metric), rows in fits.groupby(["task", "metric"], sort=False)
     ]
 
 
-def _table(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> Table:
-    numbers = _with_paper(section, task, metric, fits, paper)
+def _table(section: Section, task: str, metric: str, fits: pd.DataFrame) -> Table:
+    numbers = _with_paper(section, task, metric, fits)
     fit_by_name = {(row["axis"], row["law"], model_name(row)): row for row in numbers.to_dict("records")}
     ranked = _ranked(numbers, "flops_per_sample")
+    others = (("flops_per_sample", "exponent"), ("dense_params", "points"), ("dense_params", "exponent"))
     exponents, params, params_exponents = (
-        [fit_by_name[axis, law, model_name(row)] for row in ranked]
-        for axis, law in (
-            ("flops_per_sample", "exponent"),
-            ("dense_params", "points"),
-            ("dense_params", "exponent"),
-        )
+        [fit_by_name[axis, law, model_name(row)] for row in ranked] for axis, law in others
     )
     columns: dict[str, list[str]] = {
         "model": list(map(model_name, ranked)),
@@ -104,12 +100,12 @@ def _steeper(row: dict) -> str:
     return "yes" if row["next_low"] > 0 else NOT_RESOLVED
 
 
-def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame, paper: Paper) -> pd.DataFrame:
+def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame) -> pd.DataFrame:
     """The fits with the paper's slope of the same line, NaN where its Figure 2 has none."""
-    printed = paper_table(section, paper)
+    printed = paper_table(section)
     if not section.suite.wants("scaling") or printed is None or not printed.column(task, metric):
         return fits.assign(paper_slope=math.nan)
-    slopes = paper_slopes(paper).drop(columns="intercept").rename(columns={"slope": "paper_slope"})
+    slopes = paper_slopes(load_paper()).drop(columns="intercept").rename(columns={"slope": "paper_slope"})
     slopes = slopes.assign(law="points", variant="")
     return fits.merge(slopes, how="left", on=["axis", "law", "architecture", "variant"])
 
@@ -117,7 +113,7 @@ def _with_paper(section: Section, task: str, metric: str, fits: pd.DataFrame, pa
 # --- In words -------------------------------------------------------------------------------------------
 
 
-def scaling_words(section: Section, paper: Paper) -> list[str]:
+def scaling_words(section: Section) -> list[str]:
     """The ranked slopes, which neighbours are resolved, the paper's slopes, and what this cannot show."""
     runs = runs_by_size(section)
     fits = scaling_fits(runs)
@@ -125,9 +121,9 @@ def scaling_words(section: Section, paper: Paper) -> list[str]:
         return []
     sentences = []
     for (task, metric), rows in fits.groupby(["task", "metric"], sort=False):
-        for axis, unit in AXES.items():
-            sentences.append(f"{task}, {str(metric).upper()}, {_ranking(_ranked(rows, axis), unit)}")
-        numbers = _with_paper(section, str(task), str(metric), rows, paper)
+        where = f"{task}, {str(metric).upper()}"
+        sentences += [f"{where}, {_ranking(_ranked(rows, axis), unit)}" for axis, unit in AXES.items()]
+        numbers = _with_paper(section, str(task), str(metric), rows)
         sentences += _beside_the_paper(_ranked(numbers, "dense_params"))
     sizes = [short(runs["flops_per_sample"].agg(end)) for end in ("min", "max")]
     return [
@@ -143,11 +139,8 @@ def _ranking(rows: list[dict], unit: str) -> str:
     ranking = f"points a decade of {unit}, steepest first: {order}"
     if len(rows) < 2:
         return f"{ranking}."
-    steps = [
-        f"{model_name(row)} over {model_name(after)}"
-        for row, after in pairwise(rows)
-        if _steeper(row) == "yes"
-    ]
+    steeper = [pair for pair in pairwise(rows) if _steeper(pair[0]) == "yes"]
+    steps = [f"{model_name(row)} over {model_name(after)}" for row, after in steeper]
     return f"{ranking}. Resolved between neighbours: {', '.join(steps) or 'none'}."
 
 

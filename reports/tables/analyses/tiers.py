@@ -14,11 +14,11 @@ from harness.evaluation.comparisons import TEST_COLUMNS
 from harness.evaluation.quality import difference, to_wide
 from harness.evaluation.tiers import TIERS
 from harness.records.listed import display_name
-from reports.cells import METRICS, POINTS, fixed, grouped, interval, is_missing, model_name, signed
+from reports.cells import METRICS, POINTS, by_word, fixed, grouped, interval, is_missing, model_name, signed
 from reports.figures.drawing.models import contestants, select_model
 from reports.paper.comparison import SIGNS, paper_table, sign
-from reports.paper.printed import Paper
 from reports.paper.printed import Table as PaperTable
+from reports.paper.printed import load_paper
 from reports.sections import Section, slug
 from reports.tables.markup import Table
 from reports.tables.quality import difference_cell, in_points, select_metric
@@ -34,7 +34,7 @@ WHAT_TIERS_ARE = (
 Lifts = dict[str, float]  # by tier
 
 
-def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
+def tier_numbers(section: Section, task: str) -> pd.DataFrame:
     """One row a contestant (base first) or reference, tier or pair of tiers, and metric; AUCs are fractions.
 
     Columns: kind, architecture, variant, is_base, task, tier; ``users`` and ``rows`` of the tier's test rows,
@@ -45,7 +45,7 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
     pairs = [tier for tier in dict.fromkeys(section.tiers["tier"]) if tier not in TIERS]
     everyone = [(who, "model") for who in section.contestants]
     everyone += [(who, "reference") for who in section.references]
-    lifts = paper_lifts(paper_table(section, paper), task)
+    lifts = paper_lifts(paper_table(section), task)
     rows = []
     for who, kind in everyone:
         is_base = kind == "model" and who == section.base
@@ -69,14 +69,9 @@ def tier_numbers(section: Section, task: str, paper: Paper) -> pd.DataFrame:
 def _csv_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row a contestant and tier, as the table's CSV file has them."""
     ends = ("diff_low", "diff_high", "diff_users_low", "diff_users_high")
-    names = ("mean", *ends, *TEST_COLUMNS, "diff", "resolved")
-    return to_wide(
-        numbers,
-        {
-            metric: {name: metric if name == "mean" else f"{metric}_{name}" for name in names}
-            for metric in METRICS
-        },
-    )
+    names = (*ends, *TEST_COLUMNS, "diff", "resolved")
+    columns = {m: {"mean": m} | {name: f"{m}_{name}" for name in names} for m in METRICS}
+    return to_wide(numbers, columns)
 
 
 def paper_lifts(printed: PaperTable | None, task: str) -> dict[str, Lifts]:
@@ -107,16 +102,16 @@ def _counts(runs: pd.DataFrame) -> dict[str, int | None]:
 # --- For people to read -----------------------------------------------------------------------------------
 
 
-def tier_tables(section: Section, paper: Paper) -> list[Table]:
+def tier_tables(section: Section) -> list[Table]:
     """A table a task: architecture x tier, and the differences between tiers; none without tiers."""
     if section.tiers.empty:
         return []
-    return [_tier_table(section, task, paper) for task in section.tasks]
+    return [_tier_table(section, task) for task in section.tasks]
 
 
-def _tier_table(section: Section, task: str, paper: Paper) -> Table:
-    numbers = tier_numbers(section, task, paper)
-    printed = paper_table(section, paper)
+def _tier_table(section: Section, task: str) -> Table:
+    numbers = tier_numbers(section, task)
+    printed = paper_table(section)
     apps = list(paper_lifts(printed, task))
     rows_by_metric = {metric: select_metric(numbers, metric) for metric in METRICS}
     rows = rows_by_metric["auc"]
@@ -138,7 +133,7 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     notes += detectable_note(numbers)
     if apps and printed:
         unit, title = printed.columns[task].unit, printed.columns[task].label
-        notes.append(f"paper: {printed.label} of {paper.citation}, RankMixer-1B, {unit}; {ONLINE}.")
+        notes.append(f"paper: {printed.label} of {load_paper().citation}, RankMixer-1B, {unit}; {ONLINE}.")
         for app in apps:
             columns[f"paper, online: {title} % ({app})"] = [signed(row[f"paper_{app}"], 2) for row in rows]
     return Table.from_columns(
@@ -151,16 +146,16 @@ def _tier_table(section: Section, task: str, paper: Paper) -> Table:
     )
 
 
-def by_user_activity(section: Section, paper: Paper) -> list[str]:
+def by_user_activity(section: Section) -> list[str]:
     """What tiers are, whether low-activity users gain most here, and what the paper's online table says."""
     if section.tiers.empty:
         return []
     sentences = [f"An offline counterpart of an online table. {WHAT_TIERS_ARE}"]
     sentences += [_sizes_sentence(section, task) for task in section.tasks]
-    if printed := paper_table(section, paper):
+    if printed := paper_table(section):
         sentences.append(_paper_sentence(printed))
     for task in section.tasks:
-        numbers = tier_numbers(section, task, paper)
+        numbers = tier_numbers(section, task)
         for metric in METRICS:
             rows = numbers[numbers["metric"] == metric]
             sentences += _direction_sentence(rows, f"{task}, {metric.upper()}")
@@ -207,14 +202,10 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
     names_by_sign: dict[str, list[str]] = {word: [] for word in SIGNS}
     for row in models[models["tier"] == FIRST_LESS_LAST].to_dict("records"):
         diff, low, high = in_points(row)
-        shown = f"{display_name(row['architecture'], row['variant'])} {interval(diff, low, high, 2)}"
+        shown = f"{model_name(row)} {interval(diff, low, high, 2)}"
         names_by_sign[str(sign(row["resolved"], diff, 1.0))].append(shown)
     if not any(names_by_sign.values()):
         return []
-    counts = [
-        f"{word} {len(names)}" + (f" ({', '.join(names)})" if names else "")
-        for word, names in names_by_sign.items()
-    ]
     alike, others = [], []
     for model in contestants(models):
         rows = select_model(models, model)
@@ -228,7 +219,7 @@ def _direction_sentence(numbers: pd.DataFrame, title: str) -> list[str]:
                 others.append(f"{name} {' > '.join(best_first)}")
     return [
         f"{title}: the lift in the low tier minus that in the high tier, x100, compared with the paper's "
-        f"direction (low gains more): {'; '.join(counts)}. Order of the three lifts, resolved or not: "
+        f"direction (low gains more): {by_word(names_by_sign)}. Order of the three lifts, resolved or not: "
         f"low > middle > high, as in most of the paper's columns: {', '.join(alike) or 'none'}; "
         f"other: {', '.join(others) or 'none'}."
     ]

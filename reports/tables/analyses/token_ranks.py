@@ -39,11 +39,11 @@ def token_rank_tables(section: Section) -> list[Table]:
 
 
 def _rows(section: Section, contestant: Contestant) -> list[dict[str, Any]]:
-    runs = [run for run in section.select_finished(contestant) if run.token_ranks]
-    layers = dict.fromkeys(rank.layer for run in runs for rank in run.token_ranks)
+    by_layer: dict[str, list] = {}
+    for rank in (rank for run in section.select_finished(contestant) for rank in run.token_ranks):
+        by_layer.setdefault(rank.layer, []).append(rank)
     found = []
-    for layer in layers:
-        ranks = [rank for run in runs for rank in run.token_ranks if rank.layer == layer]
+    for layer, ranks in by_layer.items():
         known = [rank.effective_rank for rank in ranks if rank.effective_rank is not None]
         shape = {"tokens": ranks[0].tokens, "width": ranks[0].width}
         mean = float(np.mean(known)) if known else None

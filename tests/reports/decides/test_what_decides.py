@@ -90,7 +90,7 @@ def holm_of_two(first: float, second: float) -> tuple[float, float]:
 def test_the_curves_over_rows_are_the_mean_differences_of_the_worlds(parts, aucs):
     drawing = parts["rows"].figures["decides-rows"]
     axes = drawing.figure.axes[0]
-    lines = lines_of(axes, drawing.data, drawing.arguments[0])
+    lines = lines_of(axes, drawing.data, drawing.options["looks"])
     assert list(lines) == [("rankmixer", ""), ("dcnv2", "")]
     for (name, _), line in lines.items():
         expected = series(aucs, "curves-worlds", name, size="1M") - series(
@@ -144,7 +144,7 @@ def test_each_panel_of_sizes_holds_the_differences_of_that_size(parts, aucs):
         f"{task}: AUC, {size}" for task in TASKS for size in SIZES
     ]
     for axes, (task, size) in zip(panels, [(task, size) for task in TASKS for size in SIZES], strict=True):
-        line = lines_of(axes, drawing.data, drawing.arguments[0])["rankmixer", ""]
+        line = lines_of(axes, drawing.data, drawing.options["looks"])["rankmixer", ""]
         expected = ours_less(aucs, "curves", "dlrm_mlp", size=size, task=task).mean(axis=0)
         np.testing.assert_allclose(line.get_ydata(), 100 * expected)
     assert "not judged (few seeds)" in parts["size"].in_short
@@ -315,7 +315,7 @@ def test_models_of_the_new_figures_can_be_ordered_and_renamed(parts):
     drawn = contrasts_side_by_side(contrasts, metrics=["auc"], order=["dcnv2"], names={"dcnv2": "Crosses"})
     assert [text.get_text() for text in drawn[0].get_yticklabels()] == ["RankMixer\nminus Crosses"]
     ax = Figure().subplots(1, 2)
-    drawn = contrasts_side_by_side(contrasts, looks_for([]), metrics=["auc"], ax=ax)
+    drawn = contrasts_side_by_side(contrasts, looks=looks_for([]), metrics=["auc"], ax=ax)
     first = contrasts[(contrasts["task"] == "finish") & (contrasts["metric"] == "auc")].iloc[0]
     expected = interval(*(100 * first[end] for end in ("diff", "diff_low", "diff_high")), 2)
     assert f"heterogeneity-apart: {expected}" in hover_texts(figure_of(drawn))

@@ -11,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.store import read_runs
-from reports.figures.cost import (
-    costs_differ,
-    pareto_front,
-    quality_against_cost,
-    quality_against_latency,
-)
+from reports.figures.cost import costs_differ, pareto_front, quality_against_cost, quality_against_latency
 from reports.figures.drawing.models import contestants, looks_for
 from reports.figures.drawing.saving import figure_of
 from reports.results import results_frame

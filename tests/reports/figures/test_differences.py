@@ -10,7 +10,6 @@ from reports.comparisons import load_inferred
 from reports.figures.differences import ablation_waterfall, forest
 from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import is_ablation_of_one_model, section_figures
-from reports.paper.printed import load_paper
 from tests.reports.figures.read_back import lines_by_label
 from tests.reports.made_up import ARCHITECTURES, NAMES, quick_records, write_out
 from tests.reports.routed import write_figure3
@@ -108,7 +107,7 @@ def test_each_bar_is_a_variants_difference_and_they_fall_from_gain_to_loss():
 def test_the_figure_is_of_suites_that_take_one_model_apart(tmp_path):
     apart = ablation(tmp_path / "apart", TABLE2, rows_of_table2())
     assert is_ablation_of_one_model(apart)
-    assert "ablations-shortvideo" in section_figures(apart, load_paper())
+    assert "ablations-shortvideo" in section_figures(apart)
     others = write_out(tmp_path / "others", quick_records())
     assert not is_ablation_of_one_model(section_of(others))
     ratios = write_figure3(tmp_path / "ratios", seeds=1, tokens=2, ratios=("1", "1/2"))

@@ -8,12 +8,7 @@ import pytest
 
 from harness.records.store import read_runs
 from reports.figures.drawing.saving import figure_of
-from reports.figures.experts import (
-    LIGHT_BLUES,
-    active_heat_map,
-    active_over_training,
-    expert_histogram,
-)
+from reports.figures.experts import LIGHT_BLUES, active_heat_map, active_over_training, expert_histogram
 from reports.frames import active_experts_frame, routing_frame
 from tests.reports.made_up import write_out
 from tests.reports.routed import figure3_records, rankmixer, routing

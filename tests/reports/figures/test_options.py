@@ -17,8 +17,9 @@ from harness.records.store import read_runs
 from reports.comparisons import load_inferred
 from reports.figures.curves import loss_curves
 from reports.figures.differences import forest
+from reports.figures.drawing.models import looks_for
 from reports.figures.drawing.saving import Drawing, figure_of, save_figure, write_drawing
-from reports.figures.drawing.style import use_style
+from reports.figures.drawing.style import COLORS, use_style
 from reports.frames import loss_frame
 
 DRAWN_IN = {
@@ -37,8 +38,7 @@ DRAWN_IN = {
     "reports.figures.oracle_gap": ["gap_closed"],
     "reports.figures.parts_and_experts": ["parts_and_experts"],
     "reports.figures.scaling": ["quality_against_size", "size_front", "paper_scaling"],
-    "reports.speed.figures": ["roofline", "latency_against_batch"],
-    "reports.speed.serving_figure": ["latency_against_load"],
+    "reports.speed.figures": ["roofline", "latency_against_batch", "latency_against_load"],
 }
 
 
@@ -181,6 +181,18 @@ def test_a_drawing_gives_its_figure():
         return Figure().subplots()
 
     assert isinstance(Drawing(draw, frame, "c").figure, Figure)
+
+
+def test_a_drawing_takes_further_options_and_keeps_its_own(comparisons):
+    named = Drawing(forest, comparisons, "c", options={"metrics": ["auc"], "names": {"dcn": "Own"}})
+    figure = named.with_options(order=["dcn", "autoint"], names={"dcn": "Other"}).draw()
+    assert row_names(figure.axes[0]) == ["Own", "AutoInt"]
+    looks = looks_for([("autoint", ""), ("dcn", "")])  # the first one is black
+    axes = named.with_options(looks=looks).draw().axes[0]
+    [autoint, dcn] = (
+        next(line for line in axes.lines if line.get_label() == name) for name in ("AutoInt", "Own")
+    )
+    assert (autoint.get_color(), dcn.get_color()) == (COLORS[0], COLORS[1])
 
 
 def test_a_figure_of_one_row_for_a_paper_has_room_for_its_words(comparisons, recwarn):

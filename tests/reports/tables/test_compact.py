@@ -10,7 +10,6 @@ import pytest
 
 import bench
 from harness.records.store import read_runs
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.compact import compact_table, write_compact_tables
 from reports.tables.markup import latex_table
@@ -23,7 +22,7 @@ DAGGER = "\N{DAGGER}"
 @pytest.fixture(scope="module")
 def table(quick_out):
     [section] = load_sections(read_runs(quick_out))
-    return compact_table(section, load_paper())
+    return compact_table(section)
 
 
 def test_a_cell_is_the_difference_in_points_and_marked_where_it_is_resolved(table, quick_out):

@@ -14,7 +14,6 @@ from scipy import stats
 from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.summary import compared
 from reports.tables.costs import cost_table
@@ -28,7 +27,7 @@ def section_of(out):
 
 
 def tables_of(out, task):
-    return quality_tables(section_of(out), task, load_paper())
+    return quality_tables(section_of(out), task)
 
 
 @given(st.lists(st.floats(0.4, 0.9), min_size=2, max_size=12))
@@ -86,7 +85,7 @@ def test_with_worlds_the_page_counts_runs_and_worlds_and_takes_means_over_worlds
             made["metrics"] = {"finish": {"auc": auc, "uauc": 0.6, "gauc": 0.6}}
     out = write_out(tmp_path, records, comparisons=[])
     [section] = load_sections(read_runs(out))
-    table = quality_tables(section, "finish", load_paper())[0]
+    table = quality_tables(section, "finish")[0]
     assert table.header[1] == "runs"
     half = stats.t.ppf(0.975, 2) * stats.sem([0.7005, 0.7105, 0.7205])
     assert table.rows[0][1:3] == ["6", f"0.7105 ± {half:.4f}"]
@@ -137,13 +136,13 @@ def test_the_papers_values_stand_beside_ours_and_absent_ones_are_dashes(quick_ou
 def test_a_task_that_the_paper_lacks_has_no_paper_column(mixed_out):
     sections = load_sections(read_runs(mixed_out))
     [movielens] = [section for section in sections if section.dataset == "movielens-100k"]
-    for table in quality_tables(movielens, "like", load_paper()):
+    for table in quality_tables(movielens, "like"):
         assert not any("paper" in title for title in table.header)
 
 
 def test_a_suite_without_a_paper_table_has_no_paper_columns(tmp_path):
     out = write_out(tmp_path, quick_records(), paper_table=None)
-    tables = [*tables_of(out, "finish"), cost_table(section_of(out), load_paper())]
+    tables = [*tables_of(out, "finish"), cost_table(section_of(out))]
     assert not any("paper" in title for table in tables for title in table.header)
 
 
@@ -167,7 +166,7 @@ def test_runs_of_other_settings_are_never_mixed_into_a_mean(tmp_path):
     old["metrics"]["finish"]["auc"] = 0.99
     out = write_out(tmp_path, [old, record("dlrm_mlp", 0), record("dcn", 0), record("dcn", 1)])
     section = section_of(out)
-    numbers = quality_numbers(section, "finish", load_paper()).set_index(["metric", "architecture"])
+    numbers = quality_numbers(section, "finish").set_index(["metric", "architecture"])
     assert numbers.loc[("auc", "dcn"), "seeds"] == 2
     assert numbers.loc[("auc", "dcn"), "mean"] < 0.8
     assert len(section.superseded) == 1
@@ -215,7 +214,7 @@ def test_cost_table_shows_counted_costs_and_median_speeds(tmp_path):
             "flops_per_batch_512": 522_240_000,
         }
         made["budget"]["miss"] = 0.0204
-    table = cost_table(section_of(write_out(tmp_path, records)), load_paper())
+    table = cost_table(section_of(write_out(tmp_path, records)))
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert row["train samples/s"] == "12.0 k"
     assert (row["dense params"], row["FLOPs/sample"], row["FLOPs/batch of 512"]) == (

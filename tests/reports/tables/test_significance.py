@@ -6,7 +6,6 @@ import csv
 
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
-from reports.paper.printed import load_paper
 from reports.render import markdown_page
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables
@@ -31,7 +30,7 @@ def with_p_values(records, p_holm):
 
 def finish_tables(out):
     [section] = load_sections(read_runs(out))
-    return {table.name.split("-")[0]: table for table in quality_tables(section, "finish", load_paper())}
+    return {table.name.split("-")[0]: table for table in quality_tables(section, "finish")}
 
 
 def test_higher_and_lower_are_what_survives_the_correction(tmp_path):

@@ -13,7 +13,6 @@ from harness.records.store import read_runs
 from reports.cells import MISSING
 from reports.figures.drawing.saving import figure_of
 from reports.figures.learning_rates import learning_rate_curves
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.quality import quality_tables
 from reports.tables.tuning import learning_rate_frame, tuning_tables
@@ -125,7 +124,7 @@ def test_a_suite_without_tuning_says_so_beside_its_title_and_in_its_tables_capti
     words = "Untuned on shortvideo: every model was trained with its defaults"
     assert words in report_text(out).split("## In short")[0]
     assert any(text.startswith(words) for text in contents_of(out).descriptions)  # the web page's, too
-    captions = [table.caption for table in quality_tables(section, "finish", load_paper())]
+    captions = [table.caption for table in quality_tables(section, "finish")]
     assert captions[0] == "Quality on shortvideo, task finish, test split, untuned"
 
 

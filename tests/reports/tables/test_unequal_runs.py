@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from harness.records.store import read_runs
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.summary import cautions, dataset_notes, failures
 from reports.tables.quality import quality_numbers, quality_tables
@@ -71,14 +70,14 @@ def test_a_metric_that_a_world_does_not_define_is_named_with_the_world(tmp_path)
 )
 def test_cautions_count_what_the_interval_is_over(tmp_path, worlds, seeds, said):
     section = section_of(tmp_path, in_worlds(quick_records(seeds=seeds), worlds))
-    tables = {"finish": quality_numbers(section, "finish", load_paper())}
+    tables = {"finish": quality_numbers(section, "finish")}
     assert any(said in sentence for sentence in cautions(section, tables))
 
 
 def test_words_of_a_table_are_those_of_worlds_or_of_seeds(tmp_path):
     for worlds, over in ((3, "interval over worlds"), (1, "interval over users and seeds")):
         section = section_of(tmp_path / str(worlds), in_worlds(quick_records(), worlds))
-        notes = " ".join(quality_tables(section, "finish", load_paper())[0].notes)
+        notes = " ".join(quality_tables(section, "finish")[0].notes)
         assert over in notes
         assert ("in each world" in notes) == (worlds == 3)
 

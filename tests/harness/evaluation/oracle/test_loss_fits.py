@@ -11,7 +11,6 @@ from harness.evaluation.statistics.power_law import PowerLaw
 from harness.records.store import read_runs
 from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import section_figures
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.analyses.loss_fits import loss_fit_tables
 from tests.reports.made_up import record, reference, write_out
@@ -141,12 +140,12 @@ def test_too_few_sizes_are_a_sentence_and_no_numbers(tmp_path):
     [table] = loss_fit_tables(refused)
     assert set(table.rows[0][1:]) == {"\N{EN DASH}"}
     assert table.notes == ["DCN: no fit, 2 sizes and 4 numbers of rows; a fit needs 3 of both."]
-    assert not [name for name in section_figures(refused, load_paper()) if name.startswith("loss-compute")]
+    assert not [name for name in section_figures(refused) if name.startswith("loss-compute")]
 
 
 def test_the_figure_has_a_mark_for_each_point_and_the_front_that_the_law_gives(tmp_path):
     drawn = section(tmp_path, [oracle(), *runs(LAW, 2, together=0, alone=0)])
-    figure = figure_of(section_figures(drawn, load_paper())["loss-compute-shortvideo"].draw())
+    figure = figure_of(section_figures(drawn)["loss-compute-shortvideo"].draw())
     marks, front, *_ = figure.axes[0].lines
     assert len(marks.get_xdata()) == len(FLOPS) * len(ROWS)
     for compute, least in zip(front.get_xdata(), front.get_ydata(), strict=True):

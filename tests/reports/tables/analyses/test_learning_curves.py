@@ -8,7 +8,6 @@ from harness.records.store import read_runs
 from reports.figures.curves import learning_curves
 from reports.figures.drawing.saving import figure_of
 from reports.figures.sections import section_figures
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.analyses.learning_curves import learning_curve_frame, learning_curve_tables
 from tests.reports.made_up import quick_records, record, write_out
@@ -57,13 +56,11 @@ def test_the_figure_has_a_line_of_each_model_but_the_base(section):
     [line] = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_alpha() is None][1:]
     assert line.get_xdata().tolist() == [1000, 3000]
     assert line.get_ydata() == pytest.approx([-0.5, 3.0])
-    names = set(section_figures(section, load_paper()))
+    names = set(section_figures(section))
     assert {"learning-curve-shortvideo", "ahead-shortvideo"} <= names
 
 
 def test_runs_without_points_have_neither(tmp_path):
     [section] = load_sections(read_runs(write_out(tmp_path, quick_records())))
     assert learning_curve_tables(section) == []
-    assert not [
-        name for name in section_figures(section, load_paper()) if name.startswith(("learning-c", "ah"))
-    ]
+    assert not [name for name in section_figures(section) if name.startswith(("learning-c", "ah"))]

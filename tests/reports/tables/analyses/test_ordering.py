@@ -14,7 +14,6 @@ from scipy import stats
 from harness.evaluation.ordering import agreement, kendall_tau_b, ordered_pairs, permutation_p_value
 from harness.evaluation.statistics.significance import holm
 from harness.records.store import read_runs
-from reports.paper.printed import load_paper
 from reports.sections import load_sections
 from reports.tables.analyses.ordering import compared_with_paper, ordering_tables, ordering_words
 from tests.reports.made_up import record, write_out
@@ -52,7 +51,7 @@ def table1(out, diffs, half=0.0004, **changes):
 
 
 def finish_numbers(section):
-    both = compared_with_paper(section, load_paper())
+    both = compared_with_paper(section)
     return both, agreement(both), ordered_pairs(both)
 
 
@@ -114,7 +113,7 @@ def test_the_interval_is_that_of_independent_draws_made_another_way(tmp_path):
     taus = [stats.kendalltau((drawn - drawn[0])[1:], list(PAPER.values())).statistic for drawn in means]
     low, high = np.quantile(taus, [0.025, 0.975])
     assert agreed[["low", "high"]].iloc[0].tolist() == pytest.approx([low, high], abs=0.34)  # a step
-    again = agreement(compared_with_paper(table1(tmp_path, diffs, half=0.001), load_paper()))
+    again = agreement(compared_with_paper(table1(tmp_path, diffs, half=0.001)))
     assert again.equals(agreed)
 
 
@@ -145,7 +144,7 @@ def test_without_an_interval_tau_stands_alone_and_no_pair_is_resolved(tmp_path):
     assert agreed["tau"].notna().all()
     assert agreed[["low", "high"]].isna().all(axis=None)
     assert set(pairs["resolved"]) == {"untested"}
-    assert "no interval" in ordering_words(section, load_paper())[0]
+    assert "no interval" in ordering_words(section)[0]
 
 
 def test_pairs_of_a_model_whose_difference_is_untested_are_untested_and_not_in_the_family(tmp_path):
@@ -185,7 +184,7 @@ def test_sizes_are_ordered_one_by_one_each_beside_the_same_rows_of_the_paper(tmp
 
 def test_three_models_are_too_few_for_an_order(tmp_path):
     section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5})
-    assert ordering_words(section, load_paper()) == []
+    assert ordering_words(section) == []
 
 
 def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
@@ -198,7 +197,7 @@ def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
     agree, differ = sentence.partition("that agree:")[2].split("that do not:")
     assert "RankMixer over Wukong" in agree
     assert "DCNv2 over RankMixer" in differ
-    [table] = ordering_tables(section_of(out), load_paper())
+    [table] = ordering_tables(section_of(out))
     assert table.rows[0][-3:] == [str(agree.count(" over ")), str(differ.count(" over ")), "0"]
     assert len(table.numbers) == 6
 
@@ -206,5 +205,5 @@ def test_the_page_lists_orderings_that_agree_and_those_that_do_not(tmp_path):
 @pytest.mark.parametrize("table", ["table2", None])
 def test_suites_beside_other_tables_say_nothing_of_order(tmp_path, table):
     section = table1(tmp_path, {"dcnv2": 0.3, "moe": -0.2, "rankmixer": 0.5}, paper_table=table)
-    assert ordering_tables(section, load_paper()) == []
-    assert ordering_words(section, load_paper()) == []
+    assert ordering_tables(section) == []
+    assert ordering_words(section) == []

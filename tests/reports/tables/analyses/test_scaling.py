@@ -226,14 +226,14 @@ def test_one_seed_has_slopes_and_an_order_but_no_interval(tmp_path):
     fits = fits_for(scaling_fits(runs_by_size(section)))
     assert fits["slope"].notna().all()
     assert fits[["low", "high", "next_low", "next_high"]].isna().all(axis=None)
-    table = scaling_tables(section, load_paper())[0]
+    table = scaling_tables(section)[0]
     assert [row[4] for row in table.rows] == ["untested", "untested", "\N{EN DASH}"]
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(2, "untested"), (3, "yes")])
 def test_two_seeds_call_no_slope_steeper_however_clear(tmp_path, seeds, said):
     section = section_of(write_figure2(tmp_path, sized_records(seeds=seeds, noise=1e-6)))
-    table = scaling_tables(section, load_paper())[0]
+    table = scaling_tables(section)[0]
     assert [row[4] for row in table.rows] == [said, said, "\N{EN DASH}"]
 
 
@@ -259,7 +259,7 @@ def test_no_row_of_the_papers_figure_stands_beside_one_of_ours():
 
 
 def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alone(figure2_out):
-    tables = {table.name: table for table in scaling_tables(section_of(figure2_out), load_paper())}
+    tables = {table.name: table for table in scaling_tables(section_of(figure2_out))}
     assert set(tables) == {f"scaling-shortvideo-{t}-{m}" for t in ("finish", "skip") for m in ("auc", "uauc")}
     finish = tables["scaling-shortvideo-finish-auc"]
     assert [row[0] for row in finish.rows] == ["RankMixer", "Wukong", "DLRM-MLP"]
@@ -272,7 +272,7 @@ def test_the_table_is_steepest_first_with_the_papers_slope_beside_finish_auc_alo
 
 
 def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
-    sentences = scaling_words(section_of(figure2_out), load_paper())
+    sentences = scaling_words(section_of(figure2_out))
     [flops] = [line for line in sentences if line.startswith("finish, AUC, points a decade of FLOPs")]
     names = [name for name in flops.replace(",", " ").split() if name in map(NAMES.get, SLOPES)]
     assert names[:3] == ["RankMixer", "Wukong", "DLRM-MLP"]
@@ -292,8 +292,8 @@ def test_the_words_rank_the_slopes_and_say_what_cannot_be_seen(figure2_out):
 
 def test_a_folder_without_sizes_says_nothing_of_scaling(quick_out):
     section = section_of(quick_out)
-    assert scaling_tables(section, load_paper()) == []
-    assert scaling_words(section, load_paper()) == []
+    assert scaling_tables(section) == []
+    assert scaling_words(section) == []
     assert "scaling" not in " ".join(contents_of(quick_out).parts[0].figures)
 
 

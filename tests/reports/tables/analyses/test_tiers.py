@@ -107,7 +107,7 @@ def test_the_papers_finish_lifts_are_those_of_its_table_4():
 
 
 def test_a_table_has_a_row_a_model_and_tier_and_pair_of_tiers(section):
-    finish, skip = tier_tables(section, load_paper())
+    finish, skip = tier_tables(section)
     rows = [(row[0], row[1]) for row in finish.rows]
     expected = [("DLRM-MLP", tier) for tier in TIERS]
     expected += [(model, tier) for model in ("Wukong", "RankMixer") for tier in [*TIERS, *PAIRS]]
@@ -125,7 +125,7 @@ def test_a_table_has_a_row_a_model_and_tier_and_pair_of_tiers(section):
 
 
 def test_the_papers_lifts_stand_beside_a_rankmixer_on_its_task_alone_and_are_called_online(section):
-    finish, skip = tier_tables(section, load_paper())
+    finish, skip = tier_tables(section)
     column = finish.header.index("paper, online: Finish % (Douyin lite)")
     papers_cells = {(row[0], row[1]): row[column] for row in finish.rows}
     assert [papers_cells["RankMixer", tier] for tier in TIERS] == ["+3.40", "+2.66", "+1.77"]
@@ -137,7 +137,7 @@ def test_the_papers_lifts_stand_beside_a_rankmixer_on_its_task_alone_and_are_cal
 
 
 def test_the_numbers_of_a_tier_are_those_of_the_file(section):
-    numbers = tier_numbers(section, "skip", load_paper()).set_index(["metric", "architecture", "tier"])
+    numbers = tier_numbers(section, "skip").set_index(["metric", "architecture", "tier"])
     for model, lifts in LIFTS.items():
         assert numbers.loc["uauc"].loc[model].loc[TIERS, "diff"].tolist() == pytest.approx(list(lifts))
     assert numbers.loc[("auc", "oracle", "low"), "kind"] == "reference"
@@ -145,7 +145,7 @@ def test_the_numbers_of_a_tier_are_those_of_the_file(section):
 
 
 def test_the_words_count_who_gains_most_here_and_in_the_paper(section):
-    sentences = by_user_activity(section, load_paper())
+    sentences = by_user_activity(section)
     assert "counted in the training split alone" in sentences[0]
     assert sentences[1] == (
         "Test split, finish: low 3,300 users (300 with both labels), 5,063 rows; "
@@ -166,14 +166,14 @@ def test_a_resolved_lift_among_the_high_differs_from_the_paper_and_one_seed_is_u
     lifts = {"rankmixer": (0.001, 0.002, 0.009)}
     for resolved, words in ((None, "agrees 0; differs 1 (RankMixer"), ("one seed", "untested 1 (RankMixer")):
         out = write_table4(tmp_path / str(resolved), tier_rows(resolved, lifts))
-        sentences = by_user_activity(section_of(out), load_paper())
+        sentences = by_user_activity(section_of(out))
         assert any(sentence.startswith("skip, UAUC") and words in sentence for sentence in sentences)
 
 
 def test_a_suite_without_tiers_says_nothing_of_them(quick_out):
     section = section_of(quick_out)
-    assert by_user_activity(section, load_paper()) == []
-    assert tier_tables(section, load_paper()) == []
+    assert by_user_activity(section) == []
+    assert tier_tables(section) == []
     assert "By user activity" not in (quick_out / "report.md").read_text()
 
 
