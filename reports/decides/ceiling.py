@@ -22,20 +22,8 @@ from harness.records.contestant import size_of_name
 from harness.records.listed import display_name
 from reports.cells import POINTS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.contents import Part, Words
-from reports.decides.results import (
-    CURVES,
-    METRIC,
-    ONE_SIZE,
-    OURS,
-    WORLDS,
-    Results,
-    compared,
-    flops_words,
-    of_ours,
-    of_task,
-    unsized,
-    with_verdicts,
-)
+from reports.decides.frames import of_ours, of_task, unsized, with_verdicts
+from reports.decides.results import CURVES, METRIC, ONE_SIZE, OURS, WORLDS, Results, compared, flops_words
 from reports.decides.words import answer, over, sentence, verdict
 from reports.figures.drawing.saving import Drawing
 from reports.figures.loss_front import loss_against_compute
@@ -160,13 +148,12 @@ def gap_part(results: Results) -> Part | None:
         return None
     asked = f"How much of what can be learned does each model learn, at {flops_words(ONE_SIZE)} a sample?"
     said = sentence([clause for task in section.tasks for clause in _closed(gaps, task, section)])
-    repeats = over(section, int(gaps["repeats"].max()))
     caption = "Share of the oracle's gap closed after the fewest and the most rows, 95% intervals"
     drawing = Drawing(gap_closed, unsized(gaps, section), caption, options={"metrics": [METRIC]})
     return Part(
         name="ceiling",
         title="The ceiling",
-        in_short=f"{asked} {said} ({repeats}, of each model by itself, not corrected).",
+        in_short=f"{asked} {said} ({over(section, gaps)}, of each model by itself, not corrected).",
         overview=[
             compared(name, section),
             Words(
@@ -227,5 +214,5 @@ def _gap_table(gaps: pd.DataFrame, section: Section) -> Table:
             ]
             for row in shown
         ],
-        notes=[f"{over(section, int(gaps['repeats'].max()))}, not corrected: no model is compared here."],
+        notes=[f"{over(section, gaps)}, not corrected: no model is compared here."],
     )

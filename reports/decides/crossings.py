@@ -9,7 +9,8 @@ from harness.evaluation.contrasts.crossings import crossings
 from harness.records.listed import display_name
 from reports.cells import MISSING, POINTS, grouped, signed
 from reports.contents import Part
-from reports.decides.results import CURVES, METRIC, OURS, WORLDS, Results, of_task, unsized, with_verdicts
+from reports.decides.frames import of_task, unsized, with_verdicts
+from reports.decides.results import CURVES, METRIC, OURS, WORLDS, Results
 from reports.decides.rows_and_size import HOW
 from reports.decides.words import corrected, over, verdict
 from reports.sections import Section, slug
@@ -54,7 +55,7 @@ def _clause(name: str, section: Section, found: pd.DataFrame, along: pd.DataFram
     resolved = int((changes["both_resolved"] == "yes").sum())
     return (
         f"{len(changes)} times among {len(shown.drop_duplicates(PAIR))} pairs of curves in {name}, and in "
-        f"{resolved} of these both points are resolved ({over(section, int(shown['repeats'].max()))}; "
+        f"{resolved} of these both points are resolved ({over(section, shown)}; "
         f"{corrected(of_task(along, section.tasks[0]))})"
     )
 

@@ -7,7 +7,8 @@ import pandas as pd
 from harness.evaluation.contrasts.along_rows import PAIR, at_most_rows, paired_differences
 from harness.evaluation.contrasts.between import contrasts_between
 from reports.contents import Part, Words
-from reports.decides.results import APART, METRIC, SHARED, Results, compared, of_task, with_verdicts
+from reports.decides.frames import as_in_curves, of_task, with_verdicts
+from reports.decides.results import APART, METRIC, SHARED, Results, compared
 from reports.decides.words import corrected, difference, judged_table, pair_name
 from reports.figures.contrasts import contrasts_side_by_side
 from reports.figures.drawing.saving import Drawing
@@ -19,7 +20,7 @@ BETWEEN = f"{APART} less {SHARED}"
 def heterogeneity_part(results: Results) -> Part | None:
     """The declared contrasts of both folders, and how they differ; of one folder without the other."""
     there = {name: results.sections[name] for name in (APART, SHARED) if name in results.sections}
-    frames = [_declared(section).assign(result=name) for name, section in there.items()]
+    frames = [as_in_curves(section.contrasts).assign(result=name) for name, section in there.items()]
     frames = [frame for frame in frames if len(frame)]
     if not frames:
         return None
@@ -54,13 +55,6 @@ def heterogeneity_part(results: Results) -> Part | None:
         tables=[table],
         figures={"decides-heterogeneity": drawing},
     )
-
-
-def _declared(section: Section) -> pd.DataFrame:
-    """The rows of ``contrasts.csv`` with the names of intervals that curves have, too."""
-    found = section.contrasts.rename(columns={"low": "diff_low", "high": "diff_high"})
-    counts = found["worlds"] if "worlds" in found else found["seeds"]
-    return found.assign(repeats=counts)
 
 
 def _between(apart: Section, shared: Section) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import pandas as pd
 from harness.evaluation.contrasts.along_rows import change_with_rows, contrasts_along_rows, paired_differences
 from reports.cells import METRICS, grouped
 from reports.contents import Part
-from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared, of_task, with_verdicts
+from reports.decides.frames import as_in_curves, of_task, with_verdicts
+from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared
 from reports.decides.rows_and_size import HOW
 from reports.decides.words import corrected, difference, judged_table, over, pair_name
 from reports.figures.drawing.saving import Drawing
@@ -80,7 +81,7 @@ def _along(experts: Section | None) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
     """How many changes lower the AUC of each task, and which most."""
-    clauses = []
+    clauses, changes = [], as_in_curves(changes)
     for task in parts.tasks:
         here = of_task(changes, task)
         if here.empty:
@@ -89,14 +90,12 @@ def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
         worst = here.sort_values("diff").iloc[0].to_dict()
         clauses.append(
             f"in AUC of {task} {len(lower)} of {len(here)} changes lower it and are resolved, and "
-            f"{worst['variant']} is the lowest with {difference(worst, 'low', 'high')}"
+            f"{worst['variant']} is the lowest with {difference(worst)}"
         )
     if not clauses:
         return []
-    repeats = int((changes["worlds"] if "worlds" in changes else changes["seeds"]).max())
     judged = corrected(of_task(changes, parts.tasks[0]))
-    said = "; ".join(clauses)
-    return [f"Parts: {said} ({over(parts, repeats)}; {judged})."]
+    return [f"Parts: {'; '.join(clauses)} ({over(parts, changes)}; {judged})."]
 
 
 def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> list[str]:
@@ -117,4 +116,4 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
     if not clauses:
         return []
     judged = f"{corrected(of_task(along, experts.tasks[0]))}, the change being one a task"
-    return [f"Experts: {'; '.join(clauses)} ({over(experts, int(along['repeats'].max()))}; {judged})."]
+    return [f"Experts: {'; '.join(clauses)} ({over(experts, along)}; {judged})."]

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from files.errors import InputError
-from harness.evaluation.verdict import withheld
 from harness.records.contestant import Contestant
 from harness.records.store import read_runs
 from reports import summary
@@ -79,31 +76,6 @@ def ordered(contestants: Sequence[Contestant]) -> list[Contestant]:
 def line_of(who: Contestant) -> Model:
     """The model without its size."""
     return who.architecture, who.variant_without_size
-
-
-def unsized(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
-    """The rows with ``variant`` and ``base_variant`` without the sizes."""
-    lines = {who.key: who.variant_without_size for who in section.contestants}
-    for architecture, variant in (("architecture", "variant"), ("base", "base_variant")):
-        if variant in frame:
-            keys = zip(frame[architecture], frame[variant], strict=True)
-            frame = frame.assign(**{variant: [lines.get(key, key[1]) for key in keys]})
-    return frame
-
-
-def with_verdicts(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
-    """The differences, without verdicts where the section's data allow none."""
-    return withheld(frame) if section.no_verdict else frame
-
-
-def of_task(frame: pd.DataFrame, task: str) -> pd.DataFrame:
-    return frame[(frame["task"] == task) & (frame["metric"] == METRIC)]
-
-
-def of_ours(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
-    """RankMixer's rows, whatever their size."""
-    named = frame["line"] if "line" in frame else unsized(frame, section)["variant"]
-    return frame[(frame["architecture"] == OURS.architecture) & (named == OURS.variant)]
 
 
 def compared(name: str, section: Section) -> Words:

@@ -14,20 +14,8 @@ from harness.evaluation.contrasts.along_rows import (
 from harness.records.listed import display_name
 from reports.cells import grouped, model_name
 from reports.contents import Part, Words
-from reports.decides.results import (
-    CURVES,
-    METRIC,
-    ONE_SIZE,
-    WORLDS,
-    Results,
-    compared,
-    flops_words,
-    of_ours,
-    of_task,
-    ordered,
-    unsized,
-    with_verdicts,
-)
+from reports.decides.frames import of_ours, of_task, unsized, with_verdicts
+from reports.decides.results import CURVES, METRIC, ONE_SIZE, WORLDS, Results, compared, flops_words, ordered
 from reports.decides.words import answer, difference, judged_table, points
 from reports.figures.curves import learning_curves, learning_curves_by_size
 from reports.figures.drawing.saving import Drawing

@@ -9,7 +9,8 @@ import pandas as pd
 
 from harness.records.listed import display_name
 from reports.cells import POINTS, Shown, interval, model_name, signed
-from reports.decides.results import METRIC, of_task
+from reports.decides.frames import of_task
+from reports.decides.results import METRIC
 from reports.sections import Section
 from reports.tables.markup import Table
 
@@ -31,14 +32,15 @@ def points(value: float) -> Shown:
     return signed(POINTS * value, 2)
 
 
-def difference(row: Mapping[Any, Any], low: str = "diff_low", high: str = "diff_high") -> str:
+def difference(row: Mapping[Any, Any]) -> str:
     """``+0.21 (+0.10 to +0.32), resolved``, in points x 100."""
-    diff, low_end, high_end = (POINTS * row[name] for name in ("diff", low, high))
-    return f"{interval(diff, low_end, high_end, 2)}, {verdict(row)}"
+    diff, low, high = (POINTS * row[name] for name in ("diff", "diff_low", "diff_high"))
+    return f"{interval(diff, low, high, 2)}, {verdict(row)}"
 
 
-def over(section: Section, repeats: int) -> str:
-    """``95% intervals over 3 worlds``."""
+def over(section: Section, frame: pd.DataFrame) -> str:
+    """``95% intervals over 3 worlds``, those of which the rows have most."""
+    repeats = int(frame["repeats"].max())
     if repeats < 2:
         return f"one {section.repeats.removesuffix('s')}, which tells no interval"
     return f"95% intervals over {repeats} {section.repeats}"
@@ -59,7 +61,7 @@ def answer(asked: str, clauses: list[str], family: pd.DataFrame, section: Sectio
     if not clauses:
         return f"{asked} Not known: these results do not hold the runs that would tell."
     judged = corrected(of_task(family, section.tasks[0]))
-    return f"{asked} {sentence(clauses)} ({over(section, int(family['repeats'].max()))}; {judged})."
+    return f"{asked} {sentence(clauses)} ({over(section, family)}; {judged})."
 
 
 def sentence(clauses: list[str]) -> str:

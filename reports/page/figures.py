@@ -63,8 +63,7 @@ def inline_svg(svg: str, name: str, caption: str) -> Markup:
         '<svg class="drawing" role="group" aria-label="{}" width="{}" height="{}" viewBox="0 0 {} {}" '
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     ).format(caption, width, height, *size.groups())
-    return opening + Markup(_NEUTRAL.sub(_as_variable, svg[size.end() :].strip()))
-
-
-def _as_variable(match: re.Match[str]) -> str:
-    return f"{match[1]}var(--drawn-{NEUTRAL_COLORS[match[2].lower()]})"
+    drawn = _NEUTRAL.sub(
+        lambda match: f"{match[1]}var(--drawn-{NEUTRAL_COLORS[match[2].lower()]})", svg[size.end() :].strip()
+    )
+    return opening + Markup(drawn)
