@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 import seaborn as sns
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from reports.cells import percent
 from reports.figures.drawing.models import Look
-from reports.figures.drawing.panels import Options, Plot, marker_size
+from reports.figures.drawing.panels import Options, Panels, Plot, marker_size
 from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import COLORS, INK, styled
 
@@ -21,14 +21,12 @@ NAMES = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @styled
-def feature_distances(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
+def feature_distances(rows: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """The distance from training to validation and to test, a line for each feature; the farthest first.
 
     Args:
         rows: feature, valid, test; missing where a split has no values of it.
-        options: as :class:`~reports.figures.drawing.panels.Options`, with features for models.
-
-    Returns the axes.
+        options: their models are the features.
     """
     shown = rows if options.get("order") else rows.head(MOST_FEATURES)
     lines = {name: name for name in shown["feature"]}
@@ -38,14 +36,12 @@ def feature_distances(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
 
 
 @styled
-def label_rates(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
+def label_rates(rows: pd.DataFrame, **options: Unpack[Options]) -> Panels:
     """The share of positives in each split, a line for each label.
 
     Args:
         rows: task, split, positive_rate.
-        options: as :class:`~reports.figures.drawing.panels.Options`, with labels for models.
-
-    Returns the axes.
+        options: their models are the labels.
     """
     wide = rows.pivot_table(index="task", columns="split", values="positive_rate", sort=False)
     lines = {name: name for name in wide.index}
@@ -53,15 +49,13 @@ def label_rates(rows: pd.DataFrame, **options: Unpack[Options]) -> Any:
 
 
 @styled
-def shares_of_new(rows: pd.DataFrame, shares: Mapping[str, str], **options: Unpack[Options]) -> Any:
+def shares_of_new(rows: pd.DataFrame, shares: Mapping[str, str], **options: Unpack[Options]) -> Panels:
     """What validation and test have without a training row, a line for each kind of share.
 
     Args:
         rows: split, and a column for each share.
         shares: how each of those columns is called.
-        options: as :class:`~reports.figures.drawing.panels.Options`, with those columns for models.
-
-    Returns the axes.
+        options: their models are those columns.
     """
     wide = rows.set_index("split")[list(shares)].T
     return _points(wide, shares, ("valid", "test"), "share without a training row", options)
@@ -69,7 +63,7 @@ def shares_of_new(rows: pd.DataFrame, shares: Mapping[str, str], **options: Unpa
 
 def _points(
     wide: pd.DataFrame, lines: Mapping[str, str], splits: Sequence[str], label: str, options: Options
-) -> Any:
+) -> Panels:
     """Marks of several splits on a line for each row, from 0 on.
 
     Args:
@@ -77,7 +71,9 @@ def _points(
         lines: how each row is called.
     """
     looks = {(key, ""): Look(INK, "o", name=name) for key, name in lines.items()}
-    plot = Plot(wide.rename_axis("architecture").reset_index().assign(variant=""), looks, options)
+    plot = Plot(
+        wide.rename_axis("architecture").reset_index().assign(variant=""), {**options, "looks": looks}
+    )
     shown = [split for split in splits if split in plot.rows]
     keys = list(plot.rows["architecture"])
     (axes,) = plot.grid(1, 1, WIDTH, 0.9 + ROW * max(len(keys), 2))
