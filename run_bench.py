@@ -614,14 +614,14 @@ def report(
     from files.writing import check_writable
 
     check_writable(out, "copy it to a folder of your own and draw the report there")
-    of_speeds = next((draw for file, draw in _SPEED_REPORTS.items() if (out / file).is_file()), None)
-    if of_speeds is None or (out / "runs").is_dir():
+    draw_speeds = next((draw for file, draw in _SPEED_REPORTS.items() if (out / file).is_file()), None)
+    if draw_speeds is None or (out / "runs").is_dir():
         _report(out, style.removeprefix("plain"))
         return
     from reports.figures.drawing.style import use_style
 
     with use_style(style.removeprefix("plain")):
-        of_speeds(out)
+        draw_speeds(out)
 
 
 @app.command()

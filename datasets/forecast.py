@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.own_table import OwnTable
-from datasets.prepare.threads import usable_cores
 from datasets.raw.columns import uses
 from datasets.raw.files import TableFile
 from datasets.schema import Schema
+from files.cores import usable_cores
 
 SAMPLE_BYTES, BLOCK_BYTES = 1 << 20, 1 << 14
 BYTES_A_VALUE_OF_TEXT = 5  # with what separates it from the next

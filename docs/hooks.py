@@ -81,8 +81,8 @@ def drawn_files() -> dict[str, Path]:
     kept = sorted(path.name for path in (ROOT / KEPT).iterdir() if path.is_dir())
     for folder in (DRAWN / name for name in [*kept, *OVER_SEVERAL]):
         pages = [folder / name for name in PAGE_NAMES if (folder / name).is_file()]
-        beside = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in LINKED)
-        for path in [*pages, *beside] if pages else []:
+        other_files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in LINKED)
+        for path in [*pages, *other_files] if pages else []:
             drawn[f"{KEPT}/{path.relative_to(DRAWN).as_posix()}"] = path
     if (DRAWN / LEADERBOARD).is_file():
         drawn[f"{KEPT}/{LEADERBOARD}"] = DRAWN / LEADERBOARD
@@ -94,9 +94,9 @@ def on_post_build(config: MkDocsConfig) -> None:
     for place, path in drawn_files().items():
         if path.name in PAGE_NAMES:
             for text in [path, *path.parent.glob("tables/*.md")]:
-                beside = Path(config.site_dir) / posixpath.dirname(place) / text.relative_to(path.parent)
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(text, beside)
+                target = Path(config.site_dir) / posixpath.dirname(place) / text.relative_to(path.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(text, target)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

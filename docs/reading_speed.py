@@ -68,7 +68,7 @@ def measured(name: str, rows: int, folder: Path, options: list[str]) -> str:
     return f"| `{name}` | {rows:,} | {seconds:.0f} | {speed:,.0f} | {memory:.2f} GB |"
 
 
-def of_published(name: str, root: Path, rows: int) -> None:
+def make_published(name: str, root: Path, rows: int) -> None:
     """The files of a published table: 80 % of the rows train, the others validate and test."""
     inside, made_up = LAYOUTS[name]
     draw, folder = random.Random(0), root / name / inside
@@ -90,7 +90,7 @@ def of_published(name: str, root: Path, rows: int) -> None:
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 
-def of_kuairand(name: str, root: Path, rows: int) -> None:
+def make_kuairand(name: str, root: Path, rows: int) -> None:
     """Both standard logs: 300 rows a user, as many videos as users, three quarters in the single feed."""
     number, draw = max(rows // 300, 8), np.random.default_rng(0)
     pure = kuairand_folder(root, {log: [dict.fromkeys(LOG_COLUMNS, 0)] for log in (EARLY, LATE)})
@@ -116,7 +116,7 @@ def of_kuairand(name: str, root: Path, rows: int) -> None:
         as_large(pure, name)
 
 
-def of_movielens(root: Path, rows: int) -> None:
+def make_movielens(root: Path, rows: int) -> None:
     """165 ratings a user, 3,706 films."""
     folder, draw = movielens.write_folder(root, []), np.random.default_rng(0)
     users = rows // 165
@@ -134,31 +134,31 @@ def of_movielens(root: Path, rows: int) -> None:
     (folder / "movies.dat").write_text("".join(films), encoding="latin-1")
 
 
-def of_vk_lsvd(root: Path, rows: int) -> list[str]:
+def make_vk_lsvd(root: Path, rows: int) -> list[str]:
     """Eight weeks of training, and both later ones; 500 rows a user, as many videos as users."""
     vk_lsvd.write_folder(root, rows // 10, weeks=8, users=rows // 500, items=rows // 500)
     return ["--option", "weeks=8"]
 
 
-def of_yambda(root: Path, rows: int) -> None:
+def make_yambda(root: Path, rows: int) -> None:
     """Thirty days; 500 rows a user, as many tracks as users."""
     number = rows // 500
     yambda.write_folder(root, yambda.made_up_listens(rows, number, number, days=30), number)
 
 
-def of_shortvideo(root: Path, rows: int) -> list[str]:
+def make_shortvideo(root: Path, rows: int) -> list[str]:
     return ["--option", f"rows={rows}"]
 
 
 LAYS_OUT: dict[str, Callable[[Path, int], list[str] | None]] = {
-    "shortvideo": of_shortvideo,
-    "kuairand-pure": partial(of_kuairand, "kuairand-pure"),
-    "kuairand-1k": partial(of_kuairand, "kuairand-1k"),
-    "kuairand-27k": partial(of_kuairand, "kuairand-27k"),
-    "movielens-1m": of_movielens,
-    "vk-lsvd": of_vk_lsvd,
-    "yambda-50m": of_yambda,
-    **{name: partial(of_published, name) for name in LAYOUTS},
+    "shortvideo": make_shortvideo,
+    "kuairand-pure": partial(make_kuairand, "kuairand-pure"),
+    "kuairand-1k": partial(make_kuairand, "kuairand-1k"),
+    "kuairand-27k": partial(make_kuairand, "kuairand-27k"),
+    "movielens-1m": make_movielens,
+    "vk-lsvd": make_vk_lsvd,
+    "yambda-50m": make_yambda,
+    **{name: partial(make_published, name) for name in LAYOUTS},
 }
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def tier_rows(runs: ComparableRuns, task: str, kept: pd.DataFrame, metrics: Path
         return []
     by_tier = read(metrics).set_index(["dataset", "task", "tier", "architecture", "variant", "seed"])
 
-    def of_tier(run: Record, metric: str, tier: str) -> float:
+    def tier_metric(run: Record, metric: str, tier: str) -> float:
         if metric == "gauc":
             return np.nan  # not kept by tier
         key = (runs.dataset, task, tier, run.architecture, run.contestant.variant, run.seed)
@@ -136,7 +136,7 @@ def tier_rows(runs: ComparableRuns, task: str, kept: pd.DataFrame, metrics: Path
         one, _, other = tier.partition(" - ")
 
         def gap(run: Record, metric: str, one: str = one, other: str = other) -> float:
-            return of_tier(run, metric, one) - (of_tier(run, metric, other) if other else 0.0)
+            return tier_metric(run, metric, one) - (tier_metric(run, metric, other) if other else 0.0)
 
         known = Known(gap, kept[kept["tier"] == tier])
         rows += [{"tier": tier} | row for row in rows_of(runs, task, runs.to_base, known)]

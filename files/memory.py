@@ -24,10 +24,10 @@ def _left_by_groups() -> Iterator[int]:
     for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines() if OWN_GROUPS.is_file() else []:
         _, controllers, path = line.split(":", 2)
         if controllers == "":  # of version 2, which has one hierarchy
-            top, most, taken, of_files = GROUPS, "memory.max", "memory.current", "{}_file"
+            top, most, taken, file_pages = GROUPS, "memory.max", "memory.current", "{}_file"
         elif "memory" in controllers.split(","):
             top, most, taken = GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            of_files = "total_{}_file"
+            file_pages = "total_{}_file"
         else:
             continue
         group = top / path.strip("/")  # in a container its own group may be the only one to be seen
@@ -35,7 +35,7 @@ def _left_by_groups() -> Iterator[int]:
             limit = _number(folder / most)
             if limit is not None:
                 statistics = _statistics(folder / "memory.stat")
-                cached = sum(statistics.get(of_files.format(kind), 0) for kind in ("active", "inactive"))
+                cached = sum(statistics.get(file_pages.format(kind), 0) for kind in ("active", "inactive"))
                 yield limit - (_number(folder / taken) or 0) + cached
 
 

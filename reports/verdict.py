@@ -29,11 +29,11 @@ def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
             f"worlds or users, or failed runs.{ended}"
         )
     survive = [row for row in tested if row["resolved"] == "yes"]
-    said = [f"On {section.dataset} {_how_many(survive, tested, section.base_name)} correction."]
+    sentences = [f"On {section.dataset} {_how_many(survive, tested, section.base_name)} correction."]
     for words, direction in (("Above it", "higher"), ("Below it", "lower")):
         named = _by_model([row for row in survive if verdict(row) == direction])
-        said += [f"{words}: {named}."] if named else []
-    return " ".join(said) + ended
+        sentences += [f"{words}: {named}."] if named else []
+    return " ".join(sentences) + ended
 
 
 def _without_differences(section: Section) -> str:

@@ -147,8 +147,8 @@ def outcome(record: Record) -> str:
         return f"FAILED: {record.failure.reason}"
     found = [f"{task} {_shown(metrics)}" for task, metrics in record.metrics.items()]
     rate = record.training.train_samples_per_second if record.training else None
-    beside = record.training.runs_at_once if record.training else None
-    shared = f" (one of {beside} at once)" if beside else ""
+    at_once = record.training.runs_at_once if record.training else None
+    shared = f" (one of {at_once} at once)" if at_once else ""
     return ", ".join(found) + (f", {rate:,.0f} samples/s{shared}" if rate else "")
 
 

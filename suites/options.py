@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
 import torch
 
+from files.cores import usable_cores
 from harness.data import InputError
 from harness.training.progress import Watcher
 from harness.training.ranks import World
@@ -70,7 +70,7 @@ def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:
             f"--jobs {jobs}: runs at once share the cores of a CPU and not a GPU; start the command once for "
             "each GPU, with CUDA_VISIBLE_DEVICES and the same --out, or one run on all of them with torchrun"
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if jobs > cores:
         watcher.note(f"--jobs {jobs}: more runs at once than this machine's {cores} cores are no faster")
 

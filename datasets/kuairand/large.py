@@ -88,7 +88,7 @@ class LargeKuaiRand:
         for path in dealt:
             _clean(path, notes)
         daily = _sum_by_day(dealt, scratch)
-        everyone = _of_all_videos(daily)
+        everyone = _all_videos_by_day(daily)
         counted = _Counted()
         for number, path in enumerate(dealt):
             for piece, table in enumerate(_featured(path, daily, everyone, videos, users, chosen, counted)):
@@ -262,8 +262,8 @@ def _sum_by_day(dealt: Sequence[Path], scratch: Path) -> list[Path]:
     parts = [_daily_of(path) for path in dealt]
     sums = [scratch / f"days-{place:05d}.parquet" for place in range(len(parts))]
     for place, target in enumerate(sums):
-        of_some = pl.scan_parquet(parts, glob=False).filter(pl.col("video_id") % len(sums) == place)
-        of_some.group_by("video_id", "time_ms").agg(pl.col("trials", *OUTCOMES).sum()).collect(
+        some_videos = pl.scan_parquet(parts, glob=False).filter(pl.col("video_id") % len(sums) == place)
+        some_videos.group_by("video_id", "time_ms").agg(pl.col("trials", *OUTCOMES).sum()).collect(
             engine="streaming"
         ).write_parquet(target)
     for part in parts:
@@ -271,7 +271,7 @@ def _sum_by_day(dealt: Sequence[Path], scratch: Path) -> list[Path]:
     return sums
 
 
-def _of_all_videos(daily: Sequence[Path]) -> pl.DataFrame:
+def _all_videos_by_day(daily: Sequence[Path]) -> pl.DataFrame:
     by_day = (
         pl.scan_parquet(list(daily), glob=False).group_by("time_ms").agg(pl.col("trials", *OUTCOMES).sum())
     )
@@ -298,8 +298,8 @@ def _featured(
         .collect(engine="streaming"),
         {},
     )
-    of_shown = pl.scan_parquet(list(daily), glob=False).join(shown.lazy(), on="video_id", how="semi")
-    days = of_shown.collect(engine="streaming")
+    shown_days = pl.scan_parquet(list(daily), glob=False).join(shown.lazy(), on="video_id", how="semi")
+    days = shown_days.collect(engine="streaming")
     events = log.join(known, on="video_id", how="left", maintain_order="left")
     rows = events.filter(pl.col("tab") == SINGLE_FEED_TAB) if options.tabs == "single" else events
     counted.add(events, rows, users, known)

@@ -48,20 +48,22 @@ class PastRatings:
         """
         user, movie, time = (_numbers(rows, name) for name in ("user_id", "movie_id", "time"))
         anyone = self._totals(self._by_anyone.before(np.zeros_like(user), time))
-        own_ratings, of_movie = (
+        own_ratings, movie_ratings = (
             self._totals(past)
             for past in (self._by_user.before(user, time), self._by_movie.before(movie, time))
         )
         user_genre = self._genre_totals(rows)
         columns: _Columns = self._pace(user, time)
-        for name, totals in (("user", own_ratings), ("movie", of_movie), ("user_genre", user_genre)):
+        for name, totals in (("user", own_ratings), ("movie", movie_ratings), ("user_genre", user_genre)):
             columns[f"{name}_ratings"] = totals["count"]
         for outcome, start in START_RATES.items():
             first = np.full(rows.height, start)
             overall = smoothed_rate(anyone[outcome], anyone["count"], first, strength=1)
             own = smoothed_rate(own_ratings[outcome], own_ratings["count"], overall)
             columns[f"user_mean_{outcome}"] = own
-            columns[f"movie_mean_{outcome}"] = smoothed_rate(of_movie[outcome], of_movie["count"], overall)
+            columns[f"movie_mean_{outcome}"] = smoothed_rate(
+                movie_ratings[outcome], movie_ratings["count"], overall
+            )
             columns[f"user_genre_mean_{outcome}"] = smoothed_rate(
                 user_genre[outcome], user_genre["count"], own
             )

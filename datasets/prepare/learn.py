@@ -145,10 +145,10 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
     features = [feature for feature in schema.dense_features if feature.normalization != "none"]
     moments = {(feature.name, place): Moments(0, 0.0, 0.0) for feature, place in _places(features)}
 
-    def of_run(run: Path) -> dict[tuple[str, int], Moments]:
+    def moments_of_run(run: Path) -> dict[tuple[str, int], Moments]:
         return _moments(features, run, code)
 
-    for found in in_order(of_run, runs, workers_for(runs)) if features else []:
+    for found in in_order(moments_of_run, runs, workers_for(runs)) if features else []:
         for key, more in found.items():
             moments[key] = _merged(moments[key], more)
     constants: dict[str, list[dict[str, float]]] = {feature.name: [] for feature in features}

@@ -7,7 +7,6 @@ by one thread at a time.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 
+from files.cores import usable_cores
 from files.memory import free_memory
 
 MEMORY_A_BYTE = 6  # of a run, uncompressed, while its rows are sorted or encoded: copies in every form
@@ -33,10 +33,6 @@ def workers_for(runs: Sequence[Path], rows_at_once: int = 0) -> int:
     size = sum(largest.row_group(number).total_byte_size for number in range(largest.num_row_groups))
     each = MEMORY_A_BYTE * size * max(1, rows_at_once // max(largest.num_rows, 1))
     return max(1, min(usable_cores(), free_memory() // 2 // max(each, 1)))
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

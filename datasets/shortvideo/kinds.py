@@ -195,9 +195,9 @@ def draw_mixture(
     ``user`` and ``item`` are the ids, which the kind ``memory`` alone uses.
     """
     each = variance / len(KINDS)
-    of_pairs = PRODUCT_PAIRS / (PRODUCT_PAIRS + PRODUCT_TRIPLES)
-    pairs = draw_interactions(fields, 2, 0, PRODUCT_PAIRS, each * of_pairs, PRODUCT_RANK, rng)
-    triples = draw_interactions(fields, 3, 0, PRODUCT_TRIPLES, each * (1 - of_pairs), PRODUCT_RANK, rng)
+    share_of_pairs = PRODUCT_PAIRS / (PRODUCT_PAIRS + PRODUCT_TRIPLES)
+    pairs = draw_interactions(fields, 2, 0, PRODUCT_PAIRS, each * share_of_pairs, PRODUCT_RANK, rng)
+    triples = draw_interactions(fields, 3, 0, PRODUCT_TRIPLES, each * (1 - share_of_pairs), PRODUCT_RANK, rng)
     large = [field for field in fields if len(field.shares) >= TABLE_CATEGORIES]
     remembered = remembered_pairs(fields, user, item, rng)
     kinds: dict[str, list[Term]] = {"products": [*pairs, *triples]}
@@ -220,11 +220,11 @@ def remembered_pairs(
 ) -> list[tuple[Field, Field]]:
     """An id and a field each, which `draw_memory` makes tables of."""
     by_name = {field.name: field for field in fields}
-    of_user = [field for field in fields if field.group == "user"]
+    user_fields = [field for field in fields if field.group == "user"]
     return [
         (user, by_name["category"]),
         (user, by_name["author"]),
-        (item, of_user[rng.integers(len(of_user))]),
+        (item, user_fields[rng.integers(len(user_fields))]),
     ]
 
 

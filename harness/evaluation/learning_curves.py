@@ -74,7 +74,7 @@ def curve_means(points: pd.DataFrame, base: Contestant | None) -> pd.DataFrame:
         with one seed or world).
     """
     points = points.assign(is_base=_is_base(points, base))
-    points["diff"] = points["value"] - _of_base(points)
+    points["diff"] = points["value"] - _base_values(points)
     rows = []
     for key, runs in points.groupby(["task", "metric", *_MODEL, "is_base", "samples"], sort=False):
         paired = runs[runs["diff"].notna()]
@@ -90,11 +90,11 @@ def _is_base(points: pd.DataFrame, base: Contestant | None) -> pd.Series:
     return (points["architecture"] == base.architecture) & (points["line"] == base.variant_without_size)
 
 
-def _of_base(points: pd.DataFrame) -> pd.Series:
+def _base_values(points: pd.DataFrame) -> pd.Series:
     """What the base's run with the same size, world and seed has at each point; NaN without such a run."""
     keys = ["size", *_RUN, *_POINT]
-    of_base = points[points["is_base"]].set_index(keys)["value"]
-    found = of_base.reindex(pd.MultiIndex.from_frame(points[keys]))
+    base_values = points[points["is_base"]].set_index(keys)["value"]
+    found = base_values.reindex(pd.MultiIndex.from_frame(points[keys]))
     return pd.Series(found.to_numpy(), index=points.index)
 
 

@@ -23,6 +23,7 @@ from torchrec import (
     PoolingType,
 )
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+from torchrec.optim.fused import FusedOptimizerModule
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from datasets.schema import FIRST_INDEX, Feature, Schema
@@ -201,7 +202,7 @@ class Embeddings(nn.Module):
 
     def fused_optimizers(self) -> list[Any]:
         """The optimizers within the backward pass, one a module; none where tables are updated whole."""
-        found = [table.fused_optimizer for table in self.tables() if hasattr(table, "fused_optimizer")]
+        found = [table.fused_optimizer for table in self.tables() if isinstance(table, FusedOptimizerModule)]
         return [optimizer() if callable(optimizer) else optimizer for optimizer in found]
 
 

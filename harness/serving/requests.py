@@ -42,10 +42,10 @@ def read_requests(spec: RunSpec, prepared: PreparedDataset, candidates: int) -> 
     batches = reader.batches()
     read = [arrays_of(batch, prepared.schema) for batch in islice(batches, min(REQUESTS, whole))]
     batches.close()
-    return [of_one_user(arrays, prepared.schema) for arrays in read]
+    return [with_one_user(arrays, prepared.schema) for arrays in read]
 
 
-def of_one_user(arrays: Request, schema: Schema) -> Request:
+def with_one_user(arrays: Request, schema: Schema) -> Request:
     """The rows with the `user_features` of the first one."""
     shared = set(user_features(schema))
     found = {name: values.copy() for name, values in arrays.items()}

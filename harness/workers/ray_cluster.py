@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from files.cores import usable_cores
 from files.errors import InputError
 from harness.training.progress import Watcher
 from harness.workers.isolation import (
@@ -215,7 +216,7 @@ def _connect(options: RayOptions) -> None:
     if options.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # or its tasks wait for whoever else computes here
-        how |= {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        how |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     elif options.address != "auto":
         _check_answers(options.address)
     try:
@@ -251,15 +252,11 @@ def _say_room(options: RayOptions, rooms: dict[str, int], watcher: Watcher) -> N
         watcher.note(f"Ray: runs at once: {total}, machines: {len(rooms)} ({asked})")
     elif options.address == "local":
         raise InputError(
-            f"--ray-address local: this machine of {_cores()} CPUs has no room for a run ({asked}); ask for "
-            "less with --cpus-per-run, --gpus-per-run and --memory-per-run"
+            f"--ray-address local: this machine of {usable_cores()} CPUs has no room for a run ({asked}); "
+            "ask for less with --cpus-per-run, --gpus-per-run and --memory-per-run"
         )
     else:
         watcher.note(f"Ray: no machine has room for a run yet ({asked}); waiting until one with it joins")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_words(error: Exception) -> str:

@@ -22,7 +22,7 @@ from harness.records.contestant import size_of_name
 from harness.records.listed import display_name
 from reports.cells import POINTS, fixed, grouped, interval, is_missing, model_name, percent, short
 from reports.contents import Part, Words
-from reports.decides.frames import of_ours, of_task, unsized, with_verdicts
+from reports.decides.frames import rows_of_ours, rows_of_task, unsized, with_verdicts
 from reports.decides.results import CURVES, METRIC, ONE_SIZE, OURS, WORLDS, Results, compared, flops_words
 from reports.decides.words import answer, over, sentence, verdict
 from reports.figures.drawing.saving import Drawing
@@ -147,13 +147,13 @@ def gap_part(results: Results) -> Part | None:
     if gaps.empty:
         return None
     asked = f"How much of what can be learned does each model learn, at {flops_words(ONE_SIZE)} a sample?"
-    said = sentence([clause for task in section.tasks for clause in _closed(gaps, task, section)])
+    answer_text = sentence([clause for task in section.tasks for clause in _closed(gaps, task, section)])
     caption = "Share of the oracle's gap closed after the fewest and the most rows, 95% intervals"
     drawing = Drawing(gap_closed, unsized(gaps, section), caption, options={"metrics": [METRIC]})
     return Part(
         name="ceiling",
         title="The ceiling",
-        in_short=f"{asked} {said} ({over(section, gaps)}, of each model by itself, not corrected).",
+        in_short=f"{asked} {answer_text} ({over(section, gaps)}, of each model by itself, not corrected).",
         overview=[
             compared(name, section),
             Words(
@@ -171,7 +171,7 @@ def gap_part(results: Results) -> Part | None:
 
 
 def _closed(gaps: pd.DataFrame, task: str, section: Section) -> list[str]:
-    here = unsized(of_task(gaps, task), section)
+    here = unsized(rows_of_task(gaps, task), section)
     if here.empty:
         return []
     best = here.sort_values("share_most").iloc[-1].to_dict()
@@ -182,7 +182,7 @@ def _closed(gaps: pd.DataFrame, task: str, section: Section) -> list[str]:
     clauses += [
         f"RankMixer closes {_share(row, 'share_few')} after {grouped(row['few'])} rows and "
         f"{_share(row, 'share_most')} after {grouped(row['most'])}, a gain of {_gain(row)} percentage points"
-        for row in of_ours(here, section).to_dict("records")
+        for row in rows_of_ours(here, section).to_dict("records")
     ]
     return clauses
 

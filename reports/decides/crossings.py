@@ -9,7 +9,7 @@ from harness.evaluation.contrasts.crossings import crossings
 from harness.records.listed import display_name
 from reports.cells import MISSING, POINTS, grouped, signed
 from reports.contents import Part
-from reports.decides.frames import of_task, unsized, with_verdicts
+from reports.decides.frames import rows_of_task, unsized, with_verdicts
 from reports.decides.results import CURVES, METRIC, OURS, WORLDS, Results
 from reports.decides.rows_and_size import HOW
 from reports.decides.words import corrected, over, verdict
@@ -56,7 +56,7 @@ def _clause(name: str, section: Section, found: pd.DataFrame, along: pd.DataFram
     return (
         f"{len(changes)} times among {len(shown.drop_duplicates(PAIR))} pairs of curves in {name}, and in "
         f"{resolved} of these both points are resolved ({over(section, shown)}; "
-        f"{corrected(of_task(along, section.tasks[0]))})"
+        f"{corrected(rows_of_task(along, section.tasks[0]))})"
     )
 
 

@@ -30,11 +30,11 @@ def as_in_curves(rows: pd.DataFrame) -> pd.DataFrame:
     return named.assign(repeats=rows["worlds"] if "worlds" in rows else rows["seeds"])
 
 
-def of_task(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+def rows_of_task(frame: pd.DataFrame, task: str) -> pd.DataFrame:
     return frame[(frame["task"] == task) & (frame["metric"] == METRIC)]
 
 
-def of_ours(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
+def rows_of_ours(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
     """RankMixer's rows, whatever their size."""
     named = frame["line"] if "line" in frame else unsized(frame, section)["variant"]
     return frame[(frame["architecture"] == OURS.architecture) & (named == OURS.variant)]

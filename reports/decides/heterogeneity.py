@@ -7,7 +7,7 @@ import pandas as pd
 from harness.evaluation.contrasts.along_rows import PAIR, at_most_rows, paired_differences
 from harness.evaluation.contrasts.between import contrasts_between
 from reports.contents import Part, Words
-from reports.decides.frames import as_in_curves, of_task, with_verdicts
+from reports.decides.frames import as_in_curves, rows_of_task, with_verdicts
 from reports.decides.results import APART, METRIC, SHARED, Results, compared
 from reports.decides.words import corrected, difference, judged_table, pair_name
 from reports.figures.contrasts import contrasts_side_by_side
@@ -81,7 +81,7 @@ def _answer(rows: pd.DataFrame, between: pd.DataFrame, there: dict[str, Section]
     worlds = " and ".join(
         f"{int(rows.loc[rows['result'] == name, 'repeats'].max())} in {name}" for name in there
     )
-    last = of_task(between if len(between) else rows[rows["result"] == next(iter(there))], tasks[0])
+    last = rows_of_task(between if len(between) else rows[rows["result"] == next(iter(there))], tasks[0])
     alone = "" if len(there) == 2 else " The other kind of worlds is not there to compare with."
     return (
         f"{asked} {'; '.join(clauses)} (95% intervals over worlds, {worlds}; each time "

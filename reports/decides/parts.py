@@ -7,7 +7,7 @@ import pandas as pd
 from harness.evaluation.contrasts.along_rows import change_with_rows, contrasts_along_rows, paired_differences
 from reports.cells import METRICS, grouped
 from reports.contents import Part
-from reports.decides.frames import as_in_curves, of_task, with_verdicts
+from reports.decides.frames import as_in_curves, rows_of_task, with_verdicts
 from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared
 from reports.decides.rows_and_size import HOW
 from reports.decides.words import corrected, difference, judged_table, over, pair_name
@@ -83,7 +83,7 @@ def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
     """How many changes lower the AUC of each task, and which most."""
     clauses, changes = [], as_in_curves(changes)
     for task in parts.tasks:
-        here = of_task(changes, task)
+        here = rows_of_task(changes, task)
         if here.empty:
             continue
         lower = here[(here["resolved"] == "yes") & (here["diff"] < 0)]
@@ -94,20 +94,20 @@ def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
         )
     if not clauses:
         return []
-    judged = corrected(of_task(changes, parts.tasks[0]))
+    judged = corrected(rows_of_task(changes, parts.tasks[0]))
     return [f"Parts: {'; '.join(clauses)} ({over(parts, changes)}; {judged})."]
 
 
 def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> list[str]:
     clauses = []
     for task in experts.tasks:
-        rows = of_task(along, task)
+        rows = rows_of_task(along, task)
         if rows.empty:
             continue
         last = rows.sort_values("samples").iloc[-1].to_dict()
         change = "".join(
             f", a change of {difference(row)}, from what it is after {grouped(row['few'])}"
-            for row in of_task(gained, task).to_dict("records")
+            for row in rows_of_task(gained, task).to_dict("records")
         )
         clauses.append(
             f"{pair_name(last)} in AUC of {task} is {difference(last)}, after {grouped(last['samples'])} "
@@ -115,5 +115,5 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
         )
     if not clauses:
         return []
-    judged = f"{corrected(of_task(along, experts.tasks[0]))}, the change being one a task"
+    judged = f"{corrected(rows_of_task(along, experts.tasks[0]))}, the change being one a task"
     return [f"Experts: {'; '.join(clauses)} ({over(experts, along)}; {judged})."]

@@ -14,7 +14,7 @@ from harness.evaluation.contrasts.along_rows import (
 from harness.records.listed import display_name
 from reports.cells import grouped, model_name
 from reports.contents import Part, Words
-from reports.decides.frames import of_ours, of_task, unsized, with_verdicts
+from reports.decides.frames import rows_of_ours, rows_of_task, unsized, with_verdicts
 from reports.decides.results import CURVES, METRIC, ONE_SIZE, WORLDS, Results, compared, flops_words, ordered
 from reports.decides.words import answer, difference, judged_table, points
 from reports.figures.curves import learning_curves, learning_curves_by_size
@@ -119,7 +119,9 @@ def _to_base(section: Section, size: str = "") -> pd.DataFrame:
 def _ours(change: pd.DataFrame, section: Section) -> list[dict]:
     """RankMixer's change in each task."""
     return [
-        row for task in section.tasks for row in of_ours(of_task(change, task), section).to_dict("records")
+        row
+        for task in section.tasks
+        for row in rows_of_ours(rows_of_task(change, task), section).to_dict("records")
     ]
 
 

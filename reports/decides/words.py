@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.records.listed import display_name
 from reports.cells import POINTS, Shown, interval, model_name, signed
-from reports.decides.frames import of_task
+from reports.decides.frames import rows_of_task
 from reports.decides.results import METRIC
 from reports.sections import Section
 from reports.tables.markup import Table
@@ -60,14 +60,14 @@ def answer(asked: str, clauses: list[str], family: pd.DataFrame, section: Sectio
     """The question, and the clauses as one sentence with what they are over and corrected for."""
     if not clauses:
         return f"{asked} Not known: these results do not hold the runs that would tell."
-    judged = corrected(of_task(family, section.tasks[0]))
+    judged = corrected(rows_of_task(family, section.tasks[0]))
     return f"{asked} {sentence(clauses)} ({over(section, family)}; {judged})."
 
 
 def sentence(clauses: list[str]) -> str:
     """The clauses in one, which begins with a capital letter; its end is for what follows."""
-    said = "; ".join(clauses)
-    return said[0].upper() + said[1:]
+    joined = "; ".join(clauses)
+    return joined[0].upper() + joined[1:]
 
 
 def judged_table(

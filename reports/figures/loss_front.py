@@ -39,11 +39,11 @@ def loss_against_compute(points: pd.DataFrame, fits: pd.DataFrame, **options: Un
         rows = plot.rows[plot.rows["task"] == task]
         ends[axes] = {}
         for model in plot.models:
-            of_model = select_model(rows, model)
-            _marks(axes, of_model, plot.looks, model)
+            model_rows = select_model(rows, model)
+            _marks(axes, model_rows, plot.looks, model)
             fit = select_model(fits[fits["task"] == task], model).dropna(subset="E")
-            if not fit.empty and not of_model.empty:
-                ends[axes][model] = _front(axes, fit.iloc[0], of_model["compute"], plot.looks, model)
+            if not fit.empty and not model_rows.empty:
+                ends[axes][model] = _front(axes, fit.iloc[0], model_rows["compute"], plot.looks, model)
         log_axis(axes.xaxis)
         axes.xaxis.set_major_locator(LogLocator())  # sizes times rows: several decades
         log_axis(axes.yaxis)

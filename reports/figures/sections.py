@@ -141,10 +141,10 @@ def latency_frame(section: Section) -> pd.DataFrame:
     zero: dict[str, Any] = {"diff": 0.0, "low": None, "high": None, "resolved": ""}
     found = []
     for key, differences in rows.groupby(["task", "metric"], sort=False):
-        of_base = dict(zip(("task", "metric"), key, strict=True)) | named | zero  # type: ignore[arg-type]
-        for row in [of_base, *differences.to_dict("records")]:
+        base_row = dict(zip(("task", "metric"), key, strict=True)) | named | zero  # type: ignore[arg-type]
+        for row in [base_row, *differences.to_dict("records")]:
             if model := speeds.get((row["architecture"], row["variant"])):
-                kept = {name: row[name] for name in of_base}
+                kept = {name: row[name] for name in base_row}
                 found.append(kept | {name: getattr(model, name) for name in LATENCY})
     return _in_suite_order(pd.DataFrame(found), section) if found else pd.DataFrame()
 

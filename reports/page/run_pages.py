@@ -66,8 +66,8 @@ def page_name(record: Record) -> str:
 def _metrics(record: Record, base: Record | None) -> TableView | None:
     if not record.metrics:
         return None
-    of_users = has_users([record])
-    per_user = set() if of_users else {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
+    with_users = has_users([record])
+    per_user = set() if with_users else {"uauc", "gauc", "users", "one_class_users", "one_class_rows"}
     qualities, counts, compared = (
         [name for name in names if name not in per_user] for names in (_QUALITIES, _COUNTS, METRICS)
     )
@@ -78,7 +78,7 @@ def _metrics(record: Record, base: Record | None) -> TableView | None:
         numbers = [grouped(getattr(measured, name)) for name in counts]
         rows.append([task, *values, *_differences(measured, base, task, compared), *numbers])
     notes = ["Users and rows: those that count for UAUC; one-class users have no AUC of their own."]
-    if not of_users:
+    if not with_users:
         notes = ["The rows belong to no user, so there are no UAUC and GAUC."]
     if base:
         header[1 + len(qualities) : 1 + len(qualities)] = [f"{name.upper()} vs base" for name in compared]

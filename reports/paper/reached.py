@@ -78,6 +78,6 @@ def task_of(section: Section, beside: Beside, key: str) -> str | None:
 
 def _mean(section: Section, task: str, who: Contestant, metric: str) -> float | None:
     numbers = section.quality[task]
-    of_models = numbers[(numbers["kind"] == "model") & (numbers["metric"] == metric)]
-    means = select_model(of_models, who.key)["mean"].dropna()
+    model_means = numbers[(numbers["kind"] == "model") & (numbers["metric"] == metric)]
+    means = select_model(model_means, who.key)["mean"].dropna()
     return None if means.empty else float(means.iloc[0])

@@ -96,9 +96,9 @@ def until(has_come: Callable[[], bool]) -> float:
 
 def runs_at_work() -> list[psutil.Process]:
     """Processes that carry out a run, of this script's own nodes."""
-    mine = psutil.Process().children(recursive=True)
+    children = psutil.Process().children(recursive=True)
     found = []
-    for process in mine:
+    for process in children:
         with contextlib.suppress(psutil.Error):  # it ends at this moment
             if "make_call" in " ".join(process.cmdline()):
                 found.append(process)
@@ -124,8 +124,8 @@ def kill_driver(trial: Trial) -> None:
 
 def interrupt(trial: Trial) -> None:
     trial.process.send_signal(signal.SIGINT)
-    _, said = trial.process.communicate()
-    assert trial.process.returncode == 130, said
+    _, stderr = trial.process.communicate()
+    assert trial.process.returncode == 130, stderr
     print(f"  its runs ended after {until(lambda: not runs_at_work()):.1f} s", flush=True)
     trial.process = trial.start()
 
@@ -146,8 +146,8 @@ def main(folder: Path, trials: int, kinds: list[str]) -> None:
     folder.mkdir(parents=True)
     own_folder(folder)
     undisturbed = forked_command(folder, *COMMAND, "--out", "out/alone", before=UNREPORTED)
-    _, said = undisturbed.communicate(PATIENCE)
-    assert undisturbed.returncode == 0, said
+    _, stderr = undisturbed.communicate(PATIENCE)
+    assert undisturbed.returncode == 0, stderr
     expected = found(folder / "out/alone")
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     for _ in range(2):
@@ -160,11 +160,11 @@ def main(folder: Path, trials: int, kinds: list[str]) -> None:
             before = trial.steps()
             KINDS[kind](trial)
             anew = trial.watch_to_the_end(before)
-            _, said = trial.process.communicate(PATIENCE)
+            _, stderr = trial.process.communicate(PATIENCE)
             records = found(folder / trial.out)
             lost = [run for run, record in expected.items() if records.get(run) != record]
             if lost or anew or trial.process.returncode:
-                print(said, flush=True)
+                print(stderr, flush=True)
             losses[kind] += len(lost) + len(anew)
             code = trial.process.returncode
             print(f"{kind} {number}: exit code {code}, lost {lost}, began anew {anew}", flush=True)

@@ -111,11 +111,11 @@ def bootstrap_users(
 
     whole, by_user = np.empty(len(scores)), []
     for number, run_scores in enumerate(scores):
-        of_run = np.asarray(run_scores)[defined]
+        defined_scores = np.asarray(run_scores)[defined]
         # The labels decide who is kept and how many rows they have, so these are the same for every run.
-        kept, user_auc_of_run, rows_of_user = per_user_auc(y, of_run, user_of_row)
+        kept, user_auc_of_run, rows_of_user = per_user_auc(y, defined_scores, user_of_row)
         by_user.append(user_auc_of_run)
-        whole[number] = _or_nan(auc(y, of_run))
+        whole[number] = _or_nan(auc(y, defined_scores))
     user_auc = np.stack(by_user, axis=1)  # (kept users, M)
 
     blocks = _Blocks(replicates, seed, len(ids), len(y))

@@ -159,10 +159,16 @@ class PowerLawFit:
         return math.exp(floor), np.exp(a - alpha * self._x), np.exp(b - beta * self._y)
 
     def _residuals(self, centred: Array, target: Array) -> Array:
-        floor, of_size, of_rows = self._terms(centred)
-        return np.log(floor + of_size + of_rows) - target
+        floor, size_term, rows_term = self._terms(centred)
+        return np.log(floor + size_term + rows_term) - target
 
     def _jacobian(self, centred: Array, target: Array) -> Array:
-        floor, of_size, of_rows = self._terms(centred)
-        columns = [np.full_like(target, floor), of_size, -self._x * of_size, of_rows, -self._y * of_rows]
-        return np.stack(columns, axis=1) / (floor + of_size + of_rows)[:, None]
+        floor, size_term, rows_term = self._terms(centred)
+        columns = [
+            np.full_like(target, floor),
+            size_term,
+            -self._x * size_term,
+            rows_term,
+            -self._y * rows_term,
+        ]
+        return np.stack(columns, axis=1) / (floor + size_term + rows_term)[:, None]

@@ -52,11 +52,11 @@ def skip(row):
 
 def expected(row, before):
     """The features of a row, where ``before`` are all rows before it."""
-    mine = [r for r in before if r["user_id"] == row["user_id"]]
+    own_rows = [r for r in before if r["user_id"] == row["user_id"]]
     streams = {
-        "exposed": mine,
-        "finished": [r for r in mine if finish(r) == 1],
-        "liked": [r for r in mine if r["like"]],
+        "exposed": own_rows,
+        "finished": [r for r in own_rows if finish(r) == 1],
+        "liked": [r for r in own_rows if r["like"]],
     }
     found = {"finish": finish(row), "skip": skip(row), "author_id": row["author"]}
     for name, events in streams.items():

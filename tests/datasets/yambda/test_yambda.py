@@ -44,11 +44,11 @@ def expected(row, rows, artists):
     """The features of a row by loops over all listens in the order of time."""
     first = {track: each[0] for track, each in artists.items()}
     artist, before = first.get(row["item_id"]), [r for r in rows if r["timestamp"] < row["timestamp"]]
-    mine = [r for r in before if r["uid"] == row["uid"]]
+    own_rows = [r for r in before if r["uid"] == row["uid"]]
     streams = {
-        "played": mine,
-        "listened": [r for r in mine if r["played_ratio_pct"] > 50],
-        "skipped": [r for r in mine if skip(r) == 1],
+        "played": own_rows,
+        "listened": [r for r in own_rows if r["played_ratio_pct"] > 50],
+        "skipped": [r for r in own_rows if skip(r) == 1],
     }
     found = {
         "listened": int(row["played_ratio_pct"] > 50),
@@ -56,7 +56,7 @@ def expected(row, rows, artists):
         "skip": skip(row),
         "artists": artists.get(row["item_id"]),
         "hour": row["timestamp"] % DAY // 3600,
-        "minutes_since_listen": (row["timestamp"] - mine[-1]["timestamp"]) / 60 if mine else None,
+        "minutes_since_listen": (row["timestamp"] - own_rows[-1]["timestamp"]) / 60 if own_rows else None,
     }
     for name, events in streams.items():
         latest = events[-LENGTH:]
