@@ -41,7 +41,7 @@ test: $(READY_FOR_TESTS)
 
 # Tests that start a Ray cluster.
 test-ray: $(READY_FOR_TESTS)
-	TEST_RAY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/suites/test_on_ray.py
+	TEST_RAY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/suites/test_on_ray.py tests/datasets/staged/test_on_ray.py
 
 lint: $(READY_FOR_TESTS)
 	$(BIN)/ruff check .

@@ -620,6 +620,25 @@ def prepare(
     )
 
 
+def stage(
+    schema: Place,
+    out: Place,
+    *,
+    ray_address: str = "auto",
+    report: Callable[[str], None] = lambda told: None,
+) -> dict[str, int]:
+    """Stage the files of a schema with Ray Data as the folder ``out``, which its ``staged`` may then name.
+
+    ``ray_address`` as for `run`; ``report`` is told what begins. Returns the rows of each split.
+    """
+    from datasets.staged.on_ray import stage_on_ray
+    from harness.workers.ray_cluster import connected, require_ray
+
+    require_ray("data stage")
+    cluster = connected(ray_address, {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"})
+    return stage_on_ray(Path(schema), Path(out), cluster, report)
+
+
 def describe(dataset: str, *, page: Place | None = None, **options: Any) -> Description:
     """Leaks, fields, missing values, label rates, drift and users of a dataset. ``options`` as in `prepare`.
 

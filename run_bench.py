@@ -708,6 +708,20 @@ def data_prepare(
             say(f"note: {note}: {value:.3g}" if isinstance(value, float) else f"note: {note}: {value}")
 
 
+@data_app.command("stage")
+def data_stage(
+    schema: Annotated[Path, typer.Argument(help="Your own schema YAML.", dir_okay=False)],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder to write, which all machines share.")
+    ],
+    ray_address: RayAddress = None,
+) -> None:
+    """Type, sort and count your own table with Ray Data, for `staged` in its schema (extra `ray`)."""
+    rows = bench.stage(schema, out, ray_address=ray_address or "auto", report=say)
+    say(f"staged: {rows} rows in {out}")
+    say(f"add 'staged: {out.absolute()}' to {schema}, and run: data prepare {schema}")
+
+
 @data_app.command("describe")
 def data_describe(
     name: Annotated[str, typer.Argument(help="A dataset's name, or your own schema YAML.")],

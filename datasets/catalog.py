@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets.prepared import PreparedDataset, dataset_fingerprint, identity_fingerprint
 from datasets.source import Source
 from files.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets.staged.folder import StagedTable
 
 DATASETS = {
     "shortvideo": "datasets.shortvideo.source",
@@ -57,6 +60,8 @@ DESCRIPTIONS = {
     "kuaivideo-x1-clean": "kuaivideo-x1 with validation rows from the end of training",
 }
 
+MakesSource = Callable[[Path], "Source | StagedTable"]  # given an empty scratch folder
+
 # Readers that were tried on their publisher's files; the others, on generated ones of that layout alone.
 READ_ON_REAL_FILES = {"kuairand-pure", "movielens-100k"}
 
@@ -94,7 +99,7 @@ def prepare_dataset(
     name, identity, make_source = find_dataset(name_or_yaml, chosen, data_root)
     destination = Path(cache_root) / f"{name}-{identity_fingerprint(identity)[:12]}"
 
-    def announced(scratch: Path) -> Source:
+    def announced(scratch: Path) -> Source | StagedTable:
         if report is not None and _is_schema(str(name_or_yaml)):
             _forecast(Path(name_or_yaml), report)
         return make_source(scratch)
@@ -127,7 +132,7 @@ def in_world(name: str, options: dict, world: int) -> dict:
 
 def find_dataset(
     name_or_yaml: str | Path, options: dict, data_root: Path | None
-) -> tuple[str, dict, Callable[[Path], Source]]:
+) -> tuple[str, dict, MakesSource]:
     """A dataset's name, its identity, and the function that makes its source given a scratch folder."""
     name = str(name_or_yaml)
     if _is_schema(name):
@@ -180,17 +185,26 @@ def _is_schema(name: str) -> bool:
 def _forecast(schema_file: Path, report: Callable[[str], None]) -> None:
     from datasets.forecast import forecast
     from datasets.own_table import OwnTable
+    from datasets.schema import load_schema
 
+    if load_schema(schema_file).staged is not None:  # the raw files need not be there
+        return
     if sentence := forecast(OwnTable.find(schema_file)):
         report(sentence)
 
 
-def _own_table(path: Path, options: dict) -> tuple[str, dict, Callable[[Path], Source]]:
+def _own_table(path: Path, options: dict) -> tuple[str, dict, MakesSource]:
     from datasets.own_table import own_table
+    from datasets.schema import load_schema
+    from datasets.staged.folder import StagedTable
 
     if options:
         raise InputError(
             f"{path}: your own table takes no option {min(options)!r}; change the schema instead"
         )
 
-    return own_table(path)
+    schema = load_schema(path)
+    if schema.staged is None:
+        return own_table(path)
+    staged = StagedTable.find(path, schema)
+    return schema.name, staged.identity, lambda scratch: staged

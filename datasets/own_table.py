@@ -18,7 +18,7 @@ from datasets.raw.delimited import delimited_to_parquet
 from datasets.raw.facts import text_facts
 from datasets.raw.files import TableFile, find_files
 from datasets.raw.json_lines import json_lines_to_parquet
-from datasets.raw.parquet import joined
+from datasets.raw.parquet import agreed_frames
 from datasets.raw.table import RawTable
 from datasets.raw.text import POLARS_ERRORS, first_line
 from datasets.schema import Schema, load_schema
@@ -79,7 +79,7 @@ class OwnTable:
             ) from None
         names = {"files": ", ".join(file.name for file in self.files)}
         notes = names | self._copies() | self._empty(raw) | notes | _computed_labels(self.schema)
-        return Source(self.schema, raw.frame, identity, notes, facts, self.check_unchanged)
+        return Source(self.schema, raw.frame, identity, notes, facts, self.check_unchanged, raw.by_file)
 
     def _raw(self, scratch: Path) -> RawTable:
         wanted = uses(self.schema)
@@ -91,8 +91,9 @@ class OwnTable:
             elif file.format == "json lines":
                 json_lines_to_parquet(file, wanted_columns(wanted), target)
             places[file.name] = file.path if file.format == "parquet" else target
-        frame = joined(self.files, places, wanted)
-        return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()))
+        frames = agreed_frames(self.files, places, wanted)
+        frame = pl.concat(frames, how="vertical")
+        return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()), frames)
 
     def _empty(self, raw: RawTable) -> dict[str, int | float | str]:
         """Files without rows, as Spark writes them; InputError where all are."""

@@ -305,6 +305,7 @@ class Schema(_Strict):
     ``time_unit`` is the unit of integer times counted from 1970 (UTC), so that the bounds of a
     split by time can be dates. ``missing`` lists the words and numbers that stand for a missing value, beside
     empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
+    ``staged`` names a folder (`datasets.staged.folder`) made from ``files``, which are then not read.
     ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
     ``user_id`` is None (in YAML: false) where rows belong to no user: there are then no UAUC, GAUC and tiers.
     """
@@ -324,7 +325,11 @@ class Schema(_Strict):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     tier: Column | None = None
     baseline: SingleFeatureBaseline | None = None
-    # Left out of every dump and so of fingerprints: acknowledging a leak changes neither data nor runs.
+    # Left out of every dump and so of fingerprints, since they change neither data nor runs: a leak that is
+    # acknowledged, and a folder that holds what the files give.
+    staged: PlainName | None = Field(
+        None, exclude=True, description="own data: a staged folder, read in place of the files"
+    )
     leak_ok: list[Name] = Field(default_factory=list, exclude=True, description="acknowledged leaks")
     split: Split
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ class Source:
     ``data describe`` shows them. ``text`` tells how the frame's text columns are written; without
     it, text is read as categories only, and as lists where a separator is given.
     ``check_unchanged`` raises InputError where the raw files are no longer those of ``identity``.
+    ``by_file`` is the frame in parts, of your own table one a file.
     """
 
     schema: Schema
@@ -39,6 +40,7 @@ class Source:
     notes: dict[str, int | float | str] = field(default_factory=dict)
     text: TextFacts | None = None
     check_unchanged: Callable[[], None] = _nothing
+    by_file: Sequence[pl.LazyFrame] = ()
 
 
 def times_drawn(is_training: np.ndarray, bootstrap: int) -> np.ndarray:

@@ -1,18 +1,22 @@
 """How fast preparation is: rows a second, memory and disk for a made-up table of 40 columns.
 
     python docs/preparation_speed.py make FOLDER --rows 1000000 [--shuffled]
-    python docs/preparation_speed.py prepare FOLDER
+    python docs/preparation_speed.py prepare FOLDER [--staged]
+    python docs/preparation_speed.py stage FOLDER [--ray-address local|auto|HOST:PORT]
 
 ``make`` writes ``table.parquet`` and ``schema.yaml``: a user, a time, a label, 24 categories (of 2 to
 2,000,000 values, half of them text), 11 numbers and 2 histories of up to 10 items. ``--shuffled`` puts the
 rows in no order of time. ``prepare`` prepares it below ``FOLDER/cache`` with the code in the current folder,
 and says the time, the CPU time, the largest memory (RSS), and the largest disk space that the cache took
-meanwhile. For one core: ``POLARS_MAX_THREADS=1 taskset -c 0 python ...``.
+meanwhile. For one core: ``POLARS_MAX_THREADS=1 taskset -c 0 python ...``. ``stage`` stages the table with Ray
+Data as ``FOLDER/staged`` and says the same; memory and CPU time are those of this process and of what it
+started, not of other machines. From that folder ``prepare --staged`` goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -20,7 +24,9 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -92,16 +98,26 @@ def _schema() -> str:
 
 
 class _Watch(threading.Thread):
-    """The largest memory of this process, and of a folder's files, looked at ten times a second."""
+    """The largest memory of this process and its children, a folder's largest size, the children's CPU time.
+
+    It looks ten times a second, and misses what a child does after the last look.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
         self.folder, self.memory, self.disk, self.ended = folder, 0, 0, threading.Event()
+        self.cpu_of_children: dict[int, float] = {}
 
     def run(self) -> None:
         this = psutil.Process()
         while not self.ended.wait(0.1):
-            self.memory = max(self.memory, this.memory_info().rss)
+            memory = this.memory_info().rss
+            for child in this.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found = child.cpu_times()
+                    self.cpu_of_children[child.pid] = found.user + found.system
+                    memory += child.memory_info().rss
+            self.memory = max(self.memory, memory)
             self.disk = max(self.disk, sum(_size(path) for path in self.folder.rglob("*")))
 
 
@@ -112,48 +128,84 @@ def _size(path: Path) -> int:
         return 0
 
 
-def prepare(folder: Path) -> dict:
-    """Prepare the table anew; the figures of that."""
-    sys.path.insert(0, os.getcwd())
+def prepare(folder: Path, staged: bool) -> dict:
+    """Prepare the table, or its staged folder, anew; the figures of that."""
     from datasets.catalog import prepare_dataset  # of the checkout that this is started in
 
     cache = folder / "cache"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()
-    watch = _Watch(cache)
-    watch.start()
-    start = time.perf_counter()
-    prepared = prepare_dataset(folder / "schema.yaml", {}, None, cache)
-    wall = time.perf_counter() - start
-    watch.ended.set()
-    watch.join()
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = usage.ru_utime + usage.ru_stime
-    rows = sum(prepared.rows.values())
-    return {
-        "rows": rows,
-        "wall_s": round(wall, 1),
-        "cpu_s": round(cpu, 1),
-        "rows_a_second": round(rows / wall),
-        "rows_a_cpu_second": round(rows / cpu),
-        "memory_mb": round(watch.memory / 1e6),
-        "disk_mb": round(watch.disk / 1e6),
-        "prepared_mb": round(sum(_size(path) for path in prepared.path.rglob("*")) / 1e6),
+    schema = folder / ("staged.yaml" if staged else "schema.yaml")
+    prepared, figures = _measured(lambda: prepare_dataset(schema, {}, None, cache), cache)
+    return _of_rows(figures, sum(prepared.rows.values())) | {
+        "prepared_mb": _megabytes(prepared.path),
         "fingerprint": prepared.fingerprint[:12],
     }
 
 
+def stage(folder: Path, ray_address: str) -> dict:
+    """Stage the table with Ray Data anew; the figures of that."""
+    from bench import stage as stage_with_ray  # of the checkout that this is started in
+
+    shutil.rmtree(folder / "staged", ignore_errors=True)
+    schema = folder / "schema.yaml"
+    rows, figures = _measured(
+        lambda: stage_with_ray(schema, folder / "staged", ray_address=ray_address), folder
+    )
+    (folder / "staged.yaml").write_text(
+        schema.read_text(encoding="utf-8") + "staged: staged\n", encoding="utf-8"
+    )
+    return _of_rows(figures, sum(rows.values())) | {"staged_mb": _megabytes(folder / "staged")}
+
+
+def _measured(work: Callable[[], Any], folder: Path) -> tuple[Any, dict]:
+    """What ``work`` returns, and its wall and CPU seconds, largest memory, and growth of ``folder``."""
+    before = _megabytes(folder)
+    watch = _Watch(folder)
+    watch.start()
+    start = time.perf_counter()
+    found = work()
+    wall = time.perf_counter() - start
+    watch.ended.set()
+    watch.join()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime + sum(watch.cpu_of_children.values())
+    return found, {
+        "wall_s": round(wall, 1),
+        "cpu_s": round(cpu, 1),
+        "memory_mb": round(watch.memory / 1e6),
+        "disk_mb": round(watch.disk / 1e6) - before,
+    }
+
+
+def _of_rows(figures: dict, rows: int) -> dict:
+    speeds = {
+        "rows_a_second": round(rows / figures["wall_s"]),
+        "rows_a_cpu_second": round(rows / figures["cpu_s"]),
+    }
+    return {"rows": rows} | figures | speeds
+
+
+def _megabytes(folder: Path) -> int:
+    return round(sum(_size(path) for path in folder.rglob("*")) / 1e6)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("make", "prepare"))
+    parser.add_argument("what", choices=("make", "prepare", "stage"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shuffled", action="store_true")
+    parser.add_argument("--staged", action="store_true")
+    parser.add_argument("--ray-address", default="local")
     chosen = parser.parse_args()
+    sys.path.insert(0, os.getcwd())
     if chosen.what == "make":
         make(chosen.folder, chosen.rows, chosen.shuffled)
+    elif chosen.what == "stage":
+        print(json.dumps(stage(chosen.folder, chosen.ray_address)))
     else:
-        print(json.dumps(prepare(chosen.folder)))
+        print(json.dumps(prepare(chosen.folder, chosen.staged)))
 
 
 if __name__ == "__main__":

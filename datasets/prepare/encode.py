@@ -192,14 +192,21 @@ class Piece(NamedTuple):
     coverage: dict[str, Counter]
 
 
+class Ready(NamedTuple):
+    """A table that has only to be encoded: its staged rows in order, and what was learned of them.
+
+    ``time`` is the type of the times, ``clock`` the one that the split's bounds follow, "" where there is no
+    choice.
+    """
+
+    order: Order
+    learned: Learned
+    time: pl.DataType | None
+    clock: str
+
+
 def write_shards(
-    schema: Schema,
-    learned: Learned,
-    time_type: pl.DataType | None,
-    order: Order,
-    least_rows: int,
-    folder: Path,
-    shard_rows: dict[str, int],
+    schema: Schema, ready: Ready, least_rows: int, folder: Path, shard_rows: dict[str, int]
 ) -> tuple[dict[str, list[dict]], dict[str, dict]]:
     """Encode the staged table, ``least_rows`` rows or more at once, into each split's shards, on all cores.
 
@@ -211,10 +218,11 @@ def write_shards(
         split: {name: Counter(missing=0, elements=0, unseen=0) for name in schema.feature_names}
         for split in SPLITS
     }
+    order, learned = ready.order, ready.learned
     spans, workers = order.spans(least_rows), workers_for(order.files, least_rows)
 
     def pieces(span: tuple[int, int]) -> list[Piece]:
-        return _pieces(schema, learned, time_type, order.read(span))
+        return _pieces(schema, learned, ready.time, order.read(span))
 
     def finished() -> Iterator[tuple[str, pa.Table]]:
         for span, encoded in zip(spans, in_order(pieces, spans, workers), strict=True):

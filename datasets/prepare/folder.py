@@ -25,15 +25,15 @@ LEAST_ROOM = 256 * 1024  # bytes
 
 
 @contextmanager
-def one_at_a_time(destination: Path) -> Iterator[None]:
-    """Wait until no other process prepares ``destination``, then keep others waiting.
+def one_at_a_time(destination: Path, option: str = "--cache") -> Iterator[None]:
+    """Wait until no other process writes ``destination``, which ``option`` chose, then keep others waiting.
 
     The lock only saves repeated work: on a file system without locks, each process works in a folder of its
     own and the first to finish wins.
 
     Raises InputError where the folder around ``destination`` cannot be written to.
     """
-    check_writable(destination.parent, f"choose another folder for {destination.name} with --cache")
+    check_writable(destination.parent, f"choose another folder for {destination.name} with {option}")
     destination.parent.mkdir(parents=True, exist_ok=True)
     lock = open_lock(_lock_file(destination))
     try:

@@ -41,6 +41,9 @@ class Moments(NamedTuple):
     squares: float
 
 
+MomentsByPlace = dict[tuple[str, int], Moments]  # by feature and component
+
+
 @dataclass(frozen=True)
 class Learned:
     """Everything that turns a staged row into a prepared one.
@@ -71,34 +74,48 @@ class Learned:
         return max(self.users.height, *(vocabulary.size for vocabulary in self.vocabularies.values()), 0)
 
 
-def learn(schema: Schema, runs: list[Path], code: pl.Expr) -> Learned:
-    """One streaming pass for the splits' counts and one for each vocabulary.
+class Counted(NamedTuple):
+    """Vocabularies and moments of the training rows that were counted elsewhere."""
+
+    vocabularies: dict[str, Vocabulary]
+    moments: MomentsByPlace
+
+
+def learn(schema: Schema, runs: list[Path], code: pl.Expr, counted: Counted | None = None) -> Learned:
+    """One streaming pass for the splits' counts and, unless it is ``counted``, one for each vocabulary.
 
     Raises InputError on an empty split and on a task with one class in training.
     """
     staged = pl.scan_parquet(runs, glob=False)
     rows, labels = count_labels(schema, staged, code)
-    train = staged.filter(code == 0)
-    tables: dict[str, list[Feature]] = {}
-    for feature in schema.sparse_features:
-        tables.setdefault(feature.table, []).append(feature)
+    if counted is None:
+        train = staged.filter(code == 0)
+        vocabularies = {
+            table: learn_vocabulary(train, features) for table, features in learned_tables(schema).items()
+        }
+        counted = Counted(vocabularies, learn_moments(schema, runs, code))
     return Learned(
         code=code,
-        vocabularies={
-            table: learn_vocabulary(train, features)
-            for table, features in tables.items()
-            if features[0].hash_buckets is None
-        },
+        vocabularies=counted.vocabularies,
         buckets={
-            table: Buckets(features[0].hash_buckets)
-            for table, features in tables.items()
-            if features[0].hash_buckets is not None
+            feature.table: Buckets(feature.hash_buckets)
+            for feature in {feature.table: feature for feature in schema.sparse_features}.values()
+            if feature.hash_buckets is not None
         },
-        normalization=learn_normalization(schema, runs, code),
+        normalization=constants(schema, counted.moments),
         users=learn_users(staged, code) if schema.user_id is not None else NO_USERS,
         rows=rows,
         labels=labels,
     )
+
+
+def learned_tables(schema: Schema) -> dict[str, list[Feature]]:
+    """The features of each vocabulary that is learned, in schema order; those of hashed ids are not."""
+    tables: dict[str, list[Feature]] = {}
+    for feature in schema.sparse_features:
+        if feature.hash_buckets is None:
+            tables.setdefault(feature.table, []).append(feature)
+    return tables
 
 
 def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[dict, dict]:
@@ -135,23 +152,41 @@ def count_labels(schema: Schema, staged: pl.LazyFrame, code: pl.Expr) -> tuple[d
     return rows, labels
 
 
-def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict[str, dict]:
+def normalized_features(schema: Schema) -> list[Feature]:
+    """Numbers and vectors that are normalised, in schema order."""
+    return [feature for feature in schema.dense_features if feature.normalization != "none"]
+
+
+def learn_moments(schema: Schema, runs: list[Path], code: pl.Expr) -> MomentsByPlace:
+    """Those of all training rows."""
+
+    def moments(run: Path) -> MomentsByPlace:
+        return moments_of_run(schema, run, code)
+
+    found = in_order(moments, runs, workers_for(runs)) if normalized_features(schema) else []
+    return merged_moments(schema, found)
+
+
+def merged_moments(schema: Schema, found: Iterable[MomentsByPlace]) -> MomentsByPlace:
+    """Those of several runs together, by every feature and component, of which a run may lack some.
+
+    Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
+    """
+    moments = dict.fromkeys(places(schema), Moments(0, 0.0, 0.0))
+    for several in found:
+        for key, more in several.items():
+            moments[key] = _merged(moments[key], more)
+    return moments
+
+
+def constants(schema: Schema, moments: MomentsByPlace) -> dict[str, dict]:
     """Mean and standard deviation over the training rows, 1 where a feature does not vary beyond rounding.
 
     Those of a vector are lists, with one number a component.
-    Runs are merged in order (Chan et al., 1983), so the last bit does not depend on threads.
     Raises InputError where numbers are so large that their squares overflow.
     """
-    features = [feature for feature in schema.dense_features if feature.normalization != "none"]
-    moments = {(feature.name, place): Moments(0, 0.0, 0.0) for feature, place in _places(features)}
-
-    def moments_of_run(run: Path) -> dict[tuple[str, int], Moments]:
-        return _moments(features, run, code)
-
-    for found in in_order(moments_of_run, runs, workers_for(runs)) if features else []:
-        for key, more in found.items():
-            moments[key] = _merged(moments[key], more)
-    constants: dict[str, list[dict[str, float]]] = {feature.name: [] for feature in features}
+    features = normalized_features(schema)
+    found: dict[str, list[dict[str, float]]] = {feature.name: [] for feature in features}
     for (name, _), (count, mean, squares) in moments.items():
         std = float(np.sqrt(squares / count)) if count else 0.0
         if not math.isfinite(std):
@@ -159,11 +194,10 @@ def learn_normalization(schema: Schema, runs: list[Path], code: pl.Expr) -> dict
                 f"dataset {schema.name!r}: feature {name!r}: its numbers are too large to normalise; "
                 "empty those that stand for a missing value, or set normalization to log1p"
             )
-        constants[name].append({"mean": mean, "std": std if std > CONSTANT_BELOW * abs(mean) else 1.0})
+        found[name].append({"mean": mean, "std": std if std > CONSTANT_BELOW * abs(mean) else 1.0})
     return {
-        feature.name: _as_lists(constants[feature.name]) if feature.kind == "vector" else found
+        feature.name: _as_lists(found[feature.name]) if feature.kind == "vector" else found[feature.name][0]
         for feature in features
-        for found in constants[feature.name][:1]
     }
 
 
@@ -174,23 +208,30 @@ def _components(feature: Feature, staged: pl.Series) -> Iterable[np.ndarray]:
     return [staged.to_frame().select(transformed(feature)).to_series().drop_nulls().to_numpy()]
 
 
-def _as_lists(constants: list[dict[str, float]]) -> dict[str, list[float]]:
-    return {kind: [component[kind] for component in constants] for kind in ("mean", "std")}
+def _as_lists(components: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {kind: [component[kind] for component in components] for kind in ("mean", "std")}
 
 
-def _places(features: list[Feature]) -> list[tuple[Feature, int]]:
-    return [(feature, place) for feature in features for place in range(feature.num_numbers)]
+def places(schema: Schema) -> list[tuple[str, int]]:
+    """Every feature that is normalised, with each of its components (one, of a number)."""
+    features = normalized_features(schema)
+    return [(feature.name, place) for feature in features for place in range(feature.num_numbers)]
 
 
-def _moments(features: list[Feature], run: Path, code: pl.Expr) -> dict[tuple[str, int], Moments]:
-    """Those of the training rows of a run, by feature and component."""
-    columns = [code.alias("@code"), *(feature.name for feature in features)]
-    table = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
+def moments_of_run(schema: Schema, run: Path, code: pl.Expr) -> MomentsByPlace:
+    """Those of the training rows of a run, without places that have no number."""
+    columns = [code.alias("@code"), *(feature.name for feature in normalized_features(schema))]
+    rows = pl.scan_parquet(run, glob=False).select(columns).filter(pl.col("@code") == 0).collect()
+    return moments_of(schema, rows)
+
+
+def moments_of(schema: Schema, table: pl.DataFrame) -> MomentsByPlace:
+    """Those of some staged rows, without places that have no number."""
     found = {}
-    for feature in features:
+    for feature in normalized_features(schema):
         for place, values in enumerate(_components(feature, table[feature.name])):
             if len(values):
-                with np.errstate(over="ignore", invalid="ignore"):  # found by learn_normalization
+                with np.errstate(over="ignore", invalid="ignore"):  # found by constants
                     mean = values.mean()
                     found[feature.name, place] = Moments(
                         len(values), float(mean), float(np.square(values - mean).sum())

@@ -2,7 +2,7 @@
 
 Steps, by module: raw table -> typed, checked, sorted runs (``stage``) -> their merged time order (``order``)
 -> splits, vocabularies, normalisation, users (``split``, ``learn``) -> shards (``encode``) -> manifest,
-fsync, rename (``folder``).
+fsync, rename (``folder``). A staged folder (`datasets.staged`) takes the place of all before the shards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from datasets.prepare.buckets import count_buckets
-from datasets.prepare.encode import write_shards
+from datasets.prepare.encode import Ready, write_shards
 from datasets.prepare.folder import one_at_a_time, partial_folder, publish, remove_abandoned
 from datasets.prepare.learn import Learned, learn
 from datasets.prepare.order import source_order, time_order
@@ -31,6 +31,8 @@ from datasets.prepared import (
     schema_fingerprint,
 )
 from datasets.source import Source
+from datasets.staged.folder import StagedTable
+from datasets.staged.ready import check_encoded, ready_folder
 from files.checksums import sha256_of
 from files.errors import InputError
 
@@ -66,7 +68,7 @@ def prepare(
 
 def prepare_lazily(
     identity: dict,
-    make_source: Callable[[Path], Source],
+    make_source: Callable[[Path], Source | StagedTable],
     destination: Path,
     shard_rows: int = SHARD_ROWS,
     rebuild: bool = False,
@@ -104,8 +106,8 @@ def _reuse(destination: Path, identity: dict, verify: bool = False) -> PreparedD
     return prepared
 
 
-def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None:
-    """Write all files of a prepared folder into ``result``."""
+def _ready(source: Source, scratch: Path) -> Ready:
+    """Stage the source in ``scratch``, divide it and learn from it."""
     schema = source.schema
     time = time_type(schema, dict(source.frame.collect_schema()), source.text)
     bounds, clock = given_bounds(schema, time, source.text)
@@ -114,9 +116,19 @@ def _write(source: Source, scratch: Path, result: Path, shard_rows: int) -> None
     shutil.rmtree(scratch / "source")  # it is staged
     learned = learn(schema, runs, split_code(schema, bounds, runs))
     order = time_order(runs) if schema.time else source_order(runs)
+    return Ready(order, learned, time, clock)
+
+
+def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows: int) -> None:
+    """Write all files of a prepared folder into ``result``."""
+    schema = source.schema
+    ready = ready_folder(source, scratch) if isinstance(source, StagedTable) else _ready(source, scratch)
+    learned, clock = ready.learned, ready.clock
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
     least_rows = learned.largest_table // TABLE_ROWS_A_CHUNK_ROW
-    shards, coverage = write_shards(schema, learned, time, order, least_rows, result, rows)
+    shards, coverage = write_shards(schema, ready, least_rows, result, rows)
+    if isinstance(source, StagedTable):
+        check_encoded(source, learned, coverage["train"])
     hashing, unseen = count_buckets(schema, learned.buckets, shards, result)
     for split, counts in unseen.items():
         for feature, number in counts.items():

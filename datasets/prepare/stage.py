@@ -63,9 +63,7 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
             pieces, compression="lz4", statistics=False, row_group_size=RUN_ROWS, engine="streaming"
         )
     except POLARS_ERRORS as error:
-        raise InputError(
-            f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
-        ) from error
+        raise _unreadable(where, error) from error
     paths = sorted(folder.glob("staged-*.parquet"))
     rows = [pq.read_metadata(path).num_rows for path in paths]
     if not sum(rows):
@@ -80,12 +78,36 @@ def stage(schema: Schema, frame: pl.LazyFrame, folder: Path, text: TextFacts | N
 
 def _run(schema: Schema, piece: Path, start: int, where: str) -> Path:
     """A piece of the staged table, of which ``start`` is the first row, checked and sorted; it is removed."""
-    table = pl.read_parquet(piece, glob=False)
-    check_values(schema, table, start, where)
-    run = piece.with_name(f"run-{start // RUN_ROWS:06d}.parquet")
-    write_run(sorted_by_time(table) if schema.time else table, run)
+    run = _write_checked(schema, pl.read_parquet(piece, glob=False), start, where, piece.parent)
     piece.unlink()
     return run
+
+
+def stage_run(schema: Schema, rows: pl.LazyFrame, text: TextFacts | None, start: int, folder: Path) -> Path:
+    """Stage the RUN_ROWS rows of the source from ``start`` on, alone, to the file that `stage` makes of them.
+
+    Raises InputError as `stage` does.
+    """
+    where = f"dataset {schema.name!r}"
+    try:
+        columns = staged_columns(schema, dict(rows.collect_schema()), where, text)
+        table = rows.select(columns).collect(engine="streaming")
+    except POLARS_ERRORS as error:
+        raise _unreadable(where, error) from error
+    return _write_checked(schema, table, start, where, folder)
+
+
+def _write_checked(schema: Schema, table: pl.DataFrame, start: int, where: str, folder: Path) -> Path:
+    check_values(schema, table, start, where)
+    run = folder / f"run-{start:012d}.parquet"
+    write_run(sorted_by_time(table) if schema.time else table, run)
+    return run
+
+
+def _unreadable(where: str, error: BaseException) -> InputError:
+    return InputError(
+        f"{where}: the raw table cannot be read ({first_line(error)}); mend the file or the column"
+    )
 
 
 def staged_columns(

@@ -70,11 +70,15 @@ class Vocabulary:
 
 
 def learn_vocabulary(train: pl.LazyFrame, features: list[Feature]) -> Vocabulary:
-    """Count the categories of all ``features``, which share one vocabulary, over training rows.
+    """The categories of all ``features``, which share one vocabulary, counted over training rows.
 
-    Where the features differ, the strictest holds: the largest min_count, the smallest max_size.
     Memory: the distinct values of the columns.
     """
+    return chosen(count_categories(train, features).lazy(), features)
+
+
+def count_categories(train: pl.LazyFrame, features: list[Feature]) -> pl.DataFrame:
+    """How often each category occurs in all ``features`` together: columns value and count (Int64)."""
     counts = []
     for feature in features:
         values = train.select(value=pl.col(feature.name))
@@ -82,19 +86,23 @@ def learn_vocabulary(train: pl.LazyFrame, features: list[Feature]) -> Vocabulary
             values = values.explode("value")
         counted = values.drop_nulls().group_by("value").agg(count=pl.len().cast(pl.Int64))
         counts.append(counted.collect(engine="streaming"))
-    min_count = max(feature.min_count for feature in features)
-    max_size = min((feature.max_size for feature in features if feature.max_size), default=None)
-    together = counts[0] if len(counts) == 1 else _added(counts)
-    return Vocabulary(_ranked(together, min_count, max_size))
+    return counts[0] if len(counts) == 1 else _added(counts)
 
 
 def _added(counts: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(counts).group_by("value").agg(pl.col("count").sum())
 
 
-def _ranked(counts: pl.DataFrame, min_count: int, max_size: int | None) -> pl.DataFrame:
-    table = counts.filter(pl.col("count") >= min_count)
+def chosen(counts: pl.LazyFrame, features: list[Feature]) -> Vocabulary:
+    """The vocabulary of ``features`` that these counts of all categories give.
+
+    Where the features differ, the strictest holds: the largest min_count, the smallest max_size.
+    """
+    min_count = max(feature.min_count for feature in features)
+    max_size = min((feature.max_size for feature in features if feature.max_size), default=None)
+    table = counts.filter(pl.col("count") >= min_count).collect(engine="streaming")
     table = table.sort(["count", "value"], descending=[True, False])
     if max_size is not None:
         table = table.head(max_size)
-    return table.with_columns(index=pl.int_range(FIRST_INDEX, FIRST_INDEX + pl.len(), dtype=pl.Int32))
+    index = pl.int_range(FIRST_INDEX, FIRST_INDEX + pl.len(), dtype=pl.Int32)
+    return Vocabulary(table.with_columns(index=index))

@@ -40,13 +40,18 @@ class TableFile:
 
     def stamp(self) -> tuple[int, int, int, int]:
         """Size, times and inode, which change when the file is written to or replaced."""
-        found = self.path.stat()
-        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+        return stamp_of(self.path)
 
     def describe(self) -> dict:
         """Name, size in bytes, sha256 and, where there are any, partition columns."""
         found = {"name": self.name, "bytes": self.path.stat().st_size, "sha256": sha256_of(self.path)}
         return found | ({"partition": self.partition} if self.partition else {})
+
+
+def stamp_of(path: Path) -> tuple[int, int, int, int]:
+    """Size, times and inode of a file, which change when it is written to or replaced."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def find_files(schema_file: Path, schema: Schema) -> list[TableFile]:

@@ -23,8 +23,8 @@ EXACT_INTEGERS: dict[type, int] = {
 }  # above this, one float stands for several integers
 
 
-def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) -> pl.LazyFrame:
-    """The named columns of all files, one file after the other, and each row's place.
+def agreed_frames(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) -> list[pl.LazyFrame]:
+    """The named columns of each file, in types that all files share, and each row's place.
 
     ``places`` maps a file's name to its columns as parquet. ``FILE_COLUMN`` is the file's
     number, ``LINE_COLUMN`` its line, or its row (from 0) in a parquet file. Partition columns are text.
@@ -41,17 +41,14 @@ def joined(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) 
     for file, frame, found in zip(files, frames, types, strict=True):
         _check_exact_ids(file, frame, found, ids, named)
         _check_bytes_are_text(file, frame, found)
-    return pl.concat(
-        [
-            frame.select(
-                *(as_agreed(column, found[column], agreed[column]) for column in columns),
-                pl.lit(number, pl.UInt32).alias(FILE_COLUMN),
-                pl.col(LINE_COLUMN).cast(pl.Int64),
-            )
-            for number, (frame, found) in enumerate(zip(frames, types, strict=True))
-        ],
-        how="vertical",
-    )
+    return [
+        frame.select(
+            *(as_agreed(column, found[column], agreed[column]) for column in columns),
+            pl.lit(number, pl.UInt32).alias(FILE_COLUMN),
+            pl.col(LINE_COLUMN).cast(pl.Int64),
+        )
+        for number, (frame, found) in enumerate(zip(frames, types, strict=True))
+    ]
 
 
 def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFrame:

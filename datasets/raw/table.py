@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,12 +15,13 @@ from datasets.schema import Schema
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table's files, their unchanged rows, and the columns' types."""
+    """A table's files, their unchanged rows, the columns' types, and the rows of each file alone."""
 
     schema: Schema
     files: list[TableFile]
     frame: pl.LazyFrame
     types: Mapping[str, pl.DataType]
+    by_file: Sequence[pl.LazyFrame]
 
     def cell(self, column: str) -> pl.Expr:
         """A text column's cleaned cells."""

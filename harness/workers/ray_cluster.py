@@ -49,10 +49,10 @@ class RayOptions:
     share: Share = field(default_factory=Share)
 
 
-def require_ray() -> None:
+def require_ray(wanted_by: str = "--executor ray") -> None:
     """InputError where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise InputError(f"--executor ray: Ray is not installed; {INSTALL}")
+        raise InputError(f"{wanted_by}: Ray is not installed; {INSTALL}")
 
 
 class RayCall:
@@ -191,40 +191,51 @@ def joined(options: RayOptions, watcher: Watcher) -> Iterator[RayCluster]:
     and where this machine alone has no room for a run.
     """
     require_ray()
-    import ray
-
-    _connect(options)
-    try:
+    with connected(options.address, {"OMP_NUM_THREADS": str(options.share.cpus)}, STORE_BYTES):
         cluster = RayCluster(options)
         rooms = cluster.rooms()
         _say_room(options, rooms, watcher)
         yield cluster
+
+
+@contextmanager
+def connected(address: str, variables: dict[str, str], store_bytes: int | None = None) -> Iterator[None]:
+    """Connect to a cluster whose processes have this checkout and these environment variables, then leave it.
+
+    ``local`` starts one on this machine, with an object store of so many bytes (None: what Ray chooses).
+    Raises InputError where there is none.
+    """
+    import ray
+
+    _connect(address, variables, store_bytes)
+    try:
+        yield
     finally:
         ray.shutdown()
 
 
-def _connect(options: RayOptions) -> None:
+def _connect(address: str, variables: dict[str, str], store_bytes: int | None) -> None:
     import ray
 
     path = os.pathsep.join([str(ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": str(options.share.cpus)}
+    environment = {"PYTHONPATH": path} | variables
     how: dict[str, Any] = {
         "runtime_env": {"env_vars": environment},
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    if options.address == "local":
+    if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # or its tasks wait for whoever else computes here
-        how |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
-    elif options.address != "auto":
-        _check_answers(options.address)
+        how |= {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": store_bytes}
+    elif address != "auto":
+        _check_answers(address)
     try:
-        ray.init(address=options.address, **how)
+        ray.init(address=address, **how)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         told = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--ray-address {options.address}: no Ray cluster can be joined ({told}); start one with "
+            f"--ray-address {address}: no Ray cluster can be joined ({told}); start one with "
             "`ray start --head`, or give local"
         ) from None
 
