@@ -27,7 +27,7 @@ $(READY): $(STATED)
 	touch $(READY)
 
 $(READY_FOR_TESTS): $(READY)
-	$(PIP) --editable ".[bench,dev,docs,notebooks,watch,export,ray]"
+	$(PIP) --editable ".[bench,dev,docs,notebooks,watch,export,ray,s3]"
 	touch $(READY_FOR_TESTS)
 
 bench: $(READY)

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -179,12 +180,14 @@ def open_results(out: Place) -> Results:
     Raises InputError if it holds no finished run, or a record is damaged.
     """
     from harness.records.archive import ARCHIVE_FILE, unpack
+    from harness.records.remote_folder import opened
     from harness.records.store import read_runs
 
-    if not (Path(out) / ARCHIVE_FILE).is_file():
-        return Results(out, stored=read_runs(Path(out)))
+    folder = opened(out)
+    if not (folder / ARCHIVE_FILE).is_file():
+        return Results(folder, stored=read_runs(folder))
     unpacked = tempfile.TemporaryDirectory()
-    results = Results(unpack(Path(out), Path(unpacked.name) / "unpacked"))
+    results = Results(unpack(folder, Path(unpacked.name) / "unpacked"))
     weakref.finalize(results, unpacked.cleanup)
     return results
 
@@ -261,21 +264,21 @@ def carry_out(
     from harness.training.progress import Silent, Terminal
     from harness.training.trackers import Several, watchers
 
-    out = Path(out)
     share = {"cpus": cpus_per_run, "gpus": gpus_per_run, "gigabytes": memory_per_run}
     ray = _ray_options(executor, ray_address, share)
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.run import run_suite
 
-    check_writable(out / "runs", "give another folder with --out")
-    watcher = Several([Terminal(), *watchers(list(watch), out)]) if is_first_process() else Silent()
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
     how |= {"speed": speed, "jobs": jobs, "ray": ray}
-    options = _options(out, cache, data_root, device, **how, command=command)
-    records = run_suite(suite, options, watcher)
-    if is_first_process():
-        report(out)
-    return Results(out, failed=sum(record.status == "failed" for record in records))
+    with _shared(out) as folder:
+        check_writable(folder / "runs", "give another folder with --out")
+        watcher = Several([Terminal(), *watchers(list(watch), folder)]) if is_first_process() else Silent()
+        options = _options(folder, cache, data_root, device, **how, command=command)
+        records = run_suite(suite, options, watcher)
+        if is_first_process():
+            report(folder)
+    return Results(folder, failed=sum(record.status == "failed" for record in records))
 
 
 def write_plan(
@@ -300,15 +303,16 @@ def write_plan(
     from files.writing import check_writable
     from harness.training.progress import Terminal
 
-    out, plan = Path(out), Path(plan)
+    plan = Path(plan)
     limits = _start_workers(run_minutes, run_gigabytes)
     from suites.plan_file import plan_suite
 
-    check_writable(out / "runs", "give another folder with --out")
     check_writable(plan.parent, "give another file with --plan")
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
-    options = _options(out, cache, data_root, device, **how, command=command)
-    return plan_suite(suite, options, plan, Terminal())
+    with _shared(out) as folder:
+        check_writable(folder / "runs", "give another folder with --out")
+        options = _options(folder, cache, data_root, device, **how, command=command)
+        return plan_suite(suite, options, plan, Terminal())
 
 
 def run_one(plan: Place, number: int, *, cache: Place | None = None, watch: Iterable[str] = ()) -> Record:
@@ -328,8 +332,10 @@ def run_one(plan: Place, number: int, *, cache: Place | None = None, watch: Iter
     _start_workers(None, None)
     from suites.plan_file import read_planned, run_planned
 
-    out = read_planned(Path(plan), number).out
-    return run_planned(Path(plan), number, _path(cache), Several([Terminal(), *watchers(list(watch), out)]))
+    planned = read_planned(Path(plan), number)
+    with _shared(planned.store or planned.out) as out:
+        watcher = Several([Terminal(), *watchers(list(watch), out)])
+        return run_planned(Path(plan), number, _path(cache), watcher)
 
 
 def report(out: Place, *, style: str = "") -> Results:
@@ -349,14 +355,15 @@ def report(out: Place, *, style: str = "") -> Results:
     from reports.render import render
     from reports.tables.compact import write_compact_tables
 
-    stored = read_runs(Path(out))
-    if not (stored.lacks_predictions and (stored.out / "comparisons.csv").is_file()):
-        write_inference(stored)
-    with use_style(style):
-        render(stored.out, stored)
-    if style == "paper":
-        write_compact_tables(stored)
-    return Results(out, stored=stored)
+    with _shared(out) as folder:
+        stored = read_runs(folder)
+        if not (stored.lacks_predictions and (stored.out / "comparisons.csv").is_file()):
+            write_inference(stored)
+        with use_style(style):
+            render(stored.out, stored)
+        if style == "paper":
+            write_compact_tables(stored)
+    return Results(folder, stored=stored)
 
 
 def choices(
@@ -444,7 +451,7 @@ def cost(
     rows = []
     for source in chosen.datasets:
         prepared = prepare_dataset(
-            source.name, source.options, _path(data_root), Path(cache), world=source.each_world[0]
+            source.name, source.options, _path(data_root), _folder(cache), world=source.each_world[0]
         )
         for row in match_rows(chosen, prepared):
             named = {"dataset": prepared.schema.name, "model": row.name}
@@ -497,21 +504,21 @@ def profile(
 
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
     chosen = load_suite(suite, _texts(set), replaced)
-    folder = Path(out) if out else Path("out") / f"profile-{chosen.name}"
-    check_writable(folder, "give another folder with --out")
-    options = ProfileOptions(
-        out=folder,
-        cache_root=Path(cache),
-        data_root=_path(data_root),
-        device=choose_device(device),
-        batch_sizes=list(batch_sizes),
-        precisions=list(precisions),
-        compile=compile,
-        cuda_graphs=cuda_graphs,
-        command=command or _as_typed("profile", suite, {"dataset": dataset, "set": set}),
-    )
-    records = profile_suite(chosen, options, say)
-    say(f"report: {render_profile(folder)}")
+    with _shared(out or Path("out") / f"profile-{chosen.name}") as folder:
+        check_writable(folder, "give another folder with --out")
+        options = ProfileOptions(
+            out=folder,
+            cache_root=_folder(cache),
+            data_root=_path(data_root),
+            device=choose_device(device),
+            batch_sizes=list(batch_sizes),
+            precisions=list(precisions),
+            compile=compile,
+            cuda_graphs=cuda_graphs,
+            command=command or _as_typed("profile", suite, {"dataset": dataset, "set": set}),
+        )
+        records = profile_suite(chosen, options, say)
+        say(f"report: {render_profile(folder)}")
     say(f"page: {folder / 'report' / 'index.html'}")
     frame = pd.DataFrame(records, dtype=object)
     return frame.where(frame.notna(), None)
@@ -560,6 +567,7 @@ def profile_serving(
     """
     from files.writing import check_writable
     from harness.machine.quiet import quiet_libraries
+    from harness.records.remote_folder import opened
     from harness.records.serving_profile import read_serving_profile
     from reports.speed.serving import render_serving_profile, serving_profile_frame
 
@@ -572,22 +580,22 @@ def profile_serving(
 
     replaced: dict[str, object] = {"datasets": [{"name": dataset}]} if dataset else {}
     chosen = load_suite(suite, _texts(set), replaced)
-    folder = Path(out) if out else Path("out") / f"serving-{chosen.name}"
-    check_writable(folder, "give another folder with --out")
-    options = ServingOptions(
-        out=folder,
-        cache_root=Path(cache),
-        data_root=_path(data_root),
-        conditions=Conditions(choose_device(device), threads, precision, cuda_graphs),
-        scenario=Scenario(p99 / 1e3, seconds),
-        engines=list(dict.fromkeys(engines)),
-        candidates=list(dict.fromkeys(candidates)),
-        results=_path(results),
-        price_per_hour=price_per_hour,
-        command=command or _as_typed("profile_serving", suite, {"dataset": dataset, "set": set}),
-    )
-    profile_serving(chosen, options, say)
-    say(f"report: {render_serving_profile(folder)}")
+    with _shared(out or Path("out") / f"serving-{chosen.name}") as folder:
+        check_writable(folder, "give another folder with --out")
+        options = ServingOptions(
+            out=folder,
+            cache_root=_folder(cache),
+            data_root=_path(data_root),
+            conditions=Conditions(choose_device(device), threads, precision, cuda_graphs),
+            scenario=Scenario(p99 / 1e3, seconds),
+            engines=list(dict.fromkeys(engines)),
+            candidates=list(dict.fromkeys(candidates)),
+            results=None if results is None else opened(results),
+            price_per_hour=price_per_hour,
+            command=command or _as_typed("profile_serving", suite, {"dataset": dataset, "set": set}),
+        )
+        profile_serving(chosen, options, say)
+        say(f"report: {render_serving_profile(folder)}")
     say(f"page: {folder / 'report' / 'index.html'}")
     return serving_profile_frame(read_serving_profile(folder))
 
@@ -613,7 +621,7 @@ def prepare(
         dataset,
         dict(options or {}),
         _path(data_root),
-        Path(cache),
+        _folder(cache),
         rebuild=rebuild,
         verify=verify,
         report=report,
@@ -690,7 +698,7 @@ def export(
     quiet_libraries()
     from harness.export.run import export_run
 
-    return export_run(Path(run), format, dense_only, _path(out), Path(cache)).folder
+    return export_run(Path(run), format, dense_only, Path(out) if out else None, _folder(cache)).folder
 
 
 def is_first_process() -> bool:
@@ -741,12 +749,38 @@ def _options(
     """How suites are run, from words and places; ``others`` are fields of `Options`. May raise InputError."""
     from suites.options import Options, choose_device, choose_keep
 
-    where = Path(out), Path(cache), _path(data_root), choose_device(device)
+    where = Path(out), _folder(cache), _path(data_root), choose_device(device)
     return Options(*where, keep=choose_keep(keep), **others)
 
 
 def _path(place: Place | None) -> Path | None:
-    return None if place is None else Path(place)
+    return None if place is None else _folder(place)
+
+
+def _folder(place: Place) -> Path:
+    """The folder itself, or the local copy of one in a store."""
+    from files.remote_copy import open_copy
+
+    return open_copy(place)
+
+
+@contextmanager
+def _shared(out: Place) -> Iterator[Path]:
+    """The folder itself, or the local copy of one in a store, which is sent at the end.
+
+    Of torchrun's processes the first alone fetches and sends. Raises InputError where they are on several
+    hosts, each of which would have a copy of its own.
+    """
+    from files.errors import InputError
+    from files.remote import is_url
+    from files.remote_copy import local_path
+    from harness.records.remote_folder import shared
+
+    folder, size = local_path(out), os.environ.get("WORLD_SIZE", "1")
+    if is_url(out) and os.environ.get("LOCAL_WORLD_SIZE", size) != size:
+        raise InputError(f"{out}: torchrun's processes on several hosts need a folder that all share, no URL")
+    with shared(out) if is_first_process() else nullcontext(folder) as folder:
+        yield folder
 
 
 def _texts(settings: Settings) -> list[str]:

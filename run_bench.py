@@ -54,13 +54,24 @@ app.add_typer(data_app, name="data")
 
 Device = Literal["auto", "cpu", "cuda"]
 Keep = Literal["auto", "weights", "none"]
+
+
+def _here(place: str | None) -> Path | None:
+    """A folder that was given, or the local copy of one in a store."""
+    from files.remote_copy import open_copy
+
+    return None if place is None else open_copy(place)
+
+
 DataRoot = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
         envvar="BENCH_DATA_ROOT",
         file_okay=False,
-        help="Holds a folder of raw files per dataset.",
+        path_type=str,  # a Path would drop one of a URL's slashes
+        callback=_here,
+        help="Holds a folder of raw files per dataset; a folder or a URL such as s3://BUCKET/raw.",
     ),
 ]
 CacheRoot = Annotated[
@@ -69,6 +80,8 @@ CacheRoot = Annotated[
         "--cache",
         envvar="BENCH_CACHE",
         file_okay=False,
+        path_type=str,
+        callback=_here,
         help="Where prepared data are kept for reuse; one that is whole may be read-only.",
     ),
 ]
@@ -152,7 +165,12 @@ def run(
     device: Annotated[Device, typer.Option()] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(file_okay=False, writable=True, help="Where records and the report go [out/SUITE]."),
+        typer.Option(
+            file_okay=False,
+            writable=True,
+            path_type=str,
+            help="Where records and the report go, a folder or a URL [out/SUITE].",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -265,7 +283,10 @@ def run_one(
     cache: Annotated[
         Path | None,
         typer.Option(
-            file_okay=False, help="Where this machine keeps the prepared data, if not where the plan says."
+            file_okay=False,
+            path_type=str,
+            callback=_here,
+            help="Where this machine keeps the prepared data, if not where the plan says.",
         ),
     ] = None,
     watch: Annotated[
@@ -424,7 +445,8 @@ def profile_models(
     device: ProfiledDevice = "auto",
     settings: ProfiledFields = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where to. [default: out/profile-SUITE]")
+        Path | None,
+        typer.Option(file_okay=False, path_type=str, help="Where to. [default: out/profile-SUITE]"),
     ] = None,
     cache: CacheRoot = bench.CACHE,
 ) -> None:
@@ -481,14 +503,17 @@ def profile_serving(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="A folder of the suite's runs, whose AUC stands beside."),
+        typer.Option(
+            file_okay=False, path_type=str, help="A folder of the suite's runs, whose AUC stands beside."
+        ),
     ] = None,
     dataset: ProfiledDataset = None,
     data_root: DataRoot = None,
     device: ProfiledDevice = "auto",
     settings: ProfiledFields = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where to. [default: out/serving-SUITE]")
+        Path | None,
+        typer.Option(file_okay=False, path_type=str, help="Where to. [default: out/serving-SUITE]"),
     ] = None,
     cache: CacheRoot = bench.CACHE,
 ) -> None:
@@ -602,7 +627,9 @@ def report(
     out: Annotated[
         Path,
         typer.Argument(
-            file_okay=False, help="A folder that `run`, `profile models` or `profile serving` wrote."
+            file_okay=False,
+            path_type=str,
+            help="A folder or URL that `run`, `profile models` or `profile serving` wrote to.",
         ),
     ],
     style: Annotated[
@@ -612,21 +639,25 @@ def report(
 ) -> None:
     """Redraw tables, figures and the report page from records alone."""
     from files.writing import check_writable
+    from harness.records.remote_folder import shared
 
-    check_writable(out, "copy it to a folder of your own and draw the report there")
-    draw_speeds = next((draw for file, draw in _SPEED_REPORTS.items() if (out / file).is_file()), None)
-    if draw_speeds is None or (out / "runs").is_dir():
-        _report(out, style.removeprefix("plain"))
-        return
-    from reports.figures.drawing.style import use_style
+    with shared(out) as folder:
+        check_writable(folder, "copy it to a folder of your own and draw the report there")
+        draw_speeds = next((draw for file, draw in _SPEED_REPORTS.items() if (folder / file).is_file()), None)
+        if draw_speeds is None or (folder / "runs").is_dir():
+            _report(folder, style.removeprefix("plain"))
+            return
+        from reports.figures.drawing.style import use_style
 
-    with use_style(style.removeprefix("plain")):
-        draw_speeds(out)
+        with use_style(style.removeprefix("plain")):
+            draw_speeds(folder)
 
 
 @app.command()
 def choose(
-    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that `run` wrote.")],
+    out: Annotated[
+        Path, typer.Argument(file_okay=False, path_type=str, help="A folder or URL that `run` wrote to.")
+    ],
     p99: Annotated[float, typer.Option("--p99", metavar="MS", min=0, help="Milliseconds a call may take.")],
     batch: Annotated[int, typer.Option("--batch", min=1, help="Rows a call.")] = 512,
     task: Annotated[str | None, typer.Option(help="One task [all].")] = None,
@@ -680,11 +711,13 @@ def data_fetch(name: str, data_root: DataRoot = None, options: DatasetOptions = 
     from datasets.fetch.download import shown
     from datasets.fetch.official import fetch
     from files.errors import InputError
+    from files.remote_copy import send_folder
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
     with shown(name) as progress:
         folder = fetch(name, data_root, progress=progress, options=_chosen(options))
+    send_folder(folder, data_root)
     say(folder)
 
 
@@ -822,8 +855,11 @@ def _report(out: Path, style: str = "") -> None:
 
 
 def _say_where(out: Path) -> None:
-    say(f"report: {out / 'report.md'}")
-    say(f"page: {out / 'report' / 'index.html'}")
+    from files.remote_copy import local_path
+
+    folder = local_path(out)
+    say(f"report: {folder / 'report.md'}")
+    say(f"page: {folder / 'report' / 'index.html'}")
 
 
 def _report_speeds(out: Path) -> None:
@@ -847,9 +883,10 @@ def _how_to_go_on(out: Path) -> str:
     """What an interrupted `run` says at once: a report takes seconds to draw, so it is offered."""
     import shlex
 
+    from files.remote_copy import local_path
     from harness.records.record import RECORD_FILE
 
-    records = (out / "runs").glob(f"*/{RECORD_FILE}")
+    records = (local_path(out) / "runs").glob(f"*/{RECORD_FILE}")
     if all(path.parent.name.endswith(".partial") for path in records):
         return GOES_ON
     report = shlex.join(["python", "run_bench.py", "report", str(out)])

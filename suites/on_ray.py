@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from files.errors import InputError
+from files.remote_copy import open_copy, url_of
 from harness.data import PreparedDataset, prepare_dataset
 from harness.records.record import Record
 from harness.records.spec import Training
@@ -34,7 +35,10 @@ SEEN_SECONDS = 60.0  # after which a network's file system shows what another ma
 
 @dataclass(frozen=True)
 class NodeData:
-    """Prepared data as a node has them: in the folder of this path, or made there by its own means."""
+    """Prepared data as a node has them: in the folder of this path, or made there by its own means.
+
+    ``stores`` are the URLs of what the cache and the data root are copies of, None where they are not.
+    """
 
     folder: Path
     fingerprint: str
@@ -44,6 +48,7 @@ class NodeData:
     options: dict[str, Any]
     world: int | None
     data_root: Path | None
+    stores: tuple[str | None, str | None]
 
     @classmethod
     def of(cls, prepared: PreparedDataset, dataset: Dataset, data_root: Path | None) -> NodeData:
@@ -57,14 +62,17 @@ class NodeData:
             options=dataset.options,
             world=prepared.world,
             data_root=data_root and data_root.absolute(),
+            stores=(url_of(prepared.path.parent), url_of(data_root) if data_root else None),
         )
 
     def prepare(self) -> None:
         """Prepare the data on this node if they are not there; InputError where others come of it."""
         if self.folder.is_dir():
             return
-        cache = self.folder.parent
-        made = prepare_dataset(self.dataset, self.options, self.data_root, cache, world=self.world)
+        cache_url, data_url = self.stores
+        cache = open_copy(cache_url or self.folder.parent).absolute()
+        data_root = open_copy(data_url) if data_url else self.data_root
+        made = prepare_dataset(self.dataset, self.options, data_root, cache, world=self.world)
         if made.path != self.folder:
             raise InputError(
                 f"{self.folder}: is not on this machine, and {self.dataset} gives other data here "
@@ -152,6 +160,7 @@ def _written(job: Job) -> Record:
     """The record that a node wrote; InputError where it does not appear here."""
     deadline = time.monotonic() + SEEN_SECONDS
     while not job.folder.is_finished:
+        job.folder.fetch()
         if time.monotonic() > deadline:
             raise InputError(
                 f"{job.folder.final}: a machine of the cluster wrote this record, and it is not here; --out "

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from files.errors import InputError
+from files.remote_copy import open_copy, url_of
 from harness.data import PreparedDataset, open_prepared
 from harness.model.architectures import source_hash
 from harness.records.cost import Cost
@@ -25,7 +26,8 @@ class PlannedRun(Strict):
     """A line of a plan: one run with all that a process needs for it.
 
     ``prepared`` is the folder of its data, whose fingerprint is the spec's; ``leak_ok`` are the leaks that
-    their schema acknowledges. ``spec_hash`` is that of the version that planned the run.
+    their schema acknowledges. ``spec_hash`` is that of the version that planned the run. Where ``out`` is a
+    copy of a folder in a store, ``store`` is its URL, and each machine has a copy of its own.
     """
 
     format: Literal[1] = PLAN_FORMAT
@@ -35,6 +37,7 @@ class PlannedRun(Strict):
     prepared: Path
     leak_ok: list[str]
     out: Path
+    store: str | None = None
     checkpoint_seconds: float = Field(ge=0)
     keeps_weights: bool
     run_minutes: float | None
@@ -50,6 +53,7 @@ class PlannedRun(Strict):
             prepared=job.prepared.path.absolute(),
             leak_ok=job.prepared.schema.leak_ok,
             out=job.out.absolute(),
+            store=url_of(job.out),
             checkpoint_seconds=min(job.checkpoint_seconds, LONGEST_SECONDS),
             keeps_weights=job.keeps_weights,
             run_minutes=limits.minutes,
@@ -70,7 +74,8 @@ class PlannedRun(Strict):
         if self.spec.world is not None:
             prepared = prepared.in_world(self.spec.world, self.spec.shared_fingerprint)
         prepared = prepared.acknowledging(self.leak_ok)
-        return Job(self.spec, self.cost, prepared, self.out, self.checkpoint_seconds, self.keeps_weights)
+        out = self.out if self.store is None else open_copy(self.store, shared=True)
+        return Job(self.spec, self.cost, prepared, out, self.checkpoint_seconds, self.keeps_weights)
 
 
 def open_data(path: Path, fingerprint: str) -> PreparedDataset:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from files.errors import UnfinishedError
+from files.remote_copy import sent
 from files.writing import write_atomically
 from harness.data import InputError
 from harness.records.record import Record
@@ -110,6 +111,7 @@ def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> t
             options.out / SUITE_FILE,
             json.dumps(suite_as_run(suite, plans, options).as_json(), indent=1).encode(),
         )
+        sent(options.out / SUITE_FILE)
     return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
 
 

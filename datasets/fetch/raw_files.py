@@ -8,21 +8,27 @@ from pathlib import Path
 
 import polars as pl
 
+from datasets.fetch.download import shown
 from files.checksums import sha256_of
 from files.errors import InputError
+from files.remote_copy import copy_at
 
 
 def find_folder(name: str, data_root: Path | None, inside: str, marker: str) -> Path:
     """The folder of raw files of dataset ``name``: the one that holds the file ``marker``.
 
-    That is ``data_root/name`` itself or the unpacked archive's ``inside`` below it. Raises
-    InputError with the full path of the missing file where neither holds the marker.
+    That is ``data_root/name`` itself or the unpacked archive's ``inside`` below it. Where ``data_root`` is a
+    copy of a store's folder, what is not here as it is there is fetched first. Raises InputError with the
+    full path of the missing file where neither holds the marker.
     """
     if data_root is None:
         raise InputError(
             f"dataset {name!r} needs raw files: give --data-root DIR (or BENCH_DATA_ROOT) with a folder "
             f"{name}/, which `run_bench.py data fetch {name}` fills"
         )
+    if (copy := copy_at(Path(data_root))) is not None:
+        with shown(name) as progress:
+            copy.fetch(copy.store.listing(name), progress)
     folder = Path(data_root) / name
     for candidate in (folder, folder / inside):
         if (candidate / marker).is_file():

@@ -22,6 +22,7 @@ from datasets.prepare.learn import Learned, learn
 from datasets.prepare.order import source_order, time_order
 from datasets.prepare.split import SPLITS, given_bounds, split_code
 from datasets.prepare.stage import stage, time_type
+from datasets.prepare.store import fetched, sent
 from datasets.prepared import (
     FORMAT_VERSION,
     PreparedDataset,
@@ -77,23 +78,24 @@ def prepare_lazily(
     """As :func:`prepare`, with a source that is made only if the folder does not exist.
 
     ``make_source`` gets an empty scratch folder that lives until preparation has ended. ``verify``: hash
-    every file of a folder that is there, as `open_prepared` does.
+    every file of a folder that is there, as `open_prepared` does. Where the folder around ``destination`` is
+    a copy of a store's, prepared folders are fetched from there and sent to there.
     """
     destination = Path(destination)
     if shard_rows < 1:
         raise InputError(f"shard_rows is {shard_rows}; give at least 1")
-    if not rebuild and destination.exists():
-        return _reuse(destination, identity, verify)
-    with one_at_a_time(destination):
-        if not rebuild and destination.exists():
-            return _reuse(destination, identity, verify)
-        with partial_folder(destination) as partial:
-            scratch, result = partial / "scratch", partial / "result"
-            (scratch / "source").mkdir(parents=True)
-            result.mkdir()
-            _write(make_source(scratch / "source"), scratch, result, shard_rows)
-            publish(result, destination, replace=rebuild)
-    return _reuse(destination, identity)
+    if rebuild or not destination.exists():
+        with one_at_a_time(destination):
+            if rebuild or not (destination.exists() or fetched(destination)):
+                with partial_folder(destination) as partial:
+                    scratch, result = partial / "scratch", partial / "result"
+                    (scratch / "source").mkdir(parents=True)
+                    result.mkdir()
+                    _write(make_source(scratch / "source"), scratch, result, shard_rows)
+                    publish(result, destination, replace=rebuild)
+    prepared = _reuse(destination, identity, verify)
+    sent(destination, replace=rebuild)
+    return prepared
 
 
 def _reuse(destination: Path, identity: dict, verify: bool = False) -> PreparedDataset:

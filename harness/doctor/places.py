@@ -8,6 +8,7 @@ from datasets.catalog import raw_folder
 from datasets.fetch.collections import COLLECTIONS
 from datasets.fetch.official import ARCHIVES
 from files.errors import InputError
+from files.remote_copy import url_of
 from harness.doctor.examination import Examination
 
 MANIFEST = "manifest.json"  # in every folder of prepared data
@@ -19,6 +20,9 @@ def examine_data(found: Examination, data_root: Path | None) -> None:
         fetch = "python run_bench.py data fetch"
         names = ", ".join(sorted([*ARCHIVES, *COLLECTIONS]))
         found.line("data root", f"none (BENCH_DATA_ROOT or --data-root), for {names}; {fetch} NAME fills it")
+        return
+    if (url := url_of(data_root)) is not None:
+        found.line("data root", f"{url}, from which raw files are fetched when they are read")
         return
     if not data_root.is_dir():
         found.missing.append(

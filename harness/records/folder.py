@@ -18,8 +18,10 @@ from pathlib import Path
 
 from files.checksums import sealed, sha256_of
 from files.locks import locked
+from files.remote_copy import copy_at
 from files.writing import flush, remove_abandoned, write_atomically
 from harness.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, read_record
+from harness.records.remote_run import RemoteRun
 
 CHECKPOINT_FILES = ("checkpoint*.json", "checkpoint-*.pt", "best-*.pt", "best-*.writing")
 
@@ -28,6 +30,7 @@ class RunFolder:
     """Where one run lives under ``out/runs``."""
 
     def __init__(self, out: Path, name: str) -> None:
+        self._out = out
         self.final = out / "runs" / name
         self.partial = self.final.with_name(name + ".partial")
         self._lock = self.final.with_name(f".{name}.lock")
@@ -45,13 +48,28 @@ class RunFolder:
         """Yield the lock's descriptor if this process holds the run, else None; with ``wait``, once it does.
 
         A process that has the descriptor, too, holds the run as well. Whoever holds it first removes what a
-        killed process left beside the record.
+        killed process left beside the record. In a copy of a store's folder the run is claimed there as well
+        (`harness.records.remote_run`).
         """
         self.final.parent.mkdir(parents=True, exist_ok=True)
         with locked(self._lock, wait) as held:
             if held is not None:
                 self._tidy()
-            yield held
+            store = self._in_store()
+            if held is None or store is None or self.is_finished:
+                yield held
+                return
+            with store.claimed(wait) as is_claimed:
+                yield held if is_claimed else None
+
+    def fetch(self) -> None:
+        """Have the run here if its folder is a copy of a store's, and the run is finished there."""
+        if (store := self._in_store()) is not None:
+            store.fetch_finished()
+
+    def _in_store(self) -> RemoteRun | None:
+        copy = copy_at(self._out)
+        return None if copy is None else RemoteRun(copy, self.final, self.partial)
 
     def _tidy(self) -> None:
         with contextlib.suppress(OSError):  # litter in a folder that one may only read disturbs nobody

@@ -25,9 +25,9 @@ from files.checksums import is_altered, sealed, sha256_of
 from files.errors import InputError
 from files.writing import flush, write_atomically
 from harness.records.folder import remove_checkpoints
+from harness.records.remote_run import POINTER_FILE
 from harness.training.ranks import World, embedding_side, local_pieces
 
-POINTER_FILE = "checkpoint.json"
 BEFORE_FILE = "checkpoint-before.json"  # the pointer to the set before
 
 

@@ -1,0 +1,133 @@
+"""One run in a store: claimed, gone on with from its checkpoint, and sent with the record last.
+
+A run without ``record.json`` in the store is not finished, whatever else of it is there. Its checkpoint lies
+in ``runs/<run>.partial``, where the pointer is sent after the files that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from files.errors import InputError, UnfinishedError
+from files.remote_claims import BEAT_SECONDS, Claim, again_and_again
+from files.remote_copy import Copy
+from harness.records.record import RECORD_FILE
+
+POINTER_FILE = "checkpoint.json"
+LOOK_SECONDS = 5.0  # between looks at whether there is a checkpoint to be sent
+HELD_SECONDS = 2.0  # between looks at a run that another process holds
+
+
+class RemoteRun:
+    """The run whose local folders are ``final`` and ``partial``, in the store that ``copy`` is a copy of."""
+
+    def __init__(self, copy: Copy, final: Path, partial: Path) -> None:
+        self._copy, self._store = copy, copy.store
+        self._final, self._partial = final, partial
+        self._name, self._partial_name = (f"runs/{folder.name}" for folder in (final, partial))
+        self._claim = Claim(copy.store, f"runs/.{final.name}.claim", copy.owner)
+        self._sent = -1  # the step of the checkpoint that the store has
+
+    def fetch_finished(self) -> bool:
+        """Whether the store has the record; the run is here then, too, the record last."""
+        listing = self._store.listing(self._name)
+        name = f"{self._name}/{RECORD_FILE}"
+        if name not in listing:
+            return False
+        record = {name: listing.pop(name)}
+        self._copy.fetch(listing)
+        self._copy.fetch(record)
+        return True
+
+    @contextmanager
+    def claimed(self, wait: bool) -> Iterator[bool]:
+        """Yield whether the run is this process's to carry out; with ``wait``, once no other holds it.
+
+        It is not where it is finished: its record is here then. While it is, its checkpoints are sent, and at
+        the end the run itself if it has a record.
+
+        Raises UnfinishedError where another process took the run over, which happens to one that was silent.
+        """
+        while self._copy.shares and not self._claim.take():
+            if self.fetch_finished() or not wait:
+                yield False
+                return
+            time.sleep(HELD_SECONDS)
+        try:
+            if self.fetch_finished():
+                yield False
+                return
+            self._fetch_checkpoint()
+            with again_and_again(self._beat, BEAT_SECONDS):
+                with again_and_again(self._send_checkpoint, LOOK_SECONDS):
+                    yield True
+                if (self._final / RECORD_FILE).is_file():
+                    self._send()
+        finally:
+            with suppress(InputError, UnfinishedError):  # others then wait until the claim is silent
+                if self._copy.shares:
+                    self._claim.release()
+
+    def _beat(self) -> None:
+        if self._copy.shares:
+            self._claim.beat()
+
+    def _send(self) -> None:
+        """Send the finished run, the record last; its checkpoint is removed."""
+        files = [path for path in self._final.iterdir() if not path.name.startswith(".")]
+        record = self._final / RECORD_FILE
+        self._copy.send(path for path in files if path != record)
+        if self._copy.shares and not self._claim.is_held():
+            raise UnfinishedError(
+                f"{self._store.url}: another process took {self._final.name} over, since nothing was heard "
+                "of this one; the same command goes on"
+            )
+        self._copy.send([record])
+        self._copy.note(self._store.listing(self._name))
+        self._store.remove(list(self._store.listing(self._partial_name)))
+
+    def _fetch_checkpoint(self) -> None:
+        """Replace the checkpoint that is here, if any, where the store has a later one."""
+        self._sent = _step(self._store.read(f"{self._partial_name}/{POINTER_FILE}"))
+        if self._sent > _step(self._pointer()):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            names = self._store.listing(self._partial_name)
+            self._store.fetch({name: self._partial / name.rpartition("/")[2] for name in names})
+
+    def _send_checkpoint(self) -> None:
+        """Send the current checkpoint unless it was sent: what its pointer names, then the pointer."""
+        pointer = self._pointer()
+        if pointer is None or _step(pointer) == self._sent:
+            return
+        content = json.loads(pointer)
+        patterns = f"checkpoint-{content['tag']}-*.pt", f"best-{content['best']}-*.pt"
+        files = {
+            f"{self._partial_name}/{path.name}": path
+            for pattern in patterns
+            for path in self._partial.glob(pattern)
+        }
+        self._store.send(files)
+        pointer_name = f"{self._partial_name}/{POINTER_FILE}"
+        self._store.write(pointer_name, pointer)
+        before = self._store.listing(self._partial_name)
+        self._store.remove([name for name in before if name not in files and name != pointer_name])
+        self._sent = _step(pointer)
+
+    def _pointer(self) -> bytes | None:
+        try:
+            return (self._partial / POINTER_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _step(pointer: bytes | None) -> int:
+    """The step of a checkpoint, -1 where there is none or its pointer is damaged."""
+    try:
+        return int(json.loads(pointer or b"")["tag"])
+    except (ValueError, KeyError, TypeError):
+        return -1

@@ -1,0 +1,293 @@
+"""Folders in a store: what is fetched and sent, who is given a claim, and what is said of every refusal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from datasets.catalog import prepare_dataset
+from datasets.fetch.raw_files import find_folder
+from datasets.prepare import pipeline
+from files import remote_claims
+from files.errors import InputError, UnfinishedError
+from files.remote import Store, is_url
+from files.remote_claims import Claim
+from files.remote_copy import copy_at, open_copy
+from harness.records.remote_folder import shared
+from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
+
+TINY = {"rows": 1000, "users": 100, "items": 100}
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch) -> Path:
+    """The current folder, in which copies are kept."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def elsewhere(path: Path, monkeypatch) -> None:
+    """Go on as another machine would, which has no copies yet."""
+    path.mkdir()
+    monkeypatch.chdir(path)
+
+
+# ------------------------------------------------------------------------------------------------- claims
+
+
+def test_of_many_at_once_one_is_given_a_claim(url):  # noqa: F811
+    claims = [Claim(Store(url), "claim", f"owner {number}") for number in range(6)]
+    given: list[Claim] = []
+
+    def take(claim: Claim) -> None:
+        if claim.take():
+            given.append(claim)
+
+    threads = [threading.Thread(target=take, args=(claim,)) for claim in claims]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [holder] = given
+    assert [claim for claim in claims if claim.is_held()] == [holder]
+    holder.release()
+    assert claims[0].take()
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+def test_a_write_that_another_is_ahead_of_creates_nothing(url, monkeypatch, code):  # noqa: F811
+    """Not every server names the condition that failed, and S3 answers 409 where two writes meet."""
+    from botocore.exceptions import ClientError
+
+    store = Store(url)
+
+    def refuse(*_: object, **__: object) -> None:
+        answer = ClientError({"Error": {"Code": code}}, "PutObject")
+        raise OSError("a condition did not hold") from answer
+
+    monkeypatch.setattr(store._system, "pipe_file", refuse)
+    assert not store.create("a", b"")
+
+
+def test_a_folder_that_appears_while_it_is_listed_is_no_file(url, monkeypatch):  # noqa: F811
+    store = Store(url)
+    path = f"{BUCKET}/{url.rpartition('/')[2]}/claim"
+    monkeypatch.setattr(store._system, "find", lambda *_, **__: {path: {"type": "directory", "name": path}})
+    assert store.listing("claim") == {}
+
+
+def test_a_claim_is_outbid_when_its_holder_is_silent_and_no_sooner(url, monkeypatch):  # noqa: F811
+    clock = [0.0]
+    monkeypatch.setattr(remote_claims, "monotonic", lambda: clock[0])
+    first, second, third = (Claim(Store(url), "claim", f"owner {number}") for number in range(3))
+    assert first.take()
+    assert not second.take()
+    clock[0] = remote_claims.SILENT_SECONDS - 1
+    assert not second.take()
+    first.beat()
+    clock[0] += 60
+    assert not second.take()  # there was a beat since it looked last
+    clock[0] += remote_claims.SILENT_SECONDS + 1
+    assert second.take()
+    assert not third.take()
+    assert not first.is_held()
+    first.beat()  # too late: it takes nothing back
+    first.release()
+    assert second.is_held()
+    second.release()
+    assert Store(url).listing() == {}
+
+
+def test_a_killed_process_s_claim_is_its_own_folder_s_again(url):  # noqa: F811
+    assert Claim(Store(url), "claim", "this copy").take()
+    assert Claim(Store(url), "claim", "this copy").take()
+    assert not Claim(Store(url), "claim", "another").take()
+
+
+# ------------------------------------------------------------------------- stores without conditional writes
+
+
+@pytest.fixture
+def unconditional(monkeypatch) -> None:
+    """As a store behaves that ignores the condition of a write."""
+
+    def create(self: Store, name: str, content: bytes) -> bool:
+        self.write(name, content)
+        return True
+
+    monkeypatch.setattr(Store, "create", create)
+
+
+def test_a_store_that_cannot_share_is_one_process_s_at_a_time(url, unconditional, monkeypatch, machine):  # noqa: F811
+    with shared(url) as folder:
+        assert not copy_at(folder).shares  # type: ignore[union-attr]
+        elsewhere(machine / "other", monkeypatch)
+        with pytest.raises(InputError, match=f"^{url}: this store cannot keep two processes .*delete {url}/"):
+            shared(url).__enter__()
+        monkeypatch.chdir(machine)
+    assert Store(url).listing() == {}
+    monkeypatch.chdir(machine / "other")
+    with shared(url):
+        pass
+
+
+def test_s3_can_share(url):  # noqa: F811
+    assert copy_at(open_copy(url, shared=True)).shares  # type: ignore[union-attr]
+    assert Store(url).listing() == {}
+
+
+# -------------------------------------------------------------------------------------------- prepared data
+
+
+def prepared_at(url: str):  # noqa: F811
+    return prepare_dataset("shortvideo", TINY, None, open_copy(url))
+
+
+def test_prepared_data_are_made_once_and_fetched_elsewhere(url, monkeypatch, machine):  # noqa: F811
+    made = prepared_at(url)
+    elsewhere(machine / "other", monkeypatch)
+    monkeypatch.setattr(pipeline, "_write", lambda *_: pytest.fail("made again"))
+    found = prepared_at(url)
+    assert found.fingerprint == made.fingerprint
+    for name in [*made.manifest["files"], "manifest.json"]:
+        assert (found.path / name).read_bytes() == (machine / made.path / name).read_bytes()
+    monkeypatch.setattr(Store, "fetch", lambda *_: pytest.fail("fetched again"))
+    prepared_at(url)
+
+
+def test_prepared_data_that_were_altered_in_the_store_are_refused(url, monkeypatch, machine):  # noqa: F811
+    made = prepared_at(url)
+    name = f"{made.path.name}/users.parquet"
+    store = Store(url)
+    content = bytearray(store.read(name) or b"")
+    content[len(content) // 2] ^= 1
+    store.write(name, bytes(content))
+    elsewhere(machine / "other", monkeypatch)
+    with pytest.raises(InputError, match=r"users\.parquet: was changed .*--rebuild"):
+        prepared_at(url)
+
+
+def test_a_folder_without_its_manifest_counts_as_none(url, monkeypatch, machine):  # noqa: F811
+    made = prepared_at(url)
+    Store(url).remove([f"{made.path.name}/manifest.json"])
+    elsewhere(machine / "other", monkeypatch)
+    assert prepared_at(url).fingerprint == made.fingerprint
+    assert f"{made.path.name}/manifest.json" in Store(url).listing()
+
+
+# ------------------------------------------------------------------------------------------------ raw files
+
+
+def test_raw_files_are_fetched_when_they_are_not_as_in_the_store(url, monkeypatch):  # noqa: F811
+    store = Store(url)
+    store.write("films/inside/u.data", b"1 2 3")
+    store.write("films/inside/u.item", b"1|Heat")
+    store.write("others/huge", b"x")
+    root = open_copy(url)
+    assert (find_folder("films", root, "inside", "u.data") / "u.item").read_bytes() == b"1|Heat"
+    assert not (root / "others").exists()
+    fetched: list[str] = []
+    fetch = Store.fetch
+    monkeypatch.setattr(
+        Store, "fetch", lambda self, files, *rest: (fetched.extend(files), fetch(self, files))
+    )
+    find_folder("films", root, "inside", "u.data")
+    store.write("films/inside/u.item", b"1|Heat (1995)")
+    (root / "films/inside/u.data").unlink()
+    folder = find_folder("films", root, "inside", "u.data")
+    assert sorted(fetched) == ["films/inside/u.data", "films/inside/u.item"]
+    assert (folder / "u.item").read_bytes() == b"1|Heat (1995)"
+    with pytest.raises(InputError, match=r"u\.gone: no such file"):
+        find_folder("films", root, "inside", "u.gone")
+
+
+def test_progress_counts_the_bytes(url):  # noqa: F811
+    store, told = Store(url), []
+    for name, size in {"a": 300_000, "b": 5}.items():
+        store.write(name, b"x" * size)
+    store.fetch({"a": Path("here/a"), "b": Path("here/b")}, lambda *counts: told.append(counts))
+    assert told[-1] == (300_005, 300_005)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(url):  # noqa: F811
+    Store(url).write("a", b"whole")
+    copy = copy_at(open_copy(url))
+    assert copy is not None
+    (copy.folder / ".fetching").mkdir()
+    (copy.folder / ".fetching/a").write_bytes(b"wh")
+    copy.fetch(copy.store.listing())
+    assert (copy.folder / "a").read_bytes() == b"whole"
+    assert not (copy.folder / ".fetching").exists()
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("zz://bench/x", "the scheme zz:// is unknown"),
+        ("s3://", "names no bucket"),
+        ("s3:///", "names no bucket"),
+        ("s3://no-such-bucket/x", "there is no such place .*make the bucket"),
+        ("s3://bench/../x", "write the URL without"),
+    ],
+)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_url_that_cannot_be_used_is_refused_and_nothing_is_written(endpoint, machine, place, words, shared):  # noqa: F811
+    with pytest.raises(InputError, match=f"^{place}: {words}"):
+        open_copy(place, shared=shared)
+    assert list(machine.iterdir()) == []
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_store_that_gives_no_rights_says_so(endpoint, url, machine, shared):  # noqa: F811
+    with without_rights(endpoint), pytest.raises(InputError, match=f"^{url}: the store gives no rights"):
+        open_copy(url, shared=shared)
+    assert list(machine.iterdir()) == []
+
+
+def test_a_missing_package_is_named_with_the_command(monkeypatch):
+    import fsspec
+
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(InputError, match=r"pip install -c requirements/lock\.txt -e '\.\[s3\]'$"):
+        Store("s3://bench/x")
+    with pytest.raises(InputError, match="is not installed; Install s3fs"):
+        Store("abfs://bench/x")
+
+
+def test_a_store_that_fails_later_leaves_what_is_done(url, monkeypatch):  # noqa: F811
+    store = Store(url)
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(store._system, "pipe_file", fail)
+    with pytest.raises(
+        UnfinishedError, match=r"TimeoutError: no answer\); mend that and run the same command"
+    ):
+        store.write("a", b"")
+
+
+def test_a_url_that_was_made_a_path_is_refused():
+    with pytest.raises(InputError, match="a URL is no path"):
+        is_url(Path("s3://bench/x"))
+    assert not is_url(Path("/a/b:/c"))
+
+
+def test_a_damaged_mark_is_named(url):  # noqa: F811
+    folder = open_copy(url)
+    (folder / ".store.json").write_text(json.dumps({"url": url}))
+    with pytest.raises(InputError, match=r"\.store\.json: is damaged; delete it"):
+        copy_at(folder)
+    shutil.rmtree(folder)
+    assert copy_at(folder) is None

@@ -1,0 +1,207 @@
+"""Commands whose folder is in a store: killed, gone on with elsewhere, read, and two at a time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import bench as python_interface
+from files import remote_claims
+from files.errors import InputError
+from files.remote import Store
+from harness.records import remote_run
+from harness.training.progress import Terminal
+from tests.forked import Forked, forked_command
+from tests.s3 import BUCKET, endpoint, url  # noqa: F401 - fixtures
+from tests.suites.test_jobs import UNREPORTED, found
+from tests.test_cli import (  # noqa: F401 - fixtures
+    bench,
+    check_refusal,
+    ended,
+    own_folder,
+    records_of,
+    unreported,
+)
+
+ROWS = ["--set", "architectures=[dlrm_mlp, own_models:Shallow]", "--set", "references=false", "--seeds", "1"]
+RUN = ["run", "tiny.yaml", "--no-speed", "--checkpoint-seconds", "0", "--set", "training.epochs=6", *ROWS]
+LOOKS_OFTEN = """
+from harness.records import remote_run
+remote_run.LOOK_SECONDS = 0.02
+"""
+# Killed when the record of the second run is about to be sent.
+KILLED_BEFORE_THE_RECORD = """
+import os
+
+from files.remote import Store
+_send = Store.send
+def send(self, files):
+    if any("Shallow" in name and name.endswith("/record.json") for name in files):
+        os.kill(os.getpid(), 9)
+    _send(self, files)
+Store.send = send
+"""
+
+
+def machine(folder: Path) -> Path:
+    """A folder as a user has it on one of several machines."""
+    folder.mkdir()
+    return own_folder(folder)
+
+
+def named(store: Store, word: str) -> list[str]:
+    return [name for name in store.listing() if word in name]
+
+
+def wait_for_checkpoint(process: Forked, store: Store) -> None:
+    deadline = time.monotonic() + 300
+    while not any(name.endswith("checkpoint.json") and "Shallow" in name for name in store.listing()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_one(
+    url,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    first, second, third = (machine(tmp_path / name) for name in ("first", "second", "third"))
+    store = Store(url)
+
+    process = forked_command(first, *RUN, "--out", url, before=LOOKS_OFTEN)
+    wait_for_checkpoint(process, store)
+    process.kill()
+    process.wait()
+    assert not any("Shallow" in name for name in named(store, "record.json"))
+
+    monkeypatch.chdir(second)
+    monkeypatch.setattr(remote_claims, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(remote_run, "HELD_SECONDS", 0.01)
+    killed = "from files import remote_claims; remote_claims.SILENT_SECONDS = 0.0" + KILLED_BEFORE_THE_RECORD
+    process = forked_command(second, *RUN, "--out", url, before=killed)
+    assert process.wait() == -signal.SIGKILL, process.communicate()
+    assert any("Shallow" in name for name in named(store, "predictions.parquet"))
+    assert not any("Shallow" in name for name in named(store, "record.json"))
+
+    monkeypatch.chdir(third)
+    assert set(python_interface.open_results(url).runs["architecture"]) == {"dlrm_mlp"}
+    assert not list(third.rglob("*Shallow*"))
+
+    monkeypatch.chdir(second)
+    begun: list[int] = []
+    monkeypatch.setattr(Terminal, "start", lambda self, spec, samples, total: begun.append(samples))
+    outcome = bench(*RUN, "--out", url)
+    assert outcome.code == 0, outcome.err
+    assert len(begun) == 1
+    assert begun[0] > 0
+    assert bench(*RUN, "--out", "out/alone").code == 0
+
+    monkeypatch.chdir(third)
+    runs = python_interface.open_results(url).out
+    here, alone = records_of(runs), records_of(second / "out/alone")
+    assert set(here) == set(alone) == {("dlrm_mlp", 0), ("own_models:Shallow", 0)}
+    for run, record in here.items():
+        assert found(record) == found(alone[run])  # the sha256 of its predictions, too
+    for path in (second / "out/alone/runs").glob("*/predictions.parquet"):
+        name = f"runs/{path.parent.name}/predictions.parquet"
+        assert store.read(name) == path.read_bytes()
+    assert named(store, ".partial") == named(store, ".claim") == []
+
+
+SOON = """
+from harness.records import remote_run
+remote_run.HELD_SECONDS = 0.05
+"""
+
+
+def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa: F811
+    (tmp_path / "meeting").mkdir()
+    environment = {"WITNESS": str(tmp_path / "witness"), "MEETING": str(tmp_path / "meeting")}
+    rows = ["--set", "architectures=[own_models:Base, own_models:Shallow]", "--set", "base=null"]
+    command = ["run", "tiny.yaml", "--no-speed", "--out", url, "--set", "references=false", *rows]
+    folders = [machine(tmp_path / name) for name in ("first", "second")]
+    pair = [forked_command(folder, *command, before=UNREPORTED + SOON, **environment) for folder in folders]
+    outcomes = [ended(process) for process in pair]
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.err for outcome in outcomes]
+    trained = [line.split() for line in (tmp_path / "witness").read_text().splitlines()]
+    expected = [["Base", "0"], ["Base", "1"], ["Shallow", "0"], ["Shallow", "1"]]
+    assert sorted(run for _, *run in trained) == expected
+    assert len({process for process, *_ in trained}) == 2  # each trained at least one
+    assert sorted(name.split("/")[-1] for name in named(Store(url), "runs/")) == sorted(
+        [*4 * ["predictions.parquet", "record.json"], *2 * ["weights.pt"]]
+    )
+    for folder in folders:
+        assert len(records_of(folder / f"cache/remote/s3/{BUCKET}/{tmp_path.name}")) == 4
+
+
+def test_the_report_is_sent_and_a_run_that_was_deleted_there_is_made_again(
+    url,  # noqa: F811
+    bench,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    folder = machine(tmp_path / "first")
+    monkeypatch.chdir(folder)
+
+    def drawn(out: Path, **_: object) -> None:
+        (out / "figures").mkdir(exist_ok=True)
+        (out / "figures/forest.png").write_bytes(b"a figure")
+
+    monkeypatch.setattr(python_interface, "report", drawn)
+    command = [word if word != "training.epochs=6" else "training.epochs=1" for word in RUN]
+    outcome = bench(*command, "--out", url, "--cache", f"{url}/data")
+    assert outcome.code == 0, outcome.err
+    assert f"report: cache/remote/s3/{BUCKET}/{tmp_path.name}/report.md" in outcome.out
+    store = Store(url)
+    assert store.read("figures/forest.png") == b"a figure"
+    [record] = [name for name in named(store, "record.json") if "Shallow" in name]
+    before = json.loads(store.read(record) or b"")
+    store.remove([record])
+    assert bench(*command, "--out", url, "--cache", f"{url}/data").code == 0
+    after = json.loads(store.read(record) or b"")
+    assert after["metrics"] == before["metrics"]
+    assert after["checksum"] != before["checksum"]  # it was made anew, at another time
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["run", "tiny.yaml", "--out", "s3://no-such-bucket/x"],
+            ["s3://no-such-bucket/x", "make the bucket"],
+        ),
+        (["run", "tiny.yaml", "--out", "zz://x/y"], ["zz://x/y", "scheme zz:// is unknown"]),
+        (["data", "prepare", "shortvideo", "--cache", "zz://x/y"], ["zz://x/y", "scheme zz:// is unknown"]),
+        (["report", f"s3://{BUCKET}/nothing"], [f"{BUCKET}/nothing/runs", "holds no finished run"]),
+        (["choose", f"s3://{BUCKET}/nothing", "--p99", "9"], [f"s3://{BUCKET}/nothing", "holds nothing"]),
+    ],
+)
+def test_a_url_that_cannot_be_used_ends_the_command_with_a_sentence(
+    endpoint,  # noqa: F811
+    bench,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    arguments,
+    words,
+):
+    monkeypatch.chdir(tmp_path)
+    own_folder(tmp_path)
+    check_refusal(bench(*arguments), words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ranks_on_several_hosts_are_refused_a_url(url, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="on several hosts"):
+        python_interface._shared(url).__enter__()
