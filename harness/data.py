@@ -9,6 +9,7 @@ from datasets.dealing import cuts_shards, deal_split
 from datasets.leaks.report import as_recorded as leaks_as_recorded
 from datasets.leaks.report import warnings as leak_warnings
 from datasets.prepare.folder import is_full_disk
+from datasets.prepare.store import fetched
 from datasets.prepared import PreparedDataset, open_prepared
 from datasets.schema import PlainName, PlainText, first_problem
 from files.errors import InputError
@@ -21,6 +22,7 @@ __all__ = [
     "PlainText",
     "PreparedDataset",
     "cuts_shards",
+    "fetched",
     "first_problem",
     "in_world",
     "is_full_disk",

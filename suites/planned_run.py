@@ -9,7 +9,7 @@ from pydantic import Field
 
 from files.errors import InputError
 from files.remote_copy import open_copy, url_of
-from harness.data import PreparedDataset, open_prepared
+from harness.data import PreparedDataset, fetched, open_prepared
 from harness.model.architectures import source_hash
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec, Strict
@@ -79,7 +79,12 @@ class PlannedRun(Strict):
 
 
 def open_data(path: Path, fingerprint: str) -> PreparedDataset:
-    """The prepared data of a folder; InputError where it is missing or damaged, or holds other data."""
+    """The prepared data of a folder; InputError where it is missing or damaged, or holds other data.
+
+    Where the folder around it is a copy of a store's, it is fetched if it is not here.
+    """
+    if not path.is_dir():
+        fetched(path)
     prepared = open_prepared(path)
     if prepared.fingerprint != fingerprint:
         raise InputError(

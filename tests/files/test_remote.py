@@ -18,6 +18,7 @@ from files.remote import Store, is_url
 from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
 from harness.records.remote_folder import shared
+from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
 
 TINY = {"rows": 1000, "users": 100, "items": 100}
@@ -157,6 +158,14 @@ def test_prepared_data_are_made_once_and_fetched_elsewhere(url, monkeypatch, mac
         assert (found.path / name).read_bytes() == (machine / made.path / name).read_bytes()
     monkeypatch.setattr(Store, "fetch", lambda *_: pytest.fail("fetched again"))
     prepared_at(url)
+
+
+def test_a_planned_run_finds_its_data_in_the_store(url, monkeypatch, machine):  # noqa: F811
+    made = prepared_at(url)
+    elsewhere(machine / "other", monkeypatch)
+    assert open_data(open_copy(url) / made.path.name, made.fingerprint).rows == made.rows
+    with pytest.raises(InputError, match="no such prepared dataset"):
+        open_data(open_copy(url) / "gone", made.fingerprint)
 
 
 def test_prepared_data_that_were_altered_in_the_store_are_refused(url, monkeypatch, machine):  # noqa: F811
