@@ -17,7 +17,7 @@ from files.errors import InputError, UnfinishedError
 from files.remote import Store, is_url
 from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
-from harness.records.remote_folder import shared
+from harness.records.remote_folder import opened, shared
 from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
 
@@ -139,6 +139,25 @@ def test_a_store_that_cannot_share_is_one_process_s_at_a_time(url, unconditional
 def test_s3_can_share(url):  # noqa: F811
     assert copy_at(open_copy(url, shared=True)).shares  # type: ignore[union-attr]
     assert Store(url).listing() == {}
+
+
+def test_what_lies_beside_the_runs_is_sent_and_a_run_that_was_deleted_in_the_store_counts_no_more(url):  # noqa: F811
+    store = Store(url)
+    for name in ("predictions.parquet", "record.json"):
+        store.write(f"runs/one/{name}", b"whole")
+    store.write("runs/half/predictions.parquet", b"no record yet")
+    store.write("suite.json", b"{}")
+    store.write("runs/begun.partial/record.json", b"not final")
+    with shared(url) as folder:
+        assert sorted(path.parent.name for path in folder.glob("runs/*/*")) == ["one", "one"]
+        (folder / "figures").mkdir()
+        (folder / "figures/forest.png").write_bytes(b"a figure")
+        (folder / "runs/one/litter").write_bytes(b"not a run's")
+    assert store.read("figures/forest.png") == b"a figure"
+    assert store.read("runs/one/litter") is None
+    store.remove(["runs/one/record.json"])
+    assert opened(url) == folder
+    assert not (folder / "runs/one").exists()
 
 
 # -------------------------------------------------------------------------------------------- prepared data

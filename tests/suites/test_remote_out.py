@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 
 import bench as python_interface
-from files import remote_claims
 from files.errors import InputError
 from files.remote import Store
-from harness.records import remote_run
-from harness.training.progress import Terminal
 from tests.forked import Forked, forked_command
 from tests.s3 import BUCKET, endpoint, url  # noqa: F401 - fixtures
 from tests.suites.test_jobs import UNREPORTED, found
@@ -28,15 +25,22 @@ from tests.test_cli import (  # noqa: F401 - fixtures
 )
 
 ROWS = ["--set", "architectures=[dlrm_mlp, own_models:Shallow]", "--set", "references=false", "--seeds", "1"]
-RUN = ["run", "tiny.yaml", "--no-speed", "--checkpoint-seconds", "0", "--set", "training.epochs=6", *ROWS]
+RUN = ["run", "tiny.yaml", "--no-speed", "--set", "training.epochs=3", *ROWS]
+SOON = """
+from harness.records import remote_run
+remote_run.HELD_SECONDS = 0.05
+"""
 LOOKS_OFTEN = """
 from harness.records import remote_run
 remote_run.LOOK_SECONDS = 0.02
 """
+TELLS_WHERE_IT_BEGINS = """
+from harness.training.progress import Terminal
+Terminal.start = lambda self, spec, samples, total: print("begun at", samples)
+"""
 # Killed when the record of the second run is about to be sent.
 KILLED_BEFORE_THE_RECORD = """
 import os
-
 from files.remote import Store
 _send = Store.send
 def send(self, files):
@@ -67,24 +71,20 @@ def wait_for_checkpoint(process: Forked, store: Store) -> None:
 
 def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_one(
     url,  # noqa: F811
-    bench,  # noqa: F811
-    unreported,  # noqa: F811
     tmp_path,
     monkeypatch,
 ):
     first, second, third = (machine(tmp_path / name) for name in ("first", "second", "third"))
     store = Store(url)
 
-    process = forked_command(first, *RUN, "--out", url, before=LOOKS_OFTEN)
+    process = forked_command(first, *RUN, "--checkpoint-seconds", "0", "--out", url, before=LOOKS_OFTEN)
     wait_for_checkpoint(process, store)
     process.kill()
     process.wait()
     assert not any("Shallow" in name for name in named(store, "record.json"))
 
-    monkeypatch.chdir(second)
-    monkeypatch.setattr(remote_claims, "SILENT_SECONDS", 0.0)
-    monkeypatch.setattr(remote_run, "HELD_SECONDS", 0.01)
-    killed = "from files import remote_claims; remote_claims.SILENT_SECONDS = 0.0" + KILLED_BEFORE_THE_RECORD
+    impatient = SOON + "from files import remote_claims; remote_claims.SILENT_SECONDS = 0.0"
+    killed = impatient + KILLED_BEFORE_THE_RECORD
     process = forked_command(second, *RUN, "--out", url, before=killed)
     assert process.wait() == -signal.SIGKILL, process.communicate()
     assert any("Shallow" in name for name in named(store, "predictions.parquet"))
@@ -94,14 +94,12 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
     assert set(python_interface.open_results(url).runs["architecture"]) == {"dlrm_mlp"}
     assert not list(third.rglob("*Shallow*"))
 
-    monkeypatch.chdir(second)
-    begun: list[int] = []
-    monkeypatch.setattr(Terminal, "start", lambda self, spec, samples, total: begun.append(samples))
-    outcome = bench(*RUN, "--out", url)
-    assert outcome.code == 0, outcome.err
-    assert len(begun) == 1
-    assert begun[0] > 0
-    assert bench(*RUN, "--out", "out/alone").code == 0
+    again = ended(forked_command(second, *RUN, "--out", url, before=UNREPORTED + TELLS_WHERE_IT_BEGINS))
+    assert again.code == 0, again.err
+    [begun] = re.findall(r"^begun at (\d+)$", again.out, re.MULTILINE)
+    assert int(begun) > 0
+    undisturbed = ended(forked_command(second, *RUN, "--out", "out/alone", before=UNREPORTED))
+    assert undisturbed.code == 0, undisturbed.err
 
     monkeypatch.chdir(third)
     runs = python_interface.open_results(url).out
@@ -113,12 +111,6 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
         name = f"runs/{path.parent.name}/predictions.parquet"
         assert store.read(name) == path.read_bytes()
     assert named(store, ".partial") == named(store, ".claim") == []
-
-
-SOON = """
-from harness.records import remote_run
-remote_run.HELD_SECONDS = 0.05
-"""
 
 
 def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa: F811
@@ -139,35 +131,6 @@ def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa
     )
     for folder in folders:
         assert len(records_of(folder / f"cache/remote/s3/{BUCKET}/{tmp_path.name}")) == 4
-
-
-def test_the_report_is_sent_and_a_run_that_was_deleted_there_is_made_again(
-    url,  # noqa: F811
-    bench,  # noqa: F811
-    tmp_path,
-    monkeypatch,
-):
-    folder = machine(tmp_path / "first")
-    monkeypatch.chdir(folder)
-
-    def drawn(out: Path, **_: object) -> None:
-        (out / "figures").mkdir(exist_ok=True)
-        (out / "figures/forest.png").write_bytes(b"a figure")
-
-    monkeypatch.setattr(python_interface, "report", drawn)
-    command = [word if word != "training.epochs=6" else "training.epochs=1" for word in RUN]
-    outcome = bench(*command, "--out", url, "--cache", f"{url}/data")
-    assert outcome.code == 0, outcome.err
-    assert f"report: cache/remote/s3/{BUCKET}/{tmp_path.name}/report.md" in outcome.out
-    store = Store(url)
-    assert store.read("figures/forest.png") == b"a figure"
-    [record] = [name for name in named(store, "record.json") if "Shallow" in name]
-    before = json.loads(store.read(record) or b"")
-    store.remove([record])
-    assert bench(*command, "--out", url, "--cache", f"{url}/data").code == 0
-    after = json.loads(store.read(record) or b"")
-    assert after["metrics"] == before["metrics"]
-    assert after["checksum"] != before["checksum"]  # it was made anew, at another time
 
 
 # -------------------------------------------------------------------------------------------------- refusals
