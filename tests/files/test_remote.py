@@ -17,6 +17,7 @@ from files.errors import InputError, UnfinishedError
 from files.remote import Store, is_url
 from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
+from harness.records.folder import RunFolder
 from harness.records.remote_folder import opened, shared
 from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
@@ -107,6 +108,24 @@ def test_a_killed_process_s_claim_is_its_own_folder_s_again(url):  # noqa: F811
     assert Claim(Store(url), "claim", "this copy").take()
     assert Claim(Store(url), "claim", "this copy").take()
     assert not Claim(Store(url), "claim", "another").take()
+
+
+def test_a_process_that_was_outbid_sends_no_record(url):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    run = RunFolder(folder, "one")
+
+    def carry_out() -> None:
+        with run.locked(wait=False) as held:
+            assert held is not None
+            store.write("runs/.one.claim/2", b'{"owner": "another", "beats": 0}')
+            run.final.mkdir()
+            (run.final / "record.json").write_bytes(b"{}")
+            (run.final / "predictions.parquet").write_bytes(b"scores")
+
+    with pytest.raises(UnfinishedError, match="another process took one over"):
+        carry_out()
+    assert set(store.listing("runs/one")) == {"runs/one/predictions.parquet"}
+    assert "runs/.one.claim/2" in store.listing()
 
 
 # ------------------------------------------------------------------------- stores without conditional writes
