@@ -136,18 +136,19 @@ def list_(what: Annotated[Literal["suites", "architectures", "datasets"], typer.
     if what == "architectures":
         from harness.model.architectures import ARCHITECTURES
 
-        for name, where in ARCHITECTURES.items():
-            say(f"{name:<18}{where}")
+        found = dict(ARCHITECTURES)
     elif what == "datasets":
         from datasets.catalog import DESCRIPTIONS, how_read
 
-        for name, description in DESCRIPTIONS.items():
-            say(f"{name:<21}{'; '.join(part for part in (description, how_read(name)) if part)}")
+        found = {name: "; ".join(filter(None, (text, how_read(name)))) for name, text in DESCRIPTIONS.items()}
     else:
+        found = {}
         for path in sorted((Path(__file__).parent / "suites").glob("*.yaml")):
             first = path.read_text(encoding="utf-8").partition("\n")[0]
-            question = first.removeprefix("#").split(maxsplit=1)[-1]
-            say(f"{path.stem:<18}{question}")
+            found[path.stem] = first.removeprefix("#").split(maxsplit=1)[-1]
+    width = max(map(len, found))
+    for name, told in found.items():
+        say(f"{name:<{width}}  {told}")
 
 
 @app.command()
