@@ -183,9 +183,18 @@ inline void add_mixed(const T* __restrict tokens, Size h, Size count, Size slice
 template <typename T>
 inline void add_mixed_tokens(const T* tokens, Size h, Size count, Size slice, float* row) {
   switch (slice) {  // short loops are three times as fast if the compiler knows their length
+    case 1: return add_mixed<1>(tokens, h, count, slice, row);
     case 2: return add_mixed<2>(tokens, h, count, slice, row);
+    case 3: return add_mixed<3>(tokens, h, count, slice, row);
     case 4: return add_mixed<4>(tokens, h, count, slice, row);
+    case 5: return add_mixed<5>(tokens, h, count, slice, row);
+    case 6: return add_mixed<6>(tokens, h, count, slice, row);
+    case 7: return add_mixed<7>(tokens, h, count, slice, row);
     case 8: return add_mixed<8>(tokens, h, count, slice, row);
+    case 9: return add_mixed<9>(tokens, h, count, slice, row);
+    case 10: return add_mixed<10>(tokens, h, count, slice, row);
+    case 11: return add_mixed<11>(tokens, h, count, slice, row);
+    case 12: return add_mixed<12>(tokens, h, count, slice, row);
     case 16: return add_mixed<16>(tokens, h, count, slice, row);
     default: return add_mixed<0>(tokens, h, count, slice, row);
   }
