@@ -36,7 +36,7 @@ from tests.datasets.published.files import LAYOUTS, WITHOUT_VALIDATION  # noqa: 
 from tests.datasets.vk_lsvd import files as vk_lsvd  # noqa: E402
 from tests.datasets.yambda import files as yambda  # noqa: E402
 
-MOST_SECONDS = 180
+MOST_SECONDS = 1800
 BLOCK_ROWS = 20_000
 
 
