@@ -61,11 +61,11 @@ def fixed(value: Value, digits: int) -> Shown:
 
 
 def signed(value: Value, digits: int) -> Shown:
-    """``+0.64`` or ``−0.64``; zero has a plus."""
+    """``+0.64`` or ``−0.64``; zero has a plus, and ``−0.00`` is below zero: an interval's end may be."""
     if is_missing(value):
         return Shown(MISSING, None)
-    text = f"{value:+.{digits}f}"
-    return Shown((f"+{text[1:]}" if float(text) == 0 else text).replace("-", _MINUS), value)
+    no_negative_zero = value + 0.0  # type: ignore[operator]
+    return Shown(f"{no_negative_zero:+.{digits}f}".replace("-", _MINUS), value)
 
 
 def spread(value: Value, low: Value, high: Value, digits: int) -> Shown:

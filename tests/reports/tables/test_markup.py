@@ -166,7 +166,8 @@ def test_a_short_number_is_within_half_a_percent(value):
 
 
 def test_signs_and_percents():
-    assert signed(-0.004, 2) == "+0.00"
+    assert signed(-0.004, 2) == "\N{MINUS SIGN}0.00"
+    assert signed(-0.0, 2) == signed(0, 2) == "+0.00"
     assert signed(-0.64, 2) == "\N{MINUS SIGN}0.64"
     assert percent(0.0204, 1, sign=True) == "+2.0%"
     assert params(1.1e9) == "1.10 B"
