@@ -46,10 +46,16 @@ def choose_models(stored: StoredRuns, wanted: Wanted, replicates: int = REPLICAT
     to the best; ``verdict`` is ``best``, ``worse`` (it survives Holm's correction), ``cannot be told apart``,
     or why nothing is known, such as ``few seeds``. Rows that do not fit have the mean alone.
 
-    Raises InputError where nothing was timed, not at this batch size, or no such task was trained.
+    Raises InputError where nothing was timed, not at this batch size, no such task was trained, or the
+    runs' predictions are not there.
     """
     if wanted.metric not in METRICS:
         raise InputError(f"--metric {wanted.metric}: choose from {', '.join(METRICS)}")
+    if stored.lacks_predictions:
+        raise InputError(
+            f"{stored.out}: was kept without predictions, by which models are compared; run its suite again "
+            "into another folder with --out"
+        )
     found = [
         row
         for runs in comparable_runs(stored)

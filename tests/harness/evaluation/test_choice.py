@@ -122,3 +122,11 @@ def test_a_folder_without_speeds_is_refused_with_the_mend(folder):
     (made_up.out / SERVING_FILE).unlink()
     with pytest.raises(InputError, match=r"holds no speeds of toy; run the suite again .* --no-speed"):
         chosen(made_up, 5.0)
+
+
+def test_results_that_were_kept_without_predictions_are_refused_with_the_mend(folder):
+    made_up, _ = folder
+    for file in made_up.out.glob("runs/*/predictions.parquet"):
+        file.unlink()
+    with pytest.raises(InputError, match="was kept without predictions, .* again into another folder"):
+        chosen(made_up, 5.0)
