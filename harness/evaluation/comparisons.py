@@ -195,8 +195,14 @@ def _compare(out: Path, replicates: int, pairs_of: Callable[[ComparableRuns], li
 
 
 def write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
-    """Tidy rows as a CSV with the columns that its readers know, whole or not at all."""
-    write_atomically(path, csv_text(pd.DataFrame(rows, columns=columns)).encode())
+    """Tidy rows as a CSV with the columns that its readers know, whole or not at all.
+
+    Numbers have ten significant digits: their intervals are known to three, and records have all.
+    """
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in frame.select_dtypes("float"):
+        frame[name] = [float(f"{number:.10g}") for number in frame[name]]
+    write_atomically(path, csv_text(frame).encode())
 
 
 def write_csv_if_any(path: Path, rows: Rows, columns: list[str]) -> None:
