@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from datasets.prepared import PreparedDataset, dataset_fingerprint, identity_fingerprint
+from datasets.schema import Schema, TimeSplit
 from datasets.source import Source
 from files.errors import InputError
 
@@ -72,6 +73,7 @@ WORLD_OPTIONS = {
     "movielens-100k": "bootstrap",
     "movielens-1m": "bootstrap",
 }
+MOVED_SPLIT = "days_earlier"  # what they set instead with the option `worlds_of: splits`
 
 
 def prepare_dataset(
@@ -107,7 +109,8 @@ def prepare_dataset(
     prepared = prepare_lazily(identity, announced, destination, shard_rows or SHARD_ROWS, rebuild, verify)
     if world is not None:
         _, of_all_worlds, _ = find_dataset(name_or_yaml, options, data_root)
-        prepared = prepared.in_world(world, dataset_fingerprint(of_all_worlds, prepared.schema))
+        schema = _schema_of_all_worlds(str(name_or_yaml), options, prepared.schema)
+        prepared = prepared.in_world(world, dataset_fingerprint(of_all_worlds, schema))
     return prepared.acknowledging(_leak_ok(str(name_or_yaml)))
 
 
@@ -117,7 +120,14 @@ def world_option(name: str, options: dict) -> str:
         raise InputError(
             f"dataset {name!r} has no worlds (these have: {', '.join(WORLD_OPTIONS)}); leave 'worlds' out"
         )
-    return "days_earlier" if options.get("worlds_of") == "splits" else WORLD_OPTIONS[name]
+    return MOVED_SPLIT if options.get("worlds_of") == "splits" else WORLD_OPTIONS[name]
+
+
+def _schema_of_all_worlds(name: str, options: dict, schema: Schema) -> Schema:
+    """What is the same in every world: all but the split, where that is what worlds move."""
+    if world_option(name, options) != MOVED_SPLIT:
+        return schema
+    return schema.model_copy(update={"split": TimeSplit(valid_from=0, test_from=0)})
 
 
 def in_world(name: str, options: dict, world: int) -> dict:

@@ -212,10 +212,7 @@ def dataset_notes(section: Section) -> Bullets:
         return [_about_the_simulation(section)]
     notes = []
     if section.num_worlds > 1:
-        notes.append(
-            f"The {section.num_worlds} worlds are draws of the training rows of one log. What is resolved "
-            "over them holds for the mean over such draws; another log could say otherwise."
-        )
+        notes.append(_about_worlds_of_one_log(section))
     if section.dataset.startswith("kuairand") and "finish" in section.tasks:
         notes.append(
             "On KuaiRand, finish is largely an effect of the video's duration: compare it with the "
@@ -230,6 +227,18 @@ def dataset_notes(section: Section) -> Bullets:
             f"{section.dataset}."
         )
     return notes
+
+
+def _about_worlds_of_one_log(section: Section) -> str:
+    if section.records[0].spec.get("dataset_options", {}).get("worlds_of") == "splits":
+        return (
+            f"The {section.num_worlds} worlds are splits of one log, each a day earlier, which share most of "
+            "their rows: what is resolved is what they agree on. Other users or another month may differ."
+        )
+    return (
+        f"The {section.num_worlds} worlds are draws of the training rows of one log. What is resolved "
+        "over them holds for the mean over such draws; another log could say otherwise."
+    )
 
 
 def _about_the_simulation(section: Section) -> str:

@@ -65,7 +65,8 @@ def tables() -> Iterator[Table]:
     yield Table(KEPT, "On ten draws of the built-in log,", built_in)
     matched = ("quick", "quick-latency", "quick-kuairand-pure", "quick-latency-kuairand-pure")
     both = [Difference(folder, task) for folder in matched for task in ("finish", "skip")]
-    yield Table(KEPT, "### The same six at one latency", dict(zip((1, 2, 3, 4, 6, 7, 8, 9), both, strict=True)))
+    at_one_latency = dict(zip((1, 2, 3, 4, 6, 7, 8, 9), both, strict=True))
+    yield Table(KEPT, "### The same six at one latency", at_one_latency)
     beside_values = {2: "auc", 4: "uauc", 6: "auc", 8: "uauc"}
     for file, words, folder, tasks in (
         (KEPT, "### Six architectures, untuned", "quick", ("finish", "skip")),

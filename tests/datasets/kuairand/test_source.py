@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets.catalog import in_world
+from datasets.catalog import in_world, prepare_dataset
 from datasets.kuairand import source as kuairand
 from datasets.kuairand.raw import DURATION_CUTS_S, LOG_COLUMNS, USER_COLUMNS, VIDEO_COLUMNS
 from datasets.kuairand.schema import STATISTICS, TEST_FROM, VALID_FROM
@@ -251,6 +251,18 @@ def test_worlds_are_draws_or_splits():
     assert in_world("kuairand-pure", splits, 2) == splits | {"days_earlier": 2}
     with pytest.raises(InputError, match=r"option 'days_earlier' .* is what worlds set"):
         in_world("kuairand-pure", splits | {"days_earlier": 1}, 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"worlds_of": "splits"}])
+def test_all_worlds_of_a_log_are_of_one_data_set_and_each_has_rows_of_its_own(tmp_path, options):
+    """Runs of several worlds count together where their data have this fingerprint in common."""
+    with_tags(tmp_path, [row | {"is_click": number % 2} for number, row in enumerate(random_log(0))])
+    worlds = [
+        prepare_dataset("kuairand-pure", options, tmp_path, tmp_path / "cache", world=n) for n in range(3)
+    ]
+    assert len({world.shared_fingerprint for world in worlds}) == 1
+    assert len({world.fingerprint for world in worlds}) == 3
+    assert len({world.rows["train"] for world in worlds}) == (3 if options else 1)
 
 
 def test_the_leaking_statistics_are_added_only_on_request_and_with_a_warning(tmp_path):

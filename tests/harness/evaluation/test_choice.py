@@ -128,5 +128,5 @@ def test_results_that_were_kept_without_predictions_are_refused_with_the_mend(fo
     made_up, _ = folder
     for file in made_up.out.glob("runs/*/predictions.parquet"):
         file.unlink()
-    with pytest.raises(InputError, match="was kept without predictions, .* again into another folder"):
+    with pytest.raises(InputError, match=r"was kept without predictions, .* again into another folder"):
         chosen(made_up, 5.0)

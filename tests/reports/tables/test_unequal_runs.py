@@ -95,3 +95,12 @@ def test_worlds_of_a_log_are_said_to_be_draws_of_one_log(tmp_path):
         section = section_of(tmp_path / dataset, in_worlds(quick_records(dataset=dataset)))
         notes = " ".join(dataset_notes(section))
         assert ("draws of the training rows of one log" in notes) == said
+
+
+def test_worlds_that_are_splits_are_said_to_share_their_rows(tmp_path):
+    records = in_worlds(quick_records(dataset="kuairand-pure"))
+    for made in records:
+        made["spec"] |= {"dataset_options": {"worlds_of": "splits"}}
+    notes = " ".join(dataset_notes(section_of(tmp_path, records)))
+    assert "The 3 worlds are splits of one log" in notes
+    assert "draws of the training rows" not in notes
