@@ -116,6 +116,7 @@ def _recipe_sentence(section: Section) -> Bullets:
 def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     """What cannot be concluded from this section, and what was odd about it."""
     sentences = [*section.acknowledged, *_untrained(section, tables)]
+    sentences += _missing_worlds(section)
     sentences += [] if section.no_verdict else _about_seeds(section)
     sentences += about_the_base(section, tables) + _far_smaller(section)
     if len(section.contestants) > 2 and not section.no_verdict:
@@ -133,6 +134,14 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     if section.suite.paper_table:
         sentences.append("These are not the paper's data: its numbers beside ours are context, not a target.")
     return sentences + dataset_notes(section)
+
+
+def _missing_worlds(section: Section) -> Bullets:
+    there = {run.world for run in section.records}
+    missing = [str(n) for n in section.suite.worlds.get(section.dataset, []) if n not in there]
+    if not missing:
+        return []
+    return [f"The suite has worlds of which no run counts here: {', '.join(missing)}. All is of the others."]
 
 
 def _far_smaller(section: Section) -> Bullets:

@@ -104,3 +104,12 @@ def test_worlds_that_are_splits_are_said_to_share_their_rows(tmp_path):
     notes = " ".join(dataset_notes(section_of(tmp_path, records)))
     assert "The 3 worlds are splits of one log" in notes
     assert "draws of the training rows" not in notes
+
+
+def test_worlds_of_which_nothing_counts_are_named(tmp_path):
+    records, asked = in_worlds(quick_records(seeds=3)), {"shortvideo": [0, 1, 2, 7]}
+    [section] = load_sections(read_runs(write_out(tmp_path, records, comparison_rows(records), worlds=asked)))
+    said = " ".join(cautions(section, {"finish": quality_numbers(section, "finish")}))
+    assert "The suite has worlds of which no run counts here: 7." in said
+    whole = section_of(tmp_path / "whole", records)
+    assert "no run counts" not in " ".join(cautions(whole, {"finish": quality_numbers(whole, "finish")}))
