@@ -52,8 +52,7 @@ class Table(NamedTuple):
     words: str
     columns: dict[int, Difference]
     is_of_variants: bool = False
-    has_values: bool = False  # the metric stands before each difference
-    has_speeds: bool = False  # p99 and MFU of inference stand in the last two columns
+    is_whole: bool = False  # the metric stands before each difference, p99 and MFU in the last two columns
 
 
 def tables() -> Iterator[Table]:
@@ -73,7 +72,7 @@ def tables() -> Iterator[Table]:
         (KEPT, "### `quick` on real logs", "quick-kuairand-pure", ("finish", "skip")),
     ):
         columns = {at: Difference(folder, tasks[at > 4], metric) for at, metric in beside_values.items()}
-        yield Table(file, words, columns, has_values=True, has_speeds=folder == "quick")
+        yield Table(file, words, columns, is_whole=True)
     for words, suite, at in (
         ("run table2`, `run table3`, and both", "table2", (2, 3, 4, 5)),
         ("and with `--dataset kuairand-pure --seeds 5`: 8 experts", "figure3", (3, 4, 5, 6)),
@@ -125,7 +124,7 @@ def records_of(folder: str, architecture: str) -> list[dict]:
     return [json.loads(text) for text in kept["record"].to_pylist()]
 
 
-@pytest.mark.parametrize("table", [t for t in tables() if t.has_values], ids=lambda table: table.words)
+@pytest.mark.parametrize("table", [t for t in tables() if t.is_whole], ids=lambda table: table.words)
 def test_a_table_s_values_are_means_over_the_runs_that_its_command_made(table):
     for row in select_model(table):
         for at, (folder, task, metric) in table.columns.items():
@@ -135,9 +134,10 @@ def test_a_table_s_values_are_means_over_the_runs_that_its_command_made(table):
             assert row[at - 1] == f"{mean:.4f}", name_of(row)
 
 
-@pytest.mark.parametrize("table", [t for t in tables() if t.has_speeds], ids=lambda table: table.words)
+@pytest.mark.parametrize("table", [t for t in tables() if t.is_whole], ids=lambda table: table.words)
 def test_a_table_s_speeds_are_those_measured_after_its_runs(table):
-    [measured] = json.loads((FOLDERS / "quick" / "serving.json").read_text(encoding="utf-8"))["passes"]
+    folder = table.columns[2].folder
+    [measured] = json.loads((FOLDERS / folder / "serving.json").read_text(encoding="utf-8"))["passes"]
     whole = {
         m["architecture"]: m for m in measured["models"] if (m["part"], m["batch_size"]) == ("whole", 512)
     }
