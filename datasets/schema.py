@@ -81,7 +81,7 @@ class Feature(_Strict):
     Features that name the same ``vocabulary`` share an embedding table.
     """
 
-    ADDED = ("length", "hash_buckets")
+    ADDED = ("length", "hash_buckets", "hash_seed")
 
     name: Name
     kind: Literal["categorical", "numeric", "sequence", "multi_hot", "vector"]
@@ -94,6 +94,7 @@ class Feature(_Strict):
     hash_buckets: int | None = Field(
         None, ge=1, le=MOST_BUCKETS, description="ids share this many rows by their hash, without vocabulary"
     )
+    hash_seed: int = Field(0, ge=0, le=MOST_BUCKETS, description="another number, another hash of the ids")
     max_length: int = Field(50, ge=1, le=65_536, description="sequence: the latest; multi_hot: the first")
     separator: str | None = Field(None, description="splits a text column into a list")
     normalization: Literal["standard", "log1p", "none"] = "standard"
@@ -117,6 +118,8 @@ class Feature(_Strict):
         return self
 
     def _hashes_every_id(self) -> None:
+        if self.hash_buckets is None and self.hash_seed:
+            raise ValueError("hash_seed is of no use without hash_buckets; add them or remove it")
         for name in ("min_count", "max_size"):
             if self.hash_buckets is not None and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
@@ -124,10 +127,11 @@ class Feature(_Strict):
                 )
 
     def _unused_fields(self) -> list[str]:
+        hashing = ("hash_buckets", "hash_seed")
         used = {
-            "categorical": ["vocabulary", "min_count", "max_size", "hash_buckets"],
-            "sequence": ["vocabulary", "min_count", "max_size", "hash_buckets", "separator", "max_length"],
-            "multi_hot": ["vocabulary", "min_count", "max_size", "hash_buckets", "separator", "max_length"],
+            "categorical": ["vocabulary", "min_count", "max_size", *hashing],
+            "sequence": ["vocabulary", "min_count", "max_size", *hashing, "separator", "max_length"],
+            "multi_hot": ["vocabulary", "min_count", "max_size", *hashing, "separator", "max_length"],
             "numeric": ["normalization"],
             "vector": ["normalization", "separator", "length"],
         }
@@ -391,7 +395,7 @@ class Schema(_Strict):
         first: dict[str, Feature] = {}
         for feature in self.sparse_features:
             other = first.setdefault(feature.table, feature)
-            for setting in ("embedding_dim", "hash_buckets"):
+            for setting in ("embedding_dim", "hash_buckets", "hash_seed"):
                 both = [getattr(one, setting) for one in (other, feature)]
                 if both[0] != both[1]:
                     first_one, second = ("none" if value is None else value for value in both)

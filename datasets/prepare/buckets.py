@@ -2,7 +2,9 @@
 
 The index of an id is ``FIRST_INDEX + h mod buckets``, where h is the number that the first 14 hexadecimal
 digits of the SHA-256 of the id's text (UTF-8; integers in decimal) write. So it depends on nothing but the
-id, in any language. Missing values keep index 0; index 1 (unseen) is not used.
+id, in any language. Another ``hash_seed`` than 0 stands before the text, and a colon: two features of one
+column with two seeds tell ids apart that share a bucket of one of them (double hashing, Zhang et al., RecSys
+2020). Missing values keep index 0; index 1 (unseen) is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from datasets.prepare.vocabulary import Vocabulary
 from datasets.schema import FIRST_INDEX, Feature, Schema
 from files.errors import InputError
 
-HASH = "2 + int(first 14 hex digits of sha256(the id's UTF-8 text; integers in decimal), 16) % hash_buckets"
 HASH_BITS = 56  # 14 hexadecimal digits, which a signed 64-bit integer of any language or SQL holds
 KEPT_IDS = 65_536  # the smallest hashes, a random sample of the ids; up to here, all of them
 BYTES_A_BUCKET = 6
@@ -32,9 +33,9 @@ class Buckets:
     Memory: 6 bytes a bucket, 8 for each of the KEPT_IDS, and a chunk's ids; however many ids there are.
     """
 
-    def __init__(self, size: int) -> None:
-        """``size`` buckets; InputError where they do not fit into memory."""
-        self.size = size
+    def __init__(self, size: int, seed: int = 0) -> None:
+        """``size`` buckets of the hash of ``seed``; InputError where they do not fit into memory."""
+        self.size, self.seed = size, seed
         try:
             self._first_id = np.zeros(size, np.uint32)  # a check of the first id of each bucket, 0: none
             self.shared = np.zeros(size, np.bool_)  # whether a bucket holds several ids
@@ -50,7 +51,7 @@ class Buckets:
     def encode(self, values: pl.Series) -> pl.Series:
         """The Int32 index of every value, in order."""
         ids = values.drop_nulls().unique()
-        hashes, checks = hashed(ids)
+        hashes, checks = hashed(ids, self.seed)
         buckets = (hashes % np.uint64(self.size)).astype(np.int64)
         with self._noting:
             self._note(hashes, checks, buckets)
@@ -69,7 +70,7 @@ class Buckets:
     def facts(self) -> dict:
         """How many ids were encoded, and how many buckets they share."""
         return {
-            "hash": HASH,
+            "hash": formula(self.seed),
             "buckets": self.size,
             "used_buckets": int((self._first_id != 0).sum()),
             "ids": self._number_of_ids(),
@@ -89,14 +90,25 @@ class Buckets:
         return float(self.shared[kept].mean()) if len(kept) else 0.0
 
 
-def hashed(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+def formula(seed: int = 0) -> str:
+    """How an id's index is computed, as manifests state it."""
+    text = "the id's UTF-8 text; integers in decimal"
+    hashed_text = f"'{seed}:' + {text}" if seed else text
+    return f"2 + int(first 14 hex digits of sha256({hashed_text}), 16) % hash_buckets"
+
+
+def hashed(ids: pl.Series, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Of each id (Int64 or text) the hash, (ids,) uint64 below 2**56, and a uint32 of other bits, never 0."""
-    texts = ids.cast(pl.String).cast(pl.Binary).to_list()
+    texts = _with_seed(ids.cast(pl.String), seed).cast(pl.Binary).to_list()
     digests = b"".join([hashlib.sha256(text).digest()[:12] for text in texts])
     parts = np.frombuffer(digests, np.dtype([("hash", ">u8"), ("check", ">u4")]))
     return parts["hash"].astype(np.uint64) >> np.uint64(64 - HASH_BITS), np.maximum(
         parts["check"].astype(np.uint32), 1
     )
+
+
+def _with_seed(texts: pl.Series, seed: int) -> pl.Series:
+    return f"{seed}:" + texts if seed else texts
 
 
 def count_buckets(

@@ -98,7 +98,7 @@ def learn(schema: Schema, runs: list[Path], code: pl.Expr, counted: Counted | No
         code=code,
         vocabularies=counted.vocabularies,
         buckets={
-            feature.table: Buckets(feature.hash_buckets)
+            feature.table: Buckets(feature.hash_buckets, feature.hash_seed)
             for feature in {feature.table: feature for feature in schema.sparse_features}.values()
             if feature.hash_buckets is not None
         },

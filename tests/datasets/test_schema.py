@@ -62,6 +62,7 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("features.3.hash_buckets", 8), ["features.3", "hash_buckets", "'numeric'"]),
         (changed("features.4.hash_buckets", 0), ["features.4.hash_buckets", "greater than or equal to 1"]),
         (changed("features.4.hash_buckets", 2**31), ["features.4.hash_buckets", "2147483645"]),
+        (changed("features.4.hash_seed", 1), ["features.4", "hash_seed", "without hash_buckets", "add"]),
         (
             changed("features.2.hash_buckets", 8),
             ["'history'", "'item'", "hash_buckets (none and 8)", "equal"],
@@ -128,6 +129,7 @@ def test_fields_that_are_not_set_do_not_change_a_fingerprint():
     [
         ("time_unit", "ms"),
         ("features.4.hash_buckets", 8),
+        ("features.4", {**CITY, "hash_buckets": 8, "hash_seed": 1}),
         ("tasks.1", {"name": "skip", "expression": "watch_ms < 3000"}),
         ("features.3", {"name": "price", "kind": "vector", "group": "context", "length": 4}),
     ],

@@ -44,9 +44,35 @@ def prepared(tmp_path_factory) -> PreparedDataset:
 
 
 def test_an_id_has_the_same_bucket_on_every_machine():
-    """The digests are those of FIPS 180's algorithm: `printf 7 | sha256sum`, `printf ü | sha256sum`."""
+    """The digests are those of FIPS 180's algorithm: `printf 7 | sha256sum`, `printf ü | sha256sum`, 3:7."""
     assert hashed(pl.Series(["7", "ü"]))[0].tolist() == [0x7902699BE42C8A, 0x607474CA475A97]
     assert hashed(pl.Series([7, -(2**63)]))[0].tolist() == hashed(pl.Series(["7", str(-(2**63))]))[0].tolist()
+    assert hashed(pl.Series([7]), seed=3)[0].tolist() == [0xCDE46093ADE92B]
+
+
+def test_two_features_of_one_column_hash_its_ids_apart(tmp_path):
+    """Of forty ids in twelve buckets nearly all share one; few share both with the same id."""
+    again = {"name": "again", "column": "item", "kind": "categorical", "group": "item", "hash_seed": 1}
+    features = [
+        feature | ({"hash_buckets": 12} if feature["name"] in ("item", "history") else {})
+        for feature in [*EXAMPLE_SCHEMA["features"], again]
+    ]
+    features[-1]["hash_buckets"] = 12
+    rows = [row | {"item": 700 + number % 40} for number, row in enumerate(example_rows())]
+    prepared = prepare(example_source(rows, features=features), tmp_path / "p")
+    places = {}
+    for split, of_split in expected_splits(rows).items():
+        shards = [pl.read_parquet(prepared.path / shard["file"]) for shard in prepared.shards(split)]
+        indices = pl.concat(shards).select("item", "again").iter_rows()
+        for row, (item, other) in zip(of_split, indices, strict=True):
+            assert item == 2 + bucket(row["item"], 12)
+            assert other == 2 + bucket(f"1:{row['item']}", 12)
+            places[row["item"]] = (item, other)
+    assert len({item for item, _ in places.values()}) <= 12 < len(set(places.values()))
+    assert [table["hash"].partition("sha256")[2] for table in prepared.hashing.values()] == [
+        "(the id's UTF-8 text; integers in decimal), 16) % hash_buckets",
+        "('1:' + the id's UTF-8 text; integers in decimal), 16) % hash_buckets",
+    ]
 
 
 def test_every_prepared_index_is_two_plus_the_hash_of_the_id(prepared):

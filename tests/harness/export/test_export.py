@@ -17,7 +17,7 @@ from torch import nn
 
 import run_bench
 from baselines.kernels.operators import OPERATORS
-from datasets.prepare.buckets import HASH
+from datasets.prepare.buckets import formula
 from datasets.prepare.pipeline import prepare
 from datasets.source import Source
 from files.checksums import sha256_of
@@ -125,7 +125,7 @@ def test_the_manifest_states_how_hashed_ids_become_indices(tmp_path):
     run = finished(small_spec(data, epochs=1), data, tmp_path / "out")
     artefact = export_run(run, "torch-export", False, None, data.path.parent)
     stated = artefact.manifest["vocabularies"]
-    assert stated["user"] == {"rows": 22, "file": None, "hash_buckets": 20, "hash": HASH}
+    assert stated["user"] == {"rows": 22, "file": None, "hash_buckets": 20, "hash": formula()}
     assert stated["item"] == {"rows": data.table_sizes["item"], "file": "vocabulary/item.parquet"}
 
 
