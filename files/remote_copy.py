@@ -69,6 +69,10 @@ class Copy:
             known = self._fetched() | listing
             write_atomically(self.folder / FETCHED_FILE, json.dumps(known, indent=0).encode())
 
+    def was_there(self, name: str) -> bool:
+        """Whether a file that is here was in the store before, fetched from it or sent to it whole."""
+        return name in self._fetched()
+
     def _fetched(self) -> dict[str, str]:
         try:
             return json.loads((self.folder / FETCHED_FILE).read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from files.errors import InputError, UnfinishedError
@@ -12,6 +12,7 @@ from files.locks import locked
 from files.remote import is_url
 from files.remote_copy import Copy, copy_at, open_copy, visible_files
 from harness.records.record import RECORD_FILE
+from harness.records.remote_run import RemoteRun
 
 CLAIMS = ".claims"  # of the whole folder, in a store that cannot share it run by run
 
@@ -32,7 +33,8 @@ def opened(place: Path | str) -> Path:
 def shared(place: Path | str) -> Iterator[Path]:
     """The local path of a folder that is written to; one in a store is fetched first.
 
-    Finished runs are sent one by one (`harness.records.folder.RunFolder`), all else at the end.
+    Finished runs are sent one by one (`harness.records.folder.RunFolder`), those first that ended while the
+    store was away; all else at the end.
 
     Raises InputError where the store cannot be written to, and where it cannot be shared and another process
     works there.
@@ -44,6 +46,7 @@ def shared(place: Path | str) -> Iterator[Path]:
         return
     with nullcontext() if copy.shares else _alone(copy):
         refresh(copy)
+        _send_late(copy)
         yield folder
         runs = folder / "runs"
         copy.send(path for path in visible_files(folder) if not path.is_relative_to(runs))
@@ -52,21 +55,39 @@ def shared(place: Path | str) -> Iterator[Path]:
 def refresh(copy: Copy) -> bool:
     """Fetch every finished run, and what lies beside the runs; returns whether there is anything.
 
-    Runs that are finished here, but not in the store, are removed unless a process is sending them.
+    Runs that are finished here and were deleted in the store are removed; those that it never had stay.
     """
     listing = copy.store.listing()
     finished = {name.split("/")[1] for name in listing if _is_record(name)}
     wanted = {name: tag for name, tag in listing.items() if _is_wanted(name.split("/"), finished)}
     copy.fetch({name: tag for name, tag in wanted.items() if not _is_record(name)})
     copy.fetch({name: tag for name, tag in wanted.items() if _is_record(name)})
-    for record in (copy.folder / "runs").glob(f"*/{RECORD_FILE}"):
-        run = record.parent
-        if run.name not in finished and not run.name.endswith(".partial"):
-            with locked(run.with_name(f".{run.name}.lock"), wait=False) as held:
+    for run in _finished_here(copy):
+        if run.name not in finished and copy.was_there(f"runs/{run.name}/{RECORD_FILE}"):
+            with _locked(run) as held:
                 if held is not None:
-                    record.unlink()
+                    (run / RECORD_FILE).unlink()
                     shutil.rmtree(run)
     return bool(wanted)
+
+
+def _send_late(copy: Copy) -> None:
+    """Send the runs that are finished here and that the store never had, unless another process has them."""
+    for run in _finished_here(copy):
+        if not copy.was_there(f"runs/{run.name}/{RECORD_FILE}"):
+            with _locked(run) as held:
+                if held is not None:
+                    with RemoteRun(copy, run, run.with_name(f"{run.name}.partial")).claimed(wait=False):
+                        pass  # it is sent when the claim ends, as any run
+
+
+def _finished_here(copy: Copy) -> list[Path]:
+    records = sorted((copy.folder / "runs").glob(f"*/{RECORD_FILE}"))
+    return [record.parent for record in records if not record.parent.name.endswith(".partial")]
+
+
+def _locked(run: Path) -> AbstractContextManager[int | None]:
+    return locked(run.with_name(f".{run.name}.lock"), wait=False)
 
 
 def _is_record(name: str) -> bool:

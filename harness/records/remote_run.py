@@ -62,7 +62,8 @@ class RemoteRun:
             if self.fetch_finished():
                 yield False
                 return
-            self._fetch_checkpoint()
+            if not (self._final / RECORD_FILE).is_file():
+                self._fetch_checkpoint()
             with again_and_again(self._beat, BEAT_SECONDS):
                 with again_and_again(self._send_checkpoint, LOOK_SECONDS):
                     yield True

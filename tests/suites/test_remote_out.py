@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 import bench as python_interface
 from files.errors import InputError
@@ -30,6 +31,10 @@ SOON = """
 from harness.records import remote_run
 remote_run.HELD_SECONDS = 0.05
 """
+IMPATIENT = f"""{SOON}
+from files import remote_claims
+remote_claims.SILENT_SECONDS = 0.0
+"""
 LOOKS_OFTEN = """
 from harness.records import remote_run
 remote_run.LOOK_SECONDS = 0.02
@@ -37,6 +42,17 @@ remote_run.LOOK_SECONDS = 0.02
 TELLS_WHERE_IT_BEGINS = """
 from harness.training.progress import Terminal
 Terminal.start = lambda self, spec, samples, total: print("begun at", samples)
+"""
+# From the moment when the second run is about to be sent the server knows nobody.
+WITHOUT_RIGHTS_BEFORE_THE_RUN = """
+import os, requests
+from files.remote import Store
+_send = Store.send
+def send(self, files):
+    if any("Shallow" in name and ".partial" not in name for name in files):
+        requests.post(os.environ["AWS_ENDPOINT_URL"] + "/moto-api/reset-auth", data="0", timeout=10)
+    _send(self, files)
+Store.send = send
 """
 # Killed when the record of the second run is about to be sent.
 KILLED_BEFORE_THE_RECORD = """
@@ -74,7 +90,9 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
     tmp_path,
     monkeypatch,
 ):
-    first, second, third = (machine(tmp_path / name) for name in ("first", "second", "third"))
+    first, second, third, fourth = (
+        machine(tmp_path / name) for name in ("first", "second", "third", "fourth")
+    )
     store = Store(url)
 
     process = forked_command(first, *RUN, "--checkpoint-seconds", "0", "--out", url, before=LOOKS_OFTEN)
@@ -83,8 +101,7 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
     process.wait()
     assert not any("Shallow" in name for name in named(store, "record.json"))
 
-    impatient = SOON + "from files import remote_claims; remote_claims.SILENT_SECONDS = 0.0"
-    killed = impatient + KILLED_BEFORE_THE_RECORD
+    killed = IMPATIENT + KILLED_BEFORE_THE_RECORD
     process = forked_command(second, *RUN, "--out", url, before=killed)
     assert process.wait() == -signal.SIGKILL, process.communicate()
     assert any("Shallow" in name for name in named(store, "predictions.parquet"))
@@ -94,7 +111,8 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
     assert set(python_interface.open_results(url).runs["architecture"]) == {"dlrm_mlp"}
     assert not list(third.rglob("*Shallow*"))
 
-    again = ended(forked_command(second, *RUN, "--out", url, before=UNREPORTED + TELLS_WHERE_IT_BEGINS))
+    told = IMPATIENT + TELLS_WHERE_IT_BEGINS + UNREPORTED
+    again = ended(forked_command(fourth, *RUN, "--out", url, before=told))
     assert again.code == 0, again.err
     [begun] = re.findall(r"^begun at (\d+)$", again.out, re.MULTILINE)
     assert int(begun) > 0
@@ -110,6 +128,27 @@ def test_killed_twice_on_two_machines_a_run_ends_in_the_bits_of_an_undisturbed_o
     for path in (second / "out/alone/runs").glob("*/predictions.parquet"):
         name = f"runs/{path.parent.name}/predictions.parquet"
         assert store.read(name) == path.read_bytes()
+    assert named(store, ".partial") == named(store, ".claim") == []
+
+
+def test_a_run_that_ended_while_the_store_was_away_is_sent_by_the_next_command(url, endpoint, tmp_path):  # noqa: F811
+    here, store = machine(tmp_path / "here"), Store(url)
+    try:
+        outcome = ended(
+            forked_command(here, *RUN, "--out", url, before=WITHOUT_RIGHTS_BEFORE_THE_RUN + UNREPORTED)
+        )
+    finally:
+        requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10).raise_for_status()
+    check_refusal(outcome, [url, "gives no rights", "allow it"])
+    assert not any("Shallow" in name for name in named(store, "record.json"))
+
+    again = ended(forked_command(here, *RUN, "--out", url, before=SOON + TELLS_WHERE_IT_BEGINS + UNREPORTED))
+    assert again.code == 0, again.err
+    assert "begun at" not in again.out
+    assert sum("Shallow" in name for name in named(store, "record.json")) == 1
+    for path in here.glob("cache/remote/s3/**/runs/*/*"):
+        if not path.name.startswith("."):
+            assert store.read(f"runs/{path.parent.name}/{path.name}") == path.read_bytes()
     assert named(store, ".partial") == named(store, ".claim") == []
 
 
