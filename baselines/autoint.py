@@ -7,8 +7,9 @@ What is here: the interacting layers without biases, their residual projections,
 output. Departures from the paper's equations, both as in the authors' code: scores are divided by
 sqrt(D/H), because the width scales the model here and raw inner products grow with it; and each layer
 ends in layer normalisation, without which three layers shrink small embeddings so much that a single
-pass over a log no longer trains the model. A token holds several features. What is not: AutoInt+ (with a
-parallel MLP) and the ReLU on queries, keys and values in the authors' code.
+pass over a log no longer trains the model. ``scaled`` and ``layer_norm`` off take them back. A token holds
+several features. What is not: AutoInt+ (with a parallel MLP) and the ReLU on queries, keys and values in the
+authors' code.
 
 Shapes
     B batch, T tokens, d token width, D model width, E width of the last layer, H heads, L layers.
@@ -39,8 +40,9 @@ class InteractingLayer(nn.Module):
 
     .. math:: e_m^{\mathrm{Res}} = \mathrm{ReLU}(\tilde e_m + W_{\mathrm{Res}} e_m)
 
-    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7). If
-    ``layer_norm``, layer normalisation follows. Permuting the tokens permutes the output.
+    (equation 8), where the first term is the concatenation of the heads (equations 5 to 7), whose scores are
+    divided by the root of the head width if ``scaled``. If ``layer_norm``, layer normalisation follows.
+    Permuting the tokens permutes the output.
 
     Shapes
         (B, T, in_dim) -> (B, T, D) with D = out_dim.
@@ -60,10 +62,11 @@ class InteractingLayer(nn.Module):
         out_dim: int,
         num_heads: int,
         layer_norm: bool = True,
+        scaled: bool = True,
         out_field: str = "model_dim",
     ) -> None:
         super().__init__()
-        self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, bias=False, out_field=out_field)
+        self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, False, scaled, out_field)
         self.residual = nn.Linear(in_dim, out_dim, bias=False)
         self.norm = AddNorm(out_dim) if layer_norm else nn.Identity()
 
@@ -95,26 +98,27 @@ class AutoInt(nn.Module):
     class Config:
         """``model_dim``, the width of all layers but the last, scales the model to a budget;
         ``last_dim``, customarily the same, makes the match exact. ``num_heads`` divides both.
-        ``layer_norm`` off gives the paper's equation 8 alone."""
+        ``layer_norm`` off gives the paper's equation 8 alone, ``scaled`` off the scores of its equation 5."""
 
         model_dim: int
         last_dim: int
         num_layers: int = tunable(3, 2)
         num_heads: int = tunable(NUM_HEADS, 1)
         layer_norm: bool = True
+        scaled: bool = True
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
-        heads, norm = config.num_heads, config.layer_norm
+        options = config.num_heads, config.layer_norm, config.scaled
         if config.num_layers < 2:
             raise ValueError(
                 "AutoInt.Config: num_layers is 1, so model_dim would set nothing; set it to 2 or more"
             )
         widths = [token_dim] + [config.model_dim] * (config.num_layers - 1)
         self.layers = nn.Sequential(
-            *(InteractingLayer(a, b, heads, norm) for a, b in pairwise(widths)),
-            InteractingLayer(widths[-1], config.last_dim, heads, norm, out_field="last_dim"),
+            *(InteractingLayer(a, b, *options) for a, b in pairwise(widths)),
+            InteractingLayer(widths[-1], config.last_dim, *options, out_field="last_dim"),
         )
         self.output_dim = num_tokens * config.last_dim
 

@@ -10,7 +10,8 @@ Without these, the authors' code learns a context that is the same for all rows.
 network is then the same for all rows as well, and here it is learned directly. The paper adds the linear
 terms of the streams and the bilinear terms of the heads to one logit; here streams and bilinear terms are
 concatenated, so that the tower of each task learns its own weights for them. What is not: gates that differ
-by row. Batch normalisation and dropout are off by default.
+by row; without ``gates`` there are none, as in some published runs. Batch normalisation and dropout are off
+by default.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, M1 and M2 widths of the streams,
@@ -119,7 +120,8 @@ class FinalMLP(nn.Module):
         """``first_dim``, the width of every layer of the first stream, scales the model to a budget;
         ``second_dim``, customarily the same, makes the match exact. ``num_heads`` divides both.
         ``first_dims`` and ``second_dims`` are the widths of a stream's layers in place of its width and
-        ``num_layers``; a stream's batch normalisation and dropout are those of `baselines.layers.MLP`."""
+        ``num_layers``; a stream's batch normalisation and dropout are those of `baselines.layers.MLP`.
+        Without ``gates`` both streams read the tokens as they are."""
 
         first_dim: int | None
         second_dim: int | None
@@ -131,14 +133,15 @@ class FinalMLP(nn.Module):
         second_batch_norm: bool = False
         first_dropout: float = 0.0
         second_dropout: float = 0.0
+        gates: bool = True
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
         dim = num_tokens * token_dim
         first, second = _stream("first", dim, config), _stream("second", dim, config)
-        self.first = nn.Sequential(FeatureGate(dim), first)
-        self.second = nn.Sequential(FeatureGate(dim), second)
+        self.first = nn.Sequential(FeatureGate(dim), first) if config.gates else first
+        self.second = nn.Sequential(FeatureGate(dim), second) if config.gates else second
         self.fusion = BilinearFusion(first.output_dim, second.output_dim, config.num_heads)
         self.output_dim = first.output_dim + second.output_dim + config.num_heads
 

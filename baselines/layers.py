@@ -258,7 +258,7 @@ class MultiHeadSelfAttention(nn.Module):
     .. math:: y_i = \big\Vert_{h} \sum_j \mathrm{softmax}_j\big(q_i^h \cdot k_j^h / \sqrt{D/H}\big) v_j^h
 
     where q, k and v are linear in x with weights that all tokens share (Vaswani et al. 2017, equation 1,
-    https://arxiv.org/abs/1706.03762).
+    https://arxiv.org/abs/1706.03762). Without ``scaled`` the scores are not divided.
 
     Raises ValueError if ``num_heads`` does not divide ``out_dim``; ``out_field`` is the name of that
     configuration field in the message.
@@ -276,17 +276,24 @@ class MultiHeadSelfAttention(nn.Module):
     """
 
     def __init__(
-        self, in_dim: int, out_dim: int, num_heads: int, bias: bool, out_field: str = "model_dim"
+        self,
+        in_dim: int,
+        out_dim: int,
+        num_heads: int,
+        bias: bool,
+        scaled: bool = True,
+        out_field: str = "model_dim",
     ) -> None:
         super().__init__()
         require_divisible(out_field, out_dim, num_heads, "attention heads (num_heads)")
         self.num_heads = num_heads
+        self.scale = None if scaled else 1.0  # None: the root of the head width
         self.query_key_value = nn.Linear(in_dim, 3 * out_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         projected = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, D/H)
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, D/H)
-        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
         return attended.transpose(1, 2).flatten(2)  # (B, T, D)
 
 

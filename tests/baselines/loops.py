@@ -58,14 +58,17 @@ def mlp(x: Vector, layers: list[tuple[Matrix, Vector]]) -> Vector:
     return x
 
 
-def attention(tokens: Matrix, query: Matrix, key: Matrix, value: Matrix, num_heads: int) -> Matrix:
-    """Scaled dot-product attention, given each token's full-width query, key and value."""
+def attention(
+    tokens: Matrix, query: Matrix, key: Matrix, value: Matrix, num_heads: int, scaled: bool = True
+) -> Matrix:
+    """Dot-product attention, given each token's full-width query, key and value."""
     head_dim = len(query[0]) // num_heads
+    divisor = math.sqrt(head_dim) if scaled else 1
     outputs: Matrix = [[] for _ in tokens]
     for head in range(num_heads):
         part = slice(head * head_dim, (head + 1) * head_dim)
         for i in range(len(tokens)):
-            scores = [dot(query[i][part], key[j][part]) / math.sqrt(head_dim) for j in range(len(tokens))]
+            scores = [dot(query[i][part], key[j][part]) / divisor for j in range(len(tokens))]
             weights = softmax(scores)
             outputs[i] += [
                 math.fsum(weights[j] * value[j][part][c] for j in range(len(tokens))) for c in range(head_dim)

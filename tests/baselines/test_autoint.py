@@ -18,28 +18,30 @@ def autoint_widths(d: int, model_dim: int, last_dim: int, num_layers: int) -> li
 
 
 CLOSED_FORM = ClosedForm(
-    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
+    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: sum(
         4 * a * b + 2 * b * layer_norm for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
     ),
-    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: sum(
+    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: sum(
         8 * T * a * b + 4 * T**2 * b for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
     ),
-    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True: T * last_dim,
+    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: (
+        T * last_dim
+    ),
     configs=(
         {"model_dim": 8, "last_dim": 6},
-        {"model_dim": 8, "last_dim": 6, "layer_norm": False},
+        {"model_dim": 8, "last_dim": 6, "layer_norm": False, "scaled": False},
         {"model_dim": 24, "last_dim": 32, "num_layers": 2, "num_heads": 8},
         {"model_dim": 640, "last_dim": 512, "num_layers": 4},
     ),
 )
 
 
-def interact(tokens, layer):
-    """Equations 5 to 8, the scores scaled by the root of the head width, and the norm if there is one."""
+def interact(tokens, layer, scaled):
+    """Equations 5 to 8, scores over the root of the head width if ``scaled``, the norm if there is one."""
     weight = layer.attention.query_key_value.weight.tolist()
     dim = len(weight) // 3
     query, key, value = ([loops.linear(t, weight[i * dim : (i + 1) * dim]) for t in tokens] for i in range(3))
-    attended = loops.attention(tokens, query, key, value, layer.attention.num_heads)
+    attended = loops.attention(tokens, query, key, value, layer.attention.num_heads, scaled)
     residual = [loops.linear(t, layer.residual.weight.tolist()) for t in tokens]
     summed = [loops.relu(loops.add(a, r)) for a, r in zip(attended, residual, strict=True)]
     if isinstance(layer.norm, nn.Identity):
@@ -47,15 +49,16 @@ def interact(tokens, layer):
     return [loops.layer_norm(x, layer.norm.weight.tolist(), layer.norm.bias.tolist()) for x in summed]
 
 
-@pytest.mark.parametrize("layer_norm", [True, False])
-def test_equals_the_equations_written_as_loops(layer_norm):
-    config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2, layer_norm=layer_norm)
+@pytest.mark.parametrize(("layer_norm", "scaled"), [(True, True), (False, True), (False, False)])
+def test_equals_the_equations_written_as_loops(layer_norm, scaled):
+    options = {"layer_norm": layer_norm, "scaled": scaled}
+    config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2, **options)
     model = scrambled(AutoInt(5, 3, config))
     tokens = random_tokens(3, 5, 3)
     expected = []
     for row in tokens.tolist():
         for layer in model.layers:
-            row = interact(row, layer)
+            row = interact(row, layer, scaled)
         expected.append([v for token in row for v in token])
     torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
 

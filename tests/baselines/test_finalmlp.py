@@ -12,23 +12,24 @@ from tests.baselines.closed_forms import ClosedForm, mlp_weights
 from tests.baselines.scrambled import random_tokens, scrambled
 
 CLOSED_FORM = ClosedForm(
-    params=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+    params=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2, gates=True: (
         sum(
-            T * d + mlp_weights(T * d, width, num_layers) + num_layers * width
+            T * d * gates + mlp_weights(T * d, width, num_layers) + num_layers * width
             for width in (first_dim, second_dim)
         )
         + first_dim * second_dim // num_heads
     ),
-    flops=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+    flops=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2, gates=True: (
         2 * mlp_weights(T * d, first_dim, num_layers)
         + 2 * mlp_weights(T * d, second_dim, num_layers)
         + 2 * first_dim * second_dim // num_heads
     ),
-    output_dim=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2: (
+    output_dim=lambda T, d, first_dim, second_dim, num_layers=3, num_heads=2, gates=True: (
         first_dim + second_dim + num_heads
     ),
     configs=(
         {"first_dim": 8, "second_dim": 6},
+        {"first_dim": 8, "second_dim": 6, "gates": False},
         {"first_dim": 24, "second_dim": 32, "num_layers": 1, "num_heads": 8},
         {"first_dim": 640, "second_dim": 513, "num_layers": 4, "num_heads": 1},
     ),
@@ -67,6 +68,18 @@ def test_equals_the_equations_written_as_loops():
         expected.append(first + second + bilinear(first, second, model.fusion.weight.tolist()))
     torch.testing.assert_close(model(tokens), torch.tensor(expected, dtype=torch.float64))
     assert (model(tokens)[:, -2:] != 0).any(dim=0).all(), "a head was not compared: its terms are all zero"
+
+
+def test_without_gates_each_stream_reads_what_gates_at_their_start_pass_on():
+    model, plain = (
+        FinalMLP(5, 3, FinalMLP.Config(first_dim=4, second_dim=6, gates=g)) for g in (True, False)
+    )
+    model, plain = model.double(), plain.double()
+    for name in ("first", "second"):
+        getattr(plain, name).load_state_dict(getattr(model, name)[1].state_dict())
+    plain.fusion.load_state_dict(model.fusion.state_dict())
+    tokens = random_tokens(2, 5, 3)
+    torch.testing.assert_close(plain(tokens), model(tokens), rtol=0, atol=0)
 
 
 def test_one_head_is_the_full_bilinear_form():

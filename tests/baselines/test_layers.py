@@ -42,9 +42,9 @@ def test_per_token_linear_draws_different_weights_for_different_tokens():
     assert not torch.equal(layer.weight[0], layer.weight[1])
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_attention_equals_loops_over_heads_and_pairs_of_tokens(bias):
-    layer = scrambled(MultiHeadSelfAttention(in_dim=3, out_dim=6, num_heads=2, bias=bias))
+@pytest.mark.parametrize(("bias", "scaled"), [(False, True), (True, True), (False, False)])
+def test_attention_equals_loops_over_heads_and_pairs_of_tokens(bias, scaled):
+    layer = scrambled(MultiHeadSelfAttention(in_dim=3, out_dim=6, num_heads=2, bias=bias, scaled=scaled))
     projection = layer.query_key_value
     x = random_tokens(2, 5, 3)
     expected = []
@@ -54,7 +54,7 @@ def test_attention_equals_loops_over_heads_and_pairs_of_tokens(bias):
             for token in tokens
         ]
         query, key, value = ([row[i * 6 : (i + 1) * 6] for row in rows] for i in range(3))
-        expected.append(loops.attention(tokens, query, key, value, num_heads=2))
+        expected.append(loops.attention(tokens, query, key, value, num_heads=2, scaled=scaled))
     torch.testing.assert_close(layer(x), torch.tensor(expected, dtype=torch.float64))
 
 
