@@ -24,7 +24,7 @@ from reports.figures.learning_rates import learning_rate_curves
 from reports.figures.loss_front import loss_against_compute
 from reports.figures.scaling import paper_scaling, quality_against_size, size_front
 from reports.frames import active_experts_frame, loss_frame, routing_frame, validation_frame
-from reports.paper.comparison import active_ratio_curves, paper_row, paper_table
+from reports.paper.comparison import active_ratio_curves, has_the_papers_base, paper_row, paper_table
 from reports.paper.printed import load_paper
 from reports.paper.scaling import paper_points, paper_slopes
 from reports.results import results_frame
@@ -257,11 +257,14 @@ def _differs(ratios: pd.Series) -> bool:
 
 
 def differences_frame(section: Section) -> pd.DataFrame:
-    """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``."""
+    """The section's rows of ``comparisons.csv`` in suite order, with the paper's gain as ``paper_gain``.
+
+    Over another base than the paper's there are no such gains.
+    """
     rows = section.comparisons
     rows = _in_suite_order(rows[rows["diff"].notna() & rows["metric"].isin(METRICS)], section)
     rows = select_models(rows, _models(section))
-    printed = paper_table(section)
+    printed = paper_table(section) if has_the_papers_base(section) else None
     paper_rows = {c.key: paper_row(printed, c) for c in section.contestants}
     gains = []
     for row in rows.to_dict("records"):

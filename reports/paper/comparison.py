@@ -28,9 +28,7 @@ def paper_row(printed: PaperTable | None, contestant: Contestant) -> PaperRow | 
 
 
 def has_the_papers_base(section: Section) -> bool:
-    """Whether our base is the row that the paper's differences are taken to, and may be compared with it."""
-    if section.no_verdict:
-        return False
+    """Whether our base is the row that the paper's differences are taken to."""
     row = paper_row(paper_table(section), section.base) if section.base else None
     return row is not None and row.base
 
@@ -56,7 +54,8 @@ def paper_note(section: Section, printed: PaperTable) -> str:
         if (row := paper_row(printed, contestant))
     ]
     rows = f"; rows: {', '.join(pairs)}" if pairs else "; none of these models is in it"
-    return f"paper: {printed.label} of {load_paper().citation}, on its own data and sizes{rows}."
+    base = f", differences to {printed.base.name}" if printed.base else ""
+    return f"paper: {printed.label} of {load_paper().citation}, on its own data and sizes{base}{rows}."
 
 
 def printed_table(key: str, paper: Paper) -> Table:

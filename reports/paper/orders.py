@@ -4,7 +4,8 @@ An order is one column of a quality of one comparison: the models that differ in
 architecture by its plain row. Of rows with several sequence models, those with the same one make an order.
 Two orders are compared by Kendall's tau-b over the architectures that both have, with the p-value of a
 permutation test (`harness.evaluation.ordering`). A model that both take as the base of their differences is
-left out: both have it at zero by definition.
+left out: both have it at zero by definition. Two sources are not compared in different tasks where both name
+one of ours, and models that were combined with a sequence model not with ours, which have none.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Order:
 
     ``source`` is the paper, or ``here``; ``kind`` says which metrics it may be compared with; ``scores`` are
     qualities or differences to ``base`` by architecture, which is None where nothing is zero by definition.
+    ``task`` is ours, None where it is none of ours; ``sequence`` is the models' sequence model.
     """
 
     source: str
@@ -45,6 +47,18 @@ class Order:
     kind: str
     scores: dict[str, float]
     base: str | None = None
+    task: str | None = None
+    sequence: str = ""
+
+    def may_be_compared_with(self, other: Order) -> bool:
+        """Whether both are of one kind, and an agreement of them would say something of the models."""
+        if self.kind != other.kind:
+            return False
+        if self.source == other.source:
+            return True
+        if HERE in (self.source, other.source) and (self.sequence or other.sequence):
+            return False
+        return None in (self.task, other.task) or self.task == other.task
 
 
 def published_orders() -> list[Order]:
@@ -74,7 +88,7 @@ def _orders(source: str, table: Table, key: str, column: Column) -> Iterable[Ord
         if len(scores) > 1:
             name = f"{column.label} with {sequence}" if sequence else column.label
             zero = base.architecture if base and base.architecture in scores else None
-            yield Order(source, name, KINDS[str(column.metric)], scores, zero)
+            yield Order(source, name, KINDS[str(column.metric)], scores, zero, column.task, sequence)
 
 
 def our_orders(section: Section) -> list[Order]:
@@ -92,7 +106,7 @@ def our_orders(section: Section) -> list[Order]:
             scores = dict(zip(rows["architecture"], rows["diff"].astype(float), strict=True))
             name = f"{section.dataset} {task} {metric.upper()}"
             zero = base.architecture
-            orders.append(Order(HERE, name, KINDS[metric], scores | {zero: 0.0}, zero))
+            orders.append(Order(HERE, name, KINDS[metric], scores | {zero: 0.0}, zero, task))
     return orders
 
 
@@ -105,7 +119,7 @@ def shared(one: Order, other: Order) -> tuple[list[str], str]:
 
 
 def compare_orders(orders: list[Order]) -> pd.DataFrame:
-    """Every pair of orders of one kind with a model in both.
+    """Every pair of orders that may be compared, with a model in both.
 
     Columns source, order, other_source, other_order, kind, models (how many both have), tau (NaN where all
     models of one are tied), p_value, orders (which permutations it counts), left_out (the base of both) and
@@ -114,7 +128,7 @@ def compare_orders(orders: list[Order]) -> pd.DataFrame:
     rows = []
     for one, other in combinations(orders, 2):
         names, left_out = shared(one, other)
-        if one.kind != other.kind or not names:
+        if not one.may_be_compared_with(other) or not names:
             continue
         ours, theirs = (np.array([each.scores[name] for name in names]) for each in (one, other))
         pair = (one.source, one.name, other.source, other.name, one.kind, len(names))

@@ -104,12 +104,14 @@ def _cautions(ours: list[Order]) -> list[str]:
         "combined with sequence models, those with the same one. Kendall's tau-b is 1 for the same order, -1 "
         "for the reverse, over the models that both have. AUC is compared with AUC, UAUC and gAUC with each "
         "other, although papers weight users differently. A model that both take as the base of differences "
-        "is left out: it is at zero by definition.",
+        "is left out: it is at zero by definition. Between sources finish is not compared with skip, "
+        "nor what was combined with a sequence model with ours.",
         "p-value: the share of all orders of the models that agree or disagree as much, twice the smaller "
         f"tail; with more than eight models and ties, of 100,000 drawn orders. {LEAST_P}",
         "Published values are taken as they are printed, without an error, and many differ by less than "
         "their noise: two orders can be unlike although nothing contradicts. Most comparisons are matched "
-        "neither in parameters nor in FLOPs.",
+        "neither in parameters nor in FLOPs; tasks and data differ in most pairs, and no paper's own log is "
+        "another's.",
         "The pairs are not independent: a source has several orders on similar data, BARS one of its "
         "leaderboard and one of its means where it has five seeds, and the baselines of RankElastor on "
         "KuaiVideo and TaobaoAd are those of BARS.",

@@ -46,10 +46,10 @@ class Citation(_Strict):
 class Column(_Strict):
     """What a column holds; ``metric`` where it is a quality that this benchmark measures too.
 
-    ``task`` is ours of the same name, ``dataset`` ours with the same rows and splits. The values of a
-    ``gain`` are differences to the base row in points x 100; the base row itself has the metric, or nothing.
-    ``note`` is what to know before comparing the column with ours. ``range`` names the columns of the least
-    and greatest value of the seeds that a mean is over.
+    ``task`` is ours of the same name, ``dataset`` ours of the same rows and, as far as is known, splits. The
+    values of a ``gain`` are differences to the base row in points x 100; the base row itself has the metric,
+    or nothing. ``note`` is what to know before comparing the column with ours. ``range`` names the columns of
+    the least and greatest value of the seeds that a mean is over.
     """
 
     label: Text

@@ -79,7 +79,7 @@ def _notes(section: Section, beside: Beside) -> list[str]:
     pairs = ", ".join(f"{ours.display_name} = {row.name}" for ours, row in beside.rows.items())
     how = "values less that of" if beside.table.base is None else "differences to"
     same = {column.dataset for column in beside.columns.values()} == {section.dataset}
-    where = "the same data, in its own setting" if same else "its own data, sizes and training"
+    where = "the same dataset, in its own setting" if same else "its own data, sizes and training"
     return [
         f"published: {beside.paper.citation}: {beside.table.about}; {where}. Evidence: "
         f"{EVIDENCE[beside.paper.evidence]}.",

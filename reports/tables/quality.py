@@ -61,7 +61,7 @@ def quality_numbers(section: Section, task: str) -> pd.DataFrame:
     """
     printed = paper_table(section)
     numbers = section.quality[task]
-    can_compare = has_the_papers_base(section)
+    can_compare = has_the_papers_base(section) and not section.no_verdict
     return numbers.join(
         pd.DataFrame(
             [_printed_cells(row, printed, can_compare) for row in numbers.to_dict("records")],
@@ -136,7 +136,7 @@ def quality_tables(section: Section, task: str) -> list[Table]:
 def _paper_notes(section: Section, task: str, printed: PaperTable | None) -> list[str]:
     if printed is None or not printed.has_task(task):
         return []
-    signs = [SIGN_NOTE] if has_the_papers_base(section) else []
+    signs = [SIGN_NOTE] if has_the_papers_base(section) and not section.no_verdict else []
     return [paper_note(section, printed), *printed.column_notes(task), *signs]
 
 

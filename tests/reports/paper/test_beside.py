@@ -115,7 +115,7 @@ def test_of_several_tables_those_on_our_own_data_alone_are_taken(tmp_path):
     assert [(one.name, one.key) for one in on_criteo] == [("bars", "criteo_x1"), ("rankelastor", "public")]
     assert unmatched == {}
     notes = " ".join(published_tables(section_with(tmp_path / "c", "bars", dataset="criteo-x1"))[0].notes)
-    assert "the same data, in its own setting" in notes
+    assert "the same dataset, in its own setting" in notes
 
 
 def test_the_table_shows_ours_and_theirs_and_names_what_it_leaves_out(tmp_path):

@@ -156,6 +156,26 @@ def test_auc_is_compared_with_auc_and_uauc_with_gauc_and_uauc(pairs):
     assert mixed.empty
 
 
+def test_between_sources_the_same_task_is_compared_and_models_with_a_sequence_model_not_with_ours():
+    scores = dict(zip(MODELS, range(6), strict=True))
+    orders = [
+        Order("paper", "finish", AUC, scores, task="finish"),
+        Order("paper", "skip", AUC, scores, task="skip"),
+        Order("other", "of its own task", AUC, scores),
+        Order("other", "with DIN", AUC, scores, sequence="DIN"),
+        Order(HERE, "skip", AUC, scores, task="skip"),
+    ]
+    pairs = compare_orders(orders)
+    compared = {tuple(row) for row in pairs[["source", "order", "other_order"]].itertuples(index=False)}
+    assert compared == {
+        ("paper", "finish", "skip"),  # of one source
+        *(("paper", task, other) for task in ("finish", "skip") for other in ("of its own task", "with DIN")),
+        ("paper", "skip", "skip"),
+        ("other", "of its own task", "with DIN"),
+        ("other", "of its own task", "skip"),
+    }
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     records = [record(name, seed) for seed in range(3) for name in MODELS]

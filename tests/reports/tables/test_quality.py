@@ -14,6 +14,7 @@ from scipy import stats
 from harness.evaluation.statistics.intervals import mean_interval
 from harness.records.store import read_runs
 from reports.comparisons import load_inferred
+from reports.figures.sections import differences_frame
 from reports.sections import load_sections
 from reports.summary import compared
 from reports.tables.costs import cost_table
@@ -138,6 +139,17 @@ def test_a_task_that_the_paper_lacks_has_no_paper_column(mixed_out):
     [movielens] = [section for section in sections if section.dataset == "movielens-100k"]
     for table in quality_tables(movielens, "like"):
         assert not any("paper" in title for title in table.header)
+
+
+def test_the_papers_gains_are_drawn_over_its_base_alone_and_the_note_names_it(tmp_path):
+    bases = ("dlrm_mlp", "dcn")
+    over = {base: section_of(write_out(tmp_path / base, quick_records(), base=base)) for base in bases}
+    drawn = {base: differences_frame(section)["paper_gain"] for base, section in over.items()}
+    assert drawn["dlrm_mlp"].notna().any()
+    assert drawn["dcn"].isna().all()
+    for section in over.values():
+        notes = quality_tables(section, "skip")[0].notes
+        assert any("differences to DLRM-MLP;" in note for note in notes)
 
 
 def test_a_suite_without_a_paper_table_has_no_paper_columns(tmp_path):
