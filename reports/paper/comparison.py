@@ -59,7 +59,7 @@ def paper_note(section: Section, printed: PaperTable) -> str:
 
 
 def printed_table(key: str, paper: Paper) -> Table:
-    """A table of the paper as it was printed, with its units and notes on what is odd about it."""
+    """A table of the paper as it was printed (costs to three digits), its units, and notes on what is odd."""
     printed = paper.tables[key]
     columns = list(printed.columns.values())
     units = {

@@ -105,6 +105,11 @@ def written(difference: Difference, name: str, is_variant: bool) -> str:
     kept = pd.concat([pd.read_csv(file, keep_default_na=False) for file in files])
     kept = kept[(kept["task"] == difference.task) & (kept["metric"] == difference.metric)]
     [row] = kept[kept["variant" if is_variant else "architecture"] == name].to_dict("records")
+    return shown(row)
+
+
+def shown(row: dict) -> str:
+    """A difference in points, bold where it is resolved."""
     cell = f"{100 * row['diff']:+.2f}".replace("-", "\N{MINUS SIGN}")
     return f"**{cell}**" if row["resolved"] == "yes" else cell
 
@@ -186,9 +191,77 @@ def test_the_table_of_engines_and_its_words_are_those_of_the_profile():
     assert sum(model["qps_low"] == 0 for model in found.values()) == 11
 
 
+CHANGES = {
+    "batch normalisation": "batch-norm",
+    "dropout of 0.1": "dropout",
+    "a rate that falls on plateaus": "plateau",
+    "the best of five validations": "best-weights",
+    "three passes, the best validation": "three-passes",
+    "all rows shuffled at once": "whole-shuffle",
+    "Adam on tables": "adam-tables",
+    "SGD on tables": "sgd-tables",
+    "L2 on whole tables": "table-l2",
+    "tables from N(0, 10⁻⁴)": "small-tables",
+    "Xavier normal": "xavier",
+    "all of a published recipe": "published",
+}
+
+
+def test_each_change_of_a_recipe_is_the_one_that_was_measured():
+    kept = pd.read_csv(FOLDERS / "recipes/variants.csv", keep_default_na=False)
+    columns = [("finish", "auc"), ("skip", "auc"), ("skip", "uauc"), ("like", "auc"), ("like", "uauc")]
+    rows = select_model(Table(KEPT, "### What parts of a recipe change", {}))
+    assert [row[0] for row in rows] == list(CHANGES)
+    for name, *cells in rows:
+        of_change = kept[kept["variant"] == CHANGES[name]]
+        for at, (task, metric) in enumerate(columns):
+            found = of_change[(of_change["task"] == task) & (of_change["metric"] == metric)]
+            for cell, architecture in zip(cells[2 * at :], ("dlrm_mlp", "rankmixer"), strict=False):
+                of_model = found[found["architecture"] == architecture].to_dict("records")
+                assert cell == (shown(of_model[0]) if of_model else "\N{EN DASH}"), (
+                    name,
+                    task,
+                    metric,
+                    architecture,
+                )
+
+
+def test_what_is_said_of_recipes_is_in_their_records():
+    kept = pd.read_csv(FOLDERS / "recipes/variants.csv", keep_default_na=False)
+    published = kept[(kept["variant"] == "published") & (kept["dataset"] == "kuairand-pure")]
+    ends = {
+        ("finish", "auc"): (-2.19, -1.42),
+        ("skip", "auc"): (-3.46, -3.13),
+        ("skip", "uauc"): (4.68, 6.72),
+    }
+    for (task, metric), (least, most) in ends.items():
+        found = 100 * published[(published["task"] == task) & (published["metric"] == metric)]["diff"]
+        assert (len(found), round(found.min(), 2), round(found.max(), 2)) == (3, least, most)
+    not_resolved = published[published["metric"].isin(["auc", "uauc"]) & (published["resolved"] == "no")]
+    assert set(zip(not_resolved["task"], not_resolved["architecture"], strict=True)) >= {
+        ("finish", "rankmixer")
+    }
+    runs = pq.read_table(FOLDERS / "recipes/records.parquet").to_pylist()
+    records = {(run["dataset"], run["architecture"], run["variant"], run["seed"]): run for run in runs}
+    passes = [
+        [sum(task["auc"] + task["gauc"] for task in one["metrics"].values()) for one in validation]
+        for (dataset, _, variant, _), run in records.items()
+        if (dataset, variant) == ("kuairand-pure", "published")
+        for validation in [json.loads(run["record"])["validation"]]
+    ]
+    assert [(len(monitor), monitor.index(max(monitor))) for monitor in passes] == 15 * [(4, 1)]
+    plateaus = [
+        json.loads(run["record"])["metrics"]
+        != json.loads(records[dataset, architecture, "", seed]["record"])["metrics"]
+        for (dataset, architecture, variant, seed), run in records.items()
+        if variant == "plateau"
+    ]
+    assert (sum(plateaus), len(plateaus)) == (1, 30)
+
+
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
     files = [path for path in FOLDERS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 4_000_000
+    assert sum(path.stat().st_size for path in files) < 6_000_000
     text = KEPT.read_text(encoding="utf-8") + (ROOT / "README.md").read_text(encoding="utf-8")
     for path in FOLDERS.iterdir():
         assert f"({path.name})" in text or path == KEPT, path.name
