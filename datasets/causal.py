@@ -77,20 +77,28 @@ class EventIndex:
         self._first = int(times.min()) if len(times) else 0
         # One number orders by key, then time; the last tick of a key's range lies after its events.
         self._span = int(times.max()) - self._first + 2 if len(times) else 2
-        codes = np.searchsorted(self._keys, keys) * self._span + (times - self._first)
+        codes = _places(self._keys, keys) * self._span + (times - self._first)
         self.order = np.argsort(codes, kind="stable")
         self._codes = codes[self.order]
+        # Where each key's events begin; one more, for keys that lie above all known ones.
+        self._starts = np.searchsorted(self._codes, np.arange(len(self._keys) + 1) * self._span)
 
     def before(self, keys: np.ndarray, times: np.ndarray) -> Past:
         """The events of each row's key strictly before the row's time; N rows."""
-        key = np.searchsorted(self._keys, keys)
+        key = _places(self._keys, keys)
         known = key < len(self._keys)
         known[known] = self._keys[key[known]] == keys[known]
-        base = key * self._span
         tick = np.clip(times - self._first, 0, self._span - 1)
-        start = np.searchsorted(self._codes, base, side="left")
-        stop = np.searchsorted(self._codes, base + tick, side="left")
-        return Past(self.order, np.where(known, start, 0), np.where(known, stop, 0))
+        stop = _places(self._codes, key * self._span + tick)
+        return Past(self.order, np.where(known, self._starts[key], 0), np.where(known, stop, 0))
+
+
+def _places(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``np.searchsorted(ordered, values)``, several times as fast: values look up after their neighbours."""
+    order = np.argsort(values)
+    places = np.empty(len(values), np.intp)
+    places[order] = np.searchsorted(ordered, values[order])
+    return places
 
 
 def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
