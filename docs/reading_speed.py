@@ -1,9 +1,10 @@
-"""How fast readers prepare rows in their datasets' layout: ``python docs/reading_speed.py ROWS [NAME ...]``.
+"""How fast readers prepare rows in their datasets' layout.
 
-Prints a table: raw rows (ROWS is a multiple of 200,000), seconds of processor time, rows a second of it, and
-the peak memory of ``data prepare`` as a process with one thread. Rows are generated; those of published
-tables are a block of BLOCK_ROWS rows, repeated, so their vocabularies are small. A command that takes more
-than MOST_SECONDS of processor time is ended, and its row says so.
+    python docs/reading_speed.py 10000000 > docs/reading_speed.md
+    python docs/reading_speed.py 200000 vk-lsvd yambda-50m
+
+The first number says how many raw rows, a multiple of 200,000; without names all readers are measured. A
+command that takes more than MOST_SECONDS of processor time is ended, and its row says so.
 """
 
 from __future__ import annotations
@@ -38,12 +39,22 @@ from tests.datasets.yambda import files as yambda  # noqa: E402
 
 MOST_SECONDS = 1800
 BLOCK_ROWS = 20_000
+PAGE = f"""# How fast datasets are prepared
+
+`python docs/reading_speed.py {{rows}} > docs/reading_speed.md`
+
+{{rows:,}} generated rows in each dataset's layout, prepared by one thread: `data prepare` from files to
+checksums. Raw rows are those of its logs and tables, some of which become no row of a split. Those of
+[published tables](../datasets/README.md#published-splits) are a block of {BLOCK_ROWS:,} rows, repeated: their
+vocabularies are small, and real ones larger and slower. Peak memory is the process's (RSS).
+
+| reader | raw rows | processor seconds | rows a second | peak memory |
+|---|---|---|---|---|"""
 
 
 def main(rows: int, names: list[str]) -> None:
     """Measure the named readers, or all, one at a time."""
-    print("| reader | raw rows | processor seconds | rows a second | peak memory |")
-    print("|---|---|---|---|---|", flush=True)
+    print(PAGE.format(rows=rows), flush=True)
     for name in names or LAYS_OUT:
         with tempfile.TemporaryDirectory() as folder:
             options = LAYS_OUT[name](Path(folder), rows) or []

@@ -116,8 +116,9 @@ def _in_zone(moment: datetime, zone: str | None, field: str) -> pl.Series:
 def split_code(schema: Schema, bounds: tuple | None, runs: list[Path]) -> pl.Expr:
     """0 for training rows, 1 for validation, 2 for test, over a staged table, which is sorted in ``runs``."""
     if isinstance(schema.split, ColumnSplit):
-        names = [schema.split.train, schema.split.valid, schema.split.test]
-        return pl.col("@split").replace_strict(names, [0, 1, 2], return_dtype=pl.Int8)
+        names, split = schema.split, pl.col("@split")  # another name was refused when it was staged
+        training = pl.when(split == names.train).then(0)
+        return training.when(split == names.valid).then(1).when(split == names.test).then(2).cast(pl.Int8)
     if isinstance(schema.split, FractionSplit):
         bounds = fraction_bounds(schema.split, runs)
     assert bounds is not None, "a split by time has bounds"

@@ -96,8 +96,9 @@ def is_no_integer(text: pl.Expr) -> pl.Expr:
 
 def number(text: pl.Expr) -> pl.Expr:
     """A cell as Float64; null where it is no number."""
-    words = {"true": 1.0, "false": 0.0}
-    flag = text.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Float64)
+    # Not replace_strict: its words are a column of their own, for which polars holds the whole table.
+    word = text.str.to_lowercase()
+    flag = pl.when(word == "true").then(1.0).when(word == "false").then(0.0)
     return pl.coalesce(pl.when(~is_no_number(text)).then(text).cast(pl.Float64, strict=False), flag)
 
 
