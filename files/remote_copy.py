@@ -66,12 +66,18 @@ class Copy:
     def note(self, listing: dict[str, str]) -> None:
         """Remember that these files are here as they are there."""
         if listing:
-            known = self._fetched() | listing
-            write_atomically(self.folder / FETCHED_FILE, json.dumps(known, indent=0).encode())
+            self._remember(self._fetched() | listing)
 
-    def was_there(self, name: str) -> bool:
-        """Whether a file that is here was in the store before, fetched from it or sent to it whole."""
-        return name in self._fetched()
+    def forget(self, folder: str) -> None:
+        """Remember no more that files of this folder were in the store."""
+        self._remember({n: tag for n, tag in self._fetched().items() if not n.startswith(f"{folder}/")})
+
+    def _remember(self, known: dict[str, str]) -> None:
+        write_atomically(self.folder / FETCHED_FILE, json.dumps(known, indent=0).encode())
+
+    def were_there(self) -> set[str]:
+        """The files that were in the store before: fetched from it, or sent to it whole."""
+        return set(self._fetched())
 
     def _fetched(self) -> dict[str, str]:
         try:

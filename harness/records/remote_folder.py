@@ -62,19 +62,22 @@ def refresh(copy: Copy) -> bool:
     wanted = {name: tag for name, tag in listing.items() if _is_wanted(name.split("/"), finished)}
     copy.fetch({name: tag for name, tag in wanted.items() if not _is_record(name)})
     copy.fetch({name: tag for name, tag in wanted.items() if _is_record(name)})
+    sent = copy.were_there()
     for run in _finished_here(copy):
-        if run.name not in finished and copy.was_there(f"runs/{run.name}/{RECORD_FILE}"):
+        if run.name not in finished and f"runs/{run.name}/{RECORD_FILE}" in sent:
             with _locked(run) as held:
                 if held is not None:
                     (run / RECORD_FILE).unlink()
                     shutil.rmtree(run)
+                    copy.forget(f"runs/{run.name}")
     return bool(wanted)
 
 
 def _send_late(copy: Copy) -> None:
     """Send the runs that are finished here and that the store never had, unless another process has them."""
+    sent = copy.were_there()
     for run in _finished_here(copy):
-        if not copy.was_there(f"runs/{run.name}/{RECORD_FILE}"):
+        if f"runs/{run.name}/{RECORD_FILE}" not in sent:
             with _locked(run) as held:
                 if held is not None:
                     with RemoteRun(copy, run, run.with_name(f"{run.name}.partial")).claimed(wait=False):

@@ -177,6 +177,10 @@ def test_what_lies_beside_the_runs_is_sent_and_a_run_that_was_deleted_in_the_sto
     store.remove(["runs/one/record.json"])
     assert opened(url) == folder
     assert not (folder / "runs/one").exists()
+    (folder / "runs/one").mkdir()  # made again, while the store is away
+    (folder / "runs/one/record.json").write_bytes(b"anew")
+    with shared(url):
+        assert store.read("runs/one/record.json") == b"anew"
 
 
 # -------------------------------------------------------------------------------------------- prepared data
