@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ROOT / "reports/measured"
@@ -257,6 +259,48 @@ def test_what_is_said_of_recipes_is_in_their_records():
         if variant == "plateau"
     ]
     assert (sum(plateaus), len(plateaus)) == (1, 30)
+
+
+def test_what_feature_groups_that_share_little_change_is_what_was_measured():
+    """Each contrast from its file; what lies between both kinds of worlds from the runs, by Welch's test."""
+    rows = select_model(Table(KEPT, "### Feature groups that share nothing, or much", {}))
+    others = {
+        "Transformer": ("transformer", ""),
+        "RankMixer with one network for all tokens": ("rankmixer", "shared-ffn"),
+    }
+    kinds = ("apart", "shared")
+    kept = {
+        kind: pd.read_csv(FOLDERS / f"heterogeneity-{kind}/contrasts.csv", keep_default_na=False)
+        for kind in kinds
+    }
+    auc = {}
+    for kind in kinds:
+        for run in pq.read_table(FOLDERS / f"heterogeneity-{kind}/records.parquet").to_pylist():
+            record = json.loads(run["record"])
+            for task, metrics in record["metrics"].items():
+                auc[kind, task, run["architecture"], run["variant"], record["spec"]["world"]] = metrics["auc"]
+    assert [row[0] for row in rows] == list(others)
+    p_values = {}
+    for name, *cells in rows:
+        base, variant = others[name]
+        for at, task in ((0, "finish"), (3, "skip")):
+            points = []
+            for kind, cell in zip(kinds, cells[at:], strict=False):
+                found = kept[kind]
+                found = found[(found["task"] == task) & (found["metric"] == "auc") & (found["base"] == base)]
+                [row] = found[found["base_variant"] == variant].to_dict("records")
+                assert cell == shown(row)
+                ours = np.array([auc[kind, task, "rankmixer", "", world] for world in range(5)])
+                theirs = np.array([auc[kind, task, base, variant, world] for world in range(5)])
+                points.append(ours - theirs)
+                assert row["diff"] == pytest.approx(points[-1].mean())
+            p_values[name, task] = stats.ttest_ind(*points, equal_var=False).pvalue
+            difference = f"{100 * (points[0].mean() - points[1].mean()):+.2f}"
+            assert cells[at + 2].strip("*") == difference
+    for task, corrected in (("finish", 0.033), ("skip", 0.059)):
+        least = min(p_values[name, task] for name in others)
+        assert p_values["RankMixer with one network for all tokens", task] == least
+        assert round(2 * least, 3) == corrected
 
 
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
