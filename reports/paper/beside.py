@@ -1,7 +1,7 @@
 """Published comparisons with our base: which of them has it, and its differences beside ours.
 
-Bases are never mixed. A comparison that takes differences to a base of its own matches where that row is our
-base's architecture; one that prints values alone matches where it has a row of our base.
+Bases are never mixed. Printed differences match where the row that they are taken to is our base's; printed
+values match where the comparison has a value for our base, and become differences to it.
 """
 
 from __future__ import annotations
@@ -84,13 +84,11 @@ def match(section: Section) -> tuple[list[Beside], dict[str, str]]:
         compared = [(key, table, _columns(table)) for key, table in paper.compared()]
         on_our_data = [(key, table, _on(section.dataset, columns)) for key, table, columns in compared]
         for key, table, columns in [one for one in on_our_data if one[2]] or compared:
-            base, why = _base_row(table, section.base)
+            base = counterpart(table, section.base) if section.base else None
             rows = {c: row for c in section.contestants if (row := counterpart(table, c))}
-            told = {k: c for k, c in columns.items() if c.gain or (base and k in base.numbers)}
-            if base is None:
-                unmatched[table_title(paper, table)] = why
-            elif not told:
-                unmatched[table_title(paper, table)] = f"it prints no {base.name} on these data"
+            told = {k: c for k, c in columns.items() if base and _tells(table, k, base)}
+            if base is None or not told:
+                unmatched[table_title(paper, table)] = _why_not(table, columns, base, section.base)
             elif all(row == base for row in rows.values()):
                 unmatched[table_title(paper, table)] = "none of our other models is in it"
             else:
@@ -106,14 +104,20 @@ def _on(dataset: str, columns: dict[str, Column]) -> dict[str, Column]:
     return {key: column for key, column in columns.items() if column.dataset == dataset}
 
 
-def _base_row(table: Table, base: Contestant | None) -> tuple[Row | None, str]:
-    """The row that differences like ours are taken to, or why there is none."""
+def _tells(table: Table, key: str, base: Row) -> bool:
+    """Whether a column has differences to this row, or values of it and of others."""
+    return base == table.base if table.columns[key].gain else key in base.numbers
+
+
+def _why_not(table: Table, columns: dict[str, Column], base: Row | None, ours: Contestant | None) -> str:
+    """Why no column tells differences to our base, ``base`` being its printed row, if there is one."""
+    if ours is None:
+        return "the suite compares its models with no base"
+    if table.base is not None and any(column.gain for column in columns.values()):
+        return f"its differences are to {table.base.name}"
     if base is None:
-        return None, "the suite compares its models with no base"
-    row = counterpart(table, base)
-    if table.base is not None and row != table.base:
-        return None, f"its differences are to {table.base.name}"
-    return row, f"it has no row of {base.display_name}"
+        return f"it has no row of {ours.display_name}"
+    return f"it prints no {base.name} on these data"
 
 
 def beside_frame(section: Section) -> pd.DataFrame:
