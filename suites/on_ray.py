@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ from harness.records.spec import Training
 from harness.runs.jobs import Job
 from harness.training.progress import Watcher
 from harness.training.ranks import start_world
-from harness.workers.isolation import BrokenCallError
+from harness.workers.isolation import BrokenCallError, in_this_process
 from harness.workers.ray_cluster import RayCall, RayCluster
-from harness.workers.ray_node import Share, room_here
+from harness.workers.ray_node import Share, Told, room_here
 from harness.workers.worker import Limits
 from suites.carrying_out import Broke, Made, NoRecord, computes, make
 from suites.plan import Caller
@@ -170,7 +170,30 @@ def _written(job: Job) -> Record:
     return job.folder.record()
 
 
-def run_on_node(line: str, data: NodeData, share: Share, runs: int, patient: bool, watcher: Watcher) -> Reply:
+@dataclass
+class InTask(Caller):
+    """Makes calls in this process, which is the run's own already, and starts the clock when the run begins.
+
+    So the run's time is counted as a worker's is: without data that are prepared, and without the wait for
+    another process that holds the run.
+    """
+
+    told: Told = field(kw_only=True)
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        watcher: Watcher | None = None,
+        hold: int | None = None,
+    ) -> Any:
+        """As `harness.workers.isolation.in_this_process`; the call that is watched is the run."""
+        if watcher is not None:
+            self.told.start_clock()
+        return in_this_process(function, *arguments, watcher=watcher, limits=self.limits)
+
+
+def run_on_node(line: str, data: NodeData, share: Share, runs: int, patient: bool, watcher: Told) -> Reply:
     """Carry out the planned run of a line in this process; of ``runs``, as many share the machine as fit.
 
     With ``patient``, another process that holds the run is waited for. Raises InputError where the run
@@ -181,7 +204,7 @@ def run_on_node(line: str, data: NodeData, share: Share, runs: int, patient: boo
         raise InputError("the run is for a GPU, and the machine that Ray gave it has no usable one")
     data.prepare()
     job = replace(planned.job(), runs_at_once=min(room_here(share), runs))
-    call = Caller(start_world(torch.device(planned.spec.device)), planned.limits, forking=False)
+    call = InTask(start_world(torch.device(planned.spec.device)), planned.limits, told=watcher)
     check_code(job, call)
     made = make(job, call, patient, watcher)
     if isinstance(made.found, Broke):
@@ -213,9 +236,10 @@ def trial_on_node(
     structure: dict[str, Any],
     training: Training,
     seed: int,
-    watcher: Watcher,
+    watcher: Told,
 ) -> Outcome:
     """Carry out one trial in this process. Raises InputError where the data cannot be had here."""
     setting = Setting(suite, dataset, data.opened(), start_world(torch.device(device)))
+    watcher.start_clock()
     with tempfile.TemporaryDirectory() as folder:
         return carry_out_trial(Trial(setting, row, structure, training, seed), Path(folder), watcher)

@@ -26,7 +26,7 @@ from harness.runs.row_check import check_row
 from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.training.recipe import check_recipe
-from harness.workers.isolation import BrokenCallError, in_this_process, in_worker, start_server
+from harness.workers.isolation import BrokenCallError, in_worker, start_server
 from harness.workers.worker import Limits
 from suites.rows import MatchedRow, matcher
 from suites.setting import Setting
@@ -38,14 +38,12 @@ from suites.suite import Suite
 class Caller:
     """Calls functions in workers; under torchrun, whose processes belong together, in this one.
 
-    ``at_once`` calls, which threads of this process may make, share the machine's threads. Where this process
-    is the run's own already, it is not ``forking``: calls are made here and end in the same words.
+    ``at_once`` calls, which threads of this process may make, share the machine's threads.
     """
 
     world: World
     limits: Limits
     at_once: int = 1
-    forking: bool = True
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _measuring: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -64,8 +62,6 @@ class Caller:
         """As `harness.workers.isolation.in_worker`; in this process, whatever the call raises."""
         if self.world.size > 1:
             return function(*arguments, *([] if watcher is None else [watcher]))
-        if not self.forking:
-            return in_this_process(function, *arguments, watcher=watcher, limits=self.limits)
         threads = self.threads if self.at_once > 1 else None
         return in_worker(
             function, *arguments, watcher=watcher, limits=self.limits, hold=hold, threads=threads

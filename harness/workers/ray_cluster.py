@@ -29,7 +29,16 @@ from harness.workers.isolation import (
     known_to_end_calls,
     result_of,
 )
-from harness.workers.ray_node import ARRIVED, BEGAN, Board, Conditions, Share, make_call, rooms_by_host
+from harness.workers.ray_node import (
+    ARRIVED,
+    BEGAN,
+    TIMED,
+    Board,
+    Conditions,
+    Share,
+    make_call,
+    rooms_by_host,
+)
 from harness.workers.worker import GIGABYTE, Limits
 
 LOOK_SECONDS = 0.5  # between looks at the board
@@ -63,21 +72,23 @@ class RayCall:
         self.watcher, self.audience = watcher, Audience(watcher)
         self.caller = threading.current_thread()
         self.is_unwanted = False
-        self._began: float | None = None
+        self._timed_since: float | None = None
         self._broke: str | None = None
 
     def hear(self, events: Sequence[Any]) -> None:
         for event in events:
             if event.method == BEGAN:
-                self._began = time.monotonic()
+                self._timed_since = None
                 self.audience.leave()  # an earlier try that was lost
+            elif event.method == TIMED:
+                self._timed_since = time.monotonic()
             elif event.method != ARRIVED:
                 self.audience.hear(event)
 
     def ends_by_time(self) -> bool:
         """Whether it takes longer than it may; it is killed then."""
-        minutes = self.limits.minutes
-        if self._began is None or minutes is None or time.monotonic() - self._began <= 60 * minutes:
+        minutes, since = self.limits.minutes, self._timed_since
+        if since is None or minutes is None or time.monotonic() - since <= 60 * minutes:
             return False
         self._broke = f"it took longer than the {minutes:g} minutes of --run-minutes"
         self.kill()
@@ -140,6 +151,7 @@ class RayCluster:
         """Have ``function(*arguments, watcher)`` called in a process of its own when a node has room for it.
 
         ``function`` is found by its name on every node, and ``arguments`` are small: they are sent with it.
+        The minutes of ``limits`` count from when it starts the clock of its watcher, a `Told`.
         """
         number = next(self._numbers)
         conditions = Conditions(os.getcwd(), self.share, limits)

@@ -13,7 +13,8 @@ from typing import Any
 from harness.workers.worker import GIGABYTE, Ended, Limits, WatcherCall, end_of, settle
 
 ADVANCE_SECONDS = 1.0  # between two messages that a run has advanced
-BEGAN, ARRIVED = "began", "arrived"  # first and last event of a try, for the cluster and no watcher
+# Events of a try for the cluster, and for no watcher: its first, the one its time counts from, and its last.
+BEGAN, TIMED, ARRIVED = "began", "timed", "arrived"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Told:
 
     def tell(self, event: str, *arguments: Any) -> Any:
         return self._board.tell.remote(self._number, WatcherCall(event, arguments))
+
+    def start_clock(self) -> None:
+        """From now on the call's time counts; what it did before is on no limit."""
+        self.tell(TIMED)
 
     def beside_others(self) -> Told:
         return self

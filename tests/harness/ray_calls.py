@@ -12,7 +12,8 @@ from files.errors import InputError
 
 
 def sleep(file: str, watcher: Any) -> None:
-    """Write this process's id to ``file``, whole or not at all, and go on and on."""
+    """Write this process's id to ``file``, whole or not at all, and go on and on, on the clock."""
+    watcher.start_clock()
     Path(f"{file}.writing").write_text(str(os.getpid()))
     os.rename(f"{file}.writing", file)
     while True:

@@ -11,10 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -30,10 +32,11 @@ from harness.training.progress import OneOfSeveral, Silent
 from harness.training.ranks import World
 from harness.workers.isolation import BrokenCallError, in_worker
 from harness.workers.ray_cluster import RayCall, RayOptions, joined
-from harness.workers.ray_node import Share, rooms_by_host
-from harness.workers.worker import Limits
+from harness.workers.ray_node import BEGAN, TIMED, Share, Told, rooms_by_host
+from harness.workers.worker import Limits, WatcherCall
 from suites.on_ray import NodeData
 from suites.options import Options, check_ray
+from suites.planned_run import PlannedRun
 from suites.suite import Dataset
 from tests.forked import Forked
 from tests.harness.ray_calls import advance, leave, refuse, sleep
@@ -160,14 +163,36 @@ def test_ctrl_c_leaves_no_process(address, tmp_path):
 # ------------------------------------------------------------------------------- workers in place of tasks
 
 
-class Worker:
-    """A call of `Workers`, made when its result is asked for."""
+class Worker(RayCall):
+    """A call of `Workers`, made when its result is asked for; it hears what its node's `Told` tells."""
 
-    def __init__(self, watcher: Silent, call: Callable[[], Any]) -> None:
-        self.watcher, self.result = watcher, call
+    def __init__(self, function: Callable, arguments: tuple, watcher: Silent, limits: Limits) -> None:
+        super().__init__(0, None, watcher, limits)
+        self.function, self.arguments = function, arguments
+
+    def result(self) -> Any:
+        given = self.function, self.arguments
+        return in_worker(on_a_node_with_room_for_two, *given, watcher=Hearing(self), limits=self.limits)
 
     def kill(self) -> None:
         pass
+
+
+class Hearing(Silent):
+    """The board of a call in a worker, which the worker's relay tells one event after another."""
+
+    def __init__(self, call: RayCall) -> None:
+        self.call = call
+
+    def take(self, event: WatcherCall) -> None:
+        self.call.hear([event])
+
+
+class BoardBehindRelay:
+    """What a `Told` in a worker takes for the board; its ``tell.remote`` is Ray's way to call an actor."""
+
+    def __init__(self, relay: Any) -> None:
+        self.tell = SimpleNamespace(remote=lambda number, event: relay.take(event))
 
 
 class Workers:
@@ -179,18 +204,18 @@ class Workers:
         return {"here": 2, "there": 1}
 
     def begin(self, function: Callable, *arguments: Any, watcher: Silent, limits: Limits) -> Worker:
-        return Worker(watcher, lambda: self.call(function, *arguments, watcher=watcher, limits=limits))
+        return Worker(function, arguments, watcher, limits)
 
     def wait(self, calls: list[Worker]) -> list[Worker]:
         return calls[-1:]
 
     def call(self, function: Callable, *arguments: Any, watcher: Silent, limits: Limits) -> Any:
-        return in_worker(on_a_node_with_room_for_two, function, arguments, watcher=watcher, limits=limits)
+        return self.begin(function, *arguments, watcher=watcher, limits=limits).result()
 
 
-def on_a_node_with_room_for_two(function: Callable, arguments: tuple, watcher: Silent) -> Any:
+def on_a_node_with_room_for_two(function: Callable, arguments: tuple, relay: Any) -> Any:
     suites.on_ray.room_here = lambda share: 2
-    return function(*arguments, watcher)
+    return function(*arguments, Told(BoardBehindRelay(relay), 0))
 
 
 @pytest.fixture
@@ -223,6 +248,7 @@ def test_a_row_that_breaks_breaks_alone_and_one_that_diverges_is_a_record(own, b
 
 def test_data_that_a_node_lacks_are_prepared_there(own, bench, unreported, workers, monkeypatch):  # noqa: F811
     sent: list[NodeData] = []
+    timed: list[bool] = []
     begin = Workers.begin
 
     def without_data(self, function, line, data, *more, **options):
@@ -231,16 +257,69 @@ def test_data_that_a_node_lacks_are_prepared_there(own, bench, unreported, worke
         return begin(self, function, line, data, *more, **options)
 
     monkeypatch.setattr(Workers, "begin", without_data)
+    listen_for(TIMED, monkeypatch, lambda: timed.append(sent[0].folder.is_dir()))
     command = [*RUN, "--set", "architectures=[dlrm_mlp]", *workers]
     assert bench(*command).code == 0
     assert len(sent) == 1
     assert sent[0].folder.is_dir()
+    assert timed == [True]  # preparing is on no limit
     names = sorted(path.relative_to(own / "elsewhere") for path in (own / "elsewhere").rglob("*.parquet"))
     assert sorted(path.relative_to(sent[0].folder) for path in sent[0].folder.rglob("*.parquet")) == names
     [record] = records_of(own / "out/tiny").values()
     assert record["dataset_info"]["fingerprint"] == sent[0].fingerprint
     assert bench(*command).code == 0
     assert len(sent) == 1  # the run is finished, and is no task
+
+
+def listen_for(method: str, monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Do something whenever a task's event of this name is heard."""
+    hear = RayCall.hear
+
+    def listening(self: RayCall, events: list[WatcherCall]) -> None:
+        hear(self, events)
+        for event in events:
+            if event.method == method:
+                then()
+
+    monkeypatch.setattr(RayCall, "hear", listening)
+
+
+def test_the_wait_for_a_run_that_another_process_holds_is_on_no_limit(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    workers,
+    monkeypatch,
+):
+    seen: list[str] = []
+    begin = Workers.begin
+
+    with ExitStack() as holding:
+
+        def held(self, function, line, data, share, runs, patient, **options):
+            if patient:
+                holding.callback(seen.append, "released")
+                Timer(1.0, holding.close).start()
+            else:
+                holding.enter_context(PlannedRun.model_validate_json(line).job().folder.locked(wait=False))
+            return begin(self, function, line, data, share, runs, patient, **options)
+
+        monkeypatch.setattr(Workers, "begin", held)
+        listen_for(TIMED, monkeypatch, lambda: seen.append("timed"))
+        outcome = bench(*RUN, "--set", "architectures=[dlrm_mlp]", *workers)
+    assert outcome.code == 0, outcome.err
+    assert seen == ["released", "timed"]
+
+
+def test_a_call_has_its_minutes_from_where_it_starts_its_clock_in_each_try(monkeypatch):
+    killed: list[RayCall] = []
+    monkeypatch.setattr(RayCall, "kill", lambda self: killed.append(self))
+    call = RayCall(0, None, Silent(), Limits(minutes=1e-9))
+    for event, ends in ((BEGAN, False), (TIMED, True), (BEGAN, False), (TIMED, True)):
+        call.hear([WatcherCall(event, ())])
+        time.sleep(1e-6)
+        assert call.ends_by_time() == ends
+    assert killed == 2 * [call]
 
 
 def test_tuning_makes_the_trials_asked_for_and_finds_what_it_finds_alone(own, bench, workers, monkeypatch):  # noqa: F811
