@@ -152,7 +152,8 @@ def _made(job: Job, ended: RayCall) -> Made:
     if reply.is_held:
         return Made(job, NoRecord.HELD, None)
     record = _written(job)
-    ended.watcher.ended(record)
+    if ended.audience.knows_a_run:  # as without Ray, neither a reference nor a run that was finished before
+        ended.watcher.ended(record)
     return Made(job, record, reply.seconds)
 
 

@@ -304,17 +304,21 @@ class _Worker:
 
 
 class Audience:
-    """A call's watcher here, which is told that training is over also where the call could not tell it."""
+    """A call's watcher here, which is told that training is over also where the call could not tell it.
+
+    ``knows_a_run`` is whether it was told of a training's start.
+    """
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
-        self._is_training = False
+        self._is_training = self.knows_a_run = False
 
     def hear(self, call: WatcherCall) -> None:
         with _telling:
             getattr(self._watcher, call.method)(*call.arguments)
         if call.method in ("start", "finish"):
             self._is_training = call.method == "start"
+            self.knows_a_run = True
 
     def leave(self) -> None:
         if self._is_training:

@@ -40,6 +40,7 @@ from suites.planned_run import PlannedRun
 from suites.suite import Dataset
 from tests.forked import Forked
 from tests.harness.ray_calls import advance, leave, refuse, sleep
+from tests.harness.training.test_trackers import needs, tensorboard_points
 from tests.suites.test_jobs import DIES, found
 from tests.test_cli import bench, check_refusal, own, records_of, unreported  # noqa: F401 - fixtures
 
@@ -320,6 +321,32 @@ def test_a_call_has_its_minutes_from_where_it_starts_its_clock_in_each_try(monke
         time.sleep(1e-6)
         assert call.ends_by_time() == ends
     assert killed == 2 * [call]
+
+
+def test_watchers_hear_of_the_run_that_trained_and_of_no_reference_or_run_that_was_finished_elsewhere(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    workers,
+    monkeypatch,
+):
+    needs("tensorboard")
+    begin = Workers.begin
+
+    def meanwhile(self, function, line, *more, **options):
+        if PlannedRun.model_validate_json(line).spec.architecture == "own_models:Shallow":
+            begin(self, function, line, *more, watcher=Silent(), limits=Limits()).result()
+        return begin(self, function, line, *more, **options)
+
+    monkeypatch.setattr(Workers, "begin", meanwhile)
+    rows = ["--set", "architectures=[dlrm_mlp, own_models:Shallow]", "--set", "references=[logistic]"]
+    outcome = bench(*RUN, *rows, *workers, "--watch", "tensorboard")
+    assert outcome.code == 0, outcome.err
+    out = own / "out/tiny"
+    assert {name for name, _ in records_of(out)} == {"dlrm_mlp", "own_models:Shallow", "logistic"}
+    [folder] = (out / "tensorboard").iterdir()
+    assert folder.name.startswith("mine-dlrm_mlp-")
+    assert "test/click/auc" in tensorboard_points(out, folder.name)
 
 
 def test_tuning_makes_the_trials_asked_for_and_finds_what_it_finds_alone(own, bench, workers, monkeypatch):  # noqa: F811
