@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from files.errors import InputError
+from files.errors import InputError, UnfinishedError
 from files.remote_copy import open_copy, url_of
 from harness.data import PreparedDataset, prepare_dataset
 from harness.records.record import Record
@@ -147,28 +147,37 @@ def _as_tasks(
 def _made(job: Job, ended: RayCall) -> Made:
     try:
         reply: Reply = ended.result()
-    except (BrokenCallError, InputError) as error:
+        if reply.is_held:
+            return Made(job, NoRecord.HELD, None)
+        record = _written(job)
+    except (BrokenCallError, InputError, UnfinishedError) as error:
         return Made(job, Broke(str(error)), None)
-    if reply.is_held:
-        return Made(job, NoRecord.HELD, None)
-    record = _written(job)
     if ended.audience.knows_a_run:  # as without Ray, neither a reference nor a run that was finished before
         ended.watcher.ended(record)
     return Made(job, record, reply.seconds)
 
 
 def _written(job: Job) -> Record:
-    """The record that a node wrote; InputError where it does not appear here."""
+    """The record that a node wrote.
+
+    Raises InputError where it does not appear here, and InputError or UnfinishedError where the store that it
+    was sent to cannot be reached.
+    """
     deadline = time.monotonic() + SEEN_SECONDS
-    while not job.folder.is_finished:
-        job.folder.fetch()
+    while not _is_here(job):
         if time.monotonic() > deadline:
             raise InputError(
-                f"{job.folder.final}: a machine of the cluster wrote this record, and it is not here; --out "
-                "must be a folder that all machines share under one path"
+                f"a machine of the cluster finished it, and {url_of(job.out) or job.out} lacks its record; "
+                "--out must be a folder that all machines share under one path, or a URL"
             )
         time.sleep(1.0)
     return job.folder.record()
+
+
+def _is_here(job: Job) -> bool:
+    if not job.folder.is_finished:
+        job.folder.fetch()
+    return job.folder.is_finished
 
 
 @dataclass
@@ -207,6 +216,8 @@ def run_on_node(line: str, data: NodeData, share: Share, runs: int, patient: boo
     job = replace(planned.job(), runs_at_once=min(room_here(share), runs))
     call = InTask(start_world(torch.device(planned.spec.device)), planned.limits, told=watcher)
     check_code(job, call)
+    if not job.folder.agrees_with_store(patient):  # the command knows the store alone
+        return Reply(is_held=True, seconds=None)
     made = make(job, call, patient, watcher)
     if isinstance(made.found, Broke):
         raise BrokenCallError(made.found.reason)

@@ -67,6 +67,18 @@ class RunFolder:
         if (store := self._in_store()) is not None:
             store.fetch_finished()
 
+    def agrees_with_store(self, wait: bool) -> bool:
+        """Send a run that is finished here and that its store never had; remove one that was deleted there.
+
+        False where another process holds the run; with ``wait``, that is waited for. True without a look
+        where the run is not finished here, or its folder is no copy of a store's.
+        """
+        store = self._in_store()
+        if store is None or not self.is_finished:
+            return True
+        with locked(self._lock, wait) as held:
+            return held is not None and store.agrees(wait)
+
     def _in_store(self) -> RemoteRun | None:
         copy = copy_at(self._out)
         return None if copy is None else RemoteRun(copy, self.final, self.partial)

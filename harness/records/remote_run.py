@@ -44,6 +44,21 @@ class RemoteRun:
         self._copy.fetch(record)
         return True
 
+    def agrees(self, wait: bool) -> bool:
+        """Have a run that is finished here in the store too; False where another process holds it.
+
+        One that the store had before was deleted there, and is removed here instead. With ``wait``, a process
+        that holds the run is waited for.
+        """
+        if self.fetch_finished():
+            return True
+        with self.claimed(wait) as is_claimed:
+            if is_claimed and f"{self._name}/{RECORD_FILE}" in self._copy.were_there():
+                (self._final / RECORD_FILE).unlink()  # first: what is without it is not finished
+                shutil.rmtree(self._final)
+                self._copy.forget(self._name)
+        return is_claimed or wait
+
     @contextmanager
     def claimed(self, wait: bool) -> Iterator[bool]:
         """Yield whether the run is this process's to carry out; with ``wait``, once no other holds it.

@@ -28,6 +28,10 @@ import yaml
 import suites.on_ray
 from datasets.catalog import prepare_dataset
 from files.errors import InputError
+from files.remote import Store
+from files.remote_claims import Claim
+from files.remote_copy import copy_at, local_path
+from harness.records.folder import RunFolder
 from harness.training.progress import OneOfSeveral, Silent
 from harness.training.ranks import World
 from harness.workers.isolation import BrokenCallError, in_worker
@@ -41,6 +45,7 @@ from suites.suite import Dataset
 from tests.forked import Forked
 from tests.harness.ray_calls import advance, leave, refuse, sleep
 from tests.harness.training.test_trackers import needs, tensorboard_points
+from tests.s3 import endpoint, url  # noqa: F401 - fixtures
 from tests.suites.test_jobs import DIES, found
 from tests.test_cli import bench, check_refusal, own, records_of, unreported  # noqa: F401 - fixtures
 
@@ -172,7 +177,7 @@ class Worker(RayCall):
         self.function, self.arguments = function, arguments
 
     def result(self) -> Any:
-        given = self.function, self.arguments
+        given = self.function, self.arguments, Workers.folder
         return in_worker(on_a_node_with_room_for_two, *given, watcher=Hearing(self), limits=self.limits)
 
     def kill(self) -> None:
@@ -200,6 +205,7 @@ class Workers:
     """As `RayCluster`, with a worker of this machine for each task."""
 
     share = Share()
+    folder = "."  # of the nodes, where copies of a store's folders are
 
     def rooms(self) -> dict[str, int]:
         return {"here": 2, "there": 1}
@@ -214,7 +220,8 @@ class Workers:
         return self.begin(function, *arguments, watcher=watcher, limits=limits).result()
 
 
-def on_a_node_with_room_for_two(function: Callable, arguments: tuple, relay: Any) -> Any:
+def on_a_node_with_room_for_two(function: Callable, arguments: tuple, folder: str, relay: Any) -> Any:
+    os.chdir(folder)
     suites.on_ray.room_here = lambda share: 2
     return function(*arguments, Told(BoardBehindRelay(relay), 0))
 
@@ -270,6 +277,79 @@ def test_data_that_a_node_lacks_are_prepared_there(own, bench, unreported, worke
     assert record["dataset_info"]["fingerprint"] == sent[0].fingerprint
     assert bench(*command).code == 0
     assert len(sent) == 1  # the run is finished, and is no task
+
+
+def test_a_record_that_does_not_appear_breaks_its_row_and_the_others_go_on(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    workers,
+    monkeypatch,
+):
+    monkeypatch.setattr(suites.on_ray, "SEEN_SECONDS", 0.0)
+    result = Worker.result
+
+    def into_a_folder_of_its_own(self):
+        planned = PlannedRun.model_validate_json(self.arguments[0])
+        if planned.spec.architecture == "dlrm_mlp":
+            planned = planned.model_copy(update={"out": own / "elsewhere"})
+        self.arguments = planned.model_dump_json(), *self.arguments[1:]
+        return result(self)
+
+    monkeypatch.setattr(Worker, "result", into_a_folder_of_its_own)
+    outcome = bench(*RUN, "--set", "architectures=[own_models:Shallow, dlrm_mlp]", *workers)
+    words = [
+        "1 of 2 runs broke",
+        "dlrm_mlp seed 0 (a machine of the cluster finished it, and out/tiny lacks",
+    ]
+    check_refusal(outcome, words, code=1)
+    assert list(records_of(own / "elsewhere")) == [("dlrm_mlp", 0)]
+    assert list(records_of(own / "out/tiny")) == [("own_models:Shallow", 0)]
+
+
+def test_a_run_that_a_node_alone_has_is_sent_and_made_again_where_it_was_deleted_in_the_store(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    workers,
+    url,  # noqa: F811
+    monkeypatch,
+):
+    begun: list[int] = []
+    monkeypatch.setattr(OneOfSeveral, "start", lambda self, spec, samples, total: begun.append(samples))
+    monkeypatch.setattr(suites.on_ray, "SEEN_SECONDS", 0.0)
+    monkeypatch.setattr(Workers, "folder", str(own / "node"))
+    (own / "node").mkdir()
+    command = [*RUN, "--set", "architectures=[dlrm_mlp]", "--out", url, *workers]
+    store, there = Store(url), own / "node" / local_path(url)
+
+    def delete_and_run_again() -> None:
+        store.remove(list(store.listing("runs")))
+        outcome = bench(*command)
+        assert outcome.code == 0, outcome.err
+        for path in (there / "runs").glob("*/*"):
+            assert store.read(f"runs/{path.parent.name}/{path.name}") == path.read_bytes()
+
+    delete_and_run_again()
+    assert begun == [0]
+    delete_and_run_again()
+    assert begun == [0, 0]
+
+    [run] = (there / "runs").glob("mine-*")
+    copy = copy_at(there)
+    assert copy is not None
+    copy.forget(f"runs/{run.name}")  # as if the store had been away when it ended
+    delete_and_run_again()
+    assert begun == [0, 0]
+
+    store.remove(list(store.listing("runs")))
+    other = Claim(store, f"runs/.{run.name}.claim", "another machine")
+    assert other.take()
+    folder = RunFolder(there, run.name)
+    assert not folder.agrees_with_store(wait=False)  # which is to be waited for
+    other.release()
+    assert folder.agrees_with_store(wait=False)
+    assert not folder.is_finished
 
 
 def listen_for(method: str, monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
