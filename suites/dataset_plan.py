@@ -45,9 +45,9 @@ class Plan:
         suite = self.setting.suite
         return len(self.references) + suite.seeds * len(self.settings) * len(suite.architectures)
 
-    def jobs_that_fit(self, call: Caller, broken: Broken) -> list[Job]:
-        """Those of rows that can be carried out, and those that have a record."""
-        fit = {job.folder.final for row in self.rows for job in fit_jobs(row, call, broken)}
+    def jobs_that_fit(self, call: Caller, broken: Broken, elsewhere: bool) -> list[Job]:
+        """Those of rows that can be carried out, here or ``elsewhere``, and those that have a record."""
+        fit = {job.folder.final for row in self.rows for job in fit_jobs(row, call, broken, elsewhere)}
         return [job for job in self.jobs if job.cost is None or job.folder.final in fit]
 
 

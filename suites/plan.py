@@ -169,10 +169,11 @@ def plan_row(setting: Setting, number: int, out: Path) -> tuple[MatchedRow, RunS
     return matched, spec
 
 
-def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
+def fit_jobs(row: Row, call: Caller, broken: Broken, elsewhere: bool) -> list[Job]:
     """The row's jobs that have a record; those that have none, too, if one step on made-up rows succeeds.
 
-    Under torchrun no step is made.
+    Under torchrun no step is made. This machine's memory decides, too, unless they are carried out
+    ``elsewhere``.
     """
     if call.world.size > 1:
         return row.jobs
@@ -184,7 +185,8 @@ def fit_jobs(row: Row, call: Caller, broken: Broken) -> list[Job]:
         return row.jobs
     try:
         job = row.jobs[0]
-        call(check_row, job.spec, row.matched.cost, job.prepared, call.world, job.runs_at_once)
+        asked = job.spec, row.matched.cost, job.prepared, call.world, job.runs_at_once, elsewhere
+        call(check_row, *asked)
     except (BrokenCallError, InputError) as error:
         broken.add(row.title, error, len(row.jobs) - len(finished))
         return finished

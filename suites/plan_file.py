@@ -73,7 +73,7 @@ def plan_suite(suite: Suite, options: Options, path: Path, watcher: Watcher) -> 
     """
     world = _alone(start_world(options.device), "--plan")
     call, broken = Caller(world, options.limits), Broken(watcher)
-    plans, jobs = plan_jobs(suite, options, call, broken)
+    plans, jobs = plan_jobs(suite, options, call, broken, elsewhere=True)
     left = [job for job in jobs if not job.folder.is_finished]
     write_plan(left, options.limits, path)
     raise_broken(broken, plans)

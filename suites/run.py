@@ -64,7 +64,7 @@ def _carry_out(
     suite: Suite, options: Options, call: Caller, cluster: RayCluster | None, broken: Broken
 ) -> tuple[list[Plan], list[Record]]:
     watcher = broken.watcher
-    plans, jobs = plan_jobs(suite, options, call, broken)
+    plans, jobs = plan_jobs(suite, options, call, broken, elsewhere=cluster is not None)
     at_work = Caller(call.world, options.limits, options.jobs) if options.jobs > 1 else call
     at_once = options.jobs if cluster is None else max(1, sum(cluster.rooms().values()))
     watcher.note(_announcement(jobs, suite, at_work, at_once))
@@ -100,8 +100,13 @@ def _data_of_nodes(plans: list[Plan], options: Options) -> dict[Path, NodeData]:
     }
 
 
-def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> tuple[list[Plan], list[Job]]:
-    """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out."""
+def plan_jobs(
+    suite: Suite, options: Options, call: Caller, broken: Broken, elsewhere: bool
+) -> tuple[list[Plan], list[Job]]:
+    """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out.
+
+    Where they are carried out ``elsewhere``, by other machines, the memory of this one refuses none.
+    """
     call.start()
     find_own_architectures(suite, call)
     plans = [plan_dataset(suite, dataset, options, call, broken) for dataset in suite.datasets]
@@ -112,7 +117,7 @@ def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> t
             json.dumps(suite_as_run(suite, plans, options).as_json(), indent=1).encode(),
         )
         sent(options.out / SUITE_FILE)
-    return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
+    return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken, elsewhere)]
 
 
 def raise_broken(broken: Broken, plans: list[Plan]) -> None:

@@ -10,6 +10,7 @@ from torchrec import KeyedJaggedTensor
 from datasets.batch import Batch
 from datasets.prepared import PreparedDataset
 from datasets.schema import FIRST_INDEX
+from files.errors import InputError
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
@@ -23,16 +24,27 @@ SEED = 999_999_937  # that no run has
 
 
 def check_row(
-    spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    world: World,
+    runs_at_once: int = 1,
+    elsewhere: bool = False,
 ) -> None:
     """Build the spec's model over small tables, make one training step and one prediction.
 
     A loss that is not finite is accepted, since a run that diverges has a record. The model is not compiled.
-    Raises InputError where this machine cannot hold ``runs_at_once`` such models, and whatever the model
-    raises.
+    A run that is carried out ``elsewhere`` is asked there whether it fits; no step is made where this machine
+    cannot hold even the dense side.
+
+    Raises InputError where this machine is to hold ``runs_at_once`` such models and cannot, and whatever the
+    model raises.
     """
-    require_room(spec, cost, prepared, world, runs_at_once)
     small = _with_small_tables(prepared)
+    if not elsewhere:
+        require_room(spec, cost, prepared, world, runs_at_once)
+    elif not _has_room_for_dense_side(spec, cost, small, world):
+        return
     training = spec.training.model_copy(update={"compile": False})
     model = build_model(spec.model_copy(update={"seed": SEED, "training": training}), small, world)
     batch = made_up_batch(small, len(spec.tasks)).to(world.device)
@@ -40,6 +52,14 @@ def check_row(
     model.eval()
     with torch.no_grad(), autocast(training, world.device):
         model(batch)
+
+
+def _has_room_for_dense_side(spec: RunSpec, cost: Cost, small: PreparedDataset, world: World) -> bool:
+    try:
+        require_room(spec, replace(cost, sparse_params=0), small, world)
+    except InputError:
+        return False
+    return True
 
 
 def _with_small_tables(prepared: PreparedDataset) -> PreparedDataset:

@@ -47,6 +47,7 @@ from tests.harness.ray_calls import advance, leave, refuse, sleep
 from tests.harness.training.test_trackers import needs, tensorboard_points
 from tests.s3 import endpoint, url  # noqa: F401 - fixtures
 from tests.suites.test_jobs import DIES, found
+from tests.suites.test_plan_file import planning_without_memory  # noqa: F401 - fixture
 from tests.test_cli import bench, check_refusal, own, records_of, unreported  # noqa: F401 - fixtures
 
 RUN = ["run", "tiny.yaml", "--cache", "cache", "--no-speed", "--set", "references=false", "--seeds", "1"]
@@ -305,6 +306,18 @@ def test_a_record_that_does_not_appear_breaks_its_row_and_the_others_go_on(
     check_refusal(outcome, words, code=1)
     assert list(records_of(own / "elsewhere")) == [("dlrm_mlp", 0)]
     assert list(records_of(own / "out/tiny")) == [("own_models:Shallow", 0)]
+
+
+def test_a_row_that_only_the_nodes_have_memory_for_is_carried_out(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    unreported,  # noqa: F811
+    workers,
+    planning_without_memory,  # noqa: F811
+):
+    outcome = bench(*RUN, "--set", "architectures=[dlrm_mlp]", *workers)
+    assert outcome.code == 0, outcome.err
+    assert set(records_of(own / "out/tiny")) == {("dlrm_mlp", 0)}
 
 
 def test_a_run_that_a_node_alone_has_is_sent_and_made_again_where_it_was_deleted_in_the_store(

@@ -6,7 +6,9 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -16,6 +18,8 @@ from datasets.prepare.pipeline import prepare
 from datasets.source import Source
 from files.locks import locked
 from harness.records.spec import RunSpec
+from harness.workers.isolation import in_this_process
+from harness.workers.worker import Limits
 from suites.plan_file import read_planned
 from tests.forked import forked_command
 from tests.harness.conftest import small_table
@@ -40,6 +44,17 @@ PLAN = ["run", "tiny.yaml", "--cache", "cache", "--plan", "jobs.jsonl"]
 
 def lines(path: str = "jobs.jsonl") -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+@pytest.fixture
+def planning_without_memory(monkeypatch) -> None:
+    """A command that plans finds a thousand bytes free, and makes its calls in this process."""
+
+    def made_here(function: Callable, *arguments: Any, **_: object) -> Any:
+        return in_this_process(function, *arguments, watcher=None, limits=Limits())
+
+    monkeypatch.setattr("suites.plan.in_worker", made_here)
+    monkeypatch.setattr("harness.training.memory.free_memory", lambda: 1000)
 
 
 def test_every_run_of_a_plan_has_the_record_that_run_gives_to_the_last_bit(own, bench):  # noqa: F811
@@ -101,6 +116,16 @@ def test_a_run_may_start_in_another_folder_and_on_a_copy_of_the_data(own, bench,
     assert bench("run-one", str(own / "jobs.jsonl"), "0", "--cache", str(own / "copied")).code == 0
     assert set(records_of(own / "out/tiny")) == {("dlrm_mlp", 0)}
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_plan_has_runs_that_this_machine_lacks_memory_for_and_a_run_here_is_refused(
+    own,  # noqa: F811
+    bench,  # noqa: F811
+    planning_without_memory,
+):
+    assert bench(*PLAN, *ONE_ROW).code == 0
+    assert len(lines()) == 1
+    check_refusal(bench(*RUN, *ONE_ROW), ["1 of 1 runs broke", "training takes", "are free"], code=1)
 
 
 def test_a_run_in_a_world_has_that_world_s_data_and_record(own, bench):  # noqa: F811

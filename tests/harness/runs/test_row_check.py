@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from datasets.prepare.pipeline import prepare
 from datasets.schema import Feature
 from datasets.source import Source
+from files.errors import InputError
 from harness.model.architectures import ARCHITECTURES
 from harness.records.cost import Cost
 from harness.runs.row_check import MOST_CATEGORIES, ROWS, _with_small_tables, check_row, made_up_batch
@@ -57,6 +60,25 @@ def test_what_an_architecture_raises_is_raised(prepared, monkeypatch):
     assert "dlrm_mlp" in ARCHITECTURES
     with pytest.raises(KeyError, match="in prediction alone"):
         check_row(small_spec(prepared), SMALL, prepared, ONE_PROCESS)
+
+
+@pytest.mark.parametrize(
+    ("cost", "steps"),
+    [
+        (replace(SMALL, sparse_params=10**9), 1),
+        (replace(SMALL, dense_params=10**9), 0),  # the step itself would take it
+    ],
+)
+def test_what_only_another_machine_can_hold_is_refused_unless_it_is_carried_out_there(
+    prepared, monkeypatch, cost, steps
+):
+    made: list[object] = []
+    monkeypatch.setattr("harness.training.memory.free_memory", lambda: 10**9)
+    monkeypatch.setattr("harness.runs.row_check.train_step", lambda *given: made.append(given))
+    with pytest.raises(InputError, match=r"1\.0 GB are free"):
+        check_row(small_spec(prepared), cost, prepared, ONE_PROCESS)
+    check_row(small_spec(prepared), cost, prepared, ONE_PROCESS, elsewhere=True)
+    assert len(made) == steps
 
 
 def test_a_row_with_a_vector_is_tried_out_and_trains(tmp_path):
