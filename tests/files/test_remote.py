@@ -104,10 +104,45 @@ def test_a_claim_is_outbid_when_its_holder_is_silent_and_no_sooner(url, monkeypa
     assert Store(url).listing() == {}
 
 
-def test_a_killed_process_s_claim_is_its_own_folder_s_again(url):  # noqa: F811
-    assert Claim(Store(url), "claim", "this copy").take()
-    assert Claim(Store(url), "claim", "this copy").take()
+def test_a_killed_process_s_claim_is_its_own_folder_s_again_on_this_machine(url, monkeypatch):  # noqa: F811
+    killed, next_one = (Claim(Store(url), "claim", "this copy") for _ in range(2))
+    monkeypatch.setattr(remote_claims, "_machine", lambda: "a clone of this machine")
+    on_a_clone = Claim(Store(url), "claim", "this copy")
+    assert killed.take()
     assert not Claim(Store(url), "claim", "another").take()
+    assert not on_a_clone.take()
+    assert next_one.take()
+    assert next_one.is_held()
+    assert not killed.is_held()
+
+
+def test_who_waits_hears_at_once_of_a_claim_that_is_gone_on_with(url, monkeypatch):  # noqa: F811
+    clock = [0.0]
+    monkeypatch.setattr(remote_claims, "monotonic", lambda: clock[0])
+    killed, next_one, waiting = (Claim(Store(url), "claim", owner) for owner in ("one", "one", "another"))
+    assert killed.take()
+    assert not waiting.take()
+    clock[0] = remote_claims.SILENT_SECONDS - 1
+    assert next_one.take()
+    clock[0] += 2
+    assert not waiting.take()
+    assert next_one.is_held()
+
+
+def test_a_number_that_was_released_and_given_again_is_not_held_by_the_first(url, monkeypatch):  # noqa: F811
+    clock = [0.0]
+    monkeypatch.setattr(remote_claims, "monotonic", lambda: clock[0])
+    first, second, third = (Claim(Store(url), "claim", f"owner {number}") for number in range(3))
+    assert first.take()
+    assert not second.take()
+    clock[0] = remote_claims.SILENT_SECONDS + 1
+    assert second.take()
+    second.release()
+    assert third.take()
+    assert third.is_held()
+    assert not first.is_held()
+    first.release()
+    assert third.is_held()
 
 
 def test_a_process_that_was_outbid_sends_no_record(url):  # noqa: F811
