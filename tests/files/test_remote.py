@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from files.errors import InputError, UnfinishedError
 from files.remote import Store, is_url
 from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
+from harness.records import remote_run
 from harness.records.folder import RunFolder
 from harness.records.remote_folder import opened, shared
+from harness.records.remote_run import RemoteRun
 from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
 
@@ -30,6 +34,27 @@ def machine(tmp_path, monkeypatch) -> Path:
     """The current folder, in which copies are kept."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def count_calls(monkeypatch, owner: type, name: str) -> list[object]:
+    """A list that has one more element after each call of the method, which is made as ever."""
+    method, calls = getattr(owner, name), []
+
+    def counted(self: object) -> None:
+        try:
+            method(self)
+        finally:
+            calls.append(self)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
 
 
 def elsewhere(path: Path, monkeypatch) -> None:
@@ -145,22 +170,115 @@ def test_a_number_that_was_released_and_given_again_is_not_held_by_the_first(url
     assert third.is_held()
 
 
-def test_a_process_that_was_outbid_sends_no_record(url):  # noqa: F811
+# ----------------------------------------------------------------------------------------- runs of the store
+
+
+def finish(run: RunFolder) -> None:
+    """What a run leaves; its record is no real one, which nothing here reads."""
+    run.final.mkdir()
+    (run.final / "record.json").write_bytes(b"{}")
+    (run.final / "predictions.parquet").write_bytes(b"scores")
+
+
+def take_over(store: Store) -> None:
+    store.write("runs/.one.claim/2", b'{"owner": "another", "beats": 0}')
+
+
+def write_checkpoint(folder: Path, step: int) -> None:
+    """The parts of a checkpoint that a run leaves after ``step`` steps, and its pointer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"checkpoint-{step}-0.pt").write_bytes(b"weights")
+    (folder / "checkpoint.json").write_text(json.dumps({"tag": step, "ranks": 1, "best": None}))
+
+
+def test_a_process_that_was_taken_over_sends_nothing_of_its_run(url):  # noqa: F811
     store, folder = Store(url), open_copy(url, shared=True)
     run = RunFolder(folder, "one")
 
     def carry_out() -> None:
         with run.locked(wait=False) as held:
             assert held is not None
-            store.write("runs/.one.claim/2", b'{"owner": "another", "beats": 0}')
-            run.final.mkdir()
-            (run.final / "record.json").write_bytes(b"{}")
-            (run.final / "predictions.parquet").write_bytes(b"scores")
+            take_over(store)
+            store.write("runs/one/predictions.parquet", b"of the taker")
+            finish(run)
 
     with pytest.raises(UnfinishedError, match="another process took one over"):
         carry_out()
     assert set(store.listing("runs/one")) == {"runs/one/predictions.parquet"}
+    assert store.read("runs/one/predictions.parquet") == b"of the taker"
     assert "runs/.one.claim/2" in store.listing()
+
+
+def test_a_process_that_is_taken_over_while_it_sends_sends_no_record(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    run, send = RunFolder(folder, "one"), Store.send
+
+    def taken_over(self: Store, files: dict[str, Path]) -> None:
+        send(self, files)
+        take_over(store)
+
+    def carry_out() -> None:
+        with run.locked(wait=False):
+            finish(run)
+            monkeypatch.setattr(Store, "send", taken_over)
+
+    with pytest.raises(UnfinishedError, match="another process took one over"):
+        carry_out()
+    assert set(store.listing("runs/one")) == {"runs/one/predictions.parquet"}
+
+
+def test_a_process_that_was_taken_over_replaces_no_checkpoint(url, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(remote_run, "LOOK_SECONDS", 0.02)
+    looks = count_calls(monkeypatch, RemoteRun, "_send_checkpoint")
+    store, folder = Store(url), open_copy(url, shared=True)
+    run = RunFolder(folder, "one")
+    with run.locked(wait=False):
+        write_checkpoint(run.partial, 5)
+        wait_until(lambda: "runs/one.partial/checkpoint.json" in store.listing())
+        take_over(store)
+        store.write("runs/one.partial/checkpoint-9-0.pt", b"of the taker")
+        write_checkpoint(run.partial, 6)
+        before = len(looks)
+        wait_until(lambda: len(looks) > before + 2)
+    assert store.read("runs/one.partial/checkpoint-9-0.pt") == b"of the taker"
+    assert "runs/one.partial/checkpoint-6-0.pt" not in store.listing()
+
+
+def test_the_holder_is_heard_while_it_fetches_a_checkpoint(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    write_checkpoint(Path("there"), 5)
+    store.send({f"runs/one.partial/{path.name}": path for path in Path("there").iterdir()})
+    monkeypatch.setattr(remote_run, "BEAT_SECONDS", 0.02)
+    fetch, beats = Store.fetch, count_calls(monkeypatch, Claim, "beat")
+
+    def slow(*given: object) -> None:
+        wait_until(lambda: len(beats) > 1)
+        fetch(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "fetch", slow)
+    run = RunFolder(folder, "one")
+    with run.locked(wait=False):
+        assert (run.partial / "checkpoint-5-0.pt").read_bytes() == b"weights"
+
+
+def test_a_checkpoint_of_which_a_part_was_cut_when_it_was_fetched_is_fetched_again(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    write_checkpoint(Path("there"), 5)
+    store.send({f"runs/one.partial/{path.name}": path for path in Path("there").iterdir()})
+    run, fetch = RunFolder(folder, "one"), Store.fetch
+
+    def cut(self: Store, files: dict[str, Path]) -> None:
+        fetch(self, files)
+        (run.partial / "checkpoint-5-0.pt").write_bytes(b"wei")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "fetch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run.locked(wait=False).__enter__()
+    monkeypatch.setattr(Store, "fetch", fetch)
+    with run.locked(wait=False):
+        assert (run.partial / "checkpoint-5-0.pt").read_bytes() == b"weights"
+        assert json.loads((run.partial / "checkpoint.json").read_bytes())["tag"] == 5
 
 
 # ------------------------------------------------------------------------- stores without conditional writes
