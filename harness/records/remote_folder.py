@@ -57,12 +57,12 @@ def refresh(copy: Copy) -> bool:
 
     Runs that are finished here and were deleted in the store are removed; those that it never had stay.
     """
+    sent = copy.were_there()  # before the listing, which lacks what another process sends meanwhile
     listing = copy.store.listing()
     finished = {name.split("/")[1] for name in listing if _is_record(name)}
     wanted = {name: tag for name, tag in listing.items() if _is_wanted(name.split("/"), finished)}
     copy.fetch({name: tag for name, tag in wanted.items() if not _is_record(name)})
     copy.fetch({name: tag for name, tag in wanted.items() if _is_record(name)})
-    sent = copy.were_there()
     for run in _finished_here(copy):
         if run.name not in finished and f"runs/{run.name}/{RECORD_FILE}" in sent:
             with _locked(run) as held:

@@ -21,7 +21,7 @@ from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
 from harness.records import remote_run
 from harness.records.folder import RunFolder
-from harness.records.remote_folder import opened, shared
+from harness.records.remote_folder import opened, refresh, shared
 from harness.records.remote_run import RemoteRun
 from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
@@ -279,6 +279,25 @@ def test_a_checkpoint_of_which_a_part_was_cut_when_it_was_fetched_is_fetched_aga
     with run.locked(wait=False):
         assert (run.partial / "checkpoint-5-0.pt").read_bytes() == b"weights"
         assert json.loads((run.partial / "checkpoint.json").read_bytes())["tag"] == 5
+
+
+def test_a_run_that_another_command_of_this_machine_sends_while_the_store_is_listed_stays(url, monkeypatch):  # noqa: F811
+    folder = open_copy(url, shared=True)
+    copy, listing = copy_at(folder), Store.listing
+    assert copy is not None
+    run = RunFolder(folder, "one")
+
+    def sent_just_after(self: Store, below: str = "") -> dict[str, str]:
+        found = listing(self, below)
+        if not below:
+            monkeypatch.setattr(Store, "listing", listing)
+            with run.locked(wait=False):
+                finish(run)
+        return found
+
+    monkeypatch.setattr(Store, "listing", sent_just_after)
+    refresh(copy)
+    assert run.is_finished
 
 
 # ------------------------------------------------------------------------- stores without conditional writes
