@@ -54,6 +54,16 @@ def send(self, files):
     _send(self, files)
 Store.send = send
 """
+# Another process takes the first run over before it is sent.
+TAKEN_OVER = """
+from harness.records.remote_run import RemoteRun
+_send = RemoteRun._send
+def send(self):
+    if "dlrm_mlp" in self._name:
+        self._store.write(f"runs/.{self._final.name}.claim/2", b'{"owner": "another", "beats": 0}')
+    _send(self)
+RemoteRun._send = send
+"""
 # Killed when the record of the second run is about to be sent.
 KILLED_BEFORE_THE_RECORD = """
 import os
@@ -150,6 +160,14 @@ def test_a_run_that_ended_while_the_store_was_away_is_sent_by_the_next_command(u
         if not path.name.startswith("."):
             assert store.read(f"runs/{path.parent.name}/{path.name}") == path.read_bytes()
     assert named(store, ".partial") == named(store, ".claim") == []
+
+
+def test_a_run_that_is_taken_over_ends_alone(url, tmp_path):  # noqa: F811
+    here, store = machine(tmp_path / "here"), Store(url)
+    outcome = ended(forked_command(here, *RUN, "--out", url, before=TAKEN_OVER + UNREPORTED))
+    check_refusal(outcome, ["1 of 2 runs broke", "another process took mine-dlrm_mlp-", "goes on"], code=1)
+    [record] = named(store, "record.json")
+    assert "Shallow" in record
 
 
 def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa: F811
