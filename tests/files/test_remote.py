@@ -355,6 +355,46 @@ def test_what_lies_beside_the_runs_is_sent_and_a_run_that_was_deleted_in_the_sto
         assert store.read("runs/one/record.json") == b"anew"
 
 
+def test_what_was_written_here_is_sent_and_nothing_else_is_put_back(url):  # noqa: F811
+    store = Store(url)
+    for name in ("suite.json", "report.md"):
+        store.write(name, b"as fetched")
+    with shared(url) as folder:
+        store.write("suite.json", b"of another command")
+        (folder / "report.md").write_bytes(b"drawn again")
+    assert store.read("suite.json") == b"of another command"
+    assert store.read("report.md") == b"drawn again"
+
+    def breaks() -> None:
+        with shared(url) as folder:
+            (folder / "serving.json").write_bytes(b"measured")
+            raise UnfinishedError
+
+    with pytest.raises(UnfinishedError):
+        breaks()
+    with shared(url):
+        pass
+    assert store.read("serving.json") == b"measured"
+
+
+def test_where_one_run_is_carried_out_no_other_is_fetched_or_sent(url):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    for name in ("runs/one/record.json", "runs/another/record.json", "suite.json"):
+        store.write(name, b"whole")
+    with shared(url, "one"):
+        assert [path.parent.name for path in folder.glob("runs/*/*")] == ["one"]
+        assert not (folder / "suite.json").exists()
+    store.remove(["runs/one/record.json"])
+    for name in ("late", "later"):
+        finish(RunFolder(folder, name))
+    with shared(url, "late"):
+        assert store.read("runs/late/record.json") == b"{}"
+    assert store.listing("runs/later") == {}
+    assert RunFolder(folder, "one").is_finished  # deleted in the store, which is asked of the run alone
+    with shared(url, "one"):
+        assert not (folder / "runs/one").exists()
+
+
 # -------------------------------------------------------------------------------------------- prepared data
 
 

@@ -190,6 +190,20 @@ def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa
         assert len(records_of(folder / f"cache/remote/s3/{BUCKET}/{tmp_path.name}")) == 4
 
 
+def test_a_planned_run_fetches_and_sends_itself_alone(url, tmp_path):  # noqa: F811
+    here, there = machine(tmp_path / "here"), machine(tmp_path / "there")
+    planned = ended(forked_command(here, *RUN, "--out", url, "--plan", "jobs.jsonl"))
+    assert planned.code == 0, planned.err
+    for number, folder in enumerate((here, there)):
+        command = ["run-one", str(here / "jobs.jsonl"), str(number), "--watch", "tensorboard"]
+        outcome = ended(forked_command(folder, *command))
+        assert outcome.code == 0, outcome.err
+    store, copy = Store(url), there / f"cache/remote/s3/{BUCKET}/{tmp_path.name}"
+    assert len(named(store, "record.json")) == len(named(store, "tensorboard/")) == 2
+    assert {architecture for architecture, _ in records_of(copy)} == {"own_models:Shallow"}
+    assert not (copy / "suite.json").exists()
+
+
 # -------------------------------------------------------------------------------------------------- refusals
 
 
