@@ -64,6 +64,16 @@ def send(self):
     _send(self)
 RemoteRun._send = send
 """
+# As where a row was matched to a measured latency.
+KEEPS_LATENCIES = """
+import suites.run
+_plan_dataset = suites.run.plan_dataset
+def plan_dataset(suite, dataset, options, *rest):
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "latency.json").write_text("{}")
+    return _plan_dataset(suite, dataset, options, *rest)
+suites.run.plan_dataset = plan_dataset
+"""
 # Killed when the record of the second run is about to be sent.
 KILLED_BEFORE_THE_RECORD = """
 import os
@@ -162,12 +172,14 @@ def test_a_run_that_ended_while_the_store_was_away_is_sent_by_the_next_command(u
     assert named(store, ".partial") == named(store, ".claim") == []
 
 
-def test_a_run_that_is_taken_over_ends_alone(url, tmp_path):  # noqa: F811
+def test_a_run_that_is_taken_over_ends_alone_and_what_was_matched_is_in_the_store(url, tmp_path):  # noqa: F811
     here, store = machine(tmp_path / "here"), Store(url)
-    outcome = ended(forked_command(here, *RUN, "--out", url, before=TAKEN_OVER + UNREPORTED))
+    before = TAKEN_OVER + KEEPS_LATENCIES + UNREPORTED
+    outcome = ended(forked_command(here, *RUN, "--out", url, before=before))
     check_refusal(outcome, ["1 of 2 runs broke", "another process took mine-dlrm_mlp-", "goes on"], code=1)
     [record] = named(store, "record.json")
     assert "Shallow" in record
+    assert store.read("latency.json") == b"{}"
 
 
 def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa: F811
