@@ -24,6 +24,7 @@ from suites.estimate import Workload, announcement
 from suites.on_ray import NodeData, carried_out_on_ray
 from suites.options import Options, check_jobs, check_ray
 from suites.plan import Broken, Caller, find_own_architectures
+from suites.speeds.latency import LATENCY_FILE
 from suites.speeds.serving import measure_models
 from suites.suite import Suite, check_own_names
 
@@ -101,7 +102,10 @@ def _data_of_nodes(plans: list[Plan], options: Options) -> dict[Path, NodeData]:
 
 
 def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> tuple[list[Plan], list[Job]]:
-    """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out."""
+    """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out.
+
+    In a store's copy what was decided so far is sent: others then have the same rows, whatever breaks here.
+    """
     call.start()
     find_own_architectures(suite, call)
     plans = [plan_dataset(suite, dataset, options, call, broken) for dataset in suite.datasets]
@@ -111,7 +115,9 @@ def plan_jobs(suite: Suite, options: Options, call: Caller, broken: Broken) -> t
             options.out / SUITE_FILE,
             json.dumps(suite_as_run(suite, plans, options).as_json(), indent=1).encode(),
         )
-        sent(options.out / SUITE_FILE)
+        for path in (options.out / SUITE_FILE, options.out / LATENCY_FILE):
+            if path.is_file():
+                sent(path)
     return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken)]
 
 
