@@ -333,7 +333,7 @@ def run_one(plan: Place, number: int, *, cache: Place | None = None, watch: Iter
     from suites.plan_file import read_planned, run_planned
 
     planned = read_planned(Path(plan), number)
-    with _shared(planned.store or planned.out) as out:
+    with _shared(planned.store or planned.out, planned.spec.folder_name) as out:
         watcher = Several([Terminal(), *watchers(list(watch), out)])
         return run_planned(Path(plan), number, _path(cache), watcher)
 
@@ -765,8 +765,10 @@ def _folder(place: Place) -> Path:
 
 
 @contextmanager
-def _shared(out: Place) -> Iterator[Path]:
+def _shared(out: Place, run: str | None = None) -> Iterator[Path]:
     """The folder itself, or the local copy of one in a store, which is sent at the end.
+
+    ``run`` names the only one that is carried out, and then fetched.
 
     Of torchrun's processes the first alone fetches and sends. Raises InputError where they are on several
     hosts, each of which would have a copy of its own.
@@ -779,7 +781,7 @@ def _shared(out: Place) -> Iterator[Path]:
     folder, size = local_path(out), os.environ.get("WORLD_SIZE", "1")
     if is_url(out) and os.environ.get("LOCAL_WORLD_SIZE", size) != size:
         raise InputError(f"{out}: torchrun's processes on several hosts need a folder that all share, no URL")
-    with shared(out) if is_first_process() else nullcontext(folder) as folder:
+    with shared(out, run) if is_first_process() else nullcontext(folder) as folder:
         yield folder
 
 

@@ -116,9 +116,10 @@ TEXT = """# Whether exports score as their runs
 
 `python docs/parity.py > docs/parity.md` (15 CPU minutes, most of them for AOTInductor)
 
-Every architecture, trained for a moment at 0.1 MFLOP a sample on the example's own table (lists pooled by
-target attention and by mean), exported whole and run by a process that cannot import this project: the
-largest difference of a probability to the run's `predictions.parquet`, over both tasks and all test rows.
+Every architecture, three with experts and the example's own (`MLPMixer`), trained for a moment at 0.1
+MFLOP a sample on the example's own table (lists pooled by target attention and by mean), exported whole and
+run by a process that cannot import this project: the largest difference of a probability to the run's
+`predictions.parquet`, over both tasks and all test rows.
 [What is refused](exporting.md).
 
 {versions}; CPU, fp32.

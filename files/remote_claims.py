@@ -3,14 +3,19 @@
 A claim is a folder of numbered files, each created only where there is none; the highest is the holder's. The
 holder rewrites its file again and again. One that is silent for so long that its process must be gone is
 outbid by the next number, which one of several bidders is given. No clocks are compared.
+
+A number that was released is given again, so what is in the file says whose it is, and not its number.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 
 from files.errors import InputError, UnfinishedError
@@ -23,23 +28,26 @@ _heard: dict[tuple[str, str, int], tuple[bytes, float]] = {}  # of other holders
 
 
 class Claim:
-    """The claim ``name`` in a store, to be held by ``owner``, which no two live processes may be at once."""
+    """The claim ``name`` in a store. No two live processes of a machine may ask for it as one ``owner``."""
 
     def __init__(self, store: Store, name: str, owner: str) -> None:
-        self._store, self._name, self._owner = store, name, owner
+        self._store, self._name = store, name
+        self._holder = {"owner": owner, "machine": _machine()}
+        self._claim = secrets.token_hex(8)
         self._number, self._beats = 0, 0
 
     def take(self) -> bool:
-        """Whether it is this owner's now: it was free, silent, or this owner's already."""
+        """Whether it is this process's now: it was free, silent, or this owner's already."""
         standing = self._standing()
         last = max(standing, default=0)
         if last:
             content = self._store.read(self._file(last))
             if content is None:  # released just now
                 return False
-            if json.loads(content)["owner"] == self._owner:  # a process that was killed
+            if self._holder.items() <= json.loads(content).items():  # a process that was killed
                 self._number = last
-                return True
+                self._store.write(self._file(last), self._content())  # others hear that it is not silent
+                return self.is_held()
             if not self._is_silent(last, content):
                 return False
         if not self._store.create(self._file(last + 1), self._content()):
@@ -48,8 +56,11 @@ class Claim:
         return True
 
     def is_held(self) -> bool:
-        """Whether no other owner has outbid this one."""
-        return max(self._standing(), default=0) == self._number
+        """Whether this claim was given, and neither outbid nor released since."""
+        if max(self._standing(), default=0) != self._number:
+            return False
+        content = self._store.read(self._file(self._number))
+        return content is not None and json.loads(content).get("claim") == self._claim
 
     def beat(self) -> None:
         """Show that the holder lives; nothing where it was outbid."""
@@ -76,7 +87,16 @@ class Claim:
         return f"{self._name}/{number}"
 
     def _content(self) -> bytes:
-        return json.dumps({"owner": self._owner, "beats": self._beats}).encode()
+        return json.dumps(self._holder | {"claim": self._claim, "beats": self._beats}).encode()
+
+
+def _machine() -> str:
+    """What tells this machine from its clones: its name, and on Linux which start of the system this is."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()} {boot}"
 
 
 @contextmanager

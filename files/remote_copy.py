@@ -20,7 +20,7 @@ from files.remote import LOCAL, Progress, Store, is_url
 from files.writing import check_writable, write_atomically
 
 COPIES = Path("cache/remote")
-MARK_FILE, FETCHED_FILE = ".store.json", ".fetched.json"
+MARK_FILE, FETCHED_FILE, STATES_FILE = ".store.json", ".fetched.json", ".states.json"
 AT_ONCE = 16  # files that are downloaded together, and lost together where the process is killed
 
 
@@ -56,38 +56,55 @@ class Copy:
         shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed
         try:
             self.store.fetch({name: arriving / name for name in listing}, progress)
+            states = {name: _state(arriving / name) for name in listing}
             for name in listing:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(arriving / name, self.folder / name)
         finally:
             shutil.rmtree(arriving, ignore_errors=True)
         self.note(listing)
+        self._remember(STATES_FILE, self._remembered(STATES_FILE) | states)
 
     def note(self, listing: dict[str, str]) -> None:
         """Remember that these files are here as they are there."""
         if listing:
-            self._remember(self._fetched() | listing)
+            self._remember(FETCHED_FILE, self._fetched() | listing)
 
     def forget(self, folder: str) -> None:
         """Remember no more that files of this folder were in the store."""
-        self._remember({n: tag for n, tag in self._fetched().items() if not n.startswith(f"{folder}/")})
-
-    def _remember(self, known: dict[str, str]) -> None:
-        write_atomically(self.folder / FETCHED_FILE, json.dumps(known, indent=0).encode())
+        known = {name: tag for name, tag in self._fetched().items() if not name.startswith(f"{folder}/")}
+        self._remember(FETCHED_FILE, known)
 
     def were_there(self) -> set[str]:
         """The files that were in the store before: fetched from it, or sent to it whole."""
         return set(self._fetched())
 
     def _fetched(self) -> dict[str, str]:
-        try:
-            return json.loads((self.folder / FETCHED_FILE).read_bytes())
-        except (OSError, ValueError):  # never written, or damaged: fetched again
-            return {}
+        return self._remembered(FETCHED_FILE)
 
     def send(self, paths: Iterable[Path]) -> None:
         """Upload files of the copy under their own names."""
-        self.store.send({path.relative_to(self.folder).as_posix(): path for path in paths})
+        self.store.send(self._named(paths))
+
+    def send_changed(self, paths: Iterable[Path]) -> None:
+        """Upload those files of the copy that were written since they were fetched, or sent by this."""
+        files, known = self._named(paths), self._remembered(STATES_FILE)
+        states = {name: _state(path) for name, path in files.items()}
+        changed = {name: state for name, state in states.items() if known.get(name) != state}
+        self.store.send({name: files[name] for name in changed})
+        self._remember(STATES_FILE, self._remembered(STATES_FILE) | changed)
+
+    def _named(self, paths: Iterable[Path]) -> dict[str, Path]:
+        return {path.relative_to(self.folder).as_posix(): path for path in paths}
+
+    def _remember(self, file: str, known: dict[str, str]) -> None:
+        write_atomically(self.folder / file, json.dumps(known, indent=0).encode())
+
+    def _remembered(self, file: str) -> dict[str, str]:
+        try:
+            return json.loads((self.folder / file).read_bytes())
+        except (OSError, ValueError):  # never written, or damaged: fetched, and sent, again
+            return {}
 
 
 def local_path(place: Path | str) -> Path:
@@ -164,6 +181,12 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def sent(path: Path) -> None:
-    """Upload a file if its folder is a copy."""
+    """Upload a file that was written just now if its folder is a copy."""
     if (copy := copy_at(path.parent)) is not None:
-        copy.send([path])
+        copy.send_changed([path])
+
+
+def _state(path: Path) -> str:
+    """What changes when a file is written to."""
+    status = path.stat()
+    return f"{status.st_mtime_ns} {status.st_size}"

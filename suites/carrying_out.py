@@ -89,22 +89,33 @@ def _run_once(job: Job, call: Caller, patient: bool, watcher: Watcher) -> Record
         if decision == "run":
             return _carry_out(job, call, watcher)
         return NoRecord.NONE if decision == "finished" else NoRecord.HELD
-    with job.folder.locked(wait=patient) as held:
-        finished = job.folder.is_finished
-        decision = "finished" if finished else "run" if held is not None else "held"
-        world.from_first(decision, patient=True)
-        if finished:
-            return job.folder.record()
-        if held is None:
-            return NoRecord.HELD
-        try:
-            return _carry_out(job, call, watcher, held)
-        except Exception as error:
-            # The other ranks would wait for this one, and a full disk breaks every run alike.
-            if world.size > 1 or is_full_disk(error):
-                raise
-            in_words = isinstance(error, BrokenCallError | InputError)
-            return Broke(str(error) if in_words else f"{type(error).__name__}: {error}")
+    try:
+        with job.folder.locked(wait=patient) as held:
+            return _run_locked(job, call, watcher, held)
+    except UnfinishedError as error:  # the store fails, or another process took the run over
+        if world.size > 1:
+            raise
+        return Broke(str(error))
+
+
+def _run_locked(job: Job, call: Caller, watcher: Watcher, held: int | None) -> Record | NoRecord | Broke:
+    """The first rank's part of `_run_once`, which has the lock ``held`` unless another process has it."""
+    world = call.world
+    finished = job.folder.is_finished
+    decision = "finished" if finished else "run" if held is not None else "held"
+    world.from_first(decision, patient=True)
+    if finished:
+        return job.folder.record()
+    if held is None:
+        return NoRecord.HELD
+    try:
+        return _carry_out(job, call, watcher, held)
+    except Exception as error:
+        # The other ranks would wait for this one, and a full disk breaks every run alike.
+        if world.size > 1 or is_full_disk(error):
+            raise
+        in_words = isinstance(error, BrokenCallError | InputError)
+        return Broke(str(error) if in_words else f"{type(error).__name__}: {error}")
 
 
 def run_job(job: Job, call: Caller, watcher: Watcher) -> Record:

@@ -24,6 +24,7 @@ from suites.estimate import Workload, announcement
 from suites.on_ray import NodeData, carried_out_on_ray
 from suites.options import Options, check_jobs, check_ray
 from suites.plan import Broken, Caller, find_own_architectures
+from suites.speeds.latency import LATENCY_FILE
 from suites.speeds.serving import measure_models
 from suites.suite import Suite, check_own_names
 
@@ -106,6 +107,7 @@ def plan_jobs(
     """Prepare the data, match all rows and write ``suite.json``; the jobs of rows that can be carried out.
 
     Where they are carried out ``elsewhere``, by other machines, the memory of this one refuses none.
+    In a store's copy what was decided so far is sent: others then have the same rows, whatever breaks here.
     """
     call.start()
     find_own_architectures(suite, call)
@@ -116,7 +118,9 @@ def plan_jobs(
             options.out / SUITE_FILE,
             json.dumps(suite_as_run(suite, plans, options).as_json(), indent=1).encode(),
         )
-        sent(options.out / SUITE_FILE)
+        for path in (options.out / SUITE_FILE, options.out / LATENCY_FILE):
+            if path.is_file():
+                sent(path)
     return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken, elsewhere)]
 
 

@@ -101,5 +101,6 @@ class Setting:
             "dataset_fingerprint": fingerprint,
             "world": world,
             "shared_fingerprint": shared,
+            "seed_per_world": world is not None,
             "cuts_shards": cut,
         }

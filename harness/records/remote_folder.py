@@ -30,11 +30,12 @@ def opened(place: Path | str) -> Path:
 
 
 @contextmanager
-def shared(place: Path | str) -> Iterator[Path]:
+def shared(place: Path | str, run: str | None = None) -> Iterator[Path]:
     """The local path of a folder that is written to; one in a store is fetched first.
 
     Finished runs are sent one by one (`harness.records.folder.RunFolder`), those first that ended while the
-    store was away; all else at the end.
+    store was away; what else was written, at the end. ``run`` names the only one that is carried out, and
+    then fetched.
 
     Raises InputError where the store cannot be written to, and where it cannot be shared and another process
     works there.
@@ -45,52 +46,55 @@ def shared(place: Path | str) -> Iterator[Path]:
         yield folder
         return
     with nullcontext() if copy.shares else _alone(copy):
-        refresh(copy)
-        _send_late(copy)
+        refresh(copy, run)
+        _send_late(copy, run)
         yield folder
         runs = folder / "runs"
-        copy.send(path for path in visible_files(folder) if not path.is_relative_to(runs))
+        copy.send_changed(path for path in visible_files(folder) if not path.is_relative_to(runs))
 
 
-def refresh(copy: Copy) -> bool:
+def refresh(copy: Copy, run: str | None = None) -> bool:
     """Fetch every finished run, and what lies beside the runs; returns whether there is anything.
 
-    Runs that are finished here and were deleted in the store are removed; those that it never had stay.
+    Runs that are finished here and were deleted in the store are removed; those that it never had stay. With
+    ``run``, all this is done for that run alone.
     """
-    listing = copy.store.listing()
+    sent = copy.were_there()  # before the listing, which lacks what another process sends meanwhile
+    listing = copy.store.listing("" if run is None else f"runs/{run}")
     finished = {name.split("/")[1] for name in listing if _is_record(name)}
     wanted = {name: tag for name, tag in listing.items() if _is_wanted(name.split("/"), finished)}
     copy.fetch({name: tag for name, tag in wanted.items() if not _is_record(name)})
     copy.fetch({name: tag for name, tag in wanted.items() if _is_record(name)})
-    sent = copy.were_there()
-    for run in _finished_here(copy):
-        if run.name not in finished and f"runs/{run.name}/{RECORD_FILE}" in sent:
-            with _locked(run) as held:
+    for folder in _finished_here(copy, run):
+        if folder.name not in finished and f"runs/{folder.name}/{RECORD_FILE}" in sent:
+            with _locked(folder) as held:
                 if held is not None:
-                    (run / RECORD_FILE).unlink()
-                    shutil.rmtree(run)
-                    copy.forget(f"runs/{run.name}")
+                    (folder / RECORD_FILE).unlink()
+                    shutil.rmtree(folder)
+                    copy.forget(f"runs/{folder.name}")
     return bool(wanted)
 
 
-def _send_late(copy: Copy) -> None:
+def _send_late(copy: Copy, run: str | None) -> None:
     """Send the runs that are finished here and that the store never had, unless another process has them."""
     sent = copy.were_there()
-    for run in _finished_here(copy):
-        if f"runs/{run.name}/{RECORD_FILE}" not in sent:
-            with _locked(run) as held:
+    for folder in _finished_here(copy, run):
+        if f"runs/{folder.name}/{RECORD_FILE}" not in sent:
+            with _locked(folder) as held:
                 if held is not None:
-                    with RemoteRun(copy, run, run.with_name(f"{run.name}.partial")).claimed(wait=False):
+                    late = RemoteRun(copy, folder, folder.with_name(f"{folder.name}.partial"))
+                    with late.claimed(wait=False):
                         pass  # it is sent when the claim ends, as any run
 
 
-def _finished_here(copy: Copy) -> list[Path]:
-    records = sorted((copy.folder / "runs").glob(f"*/{RECORD_FILE}"))
+def _finished_here(copy: Copy, run: str | None) -> list[Path]:
+    """The folders of all runs that are finished here, or of ``run`` if it is."""
+    records = sorted((copy.folder / "runs").glob(f"{run or '*'}/{RECORD_FILE}"))
     return [record.parent for record in records if not record.parent.name.endswith(".partial")]
 
 
-def _locked(run: Path) -> AbstractContextManager[int | None]:
-    return locked(run.with_name(f".{run.name}.lock"), wait=False)
+def _locked(folder: Path) -> AbstractContextManager[int | None]:
+    return locked(folder.with_name(f".{folder.name}.lock"), wait=False)
 
 
 def _is_record(name: str) -> bool:

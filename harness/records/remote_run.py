@@ -16,6 +16,7 @@ from pathlib import Path
 from files.errors import InputError, UnfinishedError
 from files.remote_claims import BEAT_SECONDS, Claim, again_and_again
 from files.remote_copy import Copy
+from files.writing import write_atomically
 from harness.records.record import RECORD_FILE
 
 POINTER_FILE = "checkpoint.json"
@@ -74,12 +75,12 @@ class RemoteRun:
                 return
             time.sleep(HELD_SECONDS)
         try:
-            if self.fetch_finished():
-                yield False
-                return
-            if not (self._final / RECORD_FILE).is_file():
-                self._fetch_checkpoint()
             with again_and_again(self._beat, BEAT_SECONDS):
+                if self.fetch_finished():
+                    yield False
+                    return
+                if not (self._final / RECORD_FILE).is_file():
+                    self._fetch_checkpoint()
                 with again_and_again(self._send_checkpoint, LOOK_SECONDS):
                     yield True
                 if (self._final / RECORD_FILE).is_file():
@@ -93,33 +94,43 @@ class RemoteRun:
         if self._copy.shares:
             self._claim.beat()
 
-    def _send(self) -> None:
-        """Send the finished run, the record last; its checkpoint is removed."""
-        files = [path for path in self._final.iterdir() if not path.name.startswith(".")]
-        record = self._final / RECORD_FILE
-        self._copy.send(path for path in files if path != record)
+    def _check_held(self) -> None:
         if self._copy.shares and not self._claim.is_held():
             raise UnfinishedError(
                 f"{self._store.url}: another process took {self._final.name} over, since nothing was heard "
                 "of this one; the same command goes on"
             )
+
+    def _send(self) -> None:
+        """Send the finished run, the record last; its checkpoint is removed."""
+        files = [path for path in self._final.iterdir() if not path.name.startswith(".")]
+        record = self._final / RECORD_FILE
+        self._check_held()
+        self._copy.send(path for path in files if path != record)
+        self._check_held()  # the large files may have taken long
         self._copy.send([record])
         self._copy.note(self._store.listing(self._name))
         self._store.remove(list(self._store.listing(self._partial_name)))
 
     def _fetch_checkpoint(self) -> None:
         """Replace the checkpoint that is here, if any, where the store has a later one."""
-        self._sent = _step(self._store.read(f"{self._partial_name}/{POINTER_FILE}"))
-        if self._sent > _step(self._pointer()):
+        pointer_name = f"{self._partial_name}/{POINTER_FILE}"
+        pointer = self._store.read(pointer_name)
+        self._sent = _step(pointer)
+        if pointer is not None and self._sent > _step(self._pointer()):
             shutil.rmtree(self._partial, ignore_errors=True)
             names = self._store.listing(self._partial_name)
-            self._store.fetch({name: self._partial / name.rpartition("/")[2] for name in names})
+            self._store.fetch(
+                {name: self._partial / name.rpartition("/")[2] for name in names if name != pointer_name}
+            )
+            write_atomically(self._partial / POINTER_FILE, pointer)  # last: what it names is whole here
 
     def _send_checkpoint(self) -> None:
         """Send the current checkpoint unless it was sent: what its pointer names, then the pointer."""
         pointer = self._pointer()
         if pointer is None or _step(pointer) == self._sent:
             return
+        self._check_held()
         content = json.loads(pointer)
         patterns = f"checkpoint-{content['tag']}-*.pt", f"best-{content['best']}-*.pt"
         files = {

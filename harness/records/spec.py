@@ -25,7 +25,8 @@ from harness.records.contestant import Contestant, Ratio
 RECORD_FORMAT = 1
 
 ROW_FIELDS = ("series", "size", "ratio")
-WORLD_FIELDS = ("world", "shared_fingerprint")
+WORLD_FIELDS = ("world", "shared_fingerprint", "seed_per_world")
+SEEDS_OF_A_WORLD = 10_000  # so many numbers lie between the random seeds of two worlds
 LATER_FIELDS = (  # of `Training`, since version 0.2.0
     *("schedule", "order", "progress", "score_ahead"),
     *("table_l2", "embedding_std", "dense_init", "restore_best", "plateau_factor", "least_lr"),
@@ -188,9 +189,10 @@ class RunSpec(Strict):
 
     ``series``, ``size`` and ``ratio`` are the row's (``harness/records/contestant.py``). The hash leaves them
     out where the variant's name already states them. ``world`` is the dataset's world, which the fingerprint
-    is of and ``dataset_options`` leave out; ``shared_fingerprint`` is of what all its worlds have in common.
-    Both are left out of the hash and of JSON where no world was asked for, and ``cuts_shards`` where it is
-    False: whether ranks divide shards among themselves (`datasets.dealing`).
+    is of and ``dataset_options`` leave out; ``shared_fingerprint`` is of what all its worlds have in common;
+    ``seed_per_world`` is False of runs made when all worlds started from the same weights. They are left out
+    of the hash and of JSON where no world was asked for, ``seed_per_world`` also where it is False, and so is
+    ``cuts_shards``: whether ranks divide shards among themselves (`datasets.dealing`).
     """
 
     format: int = RECORD_FORMAT
@@ -218,6 +220,7 @@ class RunSpec(Strict):
     ratio: Ratio | None = None
     world: int | None = None
     shared_fingerprint: str = ""
+    seed_per_world: bool = False
     cuts_shards: bool = False
 
     @model_validator(mode="before")
@@ -236,6 +239,14 @@ class RunSpec(Strict):
         return Contestant(self.architecture, self.variant, self.series, self.size, self.ratio)
 
     @property
+    def random_seed(self) -> int:
+        """What initial weights, order and dropout are drawn from: another number in every world.
+
+        Were it the same, what a seed does in all worlds alike would stay out of their spread.
+        """
+        return self.seed + (SEEDS_OF_A_WORLD * (self.world or 0) if self.seed_per_world else 0)
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits over the canonical JSON of every field that can change a number."""
         target = self.budget.target if self.budget else None
@@ -249,8 +260,8 @@ class RunSpec(Strict):
     def as_json(self, leave_out: Collection[str] = ()) -> dict[str, Any]:
         """Plain JSON, as a record holds it."""
         worlds = set() if self.world is not None else set(WORLD_FIELDS)
-        dealing = set() if self.cuts_shards else {"cuts_shards"}
-        return self.model_dump(mode="json", exclude=worlds | dealing | set(leave_out))
+        unused = {name for name in ("seed_per_world", "cuts_shards") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=worlds | unused | set(leave_out))
 
     @property
     def place(self) -> str:

@@ -83,7 +83,7 @@ def run_reference(
 def _all_scores(name: str, spec: RunSpec, prepared: PreparedDataset) -> np.ndarray:
     """Probabilities of the test rows, (R, G)."""
     if name in FITTED:
-        return fit_reference(name, spec.config, Splits(prepared, spec.tasks), spec.seed).scores("test")
+        return fit_reference(name, spec.config, Splits(prepared, spec.tasks), spec.random_seed).scores("test")
     return np.stack([_scores(name, task, prepared) for task in spec.tasks], axis=1)
 
 

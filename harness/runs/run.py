@@ -70,13 +70,13 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
         else torch.device("meta"),  # each rank then makes its part alone
     )
     model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
-    initialise_tables(model, spec.seed, spec.training.embedding_std)
+    initialise_tables(model, spec.random_seed, spec.training.embedding_std)
     return model
 
 
 def build_dense_side(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> DenseSide:
     """Everything after the look-ups, initialised from the spec's seed alone."""
-    torch.manual_seed(spec.seed)
+    torch.manual_seed(spec.random_seed)
     inputs, num_tasks = inputs_of(spec), len(spec.tasks)
     dense = DenseSide(
         prepared.schema, inputs, spec.architecture, spec.config, num_tasks, spec.training.dropout

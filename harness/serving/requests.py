@@ -20,8 +20,13 @@ Request = dict[str, np.ndarray]
 
 
 def user_features(schema: Schema) -> list[str]:
-    """The features that all candidates of a request share: those outside `GROUPS_OF_CANDIDATES`."""
-    return [feature.name for feature in schema.features if feature.group not in GROUPS_OF_CANDIDATES]
+    """The features that all candidates of a request share: those outside `GROUPS_OF_CANDIDATES`.
+
+    None where no feature is in these: which ones are the candidates' is then not known, and all are taken to
+    be, since candidates that are alike would be no request.
+    """
+    shared = [feature.name for feature in schema.features if feature.group not in GROUPS_OF_CANDIDATES]
+    return shared if len(shared) < len(schema.features) else []
 
 
 def read_requests(spec: RunSpec, prepared: PreparedDataset, candidates: int) -> list[Request]:

@@ -36,7 +36,7 @@ class RankBatches:
             split,
             self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
             self.spec.tasks,
-            shuffle_seed=None if order == "time" else self.spec.seed,
+            shuffle_seed=None if order == "time" else self.spec.random_seed,
             window_rows=WINDOW_ROWS if order != "whole" else max(1, self.prepared.rows[split]),
             rank=self.world.rank,
             world_size=self.world.size,

@@ -183,7 +183,7 @@ class Trainer:
             self.model, self.optimizer, self.training, number, self.num_steps, self.progress.rate
         )
         # Dropout is then the same whether or not the run was interrupted.
-        torch.manual_seed(step_seed(self.spec.seed, number, self.world.rank))
+        torch.manual_seed(step_seed(self.spec.random_seed, number, self.world.rank))
         return train_step(self.model, batch, self.optimizer, self.training, self.world, is_own)
 
     def _look(self, losses: Tensor, samples: int, seconds: float) -> None:

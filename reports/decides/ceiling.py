@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from reports.decides.frames import rows_of_ours, rows_of_task, unsized, with_ver
 from reports.decides.results import CURVES, METRIC, ONE_SIZE, OURS, WORLDS, Results, compared, flops_words
 from reports.decides.words import answer, over, sentence, verdict
 from reports.figures.drawing.saving import Drawing
-from reports.figures.loss_front import loss_against_compute
+from reports.figures.loss_front import front_is_measured, loss_against_compute
 from reports.figures.oracle_gap import gap_closed
 from reports.sections import Section
 from reports.tables.analyses.loss_fits import loss_fit_tables
@@ -45,7 +46,7 @@ def front_part(results: Results) -> Part | None:
     clauses = [
         clause for task in section.tasks for clause in [*_fitted(section, task), *_measured(measured, task)]
     ]
-    asked = "Which model's front of loss and compute is lowest where compute is greatest?"
+    asked = "Which model's front of loss and compute is lowest at the most compute that was measured?"
     caption = "Log loss above the oracle's against the FLOPs of training, with each model's fitted front"
     drawing = Drawing(loss_against_compute, loss_points(section.records), caption, (section.loss_fits,))
     return Part(
@@ -58,7 +59,8 @@ def front_part(results: Results) -> Part | None:
                 "What the fronts do not say",
                 [
                     "A front is a fit of three sizes or more and of the points of their curves, and has no "
-                    "interval here; the intervals of its parameters are in the table. What is called "
+                    "interval here; the intervals of its parameters are in the table. It is drawn and "
+                    "compared where its size and rows lie between those measured. What is called "
                     "resolved, or not, is the measured difference alone."
                 ],
             ),
@@ -79,45 +81,61 @@ def _at_most_compute(section: Section) -> pd.DataFrame:
 
 
 class Height(NamedTuple):
-    """The least loss of a front at some compute; ``is_measured``: its size lies between those measured."""
+    """The least loss of a front at some compute; ``is_measured``: size and rows are among those measured."""
 
     loss: float
     is_measured: bool
 
     @property
     def words(self) -> str:
-        extrapolated = "" if self.is_measured else ", at a size outside of those measured"
+        extrapolated = "" if self.is_measured else ", at a size or rows outside of those measured"
         return f"{fixed(self.loss, 4)} above the oracle's{extrapolated}"
 
 
 def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], Height]]:
-    """The most compute that every fitted model has, and the height of each front there.
+    """The most compute up to which every front keeps to sizes and rows that ran, and their heights there.
+
+    Models whose exponents are not identified have no front.
 
     Args:
         fits: rows of ``loss_fits.csv`` of one task.
     """
-    fitted = fits.dropna(subset=list(PARAMETERS))
-    compute = float((PASSES * fitted["most_flops"] * fitted["most_rows"]).min())
+    fitted = [(row, PowerLaw(**{name: float(row[name]) for name in PARAMETERS})) for row in _with_front(fits)]
+    if not fitted:
+        return math.nan, {}
+    compute = min(_most_compute(row, law) for row, law in fitted)
     heights = {}
-    for row in fitted.to_dict("records"):
-        law = PowerLaw(**{name: float(row[name]) for name in PARAMETERS})
+    for row, law in fitted:
         size = law.best_size(compute)
-        [loss] = law.loss(np.array([size]), np.array([compute / PASSES / size]))
-        is_measured = bool(row["least_flops"] <= size <= row["most_flops"])
-        heights[row["architecture"], row["variant"]] = Height(float(loss), is_measured)
+        rows = compute / PASSES / size
+        [loss] = law.loss(np.array([size]), np.array([rows]))
+        heights[row["architecture"], row["variant"]] = Height(float(loss), front_is_measured(row, size, rows))
     return compute, heights
+
+
+def _with_front(fits: pd.DataFrame) -> list[dict]:
+    known = fits.dropna(subset=list(PARAMETERS)).to_dict("records")
+    return [row for row in known if not {"alpha", "beta"} & set(str(row["not_identified"]).split(", "))]
+
+
+def _most_compute(row: dict, law: PowerLaw) -> float:
+    """Where a front leaves the largest size or the most rows, whichever comes first."""
+    of_size = row["most_flops"] * law.rows_for(row["most_flops"])
+    return PASSES * min(of_size, law.size_for(row["most_rows"]) * row["most_rows"])
 
 
 def _fitted(section: Section, task: str) -> list[str]:
     fits = section.loss_fits[section.loss_fits["task"] == task]
-    if fits.dropna(subset=list(PARAMETERS)).empty:
-        return []
     compute, heights = front_heights(fits)
+    if not heights:
+        return []
+    left_out = len(fits) - len(heights)
+    without = f" ({left_out} models have no front that is identified)" if left_out else ""
     best = min(heights, key=lambda model: heights[model].loss)
     others = f", and RankMixer's is {heights[OURS.key].words}" if OURS.key in heights else ""
     return [
         f"at {short(compute)}FLOPs of training the fitted front of {display_name(*best)} is lowest in log "
-        f"loss of {task}, {heights[best].words}{'' if best == OURS.key else others}"
+        f"loss of {task}, {heights[best].words}{'' if best == OURS.key else others}{without}"
     ]
 
 
@@ -146,7 +164,10 @@ def gap_part(results: Results) -> Part | None:
     gaps = gaps[(gaps["size"] == ONE_SIZE) & (gaps["few"] < gaps["most"])]
     if gaps.empty:
         return None
-    asked = f"How much of what can be learned does each model learn, at {flops_words(ONE_SIZE)} a sample?"
+    asked = (
+        "How much of the way from a constant to the true probabilities does each model go, at "
+        f"{flops_words(ONE_SIZE)} a sample?"
+    )
     answer_text = sentence([clause for task in section.tasks for clause in _closed(gaps, task, section)])
     caption = "Share of the oracle's gap closed after the fewest and the most rows, 95% intervals"
     drawing = Drawing(gap_closed, unsized(gaps, section), caption, options={"metrics": [METRIC]})
@@ -160,7 +181,8 @@ def gap_part(results: Results) -> Part | None:
                 "What a share is",
                 [
                     "100%: as good as the oracle of the same world, which scores with the true "
-                    "probabilities; 0%: as good as a constant. Whether two models differ is a question of "
+                    "probabilities, and knows what no row tells, such as today's tastes; 0%: as good as a "
+                    "constant. Whether two models differ is a question of "
                     "their paired differences, above, and not of whether these intervals overlap."
                 ],
             ),
@@ -176,7 +198,7 @@ def _closed(gaps: pd.DataFrame, task: str, section: Section) -> list[str]:
         return []
     best = here.sort_values("share_most").iloc[-1].to_dict()
     clauses = [
-        f"in AUC of {task} {model_name(best)} closes most after "
+        f"in AUC of {task} {model_name(best)} closes most on average after "
         f"{grouped(best['most'])} rows, {_share(best, 'share_most')}"
     ]
     clauses += [

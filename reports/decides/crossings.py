@@ -52,10 +52,10 @@ def _against_others(section: Section) -> pd.DataFrame:
 def _clause(name: str, section: Section, found: pd.DataFrame, along: pd.DataFrame) -> str:
     shown = found[found["metric"] == METRIC]
     changes = shown[shown["crossing"].notna()]
-    resolved = int((changes["both_resolved"] == "yes").sum())
+    resolved = int((changes["resolved"] == "yes").sum())
     return (
-        f"{len(changes)} times among {len(shown.drop_duplicates(PAIR))} pairs of curves in {name}, and in "
-        f"{resolved} of these both points are resolved ({over(section, shown)}; "
+        f"{len(changes)} times among {len(shown.drop_duplicates(PAIR))} pairs of curves in {name}, and "
+        f"{resolved} of these are resolved on both sides ({over(section, shown)}; "
         f"{corrected(rows_of_task(along, section.tasks[0]))})"
     )
 
@@ -68,15 +68,15 @@ def _table(name: str, section: Section, task: str, found: pd.DataFrame) -> Table
         caption=f"Where RankMixer's difference in AUC of {task} changes sign ({name})",
         numbers=numbers,
         header=[
-            *("RankMixer minus", "size", "between rows", "at about", "both resolved"),
+            *("RankMixer minus", "size", "between rows", "at about", "resolved"),
             *(f"at the {end} rows x {POINTS}" for end in ("fewest", "most")),
         ],
         rows=[_row(row) for row in shown.to_dict("records")],
         notes=[
             "Between rows: the two measured points between which the mean difference changes its sign; at "
-            "about: where the straight line between them, over the logarithm of rows, is zero. Both "
-            "resolved: whether the differences at these two points are. Where they are not, the sign at a "
-            "point, and so the crossing, may be chance.",
+            "about: where the straight line between them, over the logarithm of rows, is zero. Resolved: "
+            "whether the nearest resolved differences on both sides have these signs. Then the lines cross, "
+            "if perhaps elsewhere; else the crossing itself may be chance.",
             f"Differences at the ends of the curves, in points x {POINTS}, with their verdicts.",
         ],
     )
@@ -91,5 +91,5 @@ def _row(row: dict) -> list[str]:
         where = [NONE, MISSING, MISSING]
     else:
         where = [f"{grouped(row['before'])} and {grouped(row['after'])}"]
-        where += [grouped(float(f"{row['crossing']:.3g}")), row["both_resolved"]]
+        where += [grouped(float(f"{row['crossing']:.3g}")), row["resolved"]]
     return [display_name(row["base"], row["base_variant"]), row["size"], *where, *ends]

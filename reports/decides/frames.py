@@ -27,7 +27,9 @@ def with_verdicts(frame: pd.DataFrame, section: Section) -> pd.DataFrame:
 def as_in_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``comparisons.csv`` or ``contrasts.csv`` with the names that contrasts along curves have."""
     named = rows.rename(columns={"low": "diff_low", "high": "diff_high"})
-    return named.assign(repeats=rows["worlds"] if "worlds" in rows else rows["seeds"])
+    if "worlds" not in rows:
+        return named.assign(repeats=rows["seeds"])
+    return named.assign(repeats=rows["worlds"].where(rows["worlds"] > 1, rows["seeds"]))
 
 
 def rows_of_task(frame: pd.DataFrame, task: str) -> pd.DataFrame:

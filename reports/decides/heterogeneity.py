@@ -41,7 +41,8 @@ def heterogeneity_part(results: Results) -> Part | None:
         [
             "Verdicts after Holm's correction over the pairs of one task, in each of the two results and for "
             "what lies between them; nothing is corrected across these, tasks and metrics.",
-            f"{BETWEEN}: worlds are independent draws; Welch's t over the worlds' mean differences.",
+            f"{BETWEEN}: world by world, since world 3 of both has the same users, items and main effects, "
+            "and its runs start from the same weights; Student's t over the worlds.",
         ],
     )
     return Part(

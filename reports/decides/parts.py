@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import pandas as pd
 
 from harness.evaluation.contrasts.along_rows import change_with_rows, contrasts_along_rows, paired_differences
-from reports.cells import METRICS, grouped
+from harness.records.contestant import Contestant
+from reports.cells import METRICS, grouped, short
 from reports.contents import Part
 from reports.decides.frames import as_in_curves, rows_of_task, with_verdicts
 from reports.decides.results import EXPERTS, METRIC, PARTS, Results, compared
@@ -28,7 +31,8 @@ def parts_part(results: Results) -> Part | None:
         *(_experts(along, gained, experts) if experts else []),
     ]
     asked = (
-        "Which parts carry RankMixer, and are experts worth more than a dense network of equal active FLOPs?"
+        "Which parts carry RankMixer, and are experts worth more than a dense network of the active FLOPs "
+        "that they aim at?"
     )
     caption = (
         "Each change to RankMixer after the most rows; experts less a dense network over rows; 95% intervals"
@@ -40,11 +44,14 @@ def parts_part(results: Results) -> Part | None:
         tables.append(
             judged_table(
                 "decides-experts",
-                "Experts less a dense network of equal active FLOPs",
+                "Experts less a dense network of the active FLOPs that they aim at",
                 along,
                 ["difference", "rows"],
                 lambda row: [pair_name(row), grouped(row["samples"])],
-                ["The active FLOPs are those of inference; in training, all experts are computed."],
+                [
+                    "The active FLOPs are those of inference; in training, all experts are computed.",
+                    *(_active_flops(experts) if experts else []),
+                ],
             )
         )
     return Part(
@@ -77,6 +84,17 @@ def _along(experts: Section | None) -> tuple[pd.DataFrame, pd.DataFrame]:
         with_verdicts(contrasts_along_rows(paired), experts),
         with_verdicts(change_with_rows(paired), experts),
     )
+
+
+def _active_flops(experts: Section) -> list[str]:
+    """What the rows of the declared contrasts computed in the test split: gates decide, not aims."""
+    named = {who for pair in experts.suite.contrasts for who in pair}
+    found: dict[Contestant, list[float]] = {}
+    for record in experts.records:
+        if record.cost is not None and record.contestant in named:
+            found.setdefault(record.contestant, []).append(record.cost.active_flops_per_sample)
+    told = [f"{who.display_name} {short(fmean(flops))}" for who, flops in found.items()]
+    return [f"Active FLOPs a sample in the test split, on average over runs: {', '.join(told)}."]
 
 
 def _lost(changes: pd.DataFrame, parts: Section) -> list[str]:
@@ -116,4 +134,4 @@ def _experts(along: pd.DataFrame, gained: pd.DataFrame, experts: Section) -> lis
     if not clauses:
         return []
     judged = f"{corrected(rows_of_task(along, experts.tasks[0]))}, the change being one a task"
-    return [f"Experts: {'; '.join(clauses)} ({over(experts, along)}; {judged})."]
+    return [f"Experts: {'; '.join(clauses)} ({over(experts, along)}; {judged}).", *_active_flops(experts)]

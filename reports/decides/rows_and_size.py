@@ -25,7 +25,9 @@ HOW = Words(
     "How differences are taken",
     [
         "A model's runs are compared with those of the base that share their world and seed. Users are not "
-        "drawn anew on the way. Nothing is corrected across tasks and metrics."
+        "drawn anew on the way. Nothing is corrected across tasks and metrics. Rows are a prefix of the log: "
+        "fewer are also older ones, whose users have short histories, so a change along them is not one of "
+        "their number alone."
     ],
 )
 OPTIONS = {"metrics": [METRIC]}

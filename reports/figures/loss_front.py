@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Unpack
 
 import numpy as np
@@ -19,6 +20,7 @@ from reports.figures.drawing.saving import hover_point
 from reports.figures.drawing.style import styled
 
 HEIGHT = 3.6
+POINTS = 200  # of a front
 
 
 @styled
@@ -26,7 +28,7 @@ def loss_against_compute(points: pd.DataFrame, fits: pd.DataFrame, **options: Un
     """Log loss above the oracle's against 3 x FLOPs a sample x rows, a panel for each task.
 
     Every size and point of the curves is a mark; a line is the model's compute-optimal front: the least loss
-    that its fitted law allows at so many FLOPs, between the least and the most that was measured.
+    that its fitted law allows at so many FLOPs, where its size and rows lie between those measured.
 
     Args:
         points: of :func:`harness.evaluation.oracle.loss_fits.loss_points`.
@@ -43,7 +45,7 @@ def loss_against_compute(points: pd.DataFrame, fits: pd.DataFrame, **options: Un
             _marks(axes, model_rows, plot.looks, model)
             fit = select_model(fits[fits["task"] == task], model).dropna(subset="E")
             if not fit.empty and not model_rows.empty:
-                ends[axes][model] = _front(axes, fit.iloc[0], model_rows["compute"], plot.looks, model)
+                ends[axes] |= _front(axes, fit.iloc[0], model_rows["compute"], plot.looks, model)
         log_axis(axes.xaxis)
         axes.xaxis.set_major_locator(LogLocator())  # sizes times rows: several decades
         log_axis(axes.yaxis)
@@ -63,11 +65,27 @@ def _marks(axes: Axes, rows: pd.DataFrame, looks: Looks, model: Model) -> None:
         hover_point(axes, row["compute"], row["value"], f"{look.name}: {row['value']:.4f} at {at}")
 
 
-def _front(axes: Axes, fit: pd.Series, computes: pd.Series, looks: Looks, model: Model) -> End:
-    """Draw the front and return where it ends."""
+def _front(axes: Axes, fit: pd.Series, computes: pd.Series, looks: Looks, model: Model) -> dict[Model, End]:
+    """Draw the front and return where it ends; nothing where none of it is measured."""
     law = PowerLaw(**{name: float(fit[name]) for name in PARAMETERS})
-    at = np.geomspace(computes.min(), computes.max(), 50)
-    sizes = np.array([law.best_size(compute) for compute in at])
+    whole = np.geomspace(computes.min(), computes.max(), POINTS)
+    places = [
+        (at, size) for at in whole if front_is_measured(fit, size := law.best_size(at), at / PASSES / size)
+    ]
+    if not places:
+        return {}
+    at, sizes = np.array(places).T
     least = law.loss(sizes, at / PASSES / sizes)
     axes.plot(at, least, color=looks[model].color, linestyle=looks[model].line, zorder=3)
-    return float(at[-1]), float(least[-1])
+    return {model: (float(at[-1]), float(least[-1]))}
+
+
+def front_is_measured(fit: Mapping | pd.Series, size: float, rows: float) -> bool:
+    """Whether a place on a model's front lies among the sizes and rows that its law was fitted to."""
+    nearly = 1 + 1e-9
+    return bool(
+        fit["least_flops"] <= size * nearly
+        and size <= fit["most_flops"] * nearly
+        and fit["least_rows"] <= rows * nearly
+        and rows <= fit["most_rows"] * nearly
+    )

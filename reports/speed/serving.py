@@ -147,7 +147,7 @@ def _words(profile: ServingProfile) -> list[str]:
         f"Whole models with their look-ups, in {profile.precision} on {profile.device}{graphs}, "
         f"{profile.threads} threads. {weights}",
         "A request: successive rows of the shuffled training split as candidates, with the first row's user: "
-        f"{shared or 'no feature, as all are of groups item or cross'}.",
+        f"{shared or 'nothing, as all features are of groups item or cross, or none is'}.",
         "Server: requests arrive at random (Poisson) from another process, and one server answers one at a "
         f"time, first come first served. Each load is offered for {profile.seconds:g} seconds, at most "
         "10,000 requests. Offline: requests one after another.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from files.errors import InputError, UnfinishedError
 from files.remote import Store, is_url
 from files.remote_claims import Claim
 from files.remote_copy import copy_at, open_copy
+from harness.records import remote_run
 from harness.records.folder import RunFolder
-from harness.records.remote_folder import opened, shared
+from harness.records.remote_folder import opened, refresh, shared
+from harness.records.remote_run import RemoteRun
 from suites.planned_run import open_data
 from tests.s3 import BUCKET, endpoint, url, without_rights  # noqa: F401 - fixtures
 
@@ -30,6 +34,27 @@ def machine(tmp_path, monkeypatch) -> Path:
     """The current folder, in which copies are kept."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def count_calls(monkeypatch, owner: type, name: str) -> list[object]:
+    """A list that has one more element after each call of the method, which is made as ever."""
+    method, calls = getattr(owner, name), []
+
+    def counted(self: object) -> None:
+        try:
+            method(self)
+        finally:
+            calls.append(self)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
 
 
 def elsewhere(path: Path, monkeypatch) -> None:
@@ -104,28 +129,175 @@ def test_a_claim_is_outbid_when_its_holder_is_silent_and_no_sooner(url, monkeypa
     assert Store(url).listing() == {}
 
 
-def test_a_killed_process_s_claim_is_its_own_folder_s_again(url):  # noqa: F811
-    assert Claim(Store(url), "claim", "this copy").take()
-    assert Claim(Store(url), "claim", "this copy").take()
+def test_a_killed_process_s_claim_is_its_own_folder_s_again_on_this_machine(url, monkeypatch):  # noqa: F811
+    killed, next_one = (Claim(Store(url), "claim", "this copy") for _ in range(2))
+    monkeypatch.setattr(remote_claims, "_machine", lambda: "a clone of this machine")
+    on_a_clone = Claim(Store(url), "claim", "this copy")
+    assert killed.take()
     assert not Claim(Store(url), "claim", "another").take()
+    assert not on_a_clone.take()
+    assert next_one.take()
+    assert next_one.is_held()
+    assert not killed.is_held()
 
 
-def test_a_process_that_was_outbid_sends_no_record(url):  # noqa: F811
+def test_who_waits_hears_at_once_of_a_claim_that_is_gone_on_with(url, monkeypatch):  # noqa: F811
+    clock = [0.0]
+    monkeypatch.setattr(remote_claims, "monotonic", lambda: clock[0])
+    killed, next_one, waiting = (Claim(Store(url), "claim", owner) for owner in ("one", "one", "another"))
+    assert killed.take()
+    assert not waiting.take()
+    clock[0] = remote_claims.SILENT_SECONDS - 1
+    assert next_one.take()
+    clock[0] += 2
+    assert not waiting.take()
+    assert next_one.is_held()
+
+
+def test_a_number_that_was_released_and_given_again_is_not_held_by_the_first(url, monkeypatch):  # noqa: F811
+    clock = [0.0]
+    monkeypatch.setattr(remote_claims, "monotonic", lambda: clock[0])
+    first, second, third = (Claim(Store(url), "claim", f"owner {number}") for number in range(3))
+    assert first.take()
+    assert not second.take()
+    clock[0] = remote_claims.SILENT_SECONDS + 1
+    assert second.take()
+    second.release()
+    assert third.take()
+    assert third.is_held()
+    assert not first.is_held()
+    first.release()
+    assert third.is_held()
+
+
+# ----------------------------------------------------------------------------------------- runs of the store
+
+
+def finish(run: RunFolder) -> None:
+    """What a run leaves; its record is no real one, which nothing here reads."""
+    run.final.mkdir()
+    (run.final / "record.json").write_bytes(b"{}")
+    (run.final / "predictions.parquet").write_bytes(b"scores")
+
+
+def take_over(store: Store) -> None:
+    store.write("runs/.one.claim/2", b'{"owner": "another", "beats": 0}')
+
+
+def write_checkpoint(folder: Path, step: int) -> None:
+    """The parts of a checkpoint that a run leaves after ``step`` steps, and its pointer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"checkpoint-{step}-0.pt").write_bytes(b"weights")
+    (folder / "checkpoint.json").write_text(json.dumps({"tag": step, "ranks": 1, "best": None}))
+
+
+def test_a_process_that_was_taken_over_sends_nothing_of_its_run(url):  # noqa: F811
     store, folder = Store(url), open_copy(url, shared=True)
     run = RunFolder(folder, "one")
 
     def carry_out() -> None:
         with run.locked(wait=False) as held:
             assert held is not None
-            store.write("runs/.one.claim/2", b'{"owner": "another", "beats": 0}')
-            run.final.mkdir()
-            (run.final / "record.json").write_bytes(b"{}")
-            (run.final / "predictions.parquet").write_bytes(b"scores")
+            take_over(store)
+            store.write("runs/one/predictions.parquet", b"of the taker")
+            finish(run)
 
     with pytest.raises(UnfinishedError, match="another process took one over"):
         carry_out()
     assert set(store.listing("runs/one")) == {"runs/one/predictions.parquet"}
+    assert store.read("runs/one/predictions.parquet") == b"of the taker"
     assert "runs/.one.claim/2" in store.listing()
+
+
+def test_a_process_that_is_taken_over_while_it_sends_sends_no_record(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    run, send = RunFolder(folder, "one"), Store.send
+
+    def taken_over(self: Store, files: dict[str, Path]) -> None:
+        send(self, files)
+        take_over(store)
+
+    def carry_out() -> None:
+        with run.locked(wait=False):
+            finish(run)
+            monkeypatch.setattr(Store, "send", taken_over)
+
+    with pytest.raises(UnfinishedError, match="another process took one over"):
+        carry_out()
+    assert set(store.listing("runs/one")) == {"runs/one/predictions.parquet"}
+
+
+def test_a_process_that_was_taken_over_replaces_no_checkpoint(url, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(remote_run, "LOOK_SECONDS", 0.02)
+    looks = count_calls(monkeypatch, RemoteRun, "_send_checkpoint")
+    store, folder = Store(url), open_copy(url, shared=True)
+    run = RunFolder(folder, "one")
+    with run.locked(wait=False):
+        write_checkpoint(run.partial, 5)
+        wait_until(lambda: "runs/one.partial/checkpoint.json" in store.listing())
+        take_over(store)
+        store.write("runs/one.partial/checkpoint-9-0.pt", b"of the taker")
+        write_checkpoint(run.partial, 6)
+        before = len(looks)
+        wait_until(lambda: len(looks) > before + 2)
+    assert store.read("runs/one.partial/checkpoint-9-0.pt") == b"of the taker"
+    assert "runs/one.partial/checkpoint-6-0.pt" not in store.listing()
+
+
+def test_the_holder_is_heard_while_it_fetches_a_checkpoint(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    write_checkpoint(Path("there"), 5)
+    store.send({f"runs/one.partial/{path.name}": path for path in Path("there").iterdir()})
+    monkeypatch.setattr(remote_run, "BEAT_SECONDS", 0.02)
+    fetch, beats = Store.fetch, count_calls(monkeypatch, Claim, "beat")
+
+    def slow(*given: object) -> None:
+        wait_until(lambda: len(beats) > 1)
+        fetch(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "fetch", slow)
+    run = RunFolder(folder, "one")
+    with run.locked(wait=False):
+        assert (run.partial / "checkpoint-5-0.pt").read_bytes() == b"weights"
+
+
+def test_a_checkpoint_of_which_a_part_was_cut_when_it_was_fetched_is_fetched_again(url, monkeypatch):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    write_checkpoint(Path("there"), 5)
+    store.send({f"runs/one.partial/{path.name}": path for path in Path("there").iterdir()})
+    run, fetch = RunFolder(folder, "one"), Store.fetch
+
+    def cut(self: Store, files: dict[str, Path]) -> None:
+        fetch(self, files)
+        (run.partial / "checkpoint-5-0.pt").write_bytes(b"wei")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "fetch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run.locked(wait=False).__enter__()
+    monkeypatch.setattr(Store, "fetch", fetch)
+    with run.locked(wait=False):
+        assert (run.partial / "checkpoint-5-0.pt").read_bytes() == b"weights"
+        assert json.loads((run.partial / "checkpoint.json").read_bytes())["tag"] == 5
+
+
+def test_a_run_that_another_command_of_this_machine_sends_while_the_store_is_listed_stays(url, monkeypatch):  # noqa: F811
+    folder = open_copy(url, shared=True)
+    copy, listing = copy_at(folder), Store.listing
+    assert copy is not None
+    run = RunFolder(folder, "one")
+
+    def sent_just_after(self: Store, below: str = "") -> dict[str, str]:
+        found = listing(self, below)
+        if not below:
+            monkeypatch.setattr(Store, "listing", listing)
+            with run.locked(wait=False):
+                finish(run)
+        return found
+
+    monkeypatch.setattr(Store, "listing", sent_just_after)
+    refresh(copy)
+    assert run.is_finished
 
 
 # ------------------------------------------------------------------------- stores without conditional writes
@@ -181,6 +353,46 @@ def test_what_lies_beside_the_runs_is_sent_and_a_run_that_was_deleted_in_the_sto
     (folder / "runs/one/record.json").write_bytes(b"anew")
     with shared(url):
         assert store.read("runs/one/record.json") == b"anew"
+
+
+def test_what_was_written_here_is_sent_and_nothing_else_is_put_back(url):  # noqa: F811
+    store = Store(url)
+    for name in ("suite.json", "report.md"):
+        store.write(name, b"as fetched")
+    with shared(url) as folder:
+        store.write("suite.json", b"of another command")
+        (folder / "report.md").write_bytes(b"drawn again")
+    assert store.read("suite.json") == b"of another command"
+    assert store.read("report.md") == b"drawn again"
+
+    def breaks() -> None:
+        with shared(url) as folder:
+            (folder / "serving.json").write_bytes(b"measured")
+            raise UnfinishedError
+
+    with pytest.raises(UnfinishedError):
+        breaks()
+    with shared(url):
+        pass
+    assert store.read("serving.json") == b"measured"
+
+
+def test_where_one_run_is_carried_out_no_other_is_fetched_or_sent(url):  # noqa: F811
+    store, folder = Store(url), open_copy(url, shared=True)
+    for name in ("runs/one/record.json", "runs/another/record.json", "suite.json"):
+        store.write(name, b"whole")
+    with shared(url, "one"):
+        assert [path.parent.name for path in folder.glob("runs/*/*")] == ["one"]
+        assert not (folder / "suite.json").exists()
+    store.remove(["runs/one/record.json"])
+    for name in ("late", "later"):
+        finish(RunFolder(folder, name))
+    with shared(url, "late"):
+        assert store.read("runs/late/record.json") == b"{}"
+    assert store.listing("runs/later") == {}
+    assert RunFolder(folder, "one").is_finished  # deleted in the store, which is asked of the run alone
+    with shared(url, "one"):
+        assert not (folder / "runs/one").exists()
 
 
 # -------------------------------------------------------------------------------------------- prepared data

@@ -160,4 +160,4 @@ def test_nothing_but_refused_engines_is_a_report_without_a_figure(tmp_path):
     write_serving_profile(tmp_path, profile)
     page = render_serving_profile(tmp_path).read_text(encoding="utf-8")
     assert rows_of(page, "Requests a second")[1] == ["DCN", "refused"]
-    assert "no feature, as all are of groups item or cross" in page
+    assert "nothing, as all features are of groups item or cross, or none is" in page

@@ -54,6 +54,26 @@ def send(self, files):
     _send(self, files)
 Store.send = send
 """
+# Another process takes the first run over before it is sent.
+TAKEN_OVER = """
+from harness.records.remote_run import RemoteRun
+_send = RemoteRun._send
+def send(self):
+    if "dlrm_mlp" in self._name:
+        self._store.write(f"runs/.{self._final.name}.claim/2", b'{"owner": "another", "beats": 0}')
+    _send(self)
+RemoteRun._send = send
+"""
+# As where a row was matched to a measured latency.
+KEEPS_LATENCIES = """
+import suites.run
+_plan_dataset = suites.run.plan_dataset
+def plan_dataset(suite, dataset, options, *rest):
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "latency.json").write_text("{}")
+    return _plan_dataset(suite, dataset, options, *rest)
+suites.run.plan_dataset = plan_dataset
+"""
 # Killed when the record of the second run is about to be sent.
 KILLED_BEFORE_THE_RECORD = """
 import os
@@ -152,6 +172,16 @@ def test_a_run_that_ended_while_the_store_was_away_is_sent_by_the_next_command(u
     assert named(store, ".partial") == named(store, ".claim") == []
 
 
+def test_a_run_that_is_taken_over_ends_alone_and_what_was_matched_is_in_the_store(url, tmp_path):  # noqa: F811
+    here, store = machine(tmp_path / "here"), Store(url)
+    before = TAKEN_OVER + KEEPS_LATENCIES + UNREPORTED
+    outcome = ended(forked_command(here, *RUN, "--out", url, before=before))
+    check_refusal(outcome, ["1 of 2 runs broke", "another process took mine-dlrm_mlp-", "goes on"], code=1)
+    [record] = named(store, "record.json")
+    assert "Shallow" in record
+    assert store.read("latency.json") == b"{}"
+
+
 def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa: F811
     (tmp_path / "meeting").mkdir()
     environment = {"WITNESS": str(tmp_path / "witness"), "MEETING": str(tmp_path / "meeting")}
@@ -170,6 +200,20 @@ def test_two_machines_share_the_runs_and_make_none_twice(url, tmp_path):  # noqa
     )
     for folder in folders:
         assert len(records_of(folder / f"cache/remote/s3/{BUCKET}/{tmp_path.name}")) == 4
+
+
+def test_a_planned_run_fetches_and_sends_itself_alone(url, tmp_path):  # noqa: F811
+    here, there = machine(tmp_path / "here"), machine(tmp_path / "there")
+    planned = ended(forked_command(here, *RUN, "--out", url, "--plan", "jobs.jsonl"))
+    assert planned.code == 0, planned.err
+    for number, folder in enumerate((here, there)):
+        command = ["run-one", str(here / "jobs.jsonl"), str(number), "--watch", "tensorboard"]
+        outcome = ended(forked_command(folder, *command))
+        assert outcome.code == 0, outcome.err
+    store, copy = Store(url), there / f"cache/remote/s3/{BUCKET}/{tmp_path.name}"
+    assert len(named(store, "record.json")) == len(named(store, "tensorboard/")) == 2
+    assert {architecture for architecture, _ in records_of(copy)} == {"own_models:Shallow"}
+    assert not (copy / "suite.json").exists()
 
 
 # -------------------------------------------------------------------------------------------------- refusals

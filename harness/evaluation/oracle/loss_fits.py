@@ -13,7 +13,12 @@ straight line's slope this is Student's t interval over repeats exactly. It keep
 its points. ``low`` and ``high`` are the middle 95%; with one repeat there are none.
 
 **Not identified.** E where its interval begins below 1% of the least measured loss: it may as well be 0, and
-the loss may fall for ever. An exponent where its interval ends at the end of the range that was searched.
+the loss may fall for ever. An exponent where its interval ends at the end of the range that was searched, or
+its term is nowhere above that 1%. Without an interval the value itself is looked at.
+
+**What rows are.** Points along a curve are a prefix of the log. Unless it is shuffled as a whole, fewer rows
+are also older ones, with shorter histories, and the exponent of rows holds that, too. E holds what the
+oracle knows and no row tells, such as the taste of the day that is tested.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ COLUMNS = [
     *(
         "least_flops",
         "most_flops",
+        "least_rows",
         "most_rows",
         "best_compute",
         "best_loss",
@@ -140,6 +146,7 @@ def _fitted(curves: _Curves, draws: int) -> dict:
     off = np.abs(np.log(law.loss(curves.size, curves.rows) / mean)).max()
     row |= {"least_flops": float(curves.size.min()), "most_flops": float(curves.size.max())}
     row |= {
+        "least_rows": float(curves.rows.min()),
         "most_rows": rows,
         "best_compute": PASSES * found["best_flops"] * rows,
         "best_loss": float(best_loss[0]),
@@ -176,8 +183,17 @@ def _drawn_means(losses: Array, draws: int) -> list[Array]:
 
 
 def _not_identified(row: dict, least: float) -> str:
-    """The parameters that these points do not tell, as words; empty also where there is no interval."""
+    """The parameters that these points do not tell, as words."""
     low, high = EXPONENTS[0] * 1.01, EXPONENTS[1] / 1.01
-    names = ["E"] if row["E_low"] < NO_FLOOR * least else []
-    names += [name for name in ("alpha", "beta") if row[f"{name}_low"] < low or row[f"{name}_high"] > high]
+    names = ["E"] if _ends(row, "E")[0] < NO_FLOOR * least else []
+    for name, factor, smallest in (("alpha", "A", "least_flops"), ("beta", "B", "least_rows")):
+        lower, upper = _ends(row, name)
+        term = row[factor] * row[smallest] ** -row[name]
+        names += [name] if lower < low or upper > high or term < NO_FLOOR * least else []
     return ", ".join(names)
+
+
+def _ends(row: dict, name: str) -> tuple[float, float]:
+    """The ends of a parameter's interval; without one the parameter itself, twice."""
+    ends = row[f"{name}_low"], row[f"{name}_high"]
+    return (row[name], row[name]) if math.isnan(ends[0]) else ends

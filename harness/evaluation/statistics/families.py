@@ -53,16 +53,3 @@ def p_value(mean: Spread) -> float:
     if mean.sd == 0:
         return float(round(mean.mean, DECIMALS) == 0)
     return float(2 * stdtr(mean.df, -abs(mean.mean) / mean.sd))
-
-
-def welch(one: Spread, other: Spread) -> Spread:
-    """The difference of two independent means, with Satterthwaite's degrees of freedom.
-
-    Welch's t, which does not take the two to vary alike. Not known where the spread of either is not.
-
-    >>> welch(Spread(3.0, 1.0, 2), Spread(1.0, 1.0, 2))
-    Spread(mean=2.0, sd=1.4142135623730951, df=4.0)
-    """
-    variance = one.sd**2 + other.sd**2
-    below = sum(each.sd**4 / each.df for each in (one, other) if each.df)
-    return Spread(one.mean - other.mean, math.sqrt(variance), variance**2 / below if below else 0)

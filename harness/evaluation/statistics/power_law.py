@@ -71,13 +71,21 @@ class PowerLaw:
         """
         return _bounded((self._log_ratio + self.beta * math.log(rows)) / self.alpha)
 
+    def rows_for(self, size: float) -> float:
+        """The rows of which this size is the best one.
+
+        >>> round(PowerLaw(E=0.1, A=2.0, alpha=0.5, B=2.0, beta=0.5).rows_for(1e6))
+        1000000
+        """
+        return _bounded((self.alpha * math.log(size) - self._log_ratio) / self.beta)
+
     @property
     def _log_ratio(self) -> float:
         return math.log(self.alpha * self.A) - math.log(self.beta * self.B)
 
 
 def _bounded(log_size: float) -> float:
-    """The size; where an exponent is near 0 it may be off every scale, and then is the end of this one."""
+    """The size or rows; where an exponent is near 0 they may be off every scale, and then are its end."""
     return math.exp(min(max(log_size, -_OFF_SCALE), _OFF_SCALE))
 
 

@@ -51,7 +51,10 @@ def _notes(section: Section, rows: list[dict]) -> list[str]:
         "vary, with Student's tails; none with one. Off by: the largest distance of a mean from the fit.",
         "E: what neither more FLOPs nor more rows would remove; not told from 0 where its interval begins "
         "below 1% of the least loss. An exponent is not identified where its interval ends where the search "
-        "did.",
+        "did. Without intervals the values themselves are looked at. With three sizes a wrong form in FLOPs "
+        "would not show.",
+        "Rows are a prefix of the log: unless it was shuffled as a whole, fewer rows are also older ones, "
+        "with shorter histories. E holds what the oracle knows and no row tells.",
         "Best FLOPs a sample: of the least loss among all sizes and rows of the same training FLOPs (3 x "
         "FLOPs a sample x rows), where these rows are the most that was measured. Extrapolated: no model of "
         "about that size was measured.",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pydantic import ValidationError
 
 from files.errors import InputError
@@ -21,7 +22,9 @@ from harness.records.archive import unpack
 from harness.records.folder import RunFolder
 from harness.records.record import Record
 from harness.records.spec import RunSpec, Training
-from tests.harness.small_runs import small_spec
+from harness.runs.run import build_dense_side
+from harness.training.batches import RankBatches
+from tests.harness.small_runs import ONE_PROCESS, small_spec
 
 
 def test_the_hash_depends_on_every_field_and_not_on_their_order(prepared):
@@ -54,7 +57,7 @@ def test_a_folder_name_holds_no_character_that_a_file_system_minds(prepared):
 
 def test_a_run_in_a_world_says_so_in_its_name_and_one_without_is_as_it_was_before_there_were_any(prepared):
     spec = small_spec(prepared, seed=2)
-    later = {"series", "size", "ratio", "world", "shared_fingerprint", "cuts_shards"}
+    later = {"series", "size", "ratio", "world", "shared_fingerprint", "seed_per_world", "cuts_shards"}
     content = spec.model_dump(mode="json", exclude=later)
     before = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     assert spec.hash == before[:12]
@@ -63,6 +66,27 @@ def test_a_run_in_a_world_says_so_in_its_name_and_one_without_is_as_it_was_befor
     assert there.folder_name == f"small-dlrm_mlp-w7-s2-{there.hash}"
     assert there.hash == there.model_copy(update={"shared_fingerprint": "b"}).hash != spec.hash
     assert RunSpec.model_validate(there.as_json()) == there
+
+
+def test_every_world_draws_weights_and_order_anew_and_runs_of_before_keep_theirs(prepared):
+    spec = small_spec(prepared, seed=2)
+    before = [spec.model_copy(update={"world": world}) for world in (0, 7)]
+    worlds = [spec.model_copy(update={"world": world, "seed_per_world": True}) for world in (0, 7)]
+
+    def weights(spec):
+        dense = build_dense_side(spec, prepared, ONE_PROCESS.device)
+        return torch.cat([weight.flatten() for weight in dense.parameters()])
+
+    def order(spec):
+        batches = RankBatches(spec, prepared, ONE_PROCESS).reader("train").batches()
+        return torch.cat([batch.labels for batch in batches]).nan_to_num(-1)
+
+    for drawn in (weights, order):
+        without = drawn(spec)
+        assert all(torch.equal(drawn(each), without) for each in (*before, worlds[0]))
+        assert not torch.equal(drawn(worlds[1]), without)
+    assert len({each.hash for each in (spec, *before, *worlds)}) == 5
+    assert RunSpec.model_validate(worlds[1].as_json()) == worlds[1]
 
 
 @pytest.mark.parametrize("misspelt", [{"batchsize": 3}, {"dense_optimizer": "sgdd"}, {"batch_size": 0}])

@@ -59,6 +59,11 @@ def test_a_request_is_one_users_rows_with_the_candidates_of_the_data(prepared):
     assert len({tuple(request["ids_item"]) for request in requests}) > 32
 
 
+def test_where_no_group_tells_candidates_apart_they_keep_all_features(prepared):
+    features = [feature.model_copy(update={"group": "mine"}) for feature in prepared.schema.features]
+    assert user_features(prepared.schema.model_copy(update={"features": features})) == []
+
+
 def test_more_candidates_than_rows_are_refused(prepared):
     with pytest.raises(InputError, match=r"--candidates 9999: the training split of 'small' has \d+ rows"):
         read_requests(small_spec(prepared), prepared, 9999)

@@ -135,6 +135,17 @@ def test_an_e_that_may_be_0_is_said_in_words_and_an_exponent_has_its_interval(tm
     assert cells[table.header.index("exponent of FLOPs")] == expected
 
 
+def test_without_an_interval_values_at_the_ends_of_the_search_are_not_taken_for_found(tmp_path):
+    curve = np.array([0.09, 0.06, 0.04, 0.03])
+    alike = [run(variant, 0, curve) for variant in FLOPS]
+    assert "alpha" in fit(tmp_path / "alike", [oracle(), *alike])["not_identified"]
+    one_worse = [run(variant, 0, curve + 0.03 * (variant == "0.3M")) for variant in FLOPS]
+    assert "alpha" in fit(tmp_path / "one", [oracle(), *one_worse])["not_identified"]
+    without = PowerLaw(E=1e-9, A=LAW.A, alpha=LAW.alpha, B=LAW.B, beta=LAW.beta)
+    row = fit(tmp_path / "floor", [oracle(), *runs(without, 1, together=0, alone=0)])
+    assert row["not_identified"] == "E"
+
+
 def test_too_few_sizes_are_a_sentence_and_no_numbers(tmp_path):
     refused = section(tmp_path, [oracle(), *runs(LAW, 2, sizes=("1M", "3M"))])
     [table] = loss_fit_tables(refused)
