@@ -93,7 +93,7 @@ class Claim:
 def _machine() -> str:
     """What tells this machine from its clones: its name, and on Linux which start of the system this is."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         boot = ""
     return f"{socket.gethostname()} {boot}"
