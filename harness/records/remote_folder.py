@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from files.locks import locked
 from files.remote import is_url
 from files.remote_copy import Copy, copy_at, open_copy, visible_files
 from harness.records.record import RECORD_FILE
-from harness.records.remote_run import RemoteRun
+from harness.records.remote_run import RemoteRun, remove_here
 
 CLAIMS = ".claims"  # of the whole folder, in a store that cannot share it run by run
 
@@ -69,9 +68,7 @@ def refresh(copy: Copy, run: str | None = None) -> bool:
         if folder.name not in finished and f"runs/{folder.name}/{RECORD_FILE}" in sent:
             with _locked(folder) as held:
                 if held is not None:
-                    (folder / RECORD_FILE).unlink()
-                    shutil.rmtree(folder)
-                    copy.forget(f"runs/{folder.name}")
+                    remove_here(copy, folder)
     return bool(wanted)
 
 

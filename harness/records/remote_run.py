@@ -24,6 +24,13 @@ LOOK_SECONDS = 5.0  # between looks at whether there is a checkpoint to be sent
 HELD_SECONDS = 2.0  # between looks at a run that another process holds
 
 
+def remove_here(copy: Copy, run: Path) -> None:
+    """Remove a run that was deleted in the store, its record first: what is without one is not finished."""
+    (run / RECORD_FILE).unlink()
+    shutil.rmtree(run)
+    copy.forget(run.relative_to(copy.folder).as_posix())
+
+
 class RemoteRun:
     """The run whose local folders are ``final`` and ``partial``, in the store that ``copy`` is a copy of."""
 
@@ -55,9 +62,7 @@ class RemoteRun:
             return True
         with self.claimed(wait) as is_claimed:
             if is_claimed and f"{self._name}/{RECORD_FILE}" in self._copy.were_there():
-                (self._final / RECORD_FILE).unlink()  # first: what is without it is not finished
-                shutil.rmtree(self._final)
-                self._copy.forget(self._name)
+                remove_here(self._copy, self._final)
         return is_claimed or wait
 
     @contextmanager
