@@ -247,7 +247,7 @@ class _Search:
         return low * knob.step
 
     def _rank(self, setting: dict) -> tuple:
-        """What is closest wins; but a shape that is far from the customary one is not worth half a percent."""
+        """What is closest wins; but half a percent is not worth a shape far from the customary one."""
         miss, misfit = abs(self._miss(setting)), self._misfit(setting)
         if miss > ACCEPTABLE_MISS:
             return (2, miss)
