@@ -452,3 +452,16 @@ def test_published_suites_have_the_published_numbers_of_dense_parameters():
                 head = Tower(backbone.output_dim, suite.tower_dim)
             counted = sum(p.numel() for part in (backbone, head) for p in part.parameters())
             assert counted == published[row.architecture] - 53_890
+
+
+def test_published_runs_of_autoint_with_a_norm_have_it_where_fuxictr_has_it():
+    rows = [
+        row.config
+        for name in shipped_suites()
+        if name.startswith(("bars-", "rankelastor-"))
+        for row in load_suite(name, []).architectures
+        if row.architecture == "autoint"
+    ]
+    normalised = [config for config in rows if config.get("layer_norm", True)]
+    assert len(normalised) == 2
+    assert all(config.get("norm_before_relu") for config in normalised)
