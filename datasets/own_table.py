@@ -91,7 +91,7 @@ class OwnTable:
             elif file.format == "json lines":
                 json_lines_to_parquet(file, wanted_columns(wanted), target)
             places[file.name] = file.path if file.format == "parquet" else target
-        frames = agreed_frames(self.files, places, wanted)
+        frames = agreed_frames(self.files, places, wanted, self.schema.missing)
         frame = pl.concat(frames, how="vertical")
         return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()), frames)
 

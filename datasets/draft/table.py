@@ -75,7 +75,8 @@ def read_table(inputs: list[str], schema_file: Path, scratch: Path, report: Repo
             agreed[column] = dtype
     parts = [
         frame.select(
-            as_agreed(column, found[column], dtype).alias(column) for column, dtype in agreed.items()
+            as_agreed(column, found[column], dtype, isinstance(dtype, pl.List)).alias(column)
+            for column, dtype in agreed.items()
         )
         for frame, found in zip(frames, types, strict=True)
     ]
