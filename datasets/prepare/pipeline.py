@@ -148,7 +148,8 @@ def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows
         "identity": source.identity,
         "notes": source.notes
         | ({"bounds of the split": clock} if clock else {})
-        | (repeats.note() if repeats is not None else {}),
+        | (repeats.note() if repeats is not None else {})
+        | _booleans_written_twice(learned),
         "rows": learned.rows,
         "num_users": learned.users.height,
         "vocabulary_sizes": {
@@ -166,6 +167,14 @@ def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows
         },
     }
     (result / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _booleans_written_twice(learned: Learned) -> dict[str, str]:
+    return {
+        f"booleans in {table}": f"{', '.join(words)} are different categories; write them in one way"
+        for table, vocabulary in learned.vocabularies.items()
+        if (words := vocabulary.booleans_written_twice())
+    }
 
 
 def _save_learned(learned: Learned, result: Path) -> None:
