@@ -25,7 +25,7 @@ from datasets.schema import Schema, load_schema
 from datasets.source import Source
 from files.errors import InputError
 
-READING = 2  # of these rules; a table that was prepared by others is prepared again
+READING = 3  # of these rules; a table that was prepared by others is prepared again
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ their file and line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -125,8 +125,8 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
         if not suspected[str(number)]:
             continue
         looks = {"rounded": _is_rounded, "invisible": _is_invisible, "decomposed": _is_decomposed}
-        if table.schema.missing is None:
-            looks["word"] = _is_word_for_missing
+        if is_word := _words_looked_for(table, use):
+            looks["word"] = is_word
         cells = _cells(table, use, lists)
         conditions |= {f"{number} {look}": _any(cells, condition) for look, condition in looks.items()}
     counts = table.counts(conditions)
@@ -134,11 +134,10 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
     for number, use in enumerate(texts):
         where = f"column {use.column!r} of {use.what}"
         if rows := counts.get(f"{number} word"):
-            word = _first(_cells(table, use, lists), _is_word_for_missing)
+            word = _first(_cells(table, use, lists), _words_looked_for(table, use) or _is_word_for_missing)
             place, value = table.example(use.column, conditions[f"{number} word"], word)
             raise InputError(
-                f"{place}: {where} holds {value!r} ({rows:,} such rows); add missing: [{value!r}] to the "
-                "schema if that stands for a missing value, or missing: [] if it is a category"
+                f"{place}: {where} holds {value!r} ({rows:,} such rows); {_mend_of_word(table, use, value)}"
             )
         if rows := counts.get(f"{number} rounded"):
             id_ = _first(_cells(table, use, lists), _is_rounded)
@@ -160,9 +159,37 @@ def _is_suspect(text: pl.Expr) -> pl.Expr:
     return text.str.contains(SUSPECT)
 
 
-def _is_word_for_missing(text: pl.Expr) -> pl.Expr:
-    """A word such as NaN may be a category or a missing value; only the owner knows."""
-    return text.is_in(WORDS_FOR_MISSING)
+def _is_word_for_missing(text: pl.Expr, categories: Sequence[str] = ()) -> pl.Expr:
+    """A word such as NaN may be a category or a missing value; only the owner knows those in ``categories``."""
+    return text.is_in([word for word in WORDS_FOR_MISSING if word not in categories])
+
+
+def _words_looked_for(table: RawTable, use: Use) -> Callable[[pl.Expr], pl.Expr] | None:
+    """What finds the words that the schema does not explain; None where it explains all.
+
+    No word is a user, or all rows without one would be one user.
+    """
+    if use.vocabulary == "@user":
+        return _is_word_for_missing
+    if table.schema.missing == []:
+        return None
+    return partial(_is_word_for_missing, categories=table.schema.not_missing)
+
+
+def _mend_of_word(table: RawTable, use: Use, word: object) -> str:
+    if use.vocabulary == "@user":
+        return (
+            "if that stands for a missing user, drop the rows or give each its user; else write it otherwise"
+        )
+    if table.schema.missing is None and not table.schema.not_missing:
+        return (
+            f"add missing: [{word!r}] to the schema if that stands for a missing value, or missing: [] if it "
+            "is a category"
+        )
+    return (
+        f"add {word!r} to the schema's missing if that stands for a missing value, or "
+        f"not_missing: [{word!r}] if it is a category"
+    )
 
 
 def _is_rounded(text: pl.Expr) -> pl.Expr:

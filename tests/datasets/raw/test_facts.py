@@ -148,6 +148,38 @@ def test_a_missing_word_that_is_a_number_applies_to_each_way_of_writing_it(tmp_p
     assert found["price"] == [0, 0, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize(("missing", "word", "rows"), [(["-1"], "NaN", 2), (["-1", "NaN"], "NULL", 1)])
+def test_a_word_for_missing_is_looked_for_beside_those_that_are_listed(
+    refusal, tmp_path, missing, word, rows
+):
+    (tmp_path / "t.csv").write_text(text(columns(item=["1", "NaN", "3", "NULL", "-1", "6"])))
+    assert (
+        f"column 'item' of feature 'item' holds '{word}' ({rows} such rows); add '{word}' to the schema's "
+        f"missing if that stands for a missing value, or not_missing: ['{word}'] if it is a category"
+    ) in refusal(missing=missing)
+
+
+def test_a_word_for_missing_may_be_a_category_beside_others_that_are_missing(tmp_path):
+    (tmp_path / "t.csv").write_text(text(columns(item=["NA", "NULL", "3", "NA", "-1", "6"])))
+    found = read(tmp_path, missing=["NULL", "-1"], not_missing=["NA"])[0]
+    assert found["item"][:5] == ["NA", None, "3", "NA", None]
+
+
+def test_a_word_for_missing_in_the_text_of_a_computed_label_is_refused(refusal, tmp_path):
+    (tmp_path / "t.csv").write_text(text(columns() | {"seen_at": ["5", "NULL", "7", "NULL", "", "5"]}))
+    tasks = [{"name": "click", "expression": "not missing(seen_at)"}]
+    assert "column 'seen_at' of task 'click' holds 'NULL'" in refusal(missing=["-1"], tasks=tasks)
+
+
+@pytest.mark.parametrize("words", [{}, {"missing": ["-1"]}, {"missing": []}, {"not_missing": ["NULL"]}])
+def test_a_word_for_missing_is_never_a_user(refusal, tmp_path, words):
+    (tmp_path / "t.csv").write_text(text(columns(who=["a", "NULL", "a", "b", "a", "NULL"])))
+    assert (
+        "t.csv: line 3: column 'who' of user_id holds 'NULL' (2 such rows); if that stands for a missing "
+        "user, drop the rows or give each its user; else write it otherwise"
+    ) in refusal(**words)
+
+
 @pytest.mark.parametrize(
     ("value", "what"), [("a\u200b", "invisible"), ("\x85a", "invisible"), ("e\u0301", "decomposed")]
 )
