@@ -13,27 +13,31 @@ from files.errors import InputError
 
 CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"
 BRACKETED = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"
-ONLY_NUMBERS = r"^[\[({][-+.0-9\seE]*[\])}]$"
+TOKEN = r"(?:[-+.0-9eE]+|nan|NaN|None|null|NULL|True|False)"  # a number, or what Python prints among them
+ONLY_TOKENS = rf"^[\[({{]\s*(?:{TOKEN}\s+)*{TOKEN}?[\])}}]$"
 
 
 def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, Notation], dict]:
     """How each feature's lists are written, and notes: the share of cells with more than one element.
 
-    Raises InputError, with file and line, on lists that are written in two ways, cut short or nested, and
-    where no cell holds the separator.
+    Raises InputError, with file and line, on lists that are written in two ways, cut short or nested, on
+    words in brackets that only spaces separate, and where no cell holds the separator.
     """
     conditions: dict[str, pl.Expr] = {}
     for feature in features:
         value = table.cell(feature.source_column)
         bracketed = value.str.contains(BRACKETED)
         body = value.str.slice(1, value.str.len_chars() - 2)
+        spaced = body.str.strip_chars().str.contains(r"\s")
+        tokens = value.str.contains(ONLY_TOKENS)
         looks = {
             "cells": value.is_not_null(),
             "bracketed": bracketed,
             "quotes": bracketed & body.str.contains("['\"]"),
             "commas": bracketed & body.str.contains(",", literal=True),
-            "numbers": bracketed & value.str.contains(ONLY_NUMBERS),
-            "spaces": bracketed & body.str.strip_chars().str.contains(r"\s"),
+            "tokens": bracketed & tokens,
+            "spaces": bracketed & spaced,
+            "spaced text": bracketed & spaced & ~tokens,
             "cut short": bracketed & value.str.contains(CUT_SHORT),
             "nested": bracketed & body.str.contains(r"[\[({]"),
         }
@@ -125,8 +129,19 @@ def _notation_in_brackets(
                 f"elements; remove the separator {separator!r} from the schema if a comma is meant, or the "
                 "brackets from the table"
             )
-    spaced = counts["spaces"] and not counts["commas"] and counts["numbers"] == counts["cells"]
-    return "spaced" if spaced else "brackets"
+    if not counts["spaces"] or counts["commas"]:
+        return "brackets"
+    if counts["tokens"] == counts["cells"]:
+        return "spaced"
+    if separator is None or "," not in separator:
+        no_tokens = value.is_not_null() & ~value.str.contains(ONLY_TOKENS)
+        is_text = no_tokens & value.str.contains(r"\S\s+\S") if counts["spaced text"] else no_tokens
+        place, held = table.example(column, is_text)
+        raise InputError(
+            f"{place}: {where} holds {held!r}, in brackets without a comma; say 'separator: \" \"' if spaces "
+            "separate the elements, or 'separator: \",\"' if commas do, so that this is one element"
+        )
+    return "brackets"
 
 
 def _list_notes(feature: Feature, counts: Mapping[str, int], notation: Notation) -> dict:

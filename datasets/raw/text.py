@@ -135,8 +135,9 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
 
     ``separated``: cut at ``separator``. ``terminated``: there is one after the last element, too.
     ``enclosed``: and one before the first. ``brackets``: [1, 2], (1, 2) or {1, 2}. ``cut in brackets``:
-    [1|2], cut at ``separator``. ``spaced``: [1 2], as numpy prints it. ``quoted``: brackets around quoted
-    text, as JSON, Python or numpy writes it. Within brackets null, None and NaN are missing.
+    [1|2], cut at ``separator``, or at every run of spaces if that is a space. ``spaced``: [1 2], as numpy
+    prints it. ``quoted``: brackets around quoted text, as JSON, Python or numpy writes it. Within brackets
+    null, None and NaN are missing.
     """
     if notation == "quoted":
         return text.map_elements(quoted_elements, return_dtype=pl.List(pl.String))
@@ -146,6 +147,8 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
             body = body.str.replace_all(r"\s+", ",")
         if notation == "brackets":
             body = body.str.strip_suffix(",")  # Python's tuple of one, (7,)
+        if notation == "cut in brackets" and separator == " ":
+            body = body.str.replace_all(r"\s+", " ")  # numpy pads its numbers and wraps its lines
         cut = body.str.split(separator or "," if notation == "cut in brackets" else ",")
         listed = pl.when(body != "").then(cut).when(text.is_not_null()).then(pl.lit([], pl.List(pl.String)))
         return listed.list.eval(cell(pl.element(), WORDS_IN_BRACKETS))
