@@ -32,14 +32,18 @@ from datasets.raw.times import time_facts
 from files.errors import InputError
 
 LEADING_ZERO = r"^-?0[0-9]+$"
-# As spreadsheets and floats print large integers, whose last digits are lost: 1.23E+15, 9.007e+15.
-ROUNDED_ID = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,3}$"
+# As spreadsheets and floats print large integers, whose last digits are lost: 1.23E+15, 9.007e+15; and as
+# Java, Spark and MySQL do, from 10^7 on: 1.2345678E7. Without a point, 1e5 and 12E34 may be codes.
+ROUNDED_ID = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,3}$|^-?[0-9]\.[0-9]+[eE][0-9]{1,3}$"
 FLOAT_ID, EXACT_FLOAT = r"^-?[0-9]{16,}\.0$", 2**53
 # Control characters, soft hyphen, zero-width space, marks of direction, byte order mark.
 INVISIBLE = r"[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 COMBINING = r"\p{Mn}"
 # All that may be one of these or a word for a missing value, found in a fraction of the time that they take.
-SUSPECT = r"[^ -~]|[eE]\+[0-9]|[0-9]{15}\.0$|" + f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
+SUSPECT = (
+    r"[^ -~]|[eE]\+[0-9]|\.[0-9]+[eE][0-9]|[0-9]{15}\.0$|"
+    + f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
+)
 FIRST_ROWS = 1024  # mostly show whether text is integers
 
 
@@ -144,7 +148,7 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
             place, value = table.example(use.column, conditions[f"{number} rounded"], id_)
             raise InputError(
                 f"{place}: {where} holds {value!r} ({rows:,} such rows), an id whose last digits a "
-                "spreadsheet or a float has rounded away; export it again as integers or text"
+                "spreadsheet or a float may have rounded away; export it again as integers or text"
             )
         if rows := counts.get(f"{number} invisible"):
             notes[f"invisible characters in {use.column}"] = f"{rows} rows; they are part of the category"
@@ -160,7 +164,7 @@ def _is_suspect(text: pl.Expr) -> pl.Expr:
 
 
 def _is_word_for_missing(text: pl.Expr, categories: Sequence[str] = ()) -> pl.Expr:
-    """A word such as NaN may be a category or a missing value; only the owner knows those in ``categories``."""
+    """A word such as NaN may be a category or a missing value; only the owner knows (``categories``)."""
     return text.is_in([word for word in WORDS_FOR_MISSING if word not in categories])
 
 
