@@ -26,6 +26,7 @@ from datasets.raw.text import (
     inner,
     is_no_integer,
     is_no_number,
+    is_no_whole_number,
     without_missing,
 )
 from datasets.raw.times import time_facts
@@ -56,7 +57,7 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     """
     found = uses(table.schema)
     text = [use for use in found if table.types[use.column] == pl.String]
-    _check_numbers(table, [use for use in text if use.role == "number"])
+    whole = _check_numbers(table, [use for use in text if use.role == "number"])
     lists, notes = list_notations(
         table, [use.feature for use in text if use.role in ("list", "vector") and use.feature]
     )
@@ -65,7 +66,7 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     categories = [use for use in found if use.vocabulary and _may_be_category(_element(table, use))]
     notes |= _check_categories(table, [*categories, *(use for use in text if use.role == "text")], lists)
     integers = _integers(table, categories, lists)
-    return TextFacts(frozenset(integers), lists, time, offset), notes
+    return TextFacts(frozenset(integers), lists, whole, time, offset), notes
 
 
 def _element(table: RawTable, use: Use) -> pl.DataType:
@@ -79,11 +80,17 @@ def _may_be_category(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Null, pl.Date, pl.Datetime)
 
 
-def _check_numbers(table: RawTable, numbers: list[Use]) -> None:
+def _check_numbers(table: RawTable, numbers: list[Use]) -> frozenset[str]:
+    """Refuses what is no number; the columns of computed labels whose numbers are all whole."""
     bad = {use.column: is_no_number(table.cell(use.column)) for use in numbers}
-    counts = table.counts(bad)
+    operands = {column for task in table.schema.tasks if task.expression for column in task.columns}
+    broken = {column: is_no_whole_number(table.cell(column)) for column in bad if column in operands}
+    counts = table.counts(
+        {f"bad {column}": condition for column, condition in bad.items()}
+        | {f"broken {column}": condition for column, condition in broken.items()}
+    )
     for use in numbers:
-        if counts[use.column]:
+        if counts[f"bad {use.column}"]:
             place, value = table.example(use.column, bad[use.column])
             hint = (
                 f", or say missing: [{value!r}] if it stands for a missing value"
@@ -94,6 +101,7 @@ def _check_numbers(table: RawTable, numbers: list[Use]) -> None:
                 f"{place}: column {use.column!r} holds {value!r}, which is no number, but {use.what} needs "
                 f"numbers; mend it or choose another column{hint}"
             )
+    return frozenset(column for column in broken if not counts[f"broken {column}"])
 
 
 def _check_vectors(table: RawTable, vectors: list[Use], lists: Mapping[str, Notation]) -> None:

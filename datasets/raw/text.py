@@ -24,6 +24,7 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 BOOLEAN = r"(?i)^(true|false)$"
 WHOLE_FLOAT = r"^(-?[0-9]+)\.0*$"
+WHOLE_NUMBER = r"^[+-]?[0-9]{1,38}(\.0*)?$"  # which fits Int128
 WRITTEN_OTHERWISE = r"^-?[0-9]+\.0*$|^-0$"  # whole numbers that are another category as text
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"  # canonical
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
@@ -44,12 +45,14 @@ class TextFacts:
     """Facts that need all of a table's text.
 
     ``integers`` holds the vocabularies (and "@user") whose text is all integers, ``lists`` the notation of
-    each feature's lists. ``time`` is the type of the time column's text, and ``time_offset`` a zone offset
+    each feature's lists, and ``whole`` the columns of computed labels whose numbers are all whole. ``time``
+    is the type of the time column's text, and ``time_offset`` a zone offset
     in it other than UTC.
     """
 
     integers: frozenset[str] = frozenset()
     lists: dict[str, Notation] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
     time: pl.DataType | None = None
     time_offset: str | None = None
 
@@ -102,6 +105,16 @@ def number(text: pl.Expr) -> pl.Expr:
     return pl.coalesce(pl.when(~is_no_number(text)).then(text).cast(pl.Float64, strict=False), flag)
 
 
+def is_no_whole_number(text: pl.Expr) -> pl.Expr:
+    """Whether a number, as `number` reads it, is not whole; a missing one may be NaN."""
+    return text.is_not_null() & ~(text.str.contains(WHOLE_NUMBER) | text.str.contains(NOT_FINITE))
+
+
+def whole_number(text: pl.Expr) -> pl.Expr:
+    """A cell as Int128, exactly; null where it is no whole number."""
+    return text.str.replace(r"\.0*$", "").cast(pl.Int128, strict=False)
+
+
 def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
     """A category of any type as Int64 or text; whole numbers have no ".0", so that ids match as text, too.
 
@@ -120,6 +133,11 @@ def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr
     else:
         text = value.cast(pl.String)
     return text.cast(target)
+
+
+def canonical(text: str) -> str:
+    """A text as `category` writes it: "7.0" is "7"."""
+    return _text_category(pl.Series([text]))[0] or ""
 
 
 def _text_category(values: pl.Series) -> pl.Series:
