@@ -32,7 +32,8 @@ from datasets.raw.text import (
 from datasets.raw.times import time_facts
 from files.errors import InputError
 
-LEADING_ZERO = r"^-?0[0-9]+$"
+LEADING_ZERO = r"^-?0[0-9]+(\.0*)?$"
+ZEROS, NO_LEADING_ZERO = r"^(-?)0+([0-9])", r"^(0|-?[1-9][0-9]*)$"
 # As spreadsheets and floats print large integers, whose last digits are lost: 1.23E+15, 9.007e+15; and as
 # Java, Spark and MySQL do, from 10^7 on: 1.2345678E7. Without a point, 1e5 and 12E34 may be codes.
 ROUNDED_ID = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,3}$|^-?[0-9]\.[0-9]+[eE][0-9]{1,3}$"
@@ -43,7 +44,7 @@ COMBINING = r"\p{Mn}"
 # All that may be one of these or a word for a missing value, found in a fraction of the time that they take.
 SUSPECT = (
     r"[^ -~]|[eE]\+[0-9]|\.[0-9]+[eE][0-9]|[0-9]{15}\.0$|"
-    + f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
+    f"^({'|'.join(map(re.escape, WORDS_FOR_MISSING))})$"
 )
 FIRST_ROWS = 1024  # mostly show whether text is integers
 
@@ -53,7 +54,7 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
 
     Raises InputError, with file and line, on text that is no number where one is needed, a word that may
     stand for a missing value, a list without its separator, ids that a float has rounded, ids with leading
-    zeros where others of the vocabulary are integers, and times that are written in several ways.
+    zeros where another column of the vocabulary has them without, and times that are written in several ways.
     """
     found = uses(table.schema)
     text = [use for use in found if table.types[use.column] == pl.String]
@@ -64,8 +65,10 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     _check_vectors(table, [use for use in found if use.role == "vector"], lists)
     time, offset = time_facts(table)
     categories = [use for use in found if use.vocabulary and _may_be_category(_element(table, use))]
-    notes |= _check_categories(table, [*categories, *(use for use in text if use.role == "text")], lists)
+    texts = [*categories, *(use for use in text if use.role == "text")]
+    more, padded = _check_categories(table, texts, lists)
     integers = _integers(table, categories, lists)
+    notes |= more | _compare_zeros(table, categories, padded, lists)
     return TextFacts(frozenset(integers), lists, whole, time, offset), notes
 
 
@@ -127,16 +130,24 @@ def _check_vectors(table: RawTable, vectors: list[Use], lists: Mapping[str, Nota
             )
 
 
-def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> dict:
-    """Refuses words that may stand for a missing value, and rounded ids; notes on invisible differences."""
+def _check_categories(
+    table: RawTable, categories: list[Use], lists: Mapping[str, Notation]
+) -> tuple[dict[str, int | float | str], list[Use]]:
+    """Refuses words that may stand for a missing value, and rounded ids.
+
+    Notes on invisible differences, and the uses that have a vocabulary and ids with leading zeros.
+    """
     conditions: dict[str, pl.Expr] = {}
     texts = [use for use in categories if _element(table, use) == pl.String]
-    suspects = {str(number): _any(_cells(table, use, lists), _is_suspect) for number, use in enumerate(texts)}
-    suspected = table.counts(suspects)
+    suspected, padded = _suspected(table, texts, lists)
     for number, use in enumerate(texts):
-        if not suspected[str(number)]:
+        if use not in suspected:
             continue
-        looks = {"rounded": _is_rounded, "invisible": _is_invisible, "decomposed": _is_decomposed}
+        looks: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+            "rounded": _is_rounded,
+            "invisible": _is_invisible,
+            "decomposed": _is_decomposed,
+        }
         if is_word := _words_looked_for(table, use):
             looks["word"] = is_word
         cells = _cells(table, use, lists)
@@ -164,11 +175,37 @@ def _check_categories(table: RawTable, categories: list[Use], lists: Mapping[str
             notes[f"decomposed characters in {use.column}"] = (
                 f"{rows} rows; a letter and its accent are another category than both in one (Unicode NFC)"
             )
-    return notes
+    return notes, padded
+
+
+def _suspected(
+    table: RawTable, texts: list[Use], lists: Mapping[str, Notation]
+) -> tuple[list[Use], list[Use]]:
+    """The uses that may hold a word for a missing value, a rounded id or an invisible difference.
+
+    And those with a vocabulary whose ids have leading zeros. Most have neither, which one look shows.
+    """
+    conditions = {
+        str(number): _any(_cells(table, use, lists), _is_suspect_or_padded)
+        for number, use in enumerate(texts)
+    }
+    counts = table.counts(conditions)
+    left = [use for number, use in enumerate(texts) if counts[str(number)]]
+    conditions = {}
+    for number, use in enumerate(left):
+        conditions[f"{number} suspect"] = _any(_cells(table, use, lists), _is_suspect)
+        conditions[f"{number} padded"] = _any(_cells(table, use, lists), _has_leading_zero)
+    counts = table.counts(conditions)
+    suspected = [use for number, use in enumerate(left) if counts[f"{number} suspect"]]
+    return suspected, [use for n, use in enumerate(left) if use.vocabulary and counts[f"{n} padded"]]
 
 
 def _is_suspect(text: pl.Expr) -> pl.Expr:
     return text.str.contains(SUSPECT)
+
+
+def _is_suspect_or_padded(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(f"{SUSPECT}|{LEADING_ZERO}")
 
 
 def _is_word_for_missing(text: pl.Expr, categories: Sequence[str] = ()) -> pl.Expr:
@@ -215,6 +252,10 @@ def _is_invisible(text: pl.Expr) -> pl.Expr:
 
 def _is_decomposed(text: pl.Expr) -> pl.Expr:
     return text.str.contains(COMBINING) & (text.str.normalize("NFC") != text)
+
+
+def _has_leading_zero(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(LEADING_ZERO)
 
 
 def _integers(table: RawTable, categories: list[Use], lists: Mapping[str, Notation]) -> set[str]:
@@ -267,7 +308,7 @@ def _check_zeros(
 ) -> None:
     """Refuses ids with leading zeros where a column of the vocabulary, in ``columns``, holds integers."""
     zeros = {
-        str(number): _any(_cells(table, use, lists), lambda value: value.str.contains(LEADING_ZERO))
+        str(number): _any(_cells(table, use, lists), _has_leading_zero)
         for number, use in enumerate(texts)
         if _element(table, use) == pl.String
     }
@@ -280,6 +321,85 @@ def _check_zeros(
                 f"column {columns[use.vocabulary]!r} of the same vocabulary holds integers, which have "
                 "none; write both in the same way"
             )
+
+
+def _compare_zeros(
+    table: RawTable, categories: list[Use], padded: list[Use], lists: Mapping[str, Notation]
+) -> dict[str, int | float | str]:
+    """Notes on ids that a column holds with leading zeros and without, as 007 and 7.
+
+    Refuses those that a column of a vocabulary holds with them, and another only without, as `_check_zeros`
+    does.
+    """
+    notes: dict[str, int | float | str] = {}
+    for vocabulary in dict.fromkeys(use.vocabulary for use in padded):
+        those = [use for use in padded if use.vocabulary == vocabulary]
+        every = [use for use in categories if use.vocabulary == vocabulary]
+        if not _have_several_widths(table, every, lists):
+            continue
+        ids = _ids_with_zeros(table, those, lists)
+        in_both_ways: set[str] = set()
+        for use in those:
+            pairs = _pairs(table, use, lists, ids)
+            if pairs.height:
+                in_both_ways |= set(pairs["value"])
+                what = "users" if vocabulary == "@user" else "categories"
+                notes[f"leading zeros in {use.column}"] = (
+                    f"{pairs['value'].n_unique()} ids are there with and without them, as "
+                    f"{pairs['padded'][0]} and {pairs['value'][0]}, which are two {what}"
+                )
+        for use in every:
+            if use not in those:
+                pairs = _pairs(table, use, lists, ids).filter(~pl.col("value").is_in(in_both_ways))
+                if pairs.height:
+                    raise _lacks_zeros(table, use, those[0], lists, pairs)
+    return notes
+
+
+def _lacks_zeros(
+    table: RawTable, use: Use, other: Use, lists: Mapping[str, Notation], pairs: pl.DataFrame
+) -> InputError:
+    value, element = pairs["value"][0], _element(table, use)
+    holds = _any(_cells(table, use, lists), lambda cell: category(cell, element, pl.String()) == value)
+    place, _ = table.example(use.column, holds)
+    return InputError(
+        f"{place}: column {use.column!r} of {use.what} holds {value!r}, but column {other.column!r} of the "
+        f"same vocabulary holds {pairs['padded'][0]!r}, which is another category; write both in the same way"
+    )
+
+
+def _have_several_widths(table: RawTable, uses: list[Use], lists: Mapping[str, Notation]) -> bool:
+    """Whether an integer without leading zeros is shorter than one with them: else all are of one width."""
+    text, width = pl.col("value"), pl.col("value").str.len_bytes()
+    widths = pl.concat([_categories(table, use, lists) for use in uses]).select(
+        pl.when(_has_leading_zero(text)).then(width).max().alias("padded"),
+        pl.when(text.str.contains(NO_LEADING_ZERO)).then(width).min().alias("plain"),
+    )
+    padded, plain = widths.collect(engine="streaming").row(0)
+    return plain is not None and plain < padded
+
+
+def _ids_with_zeros(table: RawTable, uses: list[Use], lists: Mapping[str, Notation]) -> pl.DataFrame:
+    """Every id with leading zeros (``padded``), and what it is without them (``value``)."""
+    ids = pl.concat([_categories(table, use, lists) for use in uses])
+    without = pl.col("value").str.replace(ZEROS, "$1$2").str.replace("^-0$", "0")
+    found = ids.filter(_has_leading_zero(pl.col("value"))).unique().select(padded="value", value=without)
+    return found.collect(engine="streaming")
+
+
+def _pairs(table: RawTable, use: Use, lists: Mapping[str, Notation], ids: pl.DataFrame) -> pl.DataFrame:
+    """The ids without leading zeros that a use holds, each beside those with them, sorted."""
+    found = _categories(table, use, lists).join(ids.lazy(), on="value").unique()
+    return found.collect(engine="streaming").sort("value", "padded")
+
+
+def _categories(table: RawTable, use: Use, lists: Mapping[str, Notation]) -> pl.LazyFrame:
+    """The categories of a use as text, one a row."""
+    cells, is_list = _cells(table, use, lists)
+    values = table.frame.select(value=cells)
+    if is_list:
+        values = values.explode("value")
+    return values.select(category(pl.col("value"), _element(table, use), pl.String())).drop_nulls()
 
 
 def _first(cells: tuple[pl.Expr, bool], condition: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:

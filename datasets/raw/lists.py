@@ -28,16 +28,13 @@ def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, 
         value = table.cell(feature.source_column)
         bracketed = value.str.contains(BRACKETED)
         body = value.str.slice(1, value.str.len_chars() - 2)
-        spaced = body.str.strip_chars().str.contains(r"\s")
-        tokens = value.str.contains(ONLY_TOKENS)
         looks = {
             "cells": value.is_not_null(),
             "bracketed": bracketed,
             "quotes": bracketed & body.str.contains("['\"]"),
             "commas": bracketed & body.str.contains(",", literal=True),
-            "tokens": bracketed & tokens,
-            "spaces": bracketed & spaced,
-            "spaced text": bracketed & spaced & ~tokens,
+            "tokens": bracketed & value.str.contains(ONLY_TOKENS),
+            "spaces": bracketed & body.str.strip_chars().str.contains(r"\s"),
             "cut short": bracketed & value.str.contains(CUT_SHORT),
             "nested": bracketed & body.str.contains(r"[\[({]"),
         }
@@ -134,9 +131,10 @@ def _notation_in_brackets(
     if counts["tokens"] == counts["cells"]:
         return "spaced"
     if separator is None or "," not in separator:
-        no_tokens = value.is_not_null() & ~value.str.contains(ONLY_TOKENS)
-        is_text = no_tokens & value.str.contains(r"\S\s+\S") if counts["spaced text"] else no_tokens
-        place, held = table.example(column, is_text)
+        other = value.is_not_null() & ~value.str.contains(ONLY_TOKENS)
+        spaced = other & value.str.slice(1, value.str.len_chars() - 2).str.contains(r"\S\s+\S")
+        has_spaced = table.counts({"spaced": spaced})["spaced"] > 0
+        place, held = table.example(column, spaced if has_spaced else other)
         raise InputError(
             f"{place}: {where} holds {held!r}, in brackets without a comma; say 'separator: \" \"' if spaces "
             "separate the elements, or 'separator: \",\"' if commas do, so that this is one element"

@@ -252,6 +252,68 @@ def test_a_vocabulary_is_of_integers_only_if_all_rows_are_and_not_the_first_alon
     assert read(tmp_path)[0]["item"] == expected
 
 
+HISTORY = {"name": "tags", "kind": "sequence", "group": "item", "vocabulary": "item", "separator": "|"}
+TWO = "which are two"
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        (
+            {"item": ["007", "12", "x", "7", "012", "7.0"]},
+            {"item": f"2 ids are there with and without them, as 012 and 12, {TWO} categories"},
+        ),
+        (
+            {"item": ["007.0", "7", "8", "9", "10", "11"]},
+            {"item": f"1 ids are there with and without them, as 007 and 7, {TWO} categories"},
+        ),
+        (
+            {"item": ["-07", "0", "00", "-7", "x", "x"]},
+            {"item": f"2 ids are there with and without them, as -07 and -7, {TWO} categories"},
+        ),
+        (
+            {"who": ["01", "1", "01", "1", "01", "1"]},
+            {"who": f"1 ids are there with and without them, as 01 and 1, {TWO} users"},
+        ),
+        (
+            {"tags": ["a|01", "1", "2", "3", "4", "1"]},
+            {"tags": f"1 ids are there with and without them, as 01 and 1, {TWO} categories"},
+        ),
+        ({"item": ["007", "012", "100", "999", "001", "000"]}, {}),
+        ({"item": ["007", "7x", "07x", "x7", "0.7", "70"]}, {}),
+        (
+            {"item": ["01", "1", "2", "3", "01", "1"], "tags": ["1|2", "3", "1", "2", "3", "1"]},
+            {"item": f"1 ids are there with and without them, as 01 and 1, {TWO} categories"},
+        ),
+    ],
+)
+def test_ids_with_and_without_leading_zeros_in_one_column_are_noted(tmp_path, changes, notes):
+    """In several files, too, as one that a spreadsheet has saved beside others."""
+    table = columns(**changes)
+    for name, rows in (("a.csv", slice(0, 3)), ("b.csv", slice(3, 6))):
+        (tmp_path / name).write_text(text({column: cells[rows] for column, cells in table.items()}))
+    found = read(tmp_path, [HISTORY] if "tags" in changes else [], files=["?.csv"])[1]
+    assert {key: note for key, note in found.items() if "zeros" in key} == {
+        f"leading zeros in {column}": note for column, note in notes.items()
+    }
+
+
+@pytest.mark.parametrize("tags", [["12|7"] * 6, ["x|7.0", "12", "", "", "x", "x"]])
+def test_ids_that_lack_the_leading_zeros_of_another_column_are_refused(refusal, tmp_path, tags):
+    """As in parquet, where a column of integers has none."""
+    (tmp_path / "t.csv").write_text(text(columns(item=["007", "100", "007", "200", "100", "200"], tags=tags)))
+    assert refusal([HISTORY]) == (
+        "t.csv: line 2: column 'tags' of feature 'tags' holds '7', but column 'item' of the same vocabulary "
+        "holds '007', which is another category; write both in the same way"
+    )
+
+
+@pytest.mark.parametrize("tags", [["100|200"] * 6, ["007", "7x", "100", "100|007", "", ""]])
+def test_columns_that_agree_in_leading_zeros_are_read(tmp_path, tags):
+    (tmp_path / "t.csv").write_text(text(columns(item=["007", "100", "007", "200", "100", "200"], tags=tags)))
+    assert read(tmp_path, [HISTORY])[0]["item"] == ["007", "100", "007", "200", "100", "200"]
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(
@@ -259,7 +321,8 @@ def test_a_vocabulary_is_of_integers_only_if_all_rows_are_and_not_the_first_alon
         | st.text(max_size=5)
         | st.from_regex(r"\A-?[0-9](\.[0-9]+)?[eE]\+?[0-9]{1,4}\Z")
         | st.from_regex(r"\A-?[0-9]{14,18}\.0\Z")
-        | st.text("e\u0301\u200b \x00nNaA", max_size=4),
+        | st.text("e\u0301\u200b \x00nNaA", max_size=4)
+        | st.from_regex(r"\A-?0[0-9]{0,2}(\.0*)?\Z"),
         min_size=20,
     )
 )
@@ -270,3 +333,8 @@ def test_whatever_has_one_of_the_looks_is_suspected_first(cells):
         has_one=pl.any_horizontal(look(value) for look in looks), suspect=facts._is_suspect(value)
     )
     assert not found.filter(pl.col("has_one") & ~pl.col("suspect")).height
+    first = pl.DataFrame({"cell": cells}).select(
+        either=facts._is_suspect(value) | facts._has_leading_zero(value),
+        first=facts._is_suspect_or_padded(value),
+    )
+    assert first["either"].to_list() == first["first"].to_list()
