@@ -14,7 +14,7 @@ from functools import partial
 import polars as pl
 
 from datasets.raw.columns import Use, uses
-from datasets.raw.lists import list_notations
+from datasets.raw.lists import list_lengths, list_notations
 from datasets.raw.table import RawTable
 from datasets.raw.text import (
     WORDS_FOR_MISSING,
@@ -62,6 +62,11 @@ def text_facts(table: RawTable) -> tuple[TextFacts, dict[str, int | float | str]
     lists, notes = list_notations(
         table, [use.feature for use in text if use.role in ("list", "vector") and use.feature]
     )
+    held = [
+        use for use in found if use.role == "list" and isinstance(table.types[use.column], pl.List | pl.Array)
+    ]
+    features = [use.feature for use in found if use.feature and (use in held or use.feature.name in lists)]
+    notes |= list_lengths(table, features, lists)
     _check_vectors(table, [use for use in found if use.role == "vector"], lists)
     time, offset = time_facts(table)
     categories = [use for use in found if use.vocabulary and _may_be_category(_element(table, use))]

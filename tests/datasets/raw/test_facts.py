@@ -71,6 +71,37 @@ def test_lists_are_cut_as_they_are_written(tmp_path, cells, separator, expected)
     assert notes["share of tags with more than one element"] == pytest.approx(longer)
 
 
+CUT = {"name": "tags", "group": "item", "max_length": 2}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        ("sequence", "2 of 4; only the latest 2 are kept (max_length)"),
+        ("multi_hot", "1 of 4; only the first 2 are kept (max_length)"),
+    ],
+)
+def test_lists_that_are_cut_are_counted(tmp_path, suffix, kind, note):
+    table = columns(tags=[["a", "b", "c"], ["a"], None, [], ["a", None, "b"], ["b", "a"]])
+    if suffix == ".csv":
+        cells = ["|".join(one or "" for one in cell or []) for cell in table["tags"]]
+        (tmp_path / "t.csv").write_text(text(table | {"tags": cells}))
+    elif suffix == ".jsonl":
+        pl.DataFrame(table).write_ndjson(tmp_path / "t.jsonl")
+    else:
+        pl.DataFrame(table).write_parquet(tmp_path / "t.parquet")
+    feature = CUT | {"kind": kind} | ({"separator": "|"} if suffix == ".csv" else {})
+    notes = read(tmp_path, [feature])[1]
+    assert notes["lists of tags with over 2 elements"] == note
+
+
+def test_lists_that_are_not_cut_are_not_noted(tmp_path):
+    table = columns(tags=[["a", "b"], ["a"], None, [], ["a", None], ["b", "a"]])
+    pl.DataFrame(table).write_parquet(tmp_path / "t.parquet")
+    assert list(read(tmp_path, [CUT | {"kind": "sequence"}])[1]) == ["files"]
+
+
 @pytest.mark.parametrize(
     ("cell", "separator", "words"),
     [
