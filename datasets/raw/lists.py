@@ -128,7 +128,7 @@ def _notation_in_brackets(
             )
     if not counts["spaces"] or counts["commas"]:
         return "brackets"
-    if counts["tokens"] == counts["cells"]:
+    if counts["tokens"] == counts["cells"] or feature.kind == "vector":  # which has numbers alone
         return "spaced"
     if separator is None or "," not in separator:
         other = value.is_not_null() & ~value.str.contains(ONLY_TOKENS)

@@ -130,6 +130,14 @@ def test_lists_that_could_be_cut_in_two_ways_are_refused(refusal, tmp_path, cell
     assert words in refusal([TAGS | ({"separator": separator} if separator else {})])
 
 
+def test_a_vector_in_brackets_without_commas_has_numbers_alone(refusal, tmp_path):
+    vector = {"name": "tags", "kind": "vector", "group": "item", "length": 2}
+    (tmp_path / "t.csv").write_text(text(columns(tags=quoted(["[1. 2.]"] * 5 + ["[x 2.]"]))))
+    assert "line 7: column 'tags' holds '[x 2.]', which is no list of numbers" in refusal([vector])
+    (tmp_path / "t.csv").write_text(text(columns(tags=quoted(["[1. 2.]"] * 5 + ["[nan 2.]"]))))
+    assert "column 'tags' lacks a number or holds one too large in row 5" in refusal([vector])
+
+
 def test_a_word_among_numbers_that_only_spaces_separate_is_refused(refusal, tmp_path):
     cells = ["[12 7 9]", "[7 9]", "[]", "[12 x 7]", "[9]", "[x]"]
     (tmp_path / "t.csv").write_text(text(columns(tags=quoted(cells))))
