@@ -7,9 +7,9 @@ What is here: the interacting layers without biases, their residual projections,
 output. Departures from the paper's equations, both as in the authors' code: scores are divided by
 sqrt(D/H), because the width scales the model here and raw inner products grow with it; and each layer
 ends in layer normalisation, without which three layers shrink small embeddings so much that a single
-pass over a log no longer trains the model. ``scaled`` and ``layer_norm`` off take them back. A token holds
-several features. What is not: AutoInt+ (with a parallel MLP) and the ReLU on queries, keys and values in the
-authors' code.
+pass over a log no longer trains the model. ``scaled`` and ``layer_norm`` off take them back; with
+``norm_before_relu`` the norm stands where FuxiCTR has it. A token holds several features. What is not:
+AutoInt+ (with a parallel MLP) and the ReLU on queries, keys and values in the authors' code.
 
 Shapes
     B batch, T tokens, d token width, D model width, E width of the last layer, H heads, L layers.
@@ -41,8 +41,8 @@ class InteractingLayer(nn.Module):
     .. math:: e_m^{\mathrm{Res}} = \mathrm{ReLU}(\tilde e_m + W_{\mathrm{Res}} e_m)
 
     (equation 8), where the first term is the concatenation of the heads (equations 5 to 7), whose scores are
-    divided by the root of the head width if ``scaled``. If ``layer_norm``, layer normalisation follows.
-    Permuting the tokens permutes the output.
+    divided by the root of the head width if ``scaled``. If ``layer_norm``, layer normalisation follows, or
+    stands before the ReLU if ``norm_before_relu``. Permuting the tokens permutes the output.
 
     Shapes
         (B, T, in_dim) -> (B, T, D) with D = out_dim.
@@ -63,15 +63,18 @@ class InteractingLayer(nn.Module):
         num_heads: int,
         layer_norm: bool = True,
         scaled: bool = True,
+        norm_before_relu: bool = False,
         out_field: str = "model_dim",
     ) -> None:
         super().__init__()
+        self.norm_before_relu = norm_before_relu
         self.attention = MultiHeadSelfAttention(in_dim, out_dim, num_heads, False, scaled, out_field)
         self.residual = nn.Linear(in_dim, out_dim, bias=False)
         self.norm = AddNorm(out_dim) if layer_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(functional.relu(self.attention(x) + self.residual(x)))
+        y = self.attention(x) + self.residual(x)
+        return functional.relu(self.norm(y)) if self.norm_before_relu else self.norm(functional.relu(y))
 
 
 class AutoInt(nn.Module):
@@ -98,7 +101,9 @@ class AutoInt(nn.Module):
     class Config:
         """``model_dim``, the width of all layers but the last, scales the model to a budget;
         ``last_dim``, customarily the same, makes the match exact. ``num_heads`` divides both.
-        ``layer_norm`` off gives the paper's equation 8 alone, ``scaled`` off the scores of its equation 5."""
+        ``layer_norm`` off gives the paper's equation 8 alone, ``scaled`` off the scores of its equation 5.
+        ``norm_before_relu`` puts the norm between sum and ReLU, as FuxiCTR does; the authors' code has it
+        after the ReLU."""
 
         model_dim: int
         last_dim: int
@@ -106,14 +111,19 @@ class AutoInt(nn.Module):
         num_heads: int = tunable(NUM_HEADS, 1)
         layer_norm: bool = True
         scaled: bool = True
+        norm_before_relu: bool = False
 
     def __init__(self, num_tokens: int, token_dim: int, config: Config) -> None:
         super().__init__()
         require_positive(config)
-        options = config.num_heads, config.layer_norm, config.scaled
+        options = config.num_heads, config.layer_norm, config.scaled, config.norm_before_relu
         if config.num_layers < 2:
             raise ValueError(
                 "AutoInt.Config: num_layers is 1, so model_dim would set nothing; set it to 2 or more"
+            )
+        if config.norm_before_relu and not config.layer_norm:
+            raise ValueError(
+                "AutoInt.Config: norm_before_relu moves the norm, and layer_norm is off; remove one of them"
             )
         widths = [token_dim] + [config.model_dim] * (config.num_layers - 1)
         self.layers = nn.Sequential(

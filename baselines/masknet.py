@@ -8,7 +8,7 @@ their concatenated outputs. Departures: tokens of several features take the plac
 normalisation; and the hidden width of the masks is a knob, about twice the width of the blocks. In the paper
 it is twice the flattened width F; such a mask alone costs 8*F**2 FLOPs, which exceeds small budgets. What is
 not: the serial model, in which each later block masks the output of the one before. Dropout is off by
-default.
+default; it follows the ReLU of every block as it does in the MLP, as in FuxiCTR.
 
 Shapes
     B batch, T tokens, d token width, F = T * d flattened tokens, A hidden width of the masks,
@@ -63,7 +63,7 @@ class MaskBlock(nn.Module):
         y = \mathrm{ReLU}(\mathrm{LN}(W (m \odot \mathrm{LN}_{\mathrm{emb}}(v))))
 
     ``W`` has no bias, but the layer norm after it has one. With a mask of ones, the block is a linear
-    layer, a norm and a ReLU.
+    layer, a norm and a ReLU. Training sets a share of ``dropout`` of y to zero.
 
     Shapes
         raw, normalised: (B, F). Returns (B, M).
@@ -77,14 +77,16 @@ class MaskBlock(nn.Module):
         torch.Size([3, 4])
     """
 
-    def __init__(self, in_dim: int, mask_dim: int, hidden_dim: int) -> None:
+    def __init__(self, in_dim: int, mask_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.mask = nn.Sequential(nn.Linear(in_dim, mask_dim), nn.ReLU(), nn.Linear(mask_dim, in_dim))
         self.hidden = nn.Linear(in_dim, hidden_dim, bias=False)
         self.norm = AddNorm(hidden_dim)
 
     def forward(self, raw: Tensor, normalised: Tensor) -> Tensor:
-        return functional.relu(self.norm(self.hidden(self.mask(raw) * normalised)))
+        y = functional.relu(self.norm(self.hidden(self.mask(raw) * normalised)))
+        return functional.dropout(y, self.dropout, self.training)
 
 
 class MaskNet(nn.Module):
@@ -107,7 +109,8 @@ class MaskNet(nn.Module):
     class Config(MLPConfig):
         """``hidden_dim``, the width of every block and MLP layer, scales the model to a budget;
         ``mask_dim``, the hidden width of the masks, customarily twice that, makes the match exact.
-        ``hidden_dims`` are the widths of the MLP alone; ``hidden_dim`` is then that of the blocks."""
+        ``hidden_dims`` are the widths of the MLP alone; ``hidden_dim`` is then that of the blocks.
+        ``dropout`` is that of the blocks and the MLP, ``batch_norm`` of the MLP alone."""
 
         hidden_dim: int
         mask_dim: int
@@ -125,7 +128,8 @@ class MaskNet(nn.Module):
         in_dim = num_tokens * token_dim
         self.norm = PerTokenLayerNorm(num_tokens, token_dim)
         self.blocks = nn.ModuleList(
-            MaskBlock(in_dim, config.mask_dim, config.hidden_dim) for _ in range(config.num_blocks)
+            MaskBlock(in_dim, config.mask_dim, config.hidden_dim, config.dropout)
+            for _ in range(config.num_blocks)
         )
         same_width = config.hidden_dim if config.hidden_dims is None else None
         self.deep = config.mlp(config.num_blocks * config.hidden_dim, same_width)

@@ -67,11 +67,12 @@ MakesSource = Callable[[Path], "Source | StagedTable"]  # given an empty scratch
 READ_ON_REAL_FILES = {"kuairand-pure", "movielens-100k"}
 
 # The option that draws another world of a dataset: a simulation anew, or a log's training rows again.
+BOOTSTRAP = "bootstrap"
 WORLD_OPTIONS = {
     "shortvideo": "seed",
-    "kuairand-pure": "bootstrap",
-    "movielens-100k": "bootstrap",
-    "movielens-1m": "bootstrap",
+    "kuairand-pure": BOOTSTRAP,
+    "movielens-100k": BOOTSTRAP,
+    "movielens-1m": BOOTSTRAP,
 }
 MOVED_SPLIT = "days_earlier"  # what they set instead with the option `worlds_of: splits`
 
@@ -137,7 +138,8 @@ def in_world(name: str, options: dict, world: int) -> dict:
         raise InputError(
             f"option {option!r} of dataset {name!r} is what worlds set; leave one of the two out"
         )
-    return {**options, option: world}
+    drawn = world + 1 if option == BOOTSTRAP else world  # 0 is the log as it is, and no draw of it
+    return {**options, option: drawn}
 
 
 def find_dataset(

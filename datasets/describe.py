@@ -192,6 +192,11 @@ def _leaks(description: Description) -> Iterator[Titled | str]:
         yield f"leak_ok names {', '.join(needless)}, but no leak was found there."
     for split, rows in leaks.sampled.items():
         yield f"Leaks were searched in {rows:,} rows of {split}, in evenly spaced shards."
+    for name, others in leaks.not_compared.items():
+        yield (
+            f"Whether {name} holds its own row's {', '.join(others)} was not looked for: they are hashed in "
+            "two ways, or too many; give both one vocabulary."
+        )
     measured = {score.task for score in leaks.scores}
     if few := [
         task for task in description.labels["task"].unique(maintain_order=True) if task not in measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -16,7 +17,7 @@ import polars as pl
 from datasets.raw.columns import FILE_COLUMN, uses, wanted_columns
 from datasets.raw.delimited import delimited_to_parquet
 from datasets.raw.facts import text_facts
-from datasets.raw.files import TableFile, find_files
+from datasets.raw.files import TableFile, find_files, format_of, skipped_tables
 from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import agreed_frames
 from datasets.raw.table import RawTable
@@ -25,6 +26,7 @@ from datasets.schema import Schema, load_schema
 from datasets.source import Source
 from files.errors import InputError
 
+MOST_NAMED = 5  # of skipped files
 READING = 3  # of these rules; a table that was prepared by others is prepared again
 
 
@@ -78,7 +80,8 @@ class OwnTable:
                 "the file"
             ) from None
         names = {"files": ", ".join(file.name for file in self.files)}
-        notes = names | self._copies() | self._empty(raw) | notes | _computed_labels(self.schema)
+        notes = names | self._skipped() | self._copies() | self._empty(raw) | notes
+        notes |= _computed_labels(self.schema)
         return Source(self.schema, raw.frame, identity, notes, facts, self.check_unchanged, raw.by_file)
 
     def _raw(self, scratch: Path) -> RawTable:
@@ -91,7 +94,7 @@ class OwnTable:
             elif file.format == "json lines":
                 json_lines_to_parquet(file, wanted_columns(wanted), target)
             places[file.name] = file.path if file.format == "parquet" else target
-        frames = agreed_frames(self.files, places, wanted)
+        frames = agreed_frames(self.files, places, wanted, self.schema.missing)
         frame = pl.concat(frames, how="vertical")
         return RawTable(self.schema, self.files, frame, dict(frame.collect_schema()), frames)
 
@@ -102,6 +105,18 @@ class OwnTable:
         if not filled:
             raise InputError(f"{self.schema_file}: files: no file has any rows ({empty[0]}); fill them")
         return {"files without rows": ", ".join(empty)} if empty else {}
+
+    def _skipped(self) -> dict[str, int | float | str]:
+        """Tables with a leading underscore that wildcards skip and no pattern names in full."""
+        folder, read = self.schema_file.parent, self.files[0].format
+        skipped = [path for pattern in self.schema.files or ["*"] for path in skipped_tables(folder, pattern)]
+        alike = {path for path in skipped if (known := format_of(path)) and known[0] == read}
+        names = sorted({os.path.relpath(path, folder) for path in alike} - {file.name for file in self.files})
+        if not names:
+            return {}
+        shown, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+        shown += f" and {more} more" if more > 0 else ""
+        return {"skipped for a leading underscore": f"{shown}; name them in full to read them"}
 
     def _copies(self) -> dict[str, int | float | str]:
         counts = Counter(file["sha256"] for file in self.identity["files"])

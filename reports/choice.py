@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.evaluation.choice import BEST, WORSE, Wanted
+from harness.evaluation.verdict import WITHHELD
 from reports.cells import MISSING, POINTS, fixed, interval, is_missing, model_name, short
 
 
@@ -36,8 +37,8 @@ def _cells(row: dict) -> list[str]:
         p99 += f" (above {short(low)})" if is_missing(high) else f" ({short(low)} to {short(high)})"
     if is_missing(row["diff"]):
         difference, verdict = MISSING, MISSING
-    elif row["verdict"] == BEST:
-        difference, verdict = "best", BEST
+    elif is_missing(row["low"]) and row["verdict"] in (BEST, WITHHELD):
+        difference, verdict = "best", row["verdict"]
     else:
         difference = interval(POINTS * row["diff"], POINTS * row["low"], POINTS * row["high"], 2)
         verdict = row["verdict"]
@@ -53,6 +54,8 @@ def _sentence(rows: pd.DataFrame) -> str:
             f"No model fits; {model_name(fastest)} comes nearest, at {short(fastest['latency_ms_p99'])} ms."
         )
     best, *others = fitting
+    if best["verdict"] == WITHHELD:
+        return f"No verdict: these data tell the outcome; {model_name(best)} has the highest mean that fits."
     if not others:
         return f"Only {model_name(best)} fits."
     alike = [model_name(row) for row in others if row["verdict"] != WORSE]

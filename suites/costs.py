@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import prepare_dataset
-from harness.model.tokens import Inputs
+from harness.model.tokens import Inputs, embedding_width
 from suites.rows import MatchedRow, match_rows
 from suites.suite import Dataset, Suite
 
@@ -36,9 +36,9 @@ def cost_table(
 ) -> str:
     """One block for each dataset, one line for each contestant: parameters, FLOPs, budget miss, config.
 
-    Tokens that all rows share are written above the block, otherwise in each line. ``published`` holds a
-    paper's dense parameters and FLOPs per batch of 512 by row name; rows that have these parameters within
-    2% are shown beside them in a block of their own.
+    Tokens that all rows share are written above the block, otherwise in each line, with the share of their
+    numbers that are padding. ``published`` holds a paper's dense parameters and FLOPs per batch of 512 by
+    row name; rows that have these parameters within 2% are shown beside them in a block of their own.
     """
     blocks = []
     for dataset in suite.datasets:
@@ -46,7 +46,8 @@ def cost_table(
             dataset.name, dataset.options, data_root, cache_root, world=dataset.each_world[0]
         )
         rows = match_rows(suite, prepared)
-        blocks.append(_block(_heading(suite, dataset, prepared.schema.name), rows))
+        width = embedding_width(prepared.schema.features)
+        blocks.append(_block(_heading(suite, dataset, prepared.schema.name), rows, width))
         at_the_papers_size = [row for row in rows if _is_at_the_papers_size(row, published or {})]
         if published and at_the_papers_size:
             blocks += [_beside(at_the_papers_size, published), NOTE]
@@ -81,8 +82,8 @@ def _beside(rows: list[MatchedRow], published: Published) -> str:
     return "\n".join(lines)
 
 
-def _block(dataset: str, rows: list[MatchedRow]) -> str:
-    tokens = [_tokens(row.inputs) for row in rows]
+def _block(dataset: str, rows: list[MatchedRow], width_of_embeddings: int) -> str:
+    tokens = [_tokens(row.inputs, width_of_embeddings) for row in rows]
     shared = len(set(tokens)) == 1
     width = 2 + max(len(row.name) for row in rows)
     tokens_width = 0 if shared else 2 + max(map(len, tokens))
@@ -93,9 +94,11 @@ def _block(dataset: str, rows: list[MatchedRow]) -> str:
     return "\n".join([f"{dataset}: {tokens[0]}" if shared else f"{dataset}:", *lines])
 
 
-def _tokens(inputs: Inputs) -> str:
+def _tokens(inputs: Inputs, width_of_embeddings: int) -> str:
     made_by = "" if inputs.tokenizer == "chunks" else f", {inputs.tokenizer}"
-    return f"{inputs.num_tokens} tokens of width {inputs.token_dim}{made_by}"
+    padding = 1 - width_of_embeddings / (inputs.num_tokens * inputs.token_dim)
+    padded = f", {padding:.0%} padding" if padding else ""
+    return f"{inputs.num_tokens} tokens of width {inputs.token_dim}{made_by}{padded}"
 
 
 def _numbers(row: MatchedRow) -> str:

@@ -77,6 +77,7 @@ def draft(
         *((("time", explained(split.time, split.candidates)),) if split.time else ()),
         ("tasks", "; ".join(f"{label.name} ({label.reason})" for label in chosen)),
         ("features", "leave out all that is known only after the row was shown"),
+        *((("files", _left_out(table.skipped)),) if table.skipped else ()),
         *((f"feature {name}", why) for name, why in leaks.items()),
     ]
     rows, many = next(iter(columns.values())).rows, "s" * (len(table.files) > 1)
@@ -94,6 +95,11 @@ def draft(
         tail_reasons={"split": split.reason},
     )
     return Drafted(document.text(), [(plain(what), plain(why)) for what, why in check])
+
+
+def _left_out(skipped: list[str]) -> str:
+    more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"{skipped[0]}{more} left out for a leading underscore; name such files in full to read them"
 
 
 def write(drafted: Drafted, schema_file: Path, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import polars as pl
 from datasets.raw.blocks import text_blocks
 from datasets.raw.columns import Role, has_another_meaning
 from datasets.raw.delimited import SEPARATORS, delimited_to_parquet
-from datasets.raw.files import FORMATS, TableFile, expand, table_files
+from datasets.raw.files import FORMATS, TableFile, expand, format_of, skipped_tables, table_files
 from datasets.raw.json_lines import json_lines_to_parquet
 from datasets.raw.parquet import as_agreed
 from datasets.raw.text import NUMBER, POLARS_ERRORS, first_line
@@ -43,6 +44,7 @@ class DraftTable:
     types: dict[str, pl.DataType]
     left_out: dict[str, str] = field(default_factory=dict)  # columns that no schema can name, and why
     parts: list[pl.LazyFrame] = field(default_factory=list)  # the frame file by file
+    skipped: list[str] = field(default_factory=list)  # tables in the folders, for a leading underscore
 
 
 def read_table(inputs: list[str], schema_file: Path, scratch: Path, report: Report) -> DraftTable:
@@ -75,13 +77,15 @@ def read_table(inputs: list[str], schema_file: Path, scratch: Path, report: Repo
             agreed[column] = dtype
     parts = [
         frame.select(
-            as_agreed(column, found[column], dtype).alias(column) for column, dtype in agreed.items()
+            as_agreed(column, found[column], dtype, isinstance(dtype, pl.List)).alias(column)
+            for column, dtype in agreed.items()
         )
         for frame, found in zip(frames, types, strict=True)
     ]
     if not agreed:
         raise InputError(f"{files[0].path}: has no column of the same type in every file; check the files")
-    return DraftTable(files, patterns, settings, has_header, pl.concat(parts), agreed, left_out, parts)
+    frame, skipped = pl.concat(parts), _skipped(inputs, files)
+    return DraftTable(files, patterns, settings, has_header, frame, agreed, left_out, parts, skipped)
 
 
 def _patterns(inputs: list[str], home: Path) -> list[str]:
@@ -120,6 +124,18 @@ def _paths(given: str) -> list[Path]:
             raise InputError(f"data init: {given}: the folder holds no table; name files to describe")
         paths += inside
     return [path.absolute() for path in paths]
+
+
+def _skipped(inputs: list[str], files: list[TableFile]) -> list[str]:
+    """Tables of the same format that wildcards and folders leave out, and no argument names in full."""
+    found = set()
+    for given in inputs:
+        found |= set(skipped_tables(Path.cwd(), given))
+        for path in expand(Path.cwd(), given):
+            found |= set(skipped_tables(path, "**/*")) if path.is_dir() else set()
+    found -= {file.path for file in files}
+    alike = {path for path in found if (known := format_of(path)) and known[0] == files[0].format}
+    return [os.path.relpath(path) for path in sorted(alike)]
 
 
 def _frame(file: TableFile, settings: Csv, target: Path) -> tuple[pl.LazyFrame, dict[str, str]]:

@@ -23,7 +23,7 @@ outcome of the row is an input. Two limits: profiles are snapshots of unknown da
 Pure keeps 7,583 videos, so histories have gaps. The monthly ``video_features_statistic`` covers the
 test days: ``include_statistics: true`` adds it, with a warning, as a declared leak.
 
-``bootstrap: n`` (n > 0, a suite's world) draws as many training rows as there are, with replacement: they
+``bootstrap: n`` (n > 0; a suite's world n - 1) draws as many training rows as there are, with replacement, which
 keep their time, their order and the features that the whole log gives them, and one that is drawn twice is
 trained on twice. Validation and test rows stay as they are. It shows how much hangs on which rows were
 logged, given these users and days.

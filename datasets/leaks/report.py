@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from datasets.leaks.own_items import own_items
 from datasets.leaks.scores import Sample, Score, enough, score_feature
 from datasets.prepare.split import SPLITS
 from datasets.prepared import PreparedDataset
@@ -36,7 +37,7 @@ SEPARATED = 0.95  # the same, where the values separate the splits
 CROSSED = 0.002  # a share of pairs of numbers in the opposite order; a date or row number has fewer
 FEW_VALUES = 50  # in a split; below this, shares mean nothing
 LEAKS_FILE = "leaks.json"
-LEAKS_FORMAT = 1
+LEAKS_FORMAT = 2
 
 Kind = Literal["equals", "determines", "auc", "unseen", "split"]
 
@@ -67,13 +68,17 @@ class FeatureScore(_Part):
 
 
 class Leaks(_Part):
-    """All leaks of a prepared folder. ``sampled`` holds the rows read of splits that were not read fully."""
+    """All leaks of a prepared folder. ``sampled`` holds the rows read of splits that were not read fully.
+
+    ``not_compared`` holds, by list, the categories that could not be looked for in it.
+    """
 
     format: int = LEAKS_FORMAT
     fingerprint: str
     found: list[Leak]
     scores: list[FeatureScore]
     sampled: dict[str, int]
+    not_compared: dict[str, list[str]]
 
 
 def find_leaks(prepared: PreparedDataset) -> Leaks:
@@ -141,9 +146,13 @@ def _measure(prepared: PreparedDataset) -> Leaks:
     scores: list[FeatureScore] = []
     pairs = _pairs(paths, prepared.schema.task_names)
     train, rest = Sample(paths["train"], []), Sample([*paths["valid"], *paths["test"]], [])
+    not_compared: dict[str, list[str]] = {}
     for feature in prepared.schema.features:
+        own, unknown = own_items(prepared, feature) if feature.is_list and pairs else ([], [])
+        if unknown:
+            not_compared[feature.name] = unknown
         for split, fit, held in pairs:
-            by_task = score_feature(feature, prepared.schema, prepared.table_sizes, fit, held)
+            by_task = score_feature(feature, own, prepared.table_sizes, fit, held)
             for task, score in by_task.items():
                 scores.append(FeatureScore(
                     feature=feature.name, task=task, auc=score.auc, by=score.by, split=split, rows=score.rows
@@ -155,6 +164,7 @@ def _measure(prepared: PreparedDataset) -> Leaks:
         found=found,
         scores=scores,
         sampled={split: rows for split, rows in read.items() if rows < prepared.rows[split]},
+        not_compared=not_compared,
     )
 
 

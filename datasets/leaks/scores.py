@@ -16,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.schema import FIRST_INDEX, MISSING_INDEX, Feature, Schema
+from datasets.leaks.own_items import OwnItem
+from datasets.schema import FIRST_INDEX, MISSING_INDEX, Feature
 
 PRIOR_ROWS = 10.0
 BINS = 256
 SUPPORT = 3  # rows of a value in the fit before it counts for "determines"
 DETERMINED = 0.99  # the share of each class's rows that a value must get right
 VECTOR_NUMBERS = 50_000_000  # read at once; of longer tables, every n-th row
+SUSPECT = 0.8  # the AUC on held rows below which an own item of another vocabulary is not looked at further
 MIN_CLASS = 20  # held rows of each class; below this, an AUC is chance
 
 Labels = dict[str, np.ndarray]  # (rows,) by task: 0, 1 or NaN
@@ -155,12 +157,10 @@ class Rates:
 
 
 def score_feature(
-    feature: Feature, schema: Schema, table_sizes: dict[str, int], fit: Sample, held: Sample
+    feature: Feature, own: list[OwnItem], table_sizes: dict[str, int], fit: Sample, held: Sample
 ) -> dict[str, Score]:
-    """The feature's best score on each task of the samples."""
+    """The feature's best score on each task of the samples; ``own`` is looked for in a list."""
     if feature.is_list:
-        own = [other.name for other in schema.sparse_features if other.table == feature.table]
-        own = [name for name in own if not schema.feature(name).is_list]
         return _score_list(feature, own, table_sizes[feature.table], fit, held)
     if feature.kind == "vector":
         return _score_vector(feature, fit, held)
@@ -227,23 +227,39 @@ def _score_vector(feature: Feature, fit: Sample, held: Sample) -> dict[str, Scor
     return found
 
 
-def _score_list(feature: Feature, own: list[str], size: int, fit: Sample, held: Sample) -> dict[str, Score]:
+def _score_list(
+    feature: Feature, own: list[OwnItem], size: int, fit: Sample, held: Sample
+) -> dict[str, Score]:
     """By its elements' rates (mean, highest, lowest), its last element, its length, and the row's own items.
 
-    ``own`` are single categories of the same vocabulary: a history that already holds the row's item
-    where it was clicked, and not where it was not, was made too late.
+    A history that already holds the row's item where it was clicked, and not where it was not, was made too
+    late.
     """
     elements = Rates(size, list(fit.labels))
     for values, lengths, rows in fit.lists(feature.name):
         elements.add(values, {task: np.repeat(y[rows], lengths) for task, y in fit.labels.items()})
     candidates = _score_elements(feature, elements, held)
-    sizes = {"its last element": size, "its length": feature.max_length + 1}
-    sizes |= {f"whether it holds the row's own {name}": 3 for name in own}
-    codes = [_list_codes(feature, own, sample) for sample in (fit, held)]
-    for number, (by, most) in enumerate(sizes.items()):
-        both = codes[0][number], codes[1][number]
+    held_codes = _list_codes(feature, own, held)
+    own = [item for item in own if item.is_shared or _may_tell(held_codes[_by(item)], held.labels)]
+    sizes = {LAST: size, LENGTH: feature.max_length + 1} | {_by(item): 3 for item in own}
+    fit_codes = _list_codes(feature, own, fit)
+    for by, most in sizes.items():
+        both = fit_codes[by], held_codes[by]
         candidates.append(_score_codes(both, most, fit.labels, held.labels, by))
     return _best(*candidates)
+
+
+LAST, LENGTH = "its last element", "its length"
+
+
+def _by(item: OwnItem) -> str:
+    return f"whether it holds the row's own {item.name}"
+
+
+def _may_tell(codes: np.ndarray, labels: Labels) -> bool:
+    """Whether three codes rank a label of these rows well if their rates are known: no others do better."""
+    rates = Rates(3, list(labels)).add(codes, labels)
+    return any(rates.score(task, codes, known, "").auc > SUSPECT for task, known in labels.items())
 
 
 def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dict[str, Score]]:
@@ -273,21 +289,27 @@ def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dic
     return found
 
 
-def _list_codes(feature: Feature, own: list[str], sample: Sample) -> list[np.ndarray]:
+def _list_codes(feature: Feature, own: list[OwnItem], sample: Sample) -> dict[str, np.ndarray]:
     """For each row: the last element, the length, and for each of ``own`` 0 absent, 1 within, 2 last."""
-    parts = []
-    singles = [sample.column(name) for name in own]
+    parts: dict[str, list[np.ndarray]] = {by: [] for by in (LAST, LENGTH, *map(_by, own))}
+    singles = [_coded(sample.column(item.name), item.of_single) for item in own]
     for values, lengths, rows in sample.lists(feature.name):
         filled, ends = lengths > 0, np.cumsum(lengths)
+        row_of = np.repeat(np.arange(len(lengths)), lengths)  # of each element
         last = np.full(len(lengths), MISSING_INDEX, np.int64)
         last[filled] = values[ends[filled] - 1]
-        codes = [last, np.minimum(lengths, feature.max_length).astype(np.int64)]
-        for single in singles:
-            item = single[rows]
-            is_own = (values == np.repeat(item, lengths)) & (values >= FIRST_INDEX)
+        parts[LAST].append(last)
+        parts[LENGTH].append(np.minimum(lengths, feature.max_length).astype(np.int64))
+        for item, single in zip(own, singles, strict=True):
+            codes, wanted = _coded(values, item.of_list), single[rows]
+            is_own = (codes == wanted[row_of]) & (codes >= FIRST_INDEX)
             holds = np.zeros(len(lengths), np.int64)
-            if filled.any():
-                holds[filled] = np.maximum.reduceat(is_own.astype(np.int8), (ends - lengths)[filled])
-            codes.append(np.where((holds > 0) & (last == item), 2, holds))
-        parts.append(codes)
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+            holds[row_of[is_own]] = 1
+            is_last = np.zeros(len(lengths), bool)
+            is_last[filled] = is_own[ends[filled] - 1]
+            parts[_by(item)].append(np.where(is_last, 2, holds))
+    return {by: np.concatenate(columns) for by, columns in parts.items()}
+
+
+def _coded(indices: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+    return indices if codes is None else codes[indices]

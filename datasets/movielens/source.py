@@ -21,7 +21,7 @@ Inputs. Profile, film, hour and weekday (UTC), and the ratings of strictly earli
 the row itself is an input. MovieLens-1M has an age band and no age, its genres are numbered in the order of
 their names, and a film is as old as the first of January of its title's year.
 
-``bootstrap: n`` (n > 0, a suite's world) draws as many training rows as there are, with replacement, as
+``bootstrap: n`` (n > 0; a suite's world n - 1) draws as many training rows as there are, with replacement, as
 in ``datasets.kuairand.source``.
 
 The features are 384 numbers wide: user 64, item 64, sequence 112, cross 96, context 48. The ratings are held

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from datasets.prepare.buckets import Buckets
 from datasets.prepare.learn import Learned
 from datasets.prepare.order import Order
+from datasets.prepare.repeats import Repeated, Repeats, repeated_rows
 from datasets.prepare.split import SPLITS
 from datasets.prepare.threads import in_order, workers_for
 from datasets.prepare.vectors import as_array, present_rows, transformed
@@ -206,11 +207,17 @@ class Ready(NamedTuple):
 
 
 def write_shards(
-    schema: Schema, ready: Ready, least_rows: int, folder: Path, shard_rows: dict[str, int]
+    schema: Schema,
+    ready: Ready,
+    least_rows: int,
+    folder: Path,
+    shard_rows: dict[str, int],
+    repeats: Repeats | None = None,
 ) -> tuple[dict[str, list[dict]], dict[str, dict]]:
     """Encode the staged table, ``least_rows`` rows or more at once, into each split's shards, on all cores.
 
-    Staged files are removed once their rows are encoded. Returns the shards (file, rows) and the coverage
+    Staged files are removed once their rows are encoded. ``repeats`` is told of all rows, which then have
+    a time. Returns the shards (file, rows) and the coverage
     counts, by split.
     """
     cutters = {split: Cutter(split, shard_rows[split], schema.user_id is not None) for split in SPLITS}
@@ -221,12 +228,16 @@ def write_shards(
     order, learned = ready.order, ready.learned
     spans, workers = order.spans(least_rows), workers_for(order.files, least_rows)
 
-    def pieces(span: tuple[int, int]) -> list[Piece]:
-        return _pieces(schema, learned, ready.time, order.read(span))
+    def pieces(span: tuple[int, int]) -> tuple[list[Piece], Repeated | None]:
+        chunk = order.read(span)
+        again = repeated_rows(chunk) if repeats is not None else None
+        return _pieces(schema, learned, ready.time, chunk), again
 
     def finished() -> Iterator[tuple[str, pa.Table]]:
-        for span, encoded in zip(spans, in_order(pieces, spans, workers), strict=True):
+        for span, (encoded, again) in zip(spans, in_order(pieces, spans, workers), strict=True):
             order.remove(span)
+            if repeats is not None and again is not None:
+                repeats.add(again)
             for piece in encoded:
                 for name, found in piece.coverage.items():
                     counts[piece.split][name].update(found)

@@ -20,6 +20,7 @@ from datasets.prepare.encode import Ready, write_shards
 from datasets.prepare.folder import one_at_a_time, partial_folder, publish, remove_abandoned
 from datasets.prepare.learn import Learned, learn
 from datasets.prepare.order import source_order, time_order
+from datasets.prepare.repeats import Repeats
 from datasets.prepare.split import SPLITS, given_bounds, split_code
 from datasets.prepare.stage import stage, time_type
 from datasets.prepare.store import fetched, sent
@@ -128,7 +129,10 @@ def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows
     learned, clock = ready.learned, ready.clock
     rows = {split: min(shard_rows, math.ceil(learned.rows[split] / MIN_SHARDS)) for split in SPLITS}
     least_rows = learned.largest_table // TABLE_ROWS_A_CHUNK_ROW
-    shards, coverage = write_shards(schema, ready, least_rows, result, rows)
+    is_own_table = isinstance(source, StagedTable) or source.text is not None
+    # Others may draw rows again on purpose; rows without a time may well be equal.
+    repeats = Repeats() if is_own_table and schema.time is not None else None
+    shards, coverage = write_shards(schema, ready, least_rows, result, rows, repeats)
     if isinstance(source, StagedTable):
         check_encoded(source, learned, coverage["train"])
     hashing, unseen = count_buckets(schema, learned.buckets, shards, result)
@@ -142,7 +146,10 @@ def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows
         "fingerprint": dataset_fingerprint(source.identity, schema),
         "schema_fingerprint": schema_fingerprint(schema),
         "identity": source.identity,
-        "notes": source.notes | ({"bounds of the split": clock} if clock else {}),
+        "notes": source.notes
+        | ({"bounds of the split": clock} if clock else {})
+        | (repeats.note() if repeats is not None else {})
+        | _booleans_written_twice(learned),
         "rows": learned.rows,
         "num_users": learned.users.height,
         "vocabulary_sizes": {
@@ -160,6 +167,14 @@ def _write(source: Source | StagedTable, scratch: Path, result: Path, shard_rows
         },
     }
     (result / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _booleans_written_twice(learned: Learned) -> dict[str, str]:
+    return {
+        f"booleans in {table}": f"{', '.join(words)} are different categories; write them in one way"
+        for table, vocabulary in learned.vocabularies.items()
+        if (words := vocabulary.booleans_written_twice())
+    }
 
 
 def _save_learned(learned: Learned, result: Path) -> None:

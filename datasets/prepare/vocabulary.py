@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from datasets.schema import FIRST_INDEX, MISSING_INDEX, UNSEEN_INDEX, Feature
 
+BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 PLACES_A_CATEGORY = 4  # at most, 4 bytes each, in an array that has a place for every integer in between
 
 
@@ -28,6 +29,14 @@ class Vocabulary:
     def size(self) -> int:
         """Number of categories, without the two reserved indices."""
         return self.table.height
+
+    def booleans_written_twice(self) -> list[str]:
+        """Categories such as True and true: two programs wrote them, and they are not the same category."""
+        values = self.table["value"]
+        if values.dtype != pl.String:
+            return []
+        found = values.filter(values.is_in(BOOLEANS))
+        return found.filter(found.str.to_lowercase().is_duplicated()).sort().to_list()
 
     def encode(self, values: pl.Series) -> pl.Series:
         """The Int32 index of every value, in order."""

@@ -1,4 +1,8 @@
-"""Finds the files of a table: a pattern that is a file's exact name means that file; links are followed."""
+"""Finds the files of a table: a pattern that is a file's exact name means that file; links are followed.
+
+Wildcards match no names with a leading dot, nor, as in Spark, with a leading underscore, which jobs give to
+their own files; key=value is a partition, whatever it begins with.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from datasets.raw.lakes import refuse_lake_files
 from datasets.schema import Schema
 from files.checksums import sha256_of
 from files.errors import InputError
@@ -58,7 +63,8 @@ def find_files(schema_file: Path, schema: Schema) -> list[TableFile]:
     """The raw files, which exist and are of one format, in the order of their paths.
 
     Raises InputError where a pattern matches nothing, what it matches is no readable file or of an unknown
-    format, formats are mixed, or one file is found under two names.
+    format, formats are mixed, one file is found under two names or beside its packed copy, and in folders of
+    Delta Lake, Hudi and Iceberg.
     """
     return table_files(schema_file, schema.files)
 
@@ -71,21 +77,35 @@ def table_files(schema_file: Path, patterns: list[str]) -> list[TableFile]:
         matches = expand(folder, pattern)
         if not matches:
             raise InputError(
-                f"{schema_file}: files: {pattern!r} matches no file in {folder.absolute()}; mend the pattern"
+                f"{schema_file}: files: {pattern!r} matches no file in {folder.absolute()}"
+                f"{_but_skipped(folder, pattern)}; mend the pattern"
             )
         paths.update(matches)
     if not patterns:
-        paths.update(path for path in _children(folder, "*") if format_of(path) is not None)
+        paths.update(path for path in expand(folder, "*") if format_of(path) is not None)
         if not paths:
             raise InputError(
-                f"{schema_file}: there is no *.parquet or *.csv in its folder (nor .tsv or .jsonl); "
-                "add one or name 'files:'"
+                f"{schema_file}: there is no *.parquet or *.csv in its folder (nor .tsv or .jsonl)"
+                f"{_but_skipped(folder, '*')}; add one or name 'files:'"
             )
     named = {file.name: file for file in (_table_file(schema_file, path) for path in sorted(paths))}
     files = list(named.values())
     _check_one_format(schema_file, files)
     _check_no_file_twice(schema_file, files)
+    _check_no_packed_copy(schema_file, files)
+    refuse_lake_files(file.path for file in files if file.format == "parquet")
     return files
+
+
+def skipped_tables(folder: Path, pattern: str) -> list[Path]:
+    """Files that end like tables and that the pattern would match, were it not for a leading underscore."""
+    skipped = set(expand(folder, pattern, underscored=True)) - set(expand(folder, pattern))
+    return sorted(path for path in skipped if format_of(path) is not None and path.is_file())
+
+
+def _but_skipped(folder: Path, pattern: str) -> str:
+    found = skipped_tables(folder, pattern)
+    return f" (wildcards skip names with a leading _; name {found[0]} in full to read it)" if found else ""
 
 
 def format_of(path: Path) -> tuple[Format, str | None] | None:
@@ -99,49 +119,56 @@ def format_of(path: Path) -> tuple[Format, str | None] | None:
     return found, compression
 
 
-def expand(folder: Path, pattern: str) -> list[Path]:
+def expand(folder: Path, pattern: str, underscored: bool = False) -> list[Path]:
     """The paths that a pattern matches: a path with exactly that name, else those that match the wildcards.
 
-    ``**`` stands for any number of folders, including links to folders. Wildcards do not match hidden files.
+    ``**`` stands for any number of folders, including links to folders. Wildcards do not match hidden files,
+    nor names with a leading underscore unless these are ``underscored``.
     """
     path = Path(pattern)
     if path.is_absolute():
         folder, path = Path(path.anchor), path.relative_to(path.anchor)
     if path == Path():  # an empty pattern, a dot or the root
         return []
-    return sorted(set(_matches(folder, path.parts)))
+    return sorted(set(_matches(folder, path.parts, underscored)))
 
 
-def _matches(folder: Path, parts: tuple[str, ...]) -> list[Path]:
+def _matches(folder: Path, parts: tuple[str, ...], underscored: bool) -> list[Path]:
     if not parts:
         return [folder]
     part, rest = parts[0], parts[1:]
     if part == "**":
-        return [path for below in _folders(folder) for path in _matches(below, rest or ("*",))]
+        below = _folders(folder, underscored)
+        return [path for child in below for path in _matches(child, rest or ("*",), underscored)]
     if os.path.lexists(folder / part):
         found = [folder / part]
     else:
-        found = _children(folder, part) if has_magic(part) else []
-    return [path for child in found for path in _matches(child, rest)]
+        found = _children(folder, part, underscored) if has_magic(part) else []
+    return [path for child in found for path in _matches(child, rest, underscored)]
 
 
-def _children(folder: Path, pattern: str) -> list[Path]:
+def _children(folder: Path, pattern: str, underscored: bool) -> list[Path]:
     if not folder.is_dir():
         return []
     names = [name for name in os.listdir(folder) if fnmatchcase(name, pattern)]
-    return [folder / name for name in names if pattern.startswith(".") or not name.startswith(".")]
+    return [folder / name for name in names if name[0] == pattern[0] or _is_seen(name, underscored)]
 
 
-def _folders(top: Path) -> list[Path]:
+def _folders(top: Path, underscored: bool) -> list[Path]:
     """The folder and all below it, each once, so that a link to a parent folder cannot loop."""
     found, seen = [], set()
     for folder, names, _ in os.walk(top, followlinks=True):
         real = os.path.realpath(folder)
-        names[:] = [] if real in seen else [name for name in names if not name.startswith(".")]
+        names[:] = [] if real in seen else [name for name in names if _is_seen(name, underscored)]
         if real not in seen:
             seen.add(real)
             found.append(Path(folder))
     return found
+
+
+def _is_seen(name: str, underscored: bool) -> bool:
+    """Whether wildcards match a name."""
+    return not name.startswith(".") and (underscored or not name.startswith("_") or "=" in name)
 
 
 def _table_file(schema_file: Path, path: Path) -> TableFile:
@@ -196,4 +223,16 @@ def _check_no_file_twice(schema_file: Path, files: list[TableFile]) -> None:
             raise InputError(
                 f"{schema_file}: files: {other.name} and {file.name} are one file under two names, whose "
                 "rows would count twice; name one of them"
+            )
+
+
+def _check_no_packed_copy(schema_file: Path, files: list[TableFile]) -> None:
+    first: dict[Path, TableFile] = {}
+    for file in files:
+        packed = file.path if file.compression is None else file.path.with_suffix("")
+        other = first.setdefault(packed.parent.resolve() / packed.name, file)
+        if other is not file:
+            raise InputError(
+                f"{schema_file}: files: {other.name} and {file.name} are one table, packed and unpacked by "
+                "their names, whose rows would count twice; name one of them, or rename one if they differ"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from datasets.raw.columns import FILE_COLUMN, LINE_COLUMN, Role, Use, wanted_columns
 from datasets.raw.delimited import require_columns
 from datasets.raw.files import TableFile
+from datasets.raw.floats import is_narrow, widened
 from datasets.raw.text import POLARS_ERRORS, category, first_line, inner
 from datasets.raw.types import agreed_type, simple
 from files.errors import InputError
@@ -23,11 +24,17 @@ EXACT_INTEGERS: dict[type, int] = {
 }  # above this, one float stands for several integers
 
 
-def agreed_frames(files: list[TableFile], places: Mapping[str, Path], uses: list[Use]) -> list[pl.LazyFrame]:
+def agreed_frames(
+    files: list[TableFile],
+    places: Mapping[str, Path],
+    uses: list[Use],
+    missing: Sequence[str] | None = None,
+) -> list[pl.LazyFrame]:
     """The named columns of each file, in types that all files share, and each row's place.
 
     ``places`` maps a file's name to its columns as parquet. ``FILE_COLUMN`` is the file's
-    number, ``LINE_COLUMN`` its line, or its row (from 0) in a parquet file. Partition columns are text.
+    number, ``LINE_COLUMN`` its line, or its row (from 0) in a parquet file. Partition columns are text. A
+    ``missing`` word that is a number is null in floats of fewer than 64 bits.
     Raises InputError where a file cannot be read, lacks a column, or differs from others in a type.
     """
     wanted = wanted_columns(uses)
@@ -38,12 +45,13 @@ def agreed_frames(files: list[TableFile], places: Mapping[str, Path], uses: list
     named = list(zip((file.name for file in files), types, strict=True))
     agreed = {c: agreed_type(c, [(name, found[c]) for name, found in named], roles[c]) for c in columns}
     ids = [use for use in uses if use.role in ("category", "list")]
+    plain = set(columns) - {use.column for use in uses if not _is_plain(use)}
     for file, frame, found in zip(files, frames, types, strict=True):
         _check_exact_ids(file, frame, found, ids, named)
         _check_bytes_are_text(file, frame, found)
     return [
         frame.select(
-            *(as_agreed(column, found[column], agreed[column]) for column in columns),
+            *(as_agreed(c, found[c], agreed[c], c in plain, missing) for c in columns),
             pl.lit(number, pl.UInt32).alias(FILE_COLUMN),
             pl.col(LINE_COLUMN).cast(pl.Int64),
         )
@@ -91,15 +99,32 @@ def _zones(dtype: pa.DataType) -> Iterator[str]:
         yield from _zones(dtype.value_type)
 
 
-def as_agreed(column: str, dtype: pl.DataType, agreed: pl.DataType) -> pl.Expr:
-    value = pl.col(column)
+def _is_plain(use: Use) -> bool:
+    """Whether a model reads the numbers, and nothing compares them with others."""
+    return use.feature is not None and use.role in ("number", "vector")
+
+
+def as_agreed(
+    column: str,
+    dtype: pl.DataType,
+    agreed: pl.DataType,
+    is_plain: bool = False,
+    missing: Sequence[str] | None = None,
+) -> pl.Expr:
+    """A file's column in the type of all files; ``is_plain`` and ``missing`` as in `widened`."""
     if dtype == agreed:
-        return value
+        return pl.col(column)
     if isinstance(agreed, pl.List) and isinstance(dtype, pl.List | pl.Array):
-        values, element = value.cast(pl.List(inner(dtype))), inner(dtype)
+        values, element = pl.col(column).cast(pl.List(inner(dtype))), inner(dtype)
+        if is_narrow(element):
+            values = values.list.eval(widened(pl.element(), element, is_plain, missing))
+            element = pl.Float64()
         if inner(agreed) == pl.String and element.is_numeric():
             return values.list.eval(category(pl.element(), element, pl.String()))
         return values.cast(agreed)
+    value = pl.col(column)
+    if is_narrow(dtype):
+        value, dtype = widened(value, dtype, is_plain, missing), pl.Float64()
     if agreed == pl.String and dtype.is_numeric():
         return category(value, dtype, pl.String())
     return value.cast(agreed)

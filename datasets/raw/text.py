@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 import polars as pl
@@ -70,14 +71,38 @@ def cell(value: pl.Expr, missing: Sequence[str] | None) -> pl.Expr:
 
 
 def without_missing(value: pl.Expr, dtype: pl.DataType, missing: Sequence[str] | None) -> pl.Expr:
-    """A value of any type; null where it is one of the ``missing`` words, as text or as a number."""
+    """A value of any type; null where it is one of the ``missing`` words: text, number, time or boolean."""
     if dtype == pl.String:
         return cell(value, missing)
+    if dtype in (pl.Date, pl.Datetime):
+        return _without_missing_times(value, dtype, missing)
+    if dtype == pl.Boolean and missing:
+        return pl.when(~value.cast(pl.String).is_in(list(missing)).fill_null(False)).then(value)
     numbers = _numbers(missing)
     if not numbers or not dtype.is_numeric():
         return value
     is_missing = category(value, dtype, pl.String()).is_in(numbers).fill_null(False)
     return pl.when(~is_missing).then(value)
+
+
+def _without_missing_times(value: pl.Expr, dtype: pl.DataType, missing: Sequence[str] | None) -> pl.Expr:
+    """Null where a word is that date or time, by the column's own clock unless the word names a zone."""
+    zone = getattr(dtype, "time_zone", None)
+    kept = value
+    for word in missing or []:
+        if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", word):
+            continue
+        try:
+            moment = datetime.fromisoformat(word)
+        except ValueError:
+            continue
+        clock = value if zone is None else value.dt.replace_time_zone(None)
+        if moment.tzinfo is not None and zone is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+            clock = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if moment.tzinfo is None:
+            kept = pl.when(clock.cast(pl.Datetime("us")) != moment).then(kept)
+    return kept
 
 
 def _numbers(missing: Sequence[str] | None) -> list[str]:

@@ -26,6 +26,10 @@ TYPES: dict[str, pl.DataType] = {
 }
 NANOSECONDS = r"\.[0-9]{6}[0-9]*[1-9]"
 EPOCH_LIKE, UNITS_APART = 1e8, 300
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # in a second
+# Seconds at which these years begin.
+IN_1971, IN_1975, IN_1993, IN_2200 = 31_536_000, 157_766_400, 725_846_400, 7_258_118_400
+GAP = 10  # the year 1993 times this is 2200, so no log of one unit has such a gap
 
 
 def time_facts(table: RawTable) -> tuple[pl.DataType | None, str | None]:
@@ -97,20 +101,20 @@ def _offset(table: RawTable, column: str, value: pl.Expr) -> str | None:
 
 def _check_range(table: RawTable, column: str, value: pl.Expr, dtype: pl.DataType) -> None:
     if dtype == pl.Date or dtype == pl.Datetime:
-        _check_no_date_for_missing(table, column, value)
+        years = value.dt.year()
+        groups = {
+            "early": years <= 1970,
+            "between": years.is_between(1971, 1974),
+            "ordinary": years.is_between(1975, 2199),
+            "late": years >= 2200,
+        }
+        _check_no_date_for_missing(table, column, groups)
     elif dtype.is_numeric():
-        _check_one_unit(table, column, value)
+        _check_numbers(table, column, value.cast(pl.Float64))
 
 
-def _check_no_date_for_missing(table: RawTable, column: str, value: pl.Expr) -> None:
+def _check_no_date_for_missing(table: RawTable, column: str, groups: dict[str, pl.Expr]) -> None:
     """A date such as 1970-01-01 or 9999-12-31 among ordinary ones stands for a missing time."""
-    years = value.dt.year()
-    groups = {
-        "early": years <= 1970,
-        "between": years.is_between(1971, 1974),
-        "ordinary": years.is_between(1975, 2199),
-        "late": years >= 2200,
-    }
     counts = table.counts(groups)
     wrong = "late" if counts["late"] else "early" if counts["early"] and not counts["between"] else None
     if wrong and counts["ordinary"]:
@@ -121,18 +125,64 @@ def _check_no_date_for_missing(table: RawTable, column: str, value: pl.Expr) -> 
         )
 
 
-def _check_one_unit(table: RawTable, column: str, value: pl.Expr) -> None:
-    """Refuses seconds mixed with milliseconds, which would put one file's rows after all others."""
-    value = value.cast(pl.Float64)
+def _check_numbers(table: RawTable, column: str, value: pl.Expr) -> None:
+    """Numbers are of one unit, and none stands for a missing time."""
     range_ = table.frame.select(value.min().alias("low"), value.max().alias("high"))
     low, high = range_.collect(engine="streaming").row(0)
-    if low is None or not low < high or high < EPOCH_LIKE or high < UNITS_APART * max(low, 1.0):
+    if low is None or not low < high or high < EPOCH_LIKE:
         return
+    # Of a log of one unit, this is all: its times lie too close together for what follows.
+    if high >= UNITS_APART * max(low, 1.0):
+        _check_one_unit(table, column, value, low, high)
+    if high >= GAP * max(low, 1.0):
+        _check_no_gap(table, column, value, high)
+    second = UNITS.get(table.schema.time_unit or "")
+    if second is not None and (low < IN_1971 * second or high >= IN_2200 * second):
+        since = value / second
+        groups = {
+            "early": since < IN_1971,
+            "between": (since >= IN_1971) & (since < IN_1975),
+            "ordinary": (since >= IN_1975) & (since < IN_2200),
+            "late": since >= IN_2200,
+        }
+        _check_no_date_for_missing(table, column, groups)
+
+
+def _check_one_unit(table: RawTable, column: str, value: pl.Expr, low: float, high: float) -> None:
+    """Refuses seconds mixed with milliseconds, which would put one file's rows after all others."""
     between = value.is_between(max(low, 1.0) * 10, high / 10)
     if table.counts({"between": between})["between"] == 0:
-        place, held = table.example(column, value > high / 10)
-        other, small = table.example(column, value < max(low, 1.0) * 10)
-        raise InputError(
-            f"{place}: column {column!r} holds the time {held}, but {other} holds {small}: the unit differs, "
-            "or a number stands for a missing time; write all times in one unit"
-        )
+        raise _two_units(table, column, value > high / 10, value < max(low, 1.0) * 10)
+
+
+def _check_no_gap(table: RawTable, column: str, value: pl.Expr, high: float) -> None:
+    """Refuses the highest unit of several, and a number such as 253402300799 (9999-12-31) among seconds.
+
+    Below the gap, all times above 10 must lie in 1993 to 2199 in some unit: those of another clock, which
+    begins with the log, do not. Above it lies one number that is repeated, or lie times of another unit.
+    """
+    rest, top = value <= high / GAP, value > high / GAP
+    found = table.frame.select(
+        value.filter(rest).max().alias("below"),
+        value.filter(top).min().alias("above"),
+        (rest & (value > 10) & ~_since_1970(value, IN_1993)).sum().alias("others"),
+    )
+    below, above, others = found.collect(engine="streaming").row(0)
+    if below is None or below <= 10 or above < GAP * below or others:
+        return
+    if above == high or pl.select(_since_1970(pl.lit(above), IN_1975)).item():
+        raise _two_units(table, column, top, rest & (value > 10))
+
+
+def _since_1970(value: pl.Expr, first: int) -> pl.Expr:
+    """Whether it is a time from the second ``first`` up to 2199 in some unit."""
+    return pl.any_horizontal((value >= first * unit) & (value < IN_2200 * unit) for unit in UNITS.values())
+
+
+def _two_units(table: RawTable, column: str, one: pl.Expr, other: pl.Expr) -> InputError:
+    place, held = table.example(column, one)
+    second_place, small = table.example(column, other)
+    return InputError(
+        f"{place}: column {column!r} holds the time {held}, but {second_place} holds {small}: the unit "
+        "differs, or a number stands for a missing time; write all times in one unit"
+    )

@@ -1,14 +1,17 @@
 """Which model to serve: those that answer within a time, the best among them, and what is as good.
 
 The best has the highest mean; every other model that fits is compared with it, over users and seeds as any
-two rows are (``harness/evaluation/differences.py``), and the comparisons are one family of Holm's. The best
-was chosen by the same runs, which flatters it: models that cannot be told apart from it are as good a choice.
+two rows are (``harness/evaluation/differences.py``). Since any of them might have been the best, all pairs of
+models that fit are one family of Holm's: held against the best alone, some model of nineteen equal ones would
+be called worse every sixth time. The best was chosen by the same runs, which flatters it: models that cannot
+be told apart from it are as good a choice.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 import pandas as pd
 
@@ -16,6 +19,7 @@ from files.errors import InputError
 from harness.evaluation.comparisons import ComparableRuns, comparable_runs
 from harness.evaluation.differences import MeasuredWorld, differences
 from harness.evaluation.statistics.bootstrap import METRICS, REPLICATES
+from harness.evaluation.verdict import WITHHELD, doubts, known_leaks
 from harness.records.contestant import Contestant
 from harness.records.serving import SERVING_FILE, ServedModel, ServedPart, ServingPass
 from harness.records.store import StoredRuns
@@ -44,7 +48,8 @@ def choose_models(stored: StoredRuns, wanted: Wanted, replicates: int = REPLICAT
     ``fits`` is ``yes`` where the interval of p99 lies within the bound, ``likely`` where p99 does and its
     interval's end does not or is not known, and ``no``. ``diff`` with ``low`` and ``high`` is the difference
     to the best; ``verdict`` is ``best``, ``worse`` (it survives Holm's correction), ``cannot be told apart``,
-    or why nothing is known, such as ``few seeds``. Rows that do not fit have the mean alone.
+    or why nothing is known, such as ``few seeds``; ``no verdict`` where the data leak
+    (``harness/evaluation/verdict.py``), the best included. Rows that do not fit have the mean alone.
 
     Raises InputError where nothing was timed, not at this batch size, no such task was trained, or the
     runs' predictions are not there.
@@ -57,12 +62,22 @@ def choose_models(stored: StoredRuns, wanted: Wanted, replicates: int = REPLICAT
             "into another folder with --out"
         )
     found = [
-        row
+        _without_verdict(row) if _leaks(stored, runs) else row
         for runs in comparable_runs(stored)
         for task in _tasks(runs, wanted)
         for row in _rows(runs, task, _measured(stored, runs, wanted), wanted, replicates)
     ]
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _leaks(stored: StoredRuns, runs: ComparableRuns) -> bool:
+    suite = stored.suite
+    asked = suite.leaks.get(runs.dataset) if suite is not None and suite.name == runs.suite else None
+    return doubts(runs.runs, runs.tasks, known_leaks(asked, runs.runs)).withhold
+
+
+def _without_verdict(row: dict) -> dict:
+    return row | ({"verdict": WITHHELD, "p_holm": math.nan} if "verdict" in row else {})
 
 
 def _tasks(runs: ComparableRuns, wanted: Wanted) -> list[str]:
@@ -137,11 +152,10 @@ def _compared(
         return {}
     best, *others = fitting
     found: dict[Contestant, dict] = {best: {"diff": 0.0, "verdict": BEST}}
-    for row in differences(measured, [(who, best) for who in others], runs.failed):
-        if row["metric"] == metric:
-            who = next(
-                w for w in others if (w.architecture, w.variant) == (row["architecture"], row["variant"])
-            )
+    every_pair = [(who, better) for better, who in combinations(fitting, 2)]
+    for row in differences(measured, every_pair, runs.failed):
+        if row["metric"] == metric and (row["base"], row["base_variant"]) == best.key:
+            who = next(w for w in others if w.key == (row["architecture"], row["variant"]))
             verdict = {"yes": WORSE, "no": ALIKE}.get(row["resolved"], row["resolved"])
             found[who] = {name: row[name] for name in ("diff", "low", "high", "p_holm")} | {
                 "verdict": verdict

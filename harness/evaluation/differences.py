@@ -20,7 +20,8 @@ these sources of chance, and an interval that leaves one out promises too much:
 ``low`` and ``high`` are the middle 95% of all this: of users and seeds (or worlds) drawn together
 (``harness/evaluation/statistics/joint.py``), or over worlds alone. ``p_value`` is below .05 where they leave
 out zero. ``p_holm`` is the p-value after Holm's correction over the rows of the dataset, task and metric
-(``statistics/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no".
+(``statistics/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no". A row whose
+runs are the base's under another name (tuning kept the defaults, say) is "no", and no test of the family.
 Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed, and a
 row that ran in one of several worlds has few worlds), "few users", or "failed seeds". A failed run counts
 against its contestant: what it would have reached is not known, so the mean over the others is shown and not
@@ -120,6 +121,11 @@ class _Part:
         ours, others = np.array(self.pairs).T
         return point[ours], point[others]
 
+    @property
+    def is_one_model(self) -> bool:
+        """Whether both sides have the same runs, as where tuning kept the defaults: equal in every metric."""
+        return all(np.array_equal(*self.values(metric), equal_nan=True) for metric in METRICS)
+
     def difference(self, metric: str) -> float:
         return self.world.measured.difference(metric, *self._numbers())
 
@@ -153,10 +159,12 @@ class _Difference:
     joint: JointDraws
     unknown: str
     is_reference: bool
+    is_one_model: bool
 
     @property
     def is_in_family(self) -> bool:
-        return not self.unknown and not self.is_reference
+        """Whether it is a test: a model that is the other one under another name cannot differ from it."""
+        return not (self.unknown or self.is_reference or self.is_one_model)
 
 
 def _compare(parts: list[_Part], metric: str, failed: int, several: bool) -> _Difference:
@@ -181,7 +189,8 @@ def _compare(parts: list[_Part], metric: str, failed: int, several: bool) -> _Di
         "worlds": len(parts),
         "failed_seeds": failed,
     }
-    return _Difference(columns, joint, _why_unknown(by_seed, num_users, failed, several), is_reference)
+    unknown = _why_unknown(by_seed, num_users, failed, several)
+    return _Difference(columns, joint, unknown, is_reference, all(part.is_one_model for part in parts))
 
 
 def _count_users(parts: list[_Part], metric: str) -> int:

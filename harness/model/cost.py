@@ -34,6 +34,8 @@ COUNT_BATCH = 8  # at a batch of one some products become matrix-vector and are 
 MAX_MISS = 0.03
 LARGEST_WIDTH = 2**24
 CLOSE_MISS = 0.005
+ACCEPTABLE_MISS = 0.01  # for a shape nearer to the customary one
+FAR = math.log(2)  # from the customary ratio of two knobs
 ALIGNMENTS = (64, 32, 16, 8, 4, 2, 1)
 
 BudgetKind = Literal["flops_per_sample", "dense_params"]
@@ -245,15 +247,21 @@ class _Search:
         return low * knob.step
 
     def _rank(self, setting: dict) -> tuple:
-        miss = abs(self._miss(setting))
-        if miss > CLOSE_MISS:
-            return (1, miss)
-        misfit = 0.0
-        if len(self.knobs) == 2:
-            coarse, fine = (setting[knob.field] for knob in self.knobs)
-            misfit = round(5 * abs(math.log(fine / (self.ratio * coarse))))  # in steps of a fifth
+        """What is closest wins; but half a percent is not worth a shape far from the customary one."""
+        miss, misfit = abs(self._miss(setting)), self._misfit(setting)
+        if miss > ACCEPTABLE_MISS:
+            return (2, miss)
+        if miss > CLOSE_MISS or misfit > FAR:
+            return (1, misfit, miss)
         alignment = sum(math.log2(math.gcd(setting[knob.field], ALIGNMENTS[0])) for knob in self.knobs)
-        return (0, misfit, -alignment, miss)
+        return (0, round(5 * misfit), -alignment, miss)  # in steps of a fifth
+
+    def _misfit(self, setting: dict) -> float:
+        """How far two knobs are from their customary ratio, as a logarithm."""
+        if len(self.knobs) < 2:
+            return 0.0
+        coarse, fine = (setting[knob.field] for knob in self.knobs)
+        return abs(math.log(fine / (self.ratio * coarse)))
 
     def _out_of_reach(self, candidates: list[dict]) -> str:
         values = sorted({self._value(setting) for setting in candidates})

@@ -18,18 +18,17 @@ def autoint_widths(d: int, model_dim: int, last_dim: int, num_layers: int) -> li
 
 
 CLOSED_FORM = ClosedForm(
-    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: sum(
+    params=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, **_: sum(
         4 * a * b + 2 * b * layer_norm for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
     ),
-    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: sum(
+    flops=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, **_: sum(
         8 * T * a * b + 4 * T**2 * b for a, b in autoint_widths(d, model_dim, last_dim, num_layers)
     ),
-    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, layer_norm=True, scaled=True: (
-        T * last_dim
-    ),
+    output_dim=lambda T, d, model_dim, last_dim, num_layers=3, num_heads=2, **_: T * last_dim,
     configs=(
         {"model_dim": 8, "last_dim": 6},
         {"model_dim": 8, "last_dim": 6, "layer_norm": False, "scaled": False},
+        {"model_dim": 8, "last_dim": 6, "norm_before_relu": True},
         {"model_dim": 24, "last_dim": 32, "num_layers": 2, "num_heads": 8},
         {"model_dim": 640, "last_dim": 512, "num_layers": 4},
     ),
@@ -43,15 +42,23 @@ def interact(tokens, layer, scaled):
     query, key, value = ([loops.linear(t, weight[i * dim : (i + 1) * dim]) for t in tokens] for i in range(3))
     attended = loops.attention(tokens, query, key, value, layer.attention.num_heads, scaled)
     residual = [loops.linear(t, layer.residual.weight.tolist()) for t in tokens]
-    summed = [loops.relu(loops.add(a, r)) for a, r in zip(attended, residual, strict=True)]
-    if isinstance(layer.norm, nn.Identity):
-        return summed
-    return [loops.layer_norm(x, layer.norm.weight.tolist(), layer.norm.bias.tolist()) for x in summed]
+    summed = [loops.add(a, r) for a, r in zip(attended, residual, strict=True)]
+    norm, relu = (lambda x: normalised(x, layer.norm)), loops.relu
+    return [relu(norm(x)) if layer.norm_before_relu else norm(relu(x)) for x in summed]
 
 
-@pytest.mark.parametrize(("layer_norm", "scaled"), [(True, True), (False, True), (False, False)])
-def test_equals_the_equations_written_as_loops(layer_norm, scaled):
-    options = {"layer_norm": layer_norm, "scaled": scaled}
+def normalised(x, norm):
+    if isinstance(norm, nn.Identity):
+        return x
+    return loops.layer_norm(x, norm.weight.tolist(), norm.bias.tolist())
+
+
+@pytest.mark.parametrize(
+    ("layer_norm", "scaled", "first"),
+    [(True, True, False), (False, True, False), (False, False, False), (True, True, True)],
+)
+def test_equals_the_equations_written_as_loops(layer_norm, scaled, first):
+    options = {"layer_norm": layer_norm, "scaled": scaled, "norm_before_relu": first}
     config = AutoInt.Config(model_dim=4, last_dim=6, num_layers=3, num_heads=2, **options)
     model = scrambled(AutoInt(5, 3, config))
     tokens = random_tokens(3, 5, 3)
@@ -92,3 +99,11 @@ def test_a_width_that_heads_do_not_divide_is_refused_by_name(field, width):
 def test_a_single_layer_is_refused_because_its_knob_would_have_no_effect():
     with pytest.raises(ValueError, match="num_layers is 1"):
         AutoInt(4, 3, AutoInt.Config(model_dim=4, last_dim=4, num_layers=1))
+
+
+def test_a_norm_before_the_relu_leaves_nothing_below_zero_and_needs_a_norm():
+    layer = InteractingLayer(in_dim=3, out_dim=4, num_heads=2, norm_before_relu=True)
+    assert float(layer(torch.randn(6, 5, 3)).detach().min()) == 0
+    config = AutoInt.Config(model_dim=4, last_dim=4, layer_norm=False, norm_before_relu=True)
+    with pytest.raises(ValueError, match="norm_before_relu moves the norm, and layer_norm is off"):
+        AutoInt(4, 3, config)

@@ -93,3 +93,25 @@ def test_every_token_is_normalised_separately_with_its_own_scale():
 def test_a_width_of_one_is_refused_because_its_norm_would_be_constant():
     with pytest.raises(ValueError, match=r"hidden_dim is 1, .* set it to 2 or more"):
         MaskNet(4, 3, MaskNet.Config(hidden_dim=1, mask_dim=2))
+
+
+def test_training_drops_outputs_of_every_block_and_evaluation_none():
+    config = MaskNet.Config(hidden_dim=200, mask_dim=7, dropout=0.4)
+    model, tokens = scrambled(MaskNet(4, 3, config)), random_tokens(5, 4, 3)
+    raw = tokens.flatten(1)
+    for block in model.blocks:
+        trained, evaluated = block.train()(raw, raw), block.eval()(raw, raw)
+        kept = trained != 0
+        torch.testing.assert_close(trained[kept], evaluated[kept] / 0.6)
+        assert float(kept.sum() / (evaluated != 0).sum()) == pytest.approx(0.6, abs=0.1)
+
+
+def test_without_dropout_training_draws_nothing():
+    """So that a run without it is the run that it was."""
+    model, tokens = (
+        scrambled(MaskNet(4, 3, MaskNet.Config(hidden_dim=8, mask_dim=7))).train(),
+        torch.ones(2, 4, 3),
+    )
+    before = torch.get_rng_state()
+    model(tokens.double())
+    assert torch.equal(torch.get_rng_state(), before)

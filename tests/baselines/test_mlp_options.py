@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +45,14 @@ def test_these_architectures_have_an_mlp():
     assert set(WITH_MLP) == {
         *("dlrm_mlp", "deepfm", "dcn", "dcnv2", "rdcn", "gdcn", "xdeepfm", "masknet", "wukong")
     }
+
+
+def test_the_readme_names_the_architectures_whose_mlp_takes_these_fields():
+    readme = (Path(__file__).parents[2] / "baselines/README.md").read_text(encoding="utf-8")
+    [named] = re.findall(r"the MLPs of (.*?) \(in fields of each\s+stream\) take", readme, re.DOTALL)
+    labels = dict(re.findall(r"^\| ([\w-]+) \| `([\w.:]+)` \|", readme, re.MULTILINE))
+    expected = {ARCHITECTURES[name] for name in [*WITH_MLP, "finalmlp"]}
+    assert {labels[label] for label in re.split(r",\s+|\s+and\s+", named)} == expected
 
 
 @pytest.mark.parametrize("name", WITH_MLP)

@@ -168,3 +168,12 @@ def test_files_that_are_missing_mixed_or_unreadable_are_refused(csv_folder, chan
     with pytest.raises(InputError) as error:
         source(write_schema(csv_folder, files=files))
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("word", ["True", "true"])
+def test_booleans_that_two_programs_wrote_are_noted(csv_folder, word):
+    first = FIRST.replace("ann,1,", "ann,True,").replace("bob,2,", f"bob,{word},")
+    (csv_folder / "a.csv").write_text(HEADER + first)
+    notes = prepare(source(write_schema(csv_folder)), csv_folder / "prepared").manifest["notes"]
+    expected = None if word == "True" else "True, true are different categories; write them in one way"
+    assert notes.get("booleans in item") == expected

@@ -125,6 +125,26 @@ def test_a_table_s_differences_are_those_that_its_command_wrote(table):
             assert row[at] == written(difference, name_of(row), table.is_of_variants), name_of(row)
 
 
+def test_the_base_of_quick_varies_more_than_the_others_in_skip_and_makes_means_larger_than_medians():
+    auc = {}
+    for name in ("dlrm_mlp", "deepfm", "dcn", "autoint", "transformer", "rankmixer"):
+        runs = pd.DataFrame(records_of("quick", name))
+        runs["auc"] = [100 * metrics["skip"]["auc"] for metrics in runs["metrics"]]
+        auc[name] = runs.pivot_table("auc", "world", "seed")
+    spreads = {name: np.sqrt(values.var(axis=1).mean()) for name, values in auc.items()}
+    rankmixer = (auc["rankmixer"] - auc["dlrm_mlp"]).to_numpy()
+    others = sorted(f"{spread:.2f}" for name, spread in spreads.items() if name != "dlrm_mlp")
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    assert f"its AUC varies by {spreads['dlrm_mlp']:.2f} points" in words
+    assert f"those of the others by {others[0]} to {others[-1]}" in words
+    assert f"RankMixer's {rankmixer.mean():+.2f} is {np.median(rankmixer):+.2f} in the median" in words
+    values = auc["dlrm_mlp"].to_numpy()
+    seeds = len(values) * values.mean(axis=0).var(ddof=1)
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    ratio = seeds / ((rest**2).sum() / 16)
+    assert f"(F(4, 16) = {ratio:.1f}, p .{100 * stats.f.sf(ratio, 4, 16):02.0f})" in words
+
+
 def records_of(folder: str, architecture: str) -> list[dict]:
     """The records of a kept folder's runs of one architecture, one a seed."""
     kept = pq.read_table(FOLDERS / folder / "records.parquet", filters=[("architecture", "=", architecture)])

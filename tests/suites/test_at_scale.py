@@ -17,7 +17,7 @@ FEW_STEPS = ["--set", "training.progress=[600, 1200]", "--set", "training.batch_
 RUNS = {  # models and references, in one world and with the seeds that the suite asks for
     "heterogeneity-apart": 4 + 2,
     "experts-at-scale": 3 + 2,
-    "parts-at-scale": 8 + 2,
+    "parts-at-scale": 9 + 2,
 }
 
 

@@ -213,7 +213,7 @@ def test_the_table_names_rows_by_architecture_and_variant_with_nested_configs_re
         tokens=4,
     )
     title, heading, plain, sparse = table(monkeypatch, asked)
-    assert title == "small: 4 tokens of width 16"
+    assert title == "small: 4 tokens of width 16, 25% padding"  # 64 for 48 numbers
     assert heading.split()[:3] == ["architecture", "dense", "params"]
     assert plain.endswith("  model_dim=8, ffn_dim=16")
     assert sparse.startswith("rankmixer-sparse ")
@@ -230,5 +230,5 @@ def test_the_table_gives_each_row_its_tokens_where_they_differ(monkeypatch):
     assert title == "small:"
     assert heading.split()[:2] == ["architecture", "tokens"]
     assert "  3 tokens of width 16  " in chunks
-    assert "  7 tokens of width 8, fields  " in fields
+    assert "  7 tokens of width 8, fields, 14% padding  " in fields
     assert len({line.index("  hidden_dim") for line in (chunks, fields)}) == 1

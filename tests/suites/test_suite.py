@@ -452,3 +452,30 @@ def test_published_suites_have_the_published_numbers_of_dense_parameters():
                 head = Tower(backbone.output_dim, suite.tower_dim)
             counted = sum(p.numel() for part in (backbone, head) for p in part.parameters())
             assert counted == published[row.architecture] - 53_890
+
+
+def test_published_runs_of_autoint_with_a_norm_have_it_where_fuxictr_has_it():
+    rows = [
+        row.config
+        for name in shipped_suites()
+        if name.startswith(("bars-", "rankelastor-"))
+        for row in load_suite(name, []).architectures
+        if row.architecture == "autoint"
+    ]
+    normalised = [config for config in rows if config.get("layer_norm", True)]
+    assert len(normalised) == 2
+    assert all(config.get("norm_before_relu") for config in normalised)
+
+
+@pytest.mark.parametrize("name", ["table3", "parts-at-scale"])
+def test_self_attention_has_a_head_for_each_token_and_in_another_row_four_at_the_same_size(name):
+    suite = load_suite(name, [])
+    heads, sizes = {}, set()
+    for row in suite.architectures:
+        if row.config.get("mixing") == "self_attention":
+            with torch.device("meta"):
+                backbone = build_backbone(row.architecture, suite.tokens, 24, row.config)
+            heads[row.variant] = {block.mixing.attention.num_heads for block in backbone.blocks}
+            sizes.add(sum(p.numel() for p in backbone.parameters()))
+    assert heads == {"self-attention": {16}, "self-attention-4-heads": {4}}
+    assert len(sizes) == 1

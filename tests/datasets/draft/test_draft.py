@@ -506,3 +506,14 @@ def test_a_draft_of_any_table_prepares_as_it_is(tmp_path, seed, kind):
         table.write_parquet(tmp_path / "log.parquet")
     schema = drafted_files(tmp_path, [f"log.{kind}"])
     assert (schema.user_id, schema.tasks[0].source_column) == ("uid", "click")
+
+
+def test_tables_with_a_leading_underscore_are_left_out_of_a_folder_and_told(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for name in ("part.csv", "_part.csv"):
+        pl.DataFrame(rows()).drop("hist_items").write_csv(folder / name)
+    schema = drafted_files(tmp_path, ["log"], prepares=False)
+    assert schema.files == ["log/part.csv"]
+    text = " ".join((tmp_path / "schema.yaml").read_text(encoding="utf-8").replace("#", " ").split())
+    assert "_part.csv left out for a leading underscore" in text

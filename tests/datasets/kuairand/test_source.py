@@ -246,7 +246,8 @@ def test_a_split_before_the_log_is_refused_with_the_mend(tmp_path):
 
 
 def test_worlds_are_draws_or_splits():
-    assert in_world("kuairand-pure", {}, 2) == {"bootstrap": 2}
+    """The log as it is, bootstrap 0, is no draw, and would not belong in one mean with them."""
+    assert [in_world("kuairand-pure", {}, world)["bootstrap"] for world in range(3)] == [1, 2, 3]
     splits = {"worlds_of": "splits"}
     assert in_world("kuairand-pure", splits, 2) == splits | {"days_earlier": 2}
     with pytest.raises(InputError, match=r"option 'days_earlier' .* is what worlds set"):

@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from datasets.describe import describe, render
+from datasets.leaks import own_items
 from datasets.leaks import report as leaks_module
 from datasets.leaks import scores as leak_scores
 from datasets.leaks.report import Leaks, find_leaks, warnings
@@ -169,19 +170,76 @@ def test_a_list_that_contains_the_label_is_found(tmp_path, kind, mark):
     assert {(leak.feature, leak.task) for leak in found.found} == {("words", "like")}
 
 
-def test_a_history_that_already_holds_the_rows_own_item_where_it_was_liked_is_found(tmp_path):
-    made, rng = table(), np.random.default_rng(10)
+def leaking_history(made: dict[str, np.ndarray]) -> list[list[int]]:
+    """Past items, of which the last is the row's own where it was liked."""
+    rng = np.random.default_rng(10)
     history = []
     for item, label in zip(made["item"], made["like"], strict=True):
         past = rng.integers(0, 300, 5).tolist()
         history.append([*past[1:], int(item)] if label else past)
+    return history
+
+
+SEED_1 = {"hash_buckets": 5_000, "hash_seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("item", "history"),
+    [
+        ({}, {"vocabulary": "item"}),
+        ({}, {}),
+        ({"hash_buckets": 5_000}, {"hash_buckets": 5_000}),
+        ({}, SEED_1),
+        (SEED_1, {}),
+    ],
+)
+def test_a_history_that_already_holds_the_rows_own_item_where_it_was_liked_is_found(tmp_path, item, history):
+    made = table()
     features = {
-        "item": ({"kind": "categorical"}, made["item"]),
-        "liked_items": ({"kind": "sequence", "vocabulary": "item"}, history),
+        "city": ("categorical", [f"city {number % 7}" for number in range(ROWS)]),
+        "item": ({"kind": "categorical"} | item, made["item"]),
+        "liked_items": ({"kind": "sequence"} | history, leaking_history(made)),
     }
     found = find_leaks(prepared_with(tmp_path, features))
     assert {(leak.feature, leak.task) for leak in found.found} == {("liked_items", "like")}
     assert "whether it holds the row's own item" in found.found[0].says
+    assert not found.not_compared
+
+
+def test_a_number_is_found_in_a_history_that_is_text_for_another_element(tmp_path):
+    made = table()
+    history = [[*map(str, past), "?"][::-1] for past in leaking_history(made)]
+    features = {"item": ("categorical", made["item"]), "liked_items": ("sequence", history)}
+    found = find_leaks(prepared_with(tmp_path, features))
+    assert {(leak.feature, leak.task) for leak in found.found} == {("liked_items", "like")}
+
+
+@pytest.mark.parametrize("why", ["hashed in two ways", "too many"])
+def test_what_cannot_be_compared_is_told(tmp_path, monkeypatch, why):
+    made, buckets = table(), {"hash_buckets": 5_000} if why == "hashed in two ways" else {}
+    if why == "too many":
+        monkeypatch.setattr(own_items, "MOST_COMPARED", 500)
+    features = {
+        "item": ({"kind": "categorical"} | buckets, made["item"]),
+        "liked_items": ({"kind": "sequence"} | (SEED_1 if buckets else {}), leaking_history(made)),
+    }
+    prepared = prepared_with(tmp_path, features)
+    assert find_leaks(prepared).not_compared == {"liked_items": ["item"]}
+    assert "Whether liked_items holds its own row's item was not looked for" in " ".join(
+        render(describe(prepared)).split()
+    )
+
+
+def test_of_one_column_hashed_twice_the_comparable_one_is_enough(tmp_path):
+    made = table()
+    features = {
+        "item": ({"kind": "categorical", "hash_buckets": 5_000}, made["item"]),
+        "again": ({"kind": "categorical", "column": "item"} | SEED_1, made["item"]),
+        "liked_items": ({"kind": "sequence", "hash_buckets": 5_000}, leaking_history(made)),
+    }
+    found = find_leaks(prepared_with(tmp_path, features))
+    assert {leak.feature for leak in found.found} == {"liked_items"}
+    assert not found.not_compared
 
 
 def test_with_too_few_rows_of_a_class_in_validation_the_later_half_of_training_is_used(tmp_path):

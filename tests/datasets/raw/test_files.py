@@ -187,3 +187,80 @@ def test_folders_that_give_a_column_partly_or_twice_are_refused(refusal, tmp_pat
     for name in names:
         put(tmp_path, name)
     assert words in refusal(SHOP, files=["d/**/*.csv"])
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2"])
+def test_a_file_beside_its_packed_copy_is_refused(refusal, tmp_path, ending):
+    with pa.output_stream(str(tmp_path / f"t.csv{ending}")) as stream:
+        stream.write(LINES.encode())
+    assert read(tmp_path)[0]["item"] == [1, 2, 3, 1, 2, 3]  # alone it is read
+    put(tmp_path, "t.csv")
+    assert f"files: t.csv and t.csv{ending} are one table, packed and unpacked by their names" in refusal()
+
+
+def test_two_packed_copies_are_refused_but_not_equal_names_in_two_folders(refusal, tmp_path):
+    put(tmp_path, "d/t.csv")
+    (tmp_path / "e").mkdir()
+    for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):
+        with pa.output_stream(str(tmp_path / "e" / f"t.csv{ending}"), compression=codec) as stream:
+            stream.write(OTHER.encode())
+    assert len(read(tmp_path, files=["d/t.csv", "e/t.csv.gz"])[0]["item"]) == 12
+    assert "e/t.csv.gz and e/t.csv.zst are one table" in refusal(files=["d/t.csv", "e/*"])
+
+
+@pytest.mark.parametrize(
+    ("log", "kind"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta Lake"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/v2.metadata.json", "Iceberg"),
+        ("metadata/00002-0a1b2c3d-e4f5.gz.metadata.json", "Iceberg"),
+    ],
+)
+@pytest.mark.parametrize("part", ["part-0.parquet", "data/dt=1/part-0.parquet"])
+def test_folders_that_keep_files_of_earlier_versions_are_refused(refusal, tmp_path, log, kind, part):
+    put(tmp_path, f"lake/{log}", "{}")
+    path = tmp_path / "lake" / part
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns()), path)
+    message = refusal(files=["lake/**/*.parquet"])
+    assert f"lake: is a {kind} table" in message
+    assert "export the current version to another folder" in message
+
+
+def test_other_metadata_beside_a_table_raises_no_alarm(tmp_path):
+    put(tmp_path, "metadata/columns.metadata.json", "{}")
+    pq.write_table(pa.table(columns()), tmp_path / "t.parquet")
+    assert read(tmp_path)[0]["item"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_wildcards_skip_what_jobs_write_for_themselves_and_say_so(tmp_path):
+    put(tmp_path, "d/part-0.csv")
+    put(tmp_path, "d/_temporary/0/task/part-1.csv", OTHER)
+    put(tmp_path, "d/_SUCCESS", "")
+    table, notes = read(tmp_path, files=["d/**/*.csv"])
+    assert table["item"] == [1, 2, 3, 1, 2, 3]
+    skipped = "d/_temporary/0/task/part-1.csv; name them in full to read them"
+    assert notes["skipped for a leading underscore"] == skipped
+
+
+def test_partitions_and_files_that_are_named_may_begin_with_an_underscore(tmp_path):
+    put(tmp_path, "d/_shop=7/t.csv")
+    put(tmp_path, "d/_more.csv", OTHER)
+    more = [{"name": "shop", "column": "_shop", "kind": "categorical", "group": "item"}]
+    table, notes = read(tmp_path, more, files=["d/**/*.csv"])
+    assert table["shop"] == [7] * 6
+    assert notes["skipped for a leading underscore"].startswith("d/_more.csv;")
+    for number, named in enumerate((["d/_more.csv"], ["d/_*.csv"], ["d/**/*.csv", "d/_more.csv"])):
+        (tmp_path / "prepared").rename(tmp_path / f"prepared-{number}")
+        table, notes = read(tmp_path, files=named)
+        assert "z" in table["item"]
+        assert "skipped for a leading underscore" not in notes
+
+
+def test_a_pattern_whose_only_matches_are_skipped_says_so(refusal, tmp_path):
+    put(tmp_path, "_t.csv")
+    for patterns in ([], ["*.csv"]):
+        assert "wildcards skip names with a leading _; name _t.csv in full to read it" in refusal(
+            files=patterns
+        )

@@ -136,6 +136,32 @@ def test_missing_words_that_are_numbers_also_apply_to_numeric_columns(tmp_path):
     assert found["tags"][:2] == [[None, 5], [5]]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        (pa.date32(), ["1970-01-01"]),
+        (pa.timestamp("us"), ["1970-01-01"]),
+        (pa.timestamp("ns"), ["1970-01-01 00:00:00"]),
+        (pa.timestamp("ms", "UTC"), ["1970-01-01T00:00:00"]),
+        (pa.timestamp("us", "Asia/Shanghai"), ["1970-01-01T00:00:00Z"]),
+        (pa.timestamp("us", "Asia/Shanghai"), ["1970-01-01 08:00:00"]),
+        (pa.bool_(), ["false"]),
+    ],
+)
+def test_missing_words_are_found_among_dates_and_booleans(refusal, tmp_path, dtype, words):
+    moments = [dt.datetime(1970, 1, 1), *(dt.datetime(2024, 3, day) for day in (1, 2, 1, 1, 2))]
+    items = [moment.year > 1970 for moment in moments] if dtype == pa.bool_() else moments
+    naive = dtype if not pa.types.is_timestamp(dtype) else pa.timestamp(dtype.unit)
+    put(tmp_path, item=pa.array(items, naive).cast(dtype))
+    found = read(tmp_path, missing=words)[0]["item"]
+    assert found[0] is None
+    assert None not in found[1:]
+    if dtype != pa.bool_():
+        (tmp_path / "prepared").rename(tmp_path / "categories")
+        put(tmp_path, at=pa.array(items, naive).cast(dtype))
+        assert "time: column 'at' is empty in row 0" in refusal(time="at", missing=words)
+
+
 def test_times_of_spark_keep_their_order_and_bounds(tmp_path):
     times = [dt.datetime(2024, 3, day, 5) for day in (1, 2, 3, 4, 5, 6)]
     pq.write_table(

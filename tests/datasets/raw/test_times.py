@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.datasets.raw.conftest import BY_TIME, columns, read, text
+from datasets.raw.table import RawTable
+from datasets.raw.times import time_facts
+from datasets.schema import Schema
+from tests.datasets.raw.conftest import BY_TIME, SCHEMA, columns, read, text
 
 DAYS = [f"2024-03-0{day}" for day in range(1, 7)]
 EPOCHS = [str(1709251200 + 86400 * day) for day in range(6)]
@@ -90,6 +95,59 @@ def test_a_timestamp_that_marks_a_missing_time_is_refused_in_parquet_too(refusal
     assert "row 0 (counted from 0): column 'at' holds the time 1970-01-01 00:00:00, far from" in refusal(
         time="at"
     )
+
+
+SECOND = 1_709_596_800  # in March 2024
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+MIXED = "the unit differs, or a number stands for a missing time"
+FAR = "far from all others, as if it stood for a missing time"
+
+
+def accept(times: np.ndarray, **changes: object) -> None:
+    """Raises InputError unless these times of a table of one file are accepted."""
+    schema = Schema.model_validate(SCHEMA | {"time": "at"} | changes)
+    rows = pl.DataFrame({"at": times})
+    time_facts(RawTable(schema, [], rows.lazy(), dict(rows.schema), []))
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "words"),
+    [
+        ([SECOND, SECOND + 60, SECOND * 10**3, SECOND * 10**3 + 1, SECOND * 10**6, 7], None, MIXED),
+        ([SECOND, SECOND + 60, SECOND * 10**3, SECOND * 10**3 + 1, SECOND * 10**6, -1], None, MIXED),
+        ([SECOND, SECOND + 60, SECOND * 10**3, SECOND * 10**3 + 1, SECOND * 10**6, SECOND], "s", MIXED),
+        ([0, SECOND, SECOND + 60, SECOND * 10**3, SECOND * 10**3 + 1, SECOND], None, MIXED),
+        ([*range(SECOND, SECOND + 5), 253_402_300_799], None, MIXED),
+        ([*range(SECOND, SECOND + 4), 32_503_680_000, 253_402_300_799], "s", FAR),
+        ([0, 86_400, *range(SECOND, SECOND + 4)], "s", FAR),
+        ([*(1000 * SECOND + row for row in range(5)), 253_402_300_799_000], None, MIXED),
+        ([*(1000 * SECOND + row for row in range(5)), 9_000_000_000_000], "ms", FAR),
+    ],
+)
+def test_numbers_of_several_units_or_for_a_missing_time_are_refused(refusal, tmp_path, times, unit, words):
+    put(tmp_path, times)
+    assert words in refusal(time="at", time_unit=unit)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("days", [30, 365, 3650])
+@pytest.mark.parametrize("rows", [7, 2000])
+def test_a_log_of_one_unit_raises_no_alarm(unit, days, rows):
+    rng = np.random.default_rng(days + rows)
+    moments = SECOND - 86_400 * days + np.sort(rng.uniform(0, 86_400 * days, rows))
+    for seconds in (moments, np.concatenate((moments[: rows // 3], moments[-rows // 3 :]))):
+        times = (seconds * UNITS[unit]).astype(np.int64)
+        accept(times)
+        accept(times, time_unit=unit)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("days", [30, 365, 3650])
+def test_a_clock_that_begins_with_the_log_raises_no_alarm(unit, days):
+    end, rng = 86_400 * days, np.random.default_rng(days)
+    trial = np.concatenate((np.arange(0, 3600, 10.0), rng.uniform(end / 10, end, 2000)))
+    for seconds in (rng.uniform(0, end, 2000), trial):
+        accept((np.sort(seconds) * UNITS[unit]).astype(np.int64))
 
 
 @pytest.mark.parametrize(

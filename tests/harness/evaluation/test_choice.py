@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -73,20 +74,38 @@ def test_the_best_is_the_highest_mean_of_those_that_fit(folder):
     assert found.loc["rankmixer", ["diff", "verdict"]].isna().all()
 
 
-def test_differences_to_the_best_are_those_of_a_declared_contrast(folder):
+def test_differences_to_the_best_are_those_of_declared_contrasts_of_all_pairs(folder):
+    """Any model might have been the best: the family has every pair."""
     made_up, _ = folder
     found = chosen(made_up, 100.0, metric="uauc").set_index("architecture")
     best = found.index[0]
     pairs = [
-        [{"architecture": n, "variant": ""}, {"architecture": best, "variant": ""}] for n in found.index[1:]
+        [{"architecture": one, "variant": ""}, {"architecture": other, "variant": ""}]
+        for other, one in combinations(found.index, 2)
     ]
+    assert len(pairs) == 6
     made_up.suite["contrasts"] = pairs
     made_up.write_suite()
     declared = compare_contrasts(made_up.out, REPLICATES)
-    declared = declared[declared["metric"] == "uauc"].set_index("architecture")
+    of_best = (declared["metric"] == "uauc") & (declared["base"] == best)
+    declared = declared[of_best].set_index("architecture")
+    assert len(declared) == 3
     for name in found.index[1:]:
         for column in ("diff", "low", "high", "p_holm"):
             assert found.loc[name, column] == pytest.approx(declared.loc[name, column]), (name, column)
+
+
+def test_nothing_is_best_or_worse_where_the_data_tell_the_outcome(folder):
+    made_up, _ = folder
+    leak = {"feature": "x", "task": "finish", "kind": "score", "says": "tells it"}
+    made_up.suite["leaks"] = {"toy": {"found": [leak], "leak_ok": []}}
+    made_up.write_suite()
+    wanted = Wanted(10.0, 512)
+    found = choose_models(read_runs(made_up.out), wanted, REPLICATES)
+    assert set(found.loc[found["fits"] != "no", "verdict"]) == {"no verdict"}
+    text = choice_text(found, wanted)
+    assert "No verdict: these data tell the outcome; D" in text
+    assert "worse" not in text.partition("The best is chosen")[0]
 
 
 def test_the_text_says_what_fits_and_what_follows(folder):

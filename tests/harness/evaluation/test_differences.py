@@ -184,6 +184,19 @@ def test_a_contrast_is_between_its_two_rows_and_in_a_family_of_its_own():
     assert row["resolved"] == "yes"
 
 
+def test_the_base_under_other_names_is_no_test_of_the_family():
+    """Where tuning kept the defaults a row's runs are the base's: not resolved, and no test beside others."""
+    values = np.random.default_rng(6).normal(size=(3, 5))
+    values[2] += 2
+    alone = compared(measured(values[[0, 2]]), pairs=to_base(2)).iloc[0]
+    others = np.concatenate([values[[0]]] * 5 + [values[[2]]])
+    rows = compared(measured(others), pairs=to_base(6))
+    assert rows.resolved.tolist() == ["no"] * 4 + [alone.resolved]
+    assert rows.p_holm.iloc[:4].isna().all()
+    last = rows.iloc[-1]
+    assert (last.p_value, last.p_holm, last.detectable) == (alone.p_value, alone.p_holm, alone.detectable)
+
+
 def test_a_failed_run_on_either_side_takes_the_verdict():
     values = np.random.default_rng(6).normal(size=(3, 5))
     values[2] += 9

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 from torch import Tensor, nn
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from baselines.contract import Knob, Knobs
 from datasets.schema import Feature, FractionSplit, Schema, Task
 from files.errors import InputError
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import ARCHITECTURES, architecture_class
 from harness.model.cost import CLOSE_MISS, CostCounter
 from harness.model.tokens import Inputs
 from tests.baselines.by_formula import ByFormula
@@ -96,6 +99,36 @@ def test_a_match_by_counting_is_that_of_the_closed_form(architecture):
 def test_a_parameter_budget_is_met_too(architecture):
     match = counter(num_tokens=8).match(architecture, {}, "dense_params", 2e6)
     assert match.cost.dense_params == pytest.approx(2e6, rel=CLOSE_MISS)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_half_a_percent_of_the_budget_buys_no_shape_far_from_the_customary_one(architecture):
+    """A ratio beyond a factor of two is taken only where every nearer one misses by more than a percent."""
+    for tokens, token_dim, budget in product((8, 16), (24, 48), (0.3e6, 0.55e6, 1e6, 3e6)):
+        knobs = architecture_class(architecture).knobs(tokens, token_dim)
+        by_formula = counter(tokens, token_dim, ByFormula)
+        match = by_formula.match(architecture, {}, "flops_per_sample", budget)
+        if knobs.fine is None or abs(log_ratio(knobs, match.config)) <= math.log(2):
+            continue
+        nearer = [
+            config
+            for config in shapes(knobs, widest=2 * match.config[knobs.coarse.field])
+            if abs(log_ratio(knobs, config)) <= math.log(2)
+        ]
+        costs = [by_formula.budgeted(architecture, config, "flops_per_sample") for config in nearer]
+        assert min(abs(cost / budget - 1) for cost in costs) > 0.01, match
+
+
+def log_ratio(knobs: Knobs, config: dict[str, int]) -> float:
+    return math.log(config[knobs.fine.field] / config[knobs.coarse.field] / knobs.fine_per_coarse)
+
+
+def shapes(knobs: Knobs, widest: int) -> Iterator[dict[str, int]]:
+    """Every pair of widths with a fine value of at most twice the customary one."""
+    for coarse in range(knobs.coarse.minimum, widest + 1, knobs.coarse.step):
+        most = int(2 * knobs.fine_per_coarse * coarse)
+        for fine in range(knobs.fine.minimum, most + 1, knobs.fine.step):
+            yield {knobs.coarse.field: coarse, knobs.fine.field: fine}
 
 
 def test_one_knob_is_as_close_as_exhaustive_search_up_to_the_preference_for_aligned_widths():
