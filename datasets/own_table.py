@@ -27,7 +27,7 @@ from datasets.source import Source
 from files.errors import InputError
 
 MOST_NAMED = 5  # of skipped files
-READING = 2  # of these rules; a table that was prepared by others is prepared again
+READING = 3  # of these rules; a table that was prepared by others is prepared again
 
 
 @dataclass(frozen=True)

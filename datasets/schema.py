@@ -308,19 +308,23 @@ class Schema(_Strict):
     preparation computes terciles of users by their number of training rows.
     ``time_unit`` is the unit of integer times counted from 1970 (UTC), so that the bounds of a
     split by time can be dates. ``missing`` lists the words and numbers that stand for a missing value, beside
-    empty text; absent, a table that holds such a word ("NaN", "null") as a category is refused.
+    empty text. A table that holds such a word ("NaN", "null") as a category is refused, unless it is listed
+    there, in ``not_missing``, or ``missing`` is an empty list.
     ``staged`` names a folder (`datasets.staged.folder`) made from ``files``, which are then not read.
     ``leak_ok`` names features that ``data describe`` finds to leak and that the owner keeps nonetheless.
     ``user_id`` is None (in YAML: false) where rows belong to no user: there are then no UAUC, GAUC and tiers.
     """
 
-    ADDED = ("time_unit", "missing", "csv")
+    ADDED = ("time_unit", "missing", "not_missing", "csv")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     description: PlainText = ""
     files: list[PlainName] = Field(default_factory=list, description="own data: globs relative to the YAML")
     csv: Csv = Field(default_factory=Csv, description="own data: how delimited text is written")
     missing: list[str] | None = Field(None, description="own data: words that stand for a missing value")
+    not_missing: list[str] = Field(
+        default_factory=list, description="own data: words that look so, but are categories"
+    )
     features: list[Feature] = Field(min_length=1)
     tasks: list[Task] = Field(min_length=1)
     default_tasks: list[str] = Field(default_factory=list)
@@ -366,6 +370,8 @@ class Schema(_Strict):
             raise ValueError("tier is given for a table without users; remove it or name the user's column")
         if self.time_unit is not None and self.time is None:
             raise ValueError("time_unit is given without 'time: <column>'; add it or remove time_unit")
+        if both := [word for word in self.not_missing if word in (self.missing or [])]:
+            raise ValueError(f"missing and not_missing both name {both[0]!r}; remove it from one")
         return self
 
     def _check_labels_are_no_inputs(self) -> None:

@@ -84,7 +84,7 @@ def draft(
     document = Document(
         title=f"Drafted by data init from {rows:,} rows in {len(table.files)} file{many}.",
         check=check,
-        head=schema_head(table, columns, kept, user, split, schema_file),
+        head=schema_head(table, columns, kept, chosen, user, split, schema_file),
         features=feature_lines(drafts, kept, counts, leaks),
         left_out={**table.left_out, **left_out},
         tasks=[

@@ -15,6 +15,7 @@ from datasets.draft.profile import Column
 from datasets.draft.roles import Label
 from datasets.draft.table import DraftTable
 from datasets.draft.vocabularies import min_count, shared
+from datasets.expressions.syntax import columns_of
 from datasets.prepare.stage import RESERVED
 
 
@@ -22,6 +23,7 @@ def schema_head(
     table: DraftTable,
     columns: Mapping[str, Column],
     kept: list[Draft],
+    labels: list[Label],
     user: str,
     split: SplitDraft,
     schema_file: Path,
@@ -36,6 +38,12 @@ def schema_head(
     used = (
         [draft.column for draft in kept] + [columns[user]] + ([columns[split.column]] if split.column else [])
     )
+    used += [
+        columns[name]
+        for label in labels
+        if label.expression is not None
+        for name in columns_of(label.expression)
+    ]
     if words := sorted({word for column in used for word in column.words}):
         head["missing"] = words
     return head

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from datasets.draft.table import DraftTable, Report
-from datasets.raw.lists import BRACKETED
+from datasets.raw.lists import BRACKETED, ONLY_TOKENS
 from datasets.raw.text import (
     BOOLEAN,
     INTEGER,
@@ -283,6 +283,8 @@ def _judged_list(column: Column, separator: str | None, raw: pl.Series) -> Colum
         has_commas = bool(body.str.contains(",", literal=True).any())
         has_spaces = bool(body.str.contains(r"\S\s+\S").any())
         notation = "quoted" if has_quotes else "brackets" if has_commas or not has_spaces else "spaced"
+        if notation == "spaced" and not bool(frame["x"].str.contains(ONLY_TOKENS).all()):
+            notation, separator = "cut in brackets", " "  # words, of which the schema must say it
     elif bool(
         frame["x"].filter(frame["x"].str.contains(separator, literal=True)).str.ends_with(separator).all()
     ):

@@ -6,7 +6,7 @@ value are undefined; ``false and undefined`` is false, ``true or undefined`` is 
 infinite number and empty text. A quotient by zero, or a number beyond float64, is undefined, too.
 
 Integers are compared exactly, but arithmetic is float64. Next to numbers, booleans count as 0 and 1.
-Text is compared as it is written, and only by ==, != and in.
+Text is compared as categories are, by ==, != and in alone: without the space around it, and "5.0" is "5".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from datasets.expressions.syntax import BOOLEANS, Expression, ExpressionError, parse
-from datasets.raw.text import inner
+from datasets.raw.text import canonical, category, inner
 from files.errors import InputError
 
 Kind = Literal["integer", "number", "boolean", "text"]
@@ -110,8 +110,7 @@ class _Translation:
         if dtype == pl.Boolean:
             return _Part(node, value, "boolean")
         if dtype in _TEXTS:
-            text = value.cast(pl.String)
-            return _Part(node, pl.when(text != "").then(text), "text")
+            return _Part(node, category(value.cast(pl.String), pl.String(), pl.String()), "text")
         self.expression.refuse(node, f"holds {dtype}; an expression takes numbers, text and booleans")
 
     def _unary(self, node: ast.UnaryOp) -> _Part:
@@ -182,7 +181,9 @@ def _constant(node: ast.AST, value: bool | int | float | str) -> _Part:
         return _Part(node, pl.lit(value), "boolean")
     if isinstance(value, int):
         return _Part(node, pl.lit(value, pl.Int128), "integer")
-    return _Part(node, pl.lit(value), "text" if isinstance(value, str) else "number")
+    if isinstance(value, str):
+        return _Part(node, pl.lit(canonical(value)), "text")
+    return _Part(node, pl.lit(value), "number")
 
 
 def _is_simple(dtype: pl.DataType) -> bool:

@@ -30,6 +30,7 @@ from datasets.raw.text import (
     inner,
     number,
     time,
+    whole_number,
     without_missing,
 )
 from datasets.schema import ColumnSplit, Feature, Schema, Task
@@ -185,7 +186,10 @@ def _computed_label(
         kind = dtype(column, f"task {task.name!r}")
         value = without_missing(pl.col(column), kind, missing)
         if kind == pl.String and wanted == "number" and text is not None:
-            value, kind = number(value), pl.Float64()
+            if column in text.whole:
+                value, kind = whole_number(value), pl.Int128()
+            else:
+                value, kind = number(value), pl.Float64()
         operands[column] = Operand(value, kind)
     return label_expression(task.expression, operands, where)
 

@@ -7,20 +7,21 @@ from collections.abc import Mapping
 import polars as pl
 
 from datasets.raw.table import RawTable
-from datasets.raw.text import Notation, elements
+from datasets.raw.text import Notation, elements, inner
 from datasets.schema import Feature
 from files.errors import InputError
 
 CUT_SHORT = r"[\[({\s,]\.\.\.[\])}\s,]"
 BRACKETED = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"
-ONLY_NUMBERS = r"^[\[({][-+.0-9\seE]*[\])}]$"
+TOKEN = r"(?:[-+.0-9eE]+|nan|NaN|None|null|NULL|True|False)"  # a number, or what Python prints among them
+ONLY_TOKENS = rf"^[\[({{]\s*(?:{TOKEN}\s+)*{TOKEN}?[\])}}]$"
 
 
 def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, Notation], dict]:
-    """How each feature's lists are written, and notes: the share of cells with more than one element.
+    """How each feature's lists are written, and notes on gaps and further separators.
 
-    Raises InputError, with file and line, on lists that are written in two ways, cut short or nested, and
-    where no cell holds the separator.
+    Raises InputError, with file and line, on lists that are written in two ways, cut short or nested, on
+    words in brackets that only spaces separate, and where no cell holds the separator.
     """
     conditions: dict[str, pl.Expr] = {}
     for feature in features:
@@ -32,7 +33,7 @@ def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, 
             "bracketed": bracketed,
             "quotes": bracketed & body.str.contains("['\"]"),
             "commas": bracketed & body.str.contains(",", literal=True),
-            "numbers": bracketed & value.str.contains(ONLY_NUMBERS),
+            "tokens": bracketed & value.str.contains(ONLY_TOKENS),
             "spaces": bracketed & body.str.strip_chars().str.contains(r"\s"),
             "cut short": bracketed & value.str.contains(CUT_SHORT),
             "nested": bracketed & body.str.contains(r"[\[({]"),
@@ -59,7 +60,7 @@ def list_notations(table: RawTable, features: list[Feature]) -> tuple[dict[str, 
         }
         notations[feature.name] = _notation(table, feature, own)
         notes |= _list_notes(feature, own, notations[feature.name])
-    return notations, notes | _share_of_long_lists(table, features, notations)
+    return notations, notes
 
 
 def _notation(table: RawTable, feature: Feature, counts: Mapping[str, int]) -> Notation:
@@ -125,8 +126,20 @@ def _notation_in_brackets(
                 f"elements; remove the separator {separator!r} from the schema if a comma is meant, or the "
                 "brackets from the table"
             )
-    spaced = counts["spaces"] and not counts["commas"] and counts["numbers"] == counts["cells"]
-    return "spaced" if spaced else "brackets"
+    if not counts["spaces"] or counts["commas"]:
+        return "brackets"
+    if counts["tokens"] == counts["cells"] or feature.kind == "vector":  # which has numbers alone
+        return "spaced"
+    if separator is None or "," not in separator:
+        other = value.is_not_null() & ~value.str.contains(ONLY_TOKENS)
+        spaced = other & value.str.slice(1, value.str.len_chars() - 2).str.contains(r"\S\s+\S")
+        has_spaced = table.counts({"spaced": spaced})["spaced"] > 0
+        place, held = table.example(column, spaced if has_spaced else other)
+        raise InputError(
+            f"{place}: {where} holds {held!r}, in brackets without a comma; say 'separator: \" \"' if spaces "
+            "separate the elements, or 'separator: \",\"' if commas do, so that this is one element"
+        )
+    return "brackets"
 
 
 def _list_notes(feature: Feature, counts: Mapping[str, int], notation: Notation) -> dict:
@@ -140,14 +153,37 @@ def _list_notes(feature: Feature, counts: Mapping[str, int], notation: Notation)
     return {}
 
 
-def _share_of_long_lists(table: RawTable, features: list[Feature], notations: Mapping[str, Notation]) -> dict:
+def list_lengths(table: RawTable, features: list[Feature], notations: Mapping[str, Notation]) -> dict:
+    """Notes: the share of text cells with more than one element, and how many lists are over ``max_length``.
+
+    ``features`` are written as text, which has ``notations``, or held as lists.
+    """
     conditions: dict[str, pl.Expr] = {}
     for feature in features:
-        listed = elements(table.cell(feature.source_column), notations[feature.name], feature.separator)
-        conditions |= {feature.name: listed.list.len() > 1, feature.name + " all": listed.list.len() > 0}
+        listed = _listed(table, feature, notations)
+        conditions[f"{feature.name} filled"] = listed.list.len() > 0
+        if feature.name in notations:
+            conditions[f"{feature.name} several"] = listed.list.len() > 1
+        if feature.is_list:
+            kept = listed.list.drop_nulls() if feature.kind == "multi_hot" else listed
+            conditions[f"{feature.name} cut"] = kept.list.len() > feature.max_length
     counts = table.counts(conditions)
-    return {
-        f"share of {name} with more than one element": counts[name] / max(1, counts[name + " all"])
-        for name in conditions
-        if not name.endswith(" all")
-    }
+    notes: dict[str, int | float | str] = {}
+    for feature in features:
+        name, most, filled = feature.name, feature.max_length, counts[f"{feature.name} filled"]
+        if feature.name in notations:
+            share = counts[f"{name} several"] / max(1, filled)
+            notes[f"share of {name} with more than one element"] = share
+        if cut := counts.get(f"{name} cut"):
+            kept_ones = "latest" if feature.kind == "sequence" else "first"
+            notes[f"lists of {name} with over {most} elements"] = (
+                f"{cut:,} of {filled:,}; only the {kept_ones} {most} are kept (max_length)"
+            )
+    return notes
+
+
+def _listed(table: RawTable, feature: Feature, notations: Mapping[str, Notation]) -> pl.Expr:
+    column = feature.source_column
+    if feature.name in notations:
+        return elements(table.cell(column), notations[feature.name], feature.separator)
+    return pl.col(column).cast(pl.List(inner(table.types[column])))

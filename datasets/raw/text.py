@@ -25,6 +25,7 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 BOOLEAN = r"(?i)^(true|false)$"
 WHOLE_FLOAT = r"^(-?[0-9]+)\.0*$"
+WHOLE_NUMBER = r"^[+-]?[0-9]{1,38}(\.0*)?$"  # which fits Int128
 WRITTEN_OTHERWISE = r"^-?[0-9]+\.0*$|^-0$"  # whole numbers that are another category as text
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"  # canonical
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
@@ -45,12 +46,14 @@ class TextFacts:
     """Facts that need all of a table's text.
 
     ``integers`` holds the vocabularies (and "@user") whose text is all integers, ``lists`` the notation of
-    each feature's lists. ``time`` is the type of the time column's text, and ``time_offset`` a zone offset
+    each feature's lists, and ``whole`` the columns of computed labels whose numbers are all whole. ``time``
+    is the type of the time column's text, and ``time_offset`` a zone offset
     in it other than UTC.
     """
 
     integers: frozenset[str] = frozenset()
     lists: dict[str, Notation] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
     time: pl.DataType | None = None
     time_offset: str | None = None
 
@@ -127,6 +130,16 @@ def number(text: pl.Expr) -> pl.Expr:
     return pl.coalesce(pl.when(~is_no_number(text)).then(text).cast(pl.Float64, strict=False), flag)
 
 
+def is_no_whole_number(text: pl.Expr) -> pl.Expr:
+    """Whether a number, as `number` reads it, is not whole; a missing one may be NaN."""
+    return text.is_not_null() & ~(text.str.contains(WHOLE_NUMBER) | text.str.contains(NOT_FINITE))
+
+
+def whole_number(text: pl.Expr) -> pl.Expr:
+    """A cell as Int128, exactly; null where it is no whole number."""
+    return text.str.replace(r"\.0*$", "").cast(pl.Int128, strict=False)
+
+
 def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr:
     """A category of any type as Int64 or text; whole numbers have no ".0", so that ids match as text, too.
 
@@ -147,6 +160,11 @@ def category(value: pl.Expr, dtype: pl.DataType, target: pl.DataType) -> pl.Expr
     return text.cast(target)
 
 
+def canonical(text: str) -> str:
+    """A text as `category` writes it: "7.0" is "7"."""
+    return _text_category(pl.Series([text]))[0] or ""
+
+
 def _text_category(values: pl.Series) -> pl.Series:
     text = values.str.strip_chars()
     text = text.set(text.str.len_bytes() == 0, None)
@@ -160,8 +178,9 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
 
     ``separated``: cut at ``separator``. ``terminated``: there is one after the last element, too.
     ``enclosed``: and one before the first. ``brackets``: [1, 2], (1, 2) or {1, 2}. ``cut in brackets``:
-    [1|2], cut at ``separator``. ``spaced``: [1 2], as numpy prints it. ``quoted``: brackets around quoted
-    text, as JSON, Python or numpy writes it. Within brackets null, None and NaN are missing.
+    [1|2], cut at ``separator``, or at every run of spaces if that is a space. ``spaced``: [1 2], as numpy
+    prints it. ``quoted``: brackets around quoted text, as JSON, Python or numpy writes it. Within brackets
+    null, None and NaN are missing.
     """
     if notation == "quoted":
         return text.map_elements(quoted_elements, return_dtype=pl.List(pl.String))
@@ -171,6 +190,8 @@ def elements(text: pl.Expr, notation: Notation, separator: str | None) -> pl.Exp
             body = body.str.replace_all(r"\s+", ",")
         if notation == "brackets":
             body = body.str.strip_suffix(",")  # Python's tuple of one, (7,)
+        if notation == "cut in brackets" and separator == " ":
+            body = body.str.replace_all(r"\s+", " ")  # numpy pads its numbers and wraps its lines
         cut = body.str.split(separator or "," if notation == "cut in brackets" else ",")
         listed = pl.when(body != "").then(cut).when(text.is_not_null()).then(pl.lit([], pl.List(pl.String)))
         return listed.list.eval(cell(pl.element(), WORDS_IN_BRACKETS))

@@ -91,6 +91,7 @@ def test_the_example_loads_with_its_groups_and_tables(tmp_path):
         (changed("tasks.1", {"name": "s", "expression": "price > raw"}), ["features read price, raw", "'s'"]),
         (changed("time", None), ["split by time", "time"]),
         (changed("time_unit", "hours"), ["time_unit", "'ms'", "hours"]),
+        ({**EXAMPLE_SCHEMA, "missing": ["NA"], "not_missing": ["NA"]}, ["both name 'NA'", "from one"]),
         (changed("split.by", "moon"), ["split", "moon"]),
         (changed("user_id", None), ["user_id"]),
         (changed("split", {"by": "fraction", "valid": 0.6, "test": 0.6}), ["split", "below 1"]),
@@ -128,6 +129,7 @@ def test_fields_that_are_not_set_do_not_change_a_fingerprint():
     ("path", "value"),
     [
         ("time_unit", "ms"),
+        ("not_missing", ["NA"]),
         ("features.4.hash_buckets", 8),
         ("features.4", {**CITY, "hash_buckets": 8, "hash_seed": 1}),
         ("tasks.1", {"name": "skip", "expression": "watch_ms < 3000"}),

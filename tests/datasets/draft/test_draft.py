@@ -293,6 +293,24 @@ def test_words_for_missing_values_are_listed(tmp_path):
     assert kinds(schema)["price"] == "numeric"
 
 
+def test_words_in_columns_that_only_a_label_reads_are_listed_too(tmp_path):
+    table = frame(
+        rows(),
+        device=["NULL" if n % 5 == 0 else "tv" if n % 2 else "phone" for n in range(ROWS)],
+        click_time=["NaN" if n % 3 else f"{n}" for n in range(ROWS)],
+    )
+    schema = drafted(tmp_path, table, labels=("clicked: not missing(click_time)",))
+    assert schema.missing == ["NULL", "NaN"]
+
+
+def test_words_in_brackets_between_spaces_get_their_separator(tmp_path):
+    table = rows()
+    tags = [f"[tag{n % 7} tag{n % 5}]" for n in range(ROWS)]
+    near = [f"[{n % 7}  {n % 11}]" for n in range(ROWS)]
+    schema = drafted(tmp_path, frame(table, tags=tags, near=near))
+    assert {name: schema.feature(name).separator for name in ("tags", "near")} == {"tags": " ", "near": None}
+
+
 def test_ids_with_leading_zeros_stay_categories(tmp_path):
     table = rows()
     schema = drafted(tmp_path, frame(table, shop_code=[f"{n % 30:05d}" for n in range(ROWS)]))

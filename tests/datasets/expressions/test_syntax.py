@@ -127,6 +127,9 @@ def test_an_expression_is_what_python_computes_row_by_row(node):
         ("flag == true and not missing(flag)", {"flag": [True, False, None]}, [1, 0, 0]),
         ("a / b > 0.5", {"a": [1, 1, 1], "b": [1.0, 0.0, 4.0]}, [1, None, 0]),
         ("b * 1e308 > 0", {"b": [1.0, 10.0]}, [1, None]),
+        ('device == "5.0"', {"device": ["5", "5.0", " 5.00 ", "5.5", "05", "-0"]}, [1, 1, 1, 0, 0, 0]),
+        ('device in ["-0", " x "]', {"device": ["0", "-0.0", "x", " "]}, [1, 1, 1, None]),
+        ("device == kind", {"device": ["5.0", "7", "x"], "kind": ["5", "7.00", "y"]}, [1, 1, 0]),
         ("missing(tags)", {"tags": [[1], [], None]}, [0, 1, 1]),
         ("missing(device)", {"device": ["", "x"]}, [1, 0]),
         ('col("click time") > 0', {"click time": [0, 5]}, [0, 1]),
@@ -188,16 +191,45 @@ def test_a_csv_of_a_computed_label_is_prepared(tmp_path):
         for n in range(40)
     ]
     text = 'watch_ms >= duration_ms and device != "web"'
-    prepared = prepare_dataset(str(write(tmp_path, rows, text)), {}, None, tmp_path / "cache")
-    shards = [
-        pl.read_parquet(prepared.path / shard["file"]) for s in prepared.rows for shard in prepared.shards(s)
-    ]
-    found = pl.concat(shards).sort("time")["label_finish"].fill_nan(None).to_list()
+    schema_file = write(tmp_path, rows, text)
     expected = [0.0 if n % 4 == 0 else None if n % 5 == 4 else float(n >= 10) for n in range(40)]
-    assert found == expected
+    assert prepared_labels(schema_file) == expected
+    prepared = prepare_dataset(str(schema_file), {}, None, tmp_path / "cache")
     assert prepared.manifest["notes"]["label finish"] == (
         f"{text}; features read duration_ms, which must be known before the outcome"
     )
+
+
+def prepared_labels(schema_file: Path) -> list[float | None]:
+    prepared = prepare_dataset(str(schema_file), {}, None, schema_file.parent / "cache")
+    shards = [
+        pl.read_parquet(prepared.path / shard["file"]) for s in prepared.rows for shard in prepared.shards(s)
+    ]
+    return pl.concat(shards).sort("time")["label_finish"].fill_nan(None).to_list()
+
+
+@pytest.mark.parametrize("first", [1234567890123456789, 2**64 - 99, -(10**30)])
+def test_whole_numbers_of_a_csv_are_compared_exactly_where_they_must_be_numbers(tmp_path, first):
+    """Next to one another, floats are equal."""
+    text = "watch_ms == duration_ms and watch_ms != 0"
+    rows = [f"{n % 3},{n},{first + n}{'.0' * (n == 3)},{first + n + n % 2},x" for n in range(40)]
+    rows[8] = "1,8,nan,5,x"
+    found = prepared_labels(write(tmp_path, rows, text, kind="categorical"))
+    assert found == [None if n == 8 else float(n % 2 == 0) for n in range(40)]
+
+
+def test_numbers_of_a_csv_that_are_not_all_whole_are_read_as_before(tmp_path):
+    rows = [f"{n % 3},{n},{n}.5,{n + n % 2}.50,x" for n in range(40)]
+    rows[5] = "1,5,1e3,1000,x"
+    found = prepared_labels(write(tmp_path, rows, "watch_ms >= duration_ms"))
+    assert found == [1.0 if n == 5 else float(n % 2 == 0) for n in range(40)]
+
+
+def test_ids_that_are_written_as_floats_equal_integers_in_a_computed_label(tmp_path):
+    """As they do in parquet, where both are numbers."""
+    rows = [f"{n % 3},{n},{n}.0,{n + n % 2},x" for n in range(40)]
+    found = prepared_labels(write(tmp_path, rows, "watch_ms == duration_ms", kind="categorical"))
+    assert found == [float(n % 2 == 0) for n in range(40)]
 
 
 @pytest.mark.parametrize(

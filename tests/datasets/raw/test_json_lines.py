@@ -40,7 +40,7 @@ def test_a_field_that_a_line_lacks_is_missing_and_lists_may_hold_null(tmp_path):
         ('"item": "2"', '"item": [1]', "line 2: 'item' is a list, unlike in lines before"),
         ('"item": "2"', '"item": "\\ud800"', "line 2: holds half of a pair of surrogates"),
         ('"item": "2"', '"item": NaN', "line 2: column 'item' of feature 'item' holds 'NaN'"),
-        ('"item": "2"', '"item": 1.2345678901234568e+16', "whose last digits a spreadsheet or a float has"),
+        ('"item": "2"', '"item": 1.2345678901234568e+16', "whose last digits a spreadsheet or a float may"),
         ('"price": "2"', '"price": 1e400', "line 2: column 'price' holds '1e400', which is no number"),
         ("\n", " ", "t.jsonl: line 1: is no JSON object (Extra data"),
         ("{", "[{", "t.jsonl: line 1: is no JSON object"),

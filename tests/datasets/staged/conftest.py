@@ -88,11 +88,28 @@ def write_staged(schema_file: Path, rows: list[dict], folder: Path, origin: bool
             frame = pl.DataFrame(part, schema={"value": kind, "count": pl.Int64}, orient="row")
             frame.write_parquet(folder / "counts" / name / f"{number}.parquet")
     (folder / "moments.json").write_text(json.dumps(expected_moments(splits["train"])))
-    write_manifest(schema_file, folder, {split: len(of) for split, of in splits.items()}, "int64", origin)
+    notes = expected_notes(rows) if origin else None
+    write_manifest(schema_file, folder, {split: len(of) for split, of in splits.items()}, "int64", notes)
+
+
+def expected_notes(rows: list[dict]) -> dict[str, str]:
+    """What the raw files' reading notes of the rows."""
+    histories = [len(row["history"]) for row in rows if row["history"]]
+    tags = [sum(tag is not None for tag in row["tags"]) for row in rows if row["tags"]]
+    cut = {"history": sum(n > 3 for n in histories), "tags": sum(n > 2 for n in tags)}
+    return {
+        "files": "0.parquet, 1.parquet",
+        "lists of history with over 3 elements": (
+            f"{cut['history']} of {len(histories)}; only the latest 3 are kept (max_length)"
+        ),
+        "lists of tags with over 2 elements": (
+            f"{cut['tags']} of {len(tags)}; only the first 2 are kept (max_length)"
+        ),
+    }
 
 
 def write_manifest(
-    schema_file: Path, folder: Path, rows: dict[str, int], time: str | None, origin: bool
+    schema_file: Path, folder: Path, rows: dict[str, int], time: str | None, notes: dict[str, str] | None
 ) -> None:
     """``manifest.json`` of a folder that is complete but for it."""
     table = OwnTable.find(schema_file)
@@ -103,12 +120,12 @@ def write_manifest(
         "rows": rows,
         "made_with": {"python": "3"},
     }
-    if origin:
+    if notes is not None:
         of_raw = table.identity
         manifest["origin"] = {
             "files": of_raw["files"],
             "reading": of_raw["reading"],
-            "notes": {"files": "0.parquet, 1.parquet"},
+            "notes": notes,
         }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     state_files(folder)

@@ -89,7 +89,7 @@ def test_tables_without_users_and_time_and_with_hashed_ids_and_vectors_give_the_
         moments.append({"number": len(numbers), "mean": float(numbers.mean()), "squares": squares})
     (tmp_path / "staged" / "moments.json").write_text(json.dumps({"vec": moments}))
     rows = {"train": 7, "valid": 2, "test": 3}
-    write_manifest(tmp_path / "schema.yaml", tmp_path / "staged", rows, time=None, origin=False)
+    write_manifest(tmp_path / "schema.yaml", tmp_path / "staged", rows, time=None, notes=None)
     of_raw = prepared(tmp_path / "schema.yaml", tmp_path / "raw")
     of_staged = prepared(use_staged(tmp_path / "schema.yaml", tmp_path / "staged"), tmp_path / "cache")
     found, expected = contents(of_staged.path), contents(of_raw.path)
