@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from datasets.raw import facts
 from datasets.raw.text import WORDS_FOR_MISSING
+from datasets.raw.zeros import has_leading_zero
 from tests.datasets.raw.conftest import TAGS, columns, read, text
 
 
@@ -373,7 +374,7 @@ def test_whatever_has_one_of_the_looks_is_suspected_first(cells):
     )
     assert not found.filter(pl.col("has_one") & ~pl.col("suspect")).height
     first = pl.DataFrame({"cell": cells}).select(
-        either=facts._is_suspect(value) | facts._has_leading_zero(value),
+        either=facts._is_suspect(value) | has_leading_zero(value),
         first=facts._is_suspect_or_padded(value),
     )
     assert first["either"].to_list() == first["first"].to_list()
