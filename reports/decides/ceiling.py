@@ -95,12 +95,13 @@ class Height(NamedTuple):
 def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], Height]]:
     """The most compute up to which every front keeps to sizes and rows that ran, and their heights there.
 
-    Models whose exponents are not identified have no front.
+    Models whose exponents are not identified have no front, and those whose front is nowhere among sizes and
+    rows that ran (more FLOPs gain so little that the best size is far below all of them) have none here.
 
     Args:
         fits: rows of ``loss_fits.csv`` of one task.
     """
-    fitted = [(row, PowerLaw(**{name: float(row[name]) for name in PARAMETERS})) for row in _with_front(fits)]
+    fitted = [(row, law) for row in _identified(fits) if _passes_through(row, law := _law(row))]
     if not fitted:
         return math.nan, {}
     compute = min(_most_compute(row, law) for row, law in fitted)
@@ -113,24 +114,43 @@ def front_heights(fits: pd.DataFrame) -> tuple[float, dict[tuple[str, str], Heig
     return compute, heights
 
 
-def _with_front(fits: pd.DataFrame) -> list[dict]:
+def _law(row: dict) -> PowerLaw:
+    return PowerLaw(**{name: float(row[name]) for name in PARAMETERS})
+
+
+def _identified(fits: pd.DataFrame) -> list[dict]:
     known = fits.dropna(subset=list(PARAMETERS)).to_dict("records")
     return [row for row in known if not {"alpha", "beta"} & set(str(row["not_identified"]).split(", "))]
 
 
 def _most_compute(row: dict, law: PowerLaw) -> float:
     """Where a front leaves the largest size or the most rows, whichever comes first."""
-    of_size = row["most_flops"] * law.rows_for(row["most_flops"])
-    return PASSES * min(of_size, law.size_for(row["most_rows"]) * row["most_rows"])
+    return PASSES * min(_at_size(law, row["most_flops"]), _at_rows(law, row["most_rows"]))
+
+
+def _passes_through(row: dict, law: PowerLaw) -> bool:
+    """Whether some of a front lies among the sizes and rows that ran: it leaves them after it enters them."""
+    enters = PASSES * max(_at_size(law, row["least_flops"]), _at_rows(law, row["least_rows"]))
+    return enters <= _most_compute(row, law)
+
+
+def _at_size(law: PowerLaw, size: float) -> float:
+    return size * law.rows_for(size)
+
+
+def _at_rows(law: PowerLaw, rows: float) -> float:
+    return law.size_for(rows) * rows
 
 
 def _fitted(section: Section, task: str) -> list[str]:
     fits = section.loss_fits[section.loss_fits["task"] == task]
+    if fits.dropna(subset=list(PARAMETERS)).empty:
+        return []
     compute, heights = front_heights(fits)
     if not heights:
-        return []
+        return [f"in log loss of {task} no model's front lies among the sizes and rows that ran"]
     left_out = len(fits) - len(heights)
-    without = f" ({left_out} models have no front that is identified)" if left_out else ""
+    without = f" ({left_out} models have no front among the sizes and rows that ran)" if left_out else ""
     best = min(heights, key=lambda model: heights[model].loss)
     others = f", and RankMixer's is {heights[OURS.key].words}" if OURS.key in heights else ""
     return [

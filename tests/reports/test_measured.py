@@ -281,6 +281,27 @@ def test_what_is_said_of_recipes_is_in_their_records():
     assert (sum(plateaus), len(plateaus)) == (1, 30)
 
 
+def test_the_curves_over_rows_and_size_are_those_of_the_records():
+    auc = {}
+    for run in pq.read_table(FOLDERS / "curves/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        if record["size"]:
+            points = [*(point["metrics"] for point in record["tested"]), record["metrics"]]
+            auc[record["architecture"], record["size"]] = points
+    rows = select_model(Table(KEPT, "### More rows, and more FLOPs (`curves`)", {}))
+    assert len(rows) == 7
+    for row in rows:
+        shown = []
+        for task in ("finish", "skip"):
+            for size, points in (("1M", range(4)), ("0.3M", [3]), ("3M", [3])):
+                ours, base = auc[NAMES[row[0]], size], auc["dlrm_mlp", size]
+                shown += [100 * (ours[at][task]["auc"] - base[at][task]["auc"]) for at in points]
+        assert row[1:] == [f"{diff:+.2f}".replace("-", "\N{MINUS SIGN}") for diff in shown]
+    base = {size: [point["finish"]["auc"] for point in auc["dlrm_mlp", size]] for size in ("0.3M", "3M")}
+    assert round(100 * (base["3M"][3] - base["0.3M"][3]), 2) == 0.19
+    assert all(100 * (points[3] - points[1]) > 3 for points in base.values())
+
+
 def test_what_feature_groups_that_share_little_change_is_what_was_measured():
     """Each contrast from its file; what lies between both kinds of worlds from the runs, by Welch's test."""
     rows = select_model(Table(KEPT, "### Feature groups that share nothing, or much", {}))

@@ -81,11 +81,12 @@ def write_curves(out: Path, models=MODELS, seeds: int = 2) -> None:
     runs += [run("dlrm_mlp", seed) for seed in range(seeds)]
     write_out(out, [*runs, *references([None])], [], name="curves", analyses=["scaling", "loss_fits"])
     laws = {
-        name: {"E": 0.01, "A": 20.0 / (1 + place), "alpha": 0.5, "B": 3.8, "beta": 0.35 + 0.01 * place}
+        name: {"E": 0.01, "A": 20.0 / (1 + 0.2 * place), "alpha": 0.5, "B": 3.8, "beta": 0.35 + 0.01 * place}
         for place, name in enumerate(models)
     }
     shared = {"suite": "curves", "dataset": "shortvideo", "variant": "", "sizes": 3, "points": 9}
-    shared |= {"repeats": seeds, "least_flops": 3e5, "most_flops": 3e6, "most_rows": POINTS[-1]}
+    shared |= {"repeats": seeds, "least_flops": 3e5, "most_flops": 3e6}
+    shared |= {"least_rows": POINTS[0], "most_rows": POINTS[-1]}
     rows = [
         shared | {"task": task, "architecture": name} | law for task in TASKS for name, law in laws.items()
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -173,6 +174,7 @@ def test_fronts_are_compared_at_the_most_compute_that_keeps_to_what_ran(parts):
             shared | {"architecture": "dcnv2", "A": 16.0, "most_flops": 4e6},
             shared | {"architecture": "rankmixer", "A": 9.0, "most_flops": 1.5e5},
             shared | {"architecture": "dcn", "A": 1.0, "most_flops": 4e6, "not_identified": "E, beta"},
+            shared | {"architecture": "gdcn", "A": 0.05, "alpha": 0.02, "most_flops": 4e6},  # best size: tiny
         ]
     )
     compute, heights = front_heights(fits)
@@ -193,6 +195,7 @@ def test_fronts_are_compared_at_the_most_compute_that_keeps_to_what_ran(parts):
     for row in fits[:2].to_dict("records"):
         assert heights[row["architecture"], ""].loss == pytest.approx(best(row, compute)[1], rel=1e-6)
     assert heights["rankmixer", ""].is_measured
+    assert front_heights(fits[2:]) == (pytest.approx(math.nan, nan_ok=True), {})
     few = fits[:2].assign(least_rows=[9e5, 1e5])
     beyond = front_heights(few)[1]["dcnv2", ""]
     assert not beyond.is_measured
