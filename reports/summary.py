@@ -14,7 +14,7 @@ from harness.records.spec import Budget
 from reports.cells import count, fixed, grouped, is_missing, model_name, percent, short, size_words
 from reports.sections import Section
 from reports.tables.quality import select_metric
-from reports.verdict import about_the_base
+from reports.verdict import about_its_seeds, about_the_base
 
 FEW_SEEDS = 5
 FAR_SMALLER = 3
@@ -118,7 +118,7 @@ def cautions(section: Section, tables: dict[str, pd.DataFrame]) -> Bullets:
     sentences = [*section.acknowledged, *_untrained(section, tables)]
     sentences += _missing_worlds(section)
     sentences += [] if section.no_verdict else _about_seeds(section)
-    sentences += about_the_base(section, tables) + _far_smaller(section)
+    sentences += about_the_base(section, tables) + about_its_seeds(section) + _far_smaller(section)
     if len(section.contestants) > 2 and not section.no_verdict:
         also = " and the declared contrasts" if not section.contrasts.empty else ""
         also += " and those of variants to their own architecture" if not section.variants.empty else ""

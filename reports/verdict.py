@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 
+from harness.evaluation.differences import MIN_RUNS
+from harness.records.contestant import Contestant
 from reports.cells import METRICS, POINTS, count, is_missing, model_name, signed
 from reports.sections import Section
 from reports.tables.quality import select_metric, verdict
 
 MOST_NAMED = 4
 FEWEST_FOR_LUCK = 4  # with fewer models, a base that is last among them is no surprise worth a sentence
+FAR_MORE = 2.0  # times the spread over seeds of the most variable other model
 
 
 def in_short(section: Section, tables: dict[str, pd.DataFrame]) -> str:
@@ -102,3 +108,44 @@ def about_the_base(section: Section, tables: dict[str, pd.DataFrame]) -> list[st
         f"{number + 1} such tables: part of every difference may be the base's."
         for side, tasks in places.items()
     ]
+
+
+def about_its_seeds(section: Section) -> list[str]:
+    """Whether the base varies over seeds far more than every other model: failed seeds of its then add to
+    all means of differences, and medians tell by how much.
+    """
+    if section.no_verdict or section.base is None:
+        return []
+    sentences = []
+    for task in section.tasks:
+        by_model = {
+            who: auc for who in section.contestants if (auc := _auc_over_seeds(section, who, task)).size
+        }
+        spreads = {who: float(auc.var(axis=1).mean() ** 0.5) for who, auc in by_model.items()}
+        spread = spreads.pop(section.base, math.nan)
+        if len(spreads) < FEWEST_FOR_LUCK or not spread > FAR_MORE * max(spreads.values()):
+            continue
+        sentences.append(
+            f"In AUC of {task} {section.base_name} varies by {POINTS * spread:.2f} points from seed to seed, "
+            f"the others by {POINTS * min(spreads.values()):.2f} to {POINTS * max(spreads.values()):.2f}: "
+            f"part of each difference to it is its failed seeds. Median differences are "
+            f"{_medians(by_model, section.base)}."
+        )
+    return sentences
+
+
+def _auc_over_seeds(section: Section, who: Contestant, task: str) -> pd.DataFrame:
+    """A model's AUC by world and seed, without worlds and seeds that lack a run; empty below three seeds."""
+    runs = [run for run in section.select_finished(who) if task in run.metrics]
+    auc = {(run.world or 0, run.seed): run.metrics[task].auc for run in runs}
+    frame = pd.DataFrame([[*key, value] for key, value in auc.items()], columns=["world", "seed", "auc"])
+    table = frame.dropna().pivot_table(index="world", columns="seed", values="auc").dropna()
+    return table if table.shape[1] >= MIN_RUNS else table.iloc[:0]
+
+
+def _medians(by_model: dict[Contestant, pd.DataFrame], base: Contestant) -> str:
+    return ", ".join(
+        f"{who.display_name} {signed(POINTS * float(np.nanmedian((auc - by_model[base]).to_numpy())), 2)}"
+        for who, auc in by_model.items()
+        if who != base
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from harness.records.store import read_runs
 from reports.contents import gather
 from reports.sections import load_sections
 from reports.tables.quality import quality_numbers
-from reports.verdict import about_the_base
+from reports.verdict import about_its_seeds, about_the_base
 from tests.reports.made_up import comparison_rows, failed, record, write_out
 
 
@@ -93,6 +94,33 @@ def test_a_base_that_is_last_is_remarked_on_with_the_probability_of_chance(tmp_p
     orders = list(itertools.permutations(range(5)))  # place 0 is the base's; all orders are equally likely
     last = sum(order[0] == 0 for order in orders)
     assert f"last by chance in 1 of {len(orders) // last} such tables" in sentence
+
+
+def test_a_base_some_of_whose_seeds_fail_is_remarked_on_with_medians(tmp_path):
+    names = ["deepfm", "dcn", "autoint", "rankmixer"]
+    rng = np.random.default_rng(0)
+    auc = {name: 0.70 + 0.001 * rng.normal(size=(2, 5)) for name in ["dlrm_mlp", *names]}
+    auc["dlrm_mlp"][0, 1] -= 0.02
+    records = []
+    for name, values in auc.items():
+        for (world, seed), value in np.ndenumerate(values):
+            made = record(name, seed, tasks=("finish",), world=world)
+            made["metrics"]["finish"]["auc"] = float(value)
+            records.append(made)
+    (section,) = load_sections(read_runs(write_out(tmp_path / "a", records)))
+    (sentence,) = about_its_seeds(section)
+    spread = {name: 100 * np.sqrt(values.var(axis=1, ddof=1).mean()) for name, values in auc.items()}
+    others = sorted(spread[name] for name in names)
+    assert f"varies by {spread['dlrm_mlp']:.2f} points from seed to seed" in sentence
+    assert f"the others by {others[0]:.2f} to {others[-1]:.2f}" in sentence
+    median = np.median(100 * (auc["rankmixer"] - auc["dlrm_mlp"]))
+    assert f"RankMixer {median:+.2f}".replace("-", "\N{MINUS SIGN}") in sentence
+    calm = [run for run in records if (run["world"], run["architecture"]) != (0, "dlrm_mlp")]
+    (section,) = load_sections(read_runs(write_out(tmp_path / "b", calm)))
+    assert about_its_seeds(section) == []
+    few = [run for run in records if run["seed"] < 2]
+    (section,) = load_sections(read_runs(write_out(tmp_path / "c", few)))
+    assert about_its_seeds(section) == []
 
 
 def test_a_base_among_the_others_or_few_models_are_not(tmp_path):
