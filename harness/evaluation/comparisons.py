@@ -86,9 +86,20 @@ class ComparableRuns:
         """`measured` on some of each world's test rows; ``seed`` is that of the draws of users."""
         own, seeds = not self.share_test_rows(task), self.seeds_of_draws(task)
         return [
-            MeasuredWorld(world, runs, measure(runs, task, replicates, rows[world], seed + seeds[world]), own)
+            MeasuredWorld(
+                world,
+                runs,
+                measure(runs, task, replicates, rows[world], seed + seeds[world]),
+                own,
+                self.are_splits,
+            )
             for world, runs in self.by_world.items()
         ]
+
+    @property
+    def are_splits(self) -> bool:
+        """Whether the worlds are one log, split at several times."""
+        return any((run.spec.get("dataset_options") or {}).get("worlds_of") == "splits" for run in self.runs)
 
     def seeds_of_draws(self, task: str) -> dict[World, int]:
         """By world the seed of its draws of users: one for all worlds that have the same test rows."""

@@ -23,7 +23,8 @@ out zero. ``p_holm`` is the p-value after Holm's correction over the rows of the
 (``statistics/significance.py``), and ``resolved`` says whether that is below .05: "yes" or "no". A row whose
 runs are the base's under another name (tuning kept the defaults, say) is "no", and no test of the family.
 Where no verdict is given it says why: "few seeds" or "few worlds" (of either ``MIN_RUNS`` are needed, and a
-row that ran in one of several worlds has few worlds), "few users", or "failed seeds". A failed run counts
+row that ran in one of several worlds has few worlds), "few users", "failed seeds", or "overlapping splits":
+worlds that are one log split at several times share most rows, and vary too little. A failed run counts
 against its contestant: what it would have reached is not known, so the mean over the others is shown and not
 judged. ``detectable`` is the difference that the row
 could have shown with 80% power, ``effect_size`` the difference in standard deviations of one run over seeds.
@@ -60,13 +61,15 @@ Pairs = list[tuple[int, int]]  # numbers of the runs of either
 class MeasuredWorld:
     """The finished runs of one world, and their bootstrap in the same order.
 
-    ``has_own_users`` is False where the other worlds have the same test rows, and the same draws of users.
+    ``has_own_users`` is False where the other worlds have the same test rows, and the same draws of users;
+    ``overlaps`` is True of splits of one log at other times, which share most rows.
     """
 
     world: World
     runs: list[Record]
     measured: UserBootstrap
     has_own_users: bool = True
+    overlaps: bool = False
 
 
 def differences(
@@ -189,7 +192,8 @@ def _compare(parts: list[_Part], metric: str, failed: int, several: bool) -> _Di
         "worlds": len(parts),
         "failed_seeds": failed,
     }
-    unknown = _why_unknown(by_seed, num_users, failed, several)
+    unknown = "overlapping splits" if several and any(part.world.overlaps for part in parts) else ""
+    unknown = _why_unknown(by_seed, num_users, failed, several) or unknown
     return _Difference(columns, joint, unknown, is_reference, all(part.is_one_model for part in parts))
 
 

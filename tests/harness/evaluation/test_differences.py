@@ -197,6 +197,19 @@ def test_the_base_under_other_names_is_no_test_of_the_family():
     assert (last.p_value, last.p_holm, last.detectable) == (alone.p_value, alone.p_holm, alone.detectable)
 
 
+def test_splits_of_one_log_have_an_interval_and_no_verdict():
+    values = np.random.default_rng(6).normal(size=(3, 2, 4))
+    values[:, 1] += 5
+    worlds = [measured(of_world, world=world) for world, of_world in enumerate(values)]
+    draws, splits = (
+        compared(*(replace(world, overlaps=overlap) for world in worlds), pairs=to_base(2)).iloc[0]
+        for overlap in (False, True)
+    )
+    assert (draws.resolved, splits.resolved) == ("yes", "overlapping splits")
+    assert (draws.low, draws.high) == (splits.low, splits.high)
+    assert np.isnan(splits.p_holm)
+
+
 def test_a_failed_run_on_either_side_takes_the_verdict():
     values = np.random.default_rng(6).normal(size=(3, 5))
     values[2] += 9
