@@ -303,7 +303,7 @@ def test_the_curves_over_rows_and_size_are_those_of_the_records():
 
 
 def test_what_feature_groups_that_share_little_change_is_what_was_measured():
-    """Each contrast from its file; what lies between both kinds of worlds from the runs, by Welch's test."""
+    """Each contrast from its file; what lies between both kinds of worlds from the runs, world by world."""
     rows = select_model(Table(KEPT, "### Feature groups that share nothing, or much", {}))
     others = {
         "Transformer": ("transformer", ""),
@@ -338,7 +338,7 @@ def test_what_feature_groups_that_share_little_change_is_what_was_measured():
             p_values[name, task] = stats.ttest_rel(*points).pvalue
             difference = f"{100 * (points[0].mean() - points[1].mean()):+.2f}"
             assert cells[at + 2].strip("*") == difference
-    for task, corrected in (("finish", 0.013), ("skip", 0.006)):
+    for task, corrected in (("finish", 0.123), ("skip", 0.162)):
         least = min(p_values[name, task] for name in others)
         assert p_values["RankMixer with one network for all tokens", task] == least
         assert round(2 * least, 3) == corrected
