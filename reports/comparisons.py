@@ -13,12 +13,14 @@ from harness.evaluation.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.evaluation.comparisons import INTERVAL_COLUMNS, TEST_COLUMNS
 from harness.evaluation.oracle.gap import COLUMNS as GAP_COLUMNS
 from harness.evaluation.oracle.loss_fits import COLUMNS as FIT_COLUMNS
+from harness.evaluation.pairs import COLUMNS as PAIR_COLUMNS
 from harness.evaluation.tiers import METRIC_COLUMNS
 
 FILES = {
     "comparisons": INTERVAL_COLUMNS,
     "variants": INTERVAL_COLUMNS,
     "contrasts": [*INTERVAL_COLUMNS, "base_variant"],
+    "pairs": PAIR_COLUMNS,
     "tiers": [*INTERVAL_COLUMNS, "tier"],
     "agreement": AGREEMENT_COLUMNS,
     "oracle_gap": GAP_COLUMNS,
@@ -35,11 +37,11 @@ def load_inferred(out: Path, name: str) -> pd.DataFrame:
     """``OUT/<name>.csv``, one of ``FILES``; empty if there is no such file.
 
     ``comparisons`` has one row for each contestant, task and metric. In ``variants`` the ``base`` is the
-    plain row of the variant's own architecture, in ``contrasts`` the row that the suite names. ``tiers`` has
-    the differences within each tier of user activity and between two of them; ``tier_metrics`` has one row
-    for each run, task and tier, ``agreement`` one for each pair of models, ``oracle_gap`` one for each model,
-    task and metric, ``loss_fits`` one for each model and task. ``TEST_COLUMNS`` are NaN where the file is
-    older than they are.
+    plain row of the variant's own architecture, in ``contrasts`` the row that the suite names; ``pairs`` has
+    every two models of one size. ``tiers`` has the differences within each tier of user activity and between
+    two of them; ``tier_metrics`` has one row for each run, task and tier, ``agreement`` one for each pair of
+    models, ``oracle_gap`` one for each model, task and metric, ``loss_fits`` one for each model and task.
+    ``TEST_COLUMNS`` are NaN where the file is older than they are.
 
     Raises:
         InputError: the file cannot be read or lacks a column.

@@ -31,6 +31,7 @@ class Section(Selection):
     comparisons: pd.DataFrame
     variants: pd.DataFrame  # their differences to the plain row of their own architecture
     contrasts: pd.DataFrame  # between the pairs of rows that the suite declares
+    pairs: pd.DataFrame  # of every two models of one size; empty where the suite wants no order
     tiers: pd.DataFrame  # within tiers of user activity; empty where the suite has no such comparison
     tier_metrics: pd.DataFrame
     agreement: pd.DataFrame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.evaluation import agreement, tiers
+from harness.evaluation import agreement, pairs, tiers
 from harness.evaluation.comparisons import (
     COLUMNS,
     CONTRAST_COLUMNS,
@@ -31,6 +31,7 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
     by_tier: Rows = []
     alike: Rows = []
     to_oracle: Rows = []
+    paired: Rows = []
     for runs in comparable_runs(stored):
         for task in runs.tasks:
             measured = runs.measured(task, replicates)
@@ -40,6 +41,8 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
             to_oracle += gap.gap_rows(runs, task, measured, replicates)
             if suite.wants("agreement"):
                 alike += agreement.agreement_rows(runs, task)
+            if suite.wants("ordering"):
+                paired += pairs.pair_rows(runs, task, measured)
             if suite.wants("tiers"):
                 lifts += tiers.lift_rows(runs, task, replicates)
                 by_tier += tiers.metric_rows(runs, task)
@@ -49,6 +52,7 @@ def write_inference(stored: StoredRuns, replicates: int = REPLICATES) -> None:
     write_csv(stored.out / "comparisons.csv", to_base, COLUMNS)
     write_csv_if_any(stored.out / "variants.csv", to_plain, COLUMNS)
     write_csv_if_any(stored.out / "contrasts.csv", declared, CONTRAST_COLUMNS)
+    write_csv_if_any(stored.out / "pairs.csv", paired, pairs.COLUMNS)
     write_csv_if_any(stored.out / "agreement.csv", alike, agreement.COLUMNS)
     write_csv_if_any(stored.out / "oracle_gap.csv", to_oracle, gap.COLUMNS)
     write_csv_if_any(stored.out / "loss_fits.csv", fits, loss_fits.COLUMNS)

@@ -6,18 +6,12 @@ same rows of the paper. The base is not among them: both sides have it at zero b
 agree with the paper as often as models are above it, whatever their order.
 
 **Its p-value** is that of a permutation test: how often an order drawn at random would agree or disagree with
-the paper's as much. All orders are counted for up to eight models, ``ORDERS`` drawn ones for more.
+the paper's as much. All orders are counted for up to eight models, ``ORDERS`` drawn ones for more. It has no
+interval: draws of noisy means are noisier than these, so that their tau leans towards zero.
 
-**Its interval** is the middle 95% of tau over 10,000 draws of our differences from normals, since records
-hold no predictions to resample. Their standard errors are the half-widths of ``comparisons.csv`` over 1.96.
-All differences share the base's error: with model a's variance :math:`se_a^2`, the base is given half of
-the smallest, :math:`v_0 = \min_a se_a^2 / 2`, and the model the rest, so that between two models the base's
-error, which is in both differences, cancels. A draw adds noise to what already has it, so the interval leans
-towards zero. The paper's gains are taken as they are printed: it states no error.
-
-**A pair of models is resolved** when the p-value of its difference, of the same variances, is below .05 after
-Holm's correction over the tested pairs of its task, metric and size. It is untested where no verdict is given
-on one of its models' differences to the base: too few seeds, worlds or users, or a failed run.
+**A pair of models is resolved** when the p-value of its own difference (``pairs.csv``) is below .05 after
+Holm's correction over the tested pairs of its task, metric and size: those that the paper tells apart. It is
+untested where too few seeds, worlds or users stand behind it, or a run failed.
 """
 
 from __future__ import annotations
@@ -35,9 +29,7 @@ from harness.evaluation.statistics.significance import LEVEL, holm
 from harness.records.contestant import Contestant, label
 
 METRICS = ("auc", "uauc")
-DRAWS = 10_000
 ORDERS = 100_000  # 8! = 40,320 are fewer
-Z = 1.959964  # half-widths of a normal's 95% interval, in standard errors
 MIN_MODELS = 4  # three have so few orders that one in six agrees wholly by chance
 GROUP = ["task", "metric", "size"]
 
@@ -68,9 +60,8 @@ def models_in_both(
         gains: the paper's gain of a contestant in a task and metric, None where it has none.
 
     Returns:
-        Columns task, metric, size (empty without several), name, diff (a fraction), se and variance (its own
-        part of se squared), both NaN where no interval is known, is_tested (whether a verdict is given on the
-        difference), paper (points x 100). Fewer than four models of a task, metric and size are left out.
+        Columns task, metric, size (empty without several), name, architecture, variant, diff (a fraction) and
+        paper (points x 100). Fewer than four models of a task, metric and size are left out.
     """
     rows = []
     for contestant in contestants:
@@ -79,9 +70,8 @@ def models_in_both(
             if gain is not None:
                 name = label(contestant.architecture, contestant.variant_without_size)
                 rows.append(row | {"size": contestant.size, "name": name, "paper": gain})
-    both = pd.DataFrame(rows, columns=[*GROUP, "name", "diff", "se", "is_tested", "paper"])
-    least = both.groupby(["task", "metric"])["se"].transform("min")
-    both["variance"] = both["se"] ** 2 - least**2 / 2
+    names = [*GROUP, "name", "architecture", "variant", "diff", "paper"]
+    both = pd.DataFrame(rows, columns=names)
     enough = both.groupby(GROUP)["name"].transform("count") >= MIN_MODELS
     return both[enough].sort_values("size", key=_millions, kind="stable").reset_index(drop=True)
 
@@ -91,78 +81,81 @@ def _millions(sizes: pd.Series) -> pd.Series:
 
 
 def _differences(contestant: Contestant, comparisons: pd.DataFrame) -> list[dict]:
-    """task, metric, diff, se and is_tested of a contestant."""
+    """task, metric, architecture, variant and diff of a contestant."""
     rows = comparisons[comparisons["metric"].isin(METRICS) & comparisons["diff"].notna()]
     rows = rows[(rows["architecture"] == contestant.architecture) & (rows["variant"] == contestant.variant)]
-    return [
-        {name: row[name] for name in ("task", "metric", "diff")}
-        | {"se": (row["high"] - row["low"]) / 2 / Z, "is_tested": row["resolved"] in ("yes", "no")}
-        for row in rows.to_dict("records")
-    ]
+    return rows[["task", "metric", "architecture", "variant", "diff"]].to_dict("records")
 
 
-def ordered_pairs(both: pd.DataFrame) -> pd.DataFrame:
+def ordered_pairs(both: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Every pair of models that the paper tells apart, the one with our higher mean first.
 
     Args:
         both: :func:`models_in_both`.
+        pairs: rows of ``pairs.csv`` of the same dataset; what it lacks is untested.
 
     Returns:
         Columns task, metric, size, higher, lower, diff, low, high (fractions, 95%), p_holm, resolved (yes,
         no, untested), paper_diff (points x 100, of the same two) and order (agrees, differs).
     """
-    pairs = [pair for group, models in both.groupby(GROUP, sort=False) for pair in _pairs(group, models)]
+    known = {_key(row, row["base"], row["base_variant"]): row for row in pairs.to_dict("records")}
+    found = [row for group, models in both.groupby(GROUP, sort=False) for row in _pairs(group, models, known)]
     names = [*GROUP, "higher", "lower", "diff", "low", "high", "p_holm", "resolved", "paper_diff", "order"]
-    return pd.DataFrame(pairs, columns=names)
+    return pd.DataFrame(found, columns=names)
 
 
-def _pairs(group: tuple, models: pd.DataFrame) -> list[dict]:
+def _key(row: dict, other: str, other_variant: str) -> tuple:
+    """Of a task and metric, a row's model and another."""
+    return row["task"], row["metric"], (row["architecture"], row["variant"]), (other, other_variant)
+
+
+def _pairs(group: tuple, models: pd.DataFrame, known: dict[tuple, dict]) -> list[dict]:
     """The rows of `ordered_pairs` of one task, metric and size."""
     rows = []
     for a, b in combinations(models.to_dict("records"), 2):
-        high, low = (a, b) if a["diff"] >= b["diff"] else (b, a)
+        measured = _measured(a, b, known)
+        high, low, sign = (a, b, 1) if measured["diff"] >= 0 else (b, a, -1)
         gap = round(high["paper"] - low["paper"], 6)
-        if gap == 0:
-            continue
-        diff, se = high["diff"] - low["diff"], math.sqrt(high["variance"] + low["variance"])
-        rows.append(
-            dict(zip(GROUP, group, strict=True))
-            | {"higher": high["name"], "lower": low["name"], "diff": diff, "se": se}
-            | {"low": diff - Z * se, "high": diff + Z * se}
-            | {"is_tested": high["is_tested"] and low["is_tested"] and not math.isnan(se)}
-            | {"paper_diff": gap, "order": "agrees" if gap > 0 else "differs"}
-        )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.divide([row["diff"] for row in rows], [row["se"] for row in rows])
-    is_tested = np.array([row["is_tested"] for row in rows], dtype=bool)
-    p_holm = holm(np.where(is_tested, 2 * stats.norm.sf(z), math.nan))
+        if gap != 0:
+            ends = sorted(sign * measured[end] for end in ("low", "high"))
+            rows.append(
+                dict(zip(GROUP, group, strict=True))
+                | {"higher": high["name"], "lower": low["name"], "diff": abs(measured["diff"])}
+                | {"low": ends[0], "high": ends[1], "p_value": measured["p_value"]}
+                | {"paper_diff": gap, "order": "agrees" if gap > 0 else "differs"}
+            )
+    p_holm = holm(np.array([row["p_value"] for row in rows], dtype=float))
     return [
-        row | {"p_holm": float(p), "resolved": _verdict(row["is_tested"], float(p))}
+        row | {"p_holm": float(p), "resolved": _verdict(float(p))}
         for row, p in zip(rows, p_holm, strict=True)
     ]
 
 
-def _verdict(is_tested: bool, p_holm: float) -> str:
-    if not is_tested:
+def _measured(a: dict, b: dict, known: dict[tuple, dict]) -> dict:
+    """diff, low, high and p_value of ``a`` less ``b``; of their means alone where they were not compared."""
+    if row := known.get(_key(a, b["architecture"], b["variant"])):
+        return row
+    if row := known.get(_key(b, a["architecture"], a["variant"])):
+        return {"diff": -row["diff"], "low": -row["high"], "high": -row["low"], "p_value": row["p_value"]}
+    return {"diff": a["diff"] - b["diff"]} | dict.fromkeys(("low", "high", "p_value"), math.nan)
+
+
+def _verdict(p_holm: float) -> str:
+    if math.isnan(p_holm):
         return "untested"
     return "yes" if p_holm < LEVEL else "no"
 
 
-def agreement(both: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Kendall's tau-b by task, metric and size, with its 95% interval, NaN where an error is unknown.
+def agreement(both: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau-b by task, metric and size.
 
-    Columns task, metric, size, models (how many), tau, low, high, p_value (of the permutation test).
+    Columns task, metric, size, models (how many), tau, p_value (of the permutation test).
     """
     rows = []
     for group, models in both.groupby(GROUP, sort=False):
         diff, gain = models["diff"].to_numpy(float), models["paper"].to_numpy(float)
-        draws = np.random.default_rng(seed).standard_normal((DRAWS, len(models)))
-        drawn = kendall_tau_b(diff + np.sqrt(models["variance"].to_numpy(float)) * draws, gain)
-        known = bool(models["variance"].notna().all())
-        low, high = np.quantile(drawn, [0.025, 0.975]) if known else (math.nan, math.nan)
-        tau, p_value = float(kendall_tau_b(diff, gain)), permutation_p_value(diff, gain, seed)
-        rows.append((*group, len(models), tau, float(low), float(high), p_value))
-    return pd.DataFrame(rows, columns=[*GROUP, "models", "tau", "low", "high", "p_value"])
+        rows.append((*group, len(models), float(kendall_tau_b(diff, gain)), permutation_p_value(diff, gain)))
+    return pd.DataFrame(rows, columns=[*GROUP, "models", "tau", "p_value"])
 
 
 def permutation_p_value(ours: NDArray[np.float64], paper: NDArray[np.float64], seed: int = 0) -> float:

@@ -73,8 +73,9 @@ def doubts(records: list[Record], tasks: list[str], leaks: Leaks) -> Doubts:
 
 def withheld(compared: pd.DataFrame) -> pd.DataFrame:
     """Differences with their intervals, of which none is called resolved, unresolved or significant."""
-    known = {name: math.nan for name in TEST_COLUMNS if name in compared}
-    return compared.assign(resolved=WITHHELD, **known) if "resolved" in compared else compared
+    tests = {name: math.nan for name in TEST_COLUMNS if name in compared}
+    verdict = {"resolved": WITHHELD} if "resolved" in compared else {}
+    return compared.assign(**tests, **verdict)
 
 
 def _explaining(task: str, leaks: Leaks) -> list[str]:

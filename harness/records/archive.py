@@ -40,6 +40,7 @@ _COMPARISONS = (
     "comparisons.csv",
     "variants.csv",
     "contrasts.csv",
+    "pairs.csv",
     "tiers.csv",
     "tier_metrics.csv",
     "agreement.csv",

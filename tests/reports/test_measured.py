@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,16 @@ from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ROOT / "reports/measured"
+PAPER = {  # Table 1, gains in AUC
+    "finish": {
+        **{"dcnv2": 0.13, "rdcn": 0.09, "moe": 0.09, "autoint": 0.10, "dhen": 0.18, "hiformer": 0.48},
+        **{"wukong": 0.29, "rankmixer": 0.64},
+    },
+    "skip": {
+        **{"dcnv2": 0.15, "rdcn": 0.10, "moe": 0.08, "autoint": 0.12, "dhen": 0.36, "wukong": 0.49},
+        **{"rankmixer": 0.86},
+    },
+}
 NAMES = {  # of the rows, by architecture
     "DLRM-MLP": "dlrm_mlp",
     "DeepFM": "deepfm",
@@ -300,6 +311,40 @@ def test_the_curves_over_rows_and_size_are_those_of_the_records():
     base = {size: [point["finish"]["auc"] for point in auc["dlrm_mlp", size]] for size in ("0.3M", "3M")}
     assert round(100 * (base["3M"][3] - base["0.3M"][3]), 2) == 0.19
     assert all(100 * (points[3] - points[1]) > 3 for points in base.values())
+
+
+def test_the_pairs_that_are_resolved_in_table1_are_those_of_its_runs():
+    """Student's t over worlds from scipy, Holm's steps by hand, the paper's gains as it prints them."""
+    auc = {}
+    for run in pq.read_table(FOLDERS / "table1/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        if record["kind"] == "model":
+            auc[run["architecture"], record["spec"]["world"]] = record["metrics"]
+    found = {}
+    for task, gains in PAPER.items():
+        pairs = {}
+        for one, other in combinations(gains, 2):
+            if gains[one] != gains[other]:
+                ours, theirs = (
+                    [auc[name, world][task]["auc"] for world in range(10)] for name in (one, other)
+                )
+                pairs[one, other] = (stats.ttest_rel(ours, theirs).pvalue, np.mean(ours) - np.mean(theirs))
+        found[task, "pairs"] = len(pairs)
+        for at, (one, other) in enumerate(sorted(pairs, key=pairs.__getitem__)):
+            p_value, diff = pairs[one, other]
+            if p_value * (len(pairs) - at) >= 0.05:
+                break
+            higher, lower = (one, other) if diff > 0 else (other, one)
+            found.setdefault((task, gains[higher] > gains[lower]), set()).add((higher, lower))
+    over = {"moe": ("rankmixer", "wukong", "dhen", "dcnv2"), "autoint": ("rankmixer", "wukong", "dcnv2")}
+    expected = {(higher, lower) for lower in over for higher in over[lower]} | {("rankmixer", "hiformer")}
+    assert found == {
+        ("finish", "pairs"): 27,
+        ("finish", True): expected,
+        ("finish", False): {("rdcn", "autoint"), ("wukong", "hiformer")},
+        ("skip", "pairs"): 21,
+        ("skip", True): {(name, "moe") for name in (*over["moe"], "rdcn")},
+    }
 
 
 def test_what_feature_groups_that_share_little_change_is_what_was_measured():

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.evaluation.ordering import GROUP, agreement, models_in_both, ordered_pairs
 from harness.records.contestant import Contestant, label
 from harness.records.listed import display_name
-from reports.cells import Shown, grouped, interval, is_missing, p_value
+from reports.cells import Shown, grouped, p_value, signed
 from reports.paper.beside import counterpart
 from reports.paper.printed import load_paper
 from reports.sections import Section
@@ -38,24 +38,21 @@ def ordering_tables(section: Section) -> list[Table]:
     both = compared_with_paper(section)
     if both.empty:
         return []
-    pairs, rows = ordered_pairs(both), []
+    pairs, rows = ordered_pairs(both, section.pairs), []
     for row, number, *resolved in _groups(both, pairs):
         size = Shown(row["size"], float(row["size"].removesuffix("M"))) if row["size"] else "one"
         shown = [row["task"], row["metric"].upper(), size, grouped(row["models"])]
-        shown += [_tau(row), p_value(row["p_value"]), grouped(number)]
+        shown += [signed(row["tau"], 2), p_value(row["p_value"]), grouped(number)]
         shown += [grouped(len(names)) for names in resolved]
         rows.append([*shown, grouped(number - sum(map(len, resolved)))])
-    header = ["task", "metric", "size", "models", "Kendall's tau-b (95%)", "p-value", "pairs"]
+    header = ["task", "metric", "size", "models", "Kendall's tau-b", "p-value", "pairs"]
     notes = [
         f"Compared with {load_paper().tables['table1'].label}: models in both, without the base, whose "
         "difference is zero by definition; pairs that are tied in the paper are not counted. p-value: from a "
-        "permutation test over all orders of the models. "
-        "Interval: 10,000 draws of our differences from normals with the standard errors of "
-        "comparisons.csv, half of the smallest variance being the base's; the paper's gains are taken "
-        "without error. It leans towards zero, since a draw adds noise to noisy means.",
-        "Resolved: the p-value of the pair's difference, with the same variances, is below .05 after Holm's "
-        "correction over the tested pairs. Untested: the difference of one of the two models to the base is "
-        "untested. The CSV lists every pair.",
+        "permutation test over all orders of the models. The paper's gains are taken without error.",
+        "Resolved: the p-value of the pair's own difference (pairs.csv) is below .05 after Holm's correction "
+        "over the tested pairs. Untested: too few seeds, worlds or users, a failed run, or results that were "
+        "compared without pairs. The CSV lists every pair.",
     ]
     return [
         Table(
@@ -77,13 +74,14 @@ def ordering_words(section: Section) -> list[str]:
     parts = [(each.architecture, each.variant_without_size) for each in section.contestants]
     names = {label(*each): display_name(*each) for each in parts}
     sentences = []
-    for row, number, agree, differ in _groups(both, ordered_pairs(both)):
+    for row, number, agree, differ in _groups(both, ordered_pairs(both, section.pairs)):
         at = f" at {row['size']}" if row["size"] else ""
         sentences.append(
             f"{row['task']}, {row['metric'].upper()}{at}: Kendall's tau-b with the paper's Table 1 is "
-            f"{_tau(row)} over {row['models']} models, p {p_value(row['p_value'])}. Orderings resolved here "
-            f"that agree: {_list(agree, names)}; that do not: {_list(differ, names)}; "
-            f"{number - len(agree) - len(differ)} of {number} pairs are not resolved or untested."
+            f"{signed(row['tau'], 2)} over {row['models']} models, p {p_value(row['p_value'])}. "
+            f"Orderings resolved here that agree: {_list(agree, names)}; that do not: "
+            f"{_list(differ, names)}; {number - len(agree) - len(differ)} of {number} pairs are not resolved "
+            "or untested."
         )
     return [
         *sentences,
@@ -105,8 +103,3 @@ def _groups(both: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[tuple[dict, int
 
 def _list(pairs: Names, names: dict[str, str]) -> str:
     return ", ".join(f"{names[higher]} over {names[lower]}" for higher, lower in pairs) or "none"
-
-
-def _tau(row: dict) -> Shown:
-    unknown = "(no interval: too few seeds or users)" if is_missing(row["low"]) else ""
-    return interval(row["tau"], row["low"], row["high"], 2, unknown)
