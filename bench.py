@@ -685,10 +685,12 @@ def export(
     """Make an artefact of a finished run that runs without this project; returns its folder.
 
     Args:
-        run: the run's folder, ``out/<suite>/runs/<run>``, which keeps its weights.
+        run: the run's folder, ``out/<suite>/runs/<run>``, which keeps its weights; or its URL, of which
+            this run alone is fetched.
         format: ``torch-export``, ``aoti`` or ``onnx``.
         dense_only: from the tokens to the logits, without embedding tables and tokenizer.
-        out: the artefact's folder; ``out/<suite>/export/<run>/<format>`` if None.
+        out: the artefact's folder on this machine; ``out/<suite>/export/<run>/<format>`` if None, which is
+            sent where the run is in a store.
         cache: where the run's prepared data are, of which the test split is scored again.
 
     Raises InputError on bad input, RefusedError where the artefact's scores are not those of the run.
@@ -696,9 +698,17 @@ def export(
     from harness.machine.quiet import quiet_libraries
 
     quiet_libraries()
+    from files.errors import InputError
+    from files.remote import is_url
     from harness.export.run import export_run
 
-    return export_run(Path(run), format, dense_only, Path(out) if out else None, _folder(cache)).folder
+    if out is not None and is_url(out):
+        raise InputError(
+            f"out {out}: an artefact is written to this machine; leave it out to have that of a run in a "
+            "store sent beside it"
+        )
+    with _run_folder(run) as folder:
+        return export_run(folder, format, dense_only, Path(out) if out else None, _folder(cache)).folder
 
 
 def is_first_process() -> bool:
@@ -782,6 +792,25 @@ def _shared(out: Place, run: str | None = None) -> Iterator[Path]:
     if is_url(out) and os.environ.get("LOCAL_WORLD_SIZE", size) != size:
         raise InputError(f"{out}: torchrun's processes on several hosts need a folder that all share, no URL")
     with shared(out, run) if is_first_process() else nullcontext(folder) as folder:
+        yield folder
+
+
+@contextmanager
+def _run_folder(run: Place) -> Iterator[Path]:
+    """A run's folder, or the local copy of one in a store; what is written beside it is sent at the end."""
+    from files.errors import InputError
+    from files.remote import is_url
+
+    if not is_url(run):
+        yield Path(run)
+        return
+    out, found, name = str(run).rstrip("/").rpartition("/runs/")
+    if not found or "/" in name:
+        raise InputError(f"{run}: is no run's URL; give one as in s3://BUCKET/out/quick/runs/RUN")
+    with _shared(out, name) as results:
+        folder = results / "runs" / name
+        if not folder.is_dir():
+            raise InputError(f"{run}: the store has no such finished run")
         yield folder
 
 

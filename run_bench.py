@@ -674,14 +674,18 @@ def choose(
 @app.command()
 def export(
     run: Annotated[
-        Path, typer.Argument(file_okay=False, help="A run's folder that keeps weights, OUT/runs/RUN.")
+        Path,
+        typer.Argument(
+            file_okay=False, path_type=str, help="A run's folder that keeps weights, OUT/runs/RUN, or URL."
+        ),
     ],
     format: Annotated[Literal["torch-export", "aoti", "onnx"], typer.Option(help="What loads it.")],
     dense_only: Annotated[
         bool, typer.Option("--dense-only", help="From the tokens to the logits, without tables.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where to. [default: OUT/export/RUN/FORMAT]")
+        Path | None,
+        typer.Option(file_okay=False, path_type=str, help="Where to. [default: OUT/export/RUN/FORMAT]"),
     ] = None,
     cache: CacheRoot = bench.CACHE,
 ) -> None:
