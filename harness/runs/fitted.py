@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ class Kind(NamedTuple):
 
 FITTED = {
     "gbdt": Kind(GbdtSettings, Gbdt, suggest_gbdt),
+    "gbdt_unordered": Kind(GbdtSettings, partial(Gbdt, order=False), suggest_gbdt),
     "logistic": Kind(LogisticSettings, Logistic, suggest_logistic),
 }
 

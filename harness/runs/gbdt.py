@@ -52,16 +52,19 @@ def suggest_gbdt(trial: Any) -> dict[str, Any]:
 class Gbdt:
     """Trees of every task, fitted."""
 
-    def __init__(self, settings: GbdtSettings, splits: Splits, seed: int) -> None:
+    def __init__(self, settings: GbdtSettings, splits: Splits, seed: int, order: bool = True) -> None:
         """Fit them with as many threads as torch has; the threads do not change the trees.
+
+        Without ``order`` they read of sequences what does not depend on it, as networks do that average them.
 
         Raises UnfitTask, and InputError where memory or LightGBM is lacking.
         """
         self._splits = splits
         prepared = splits.prepared
-        self._columns = tree_columns(prepared.schema, prepared.table_sizes, settings.ids)
+        self._columns = tree_columns(prepared.schema, prepared.table_sizes, settings.ids, order)
         # Features in 4 bytes, and LightGBM's copy in bins of 1 or 2.
-        require_memory(6.0 * sum(prepared.rows.values()) * len(self._columns), "gbdt")
+        name = "gbdt" if order else "gbdt_unordered"
+        require_memory(6.0 * sum(prepared.rows.values()) * len(self._columns), name)
         train = splits.window("train")
         self._ranks = bucket_ranks(self._columns, prepared.schema, prepared.table_sizes, train)
         matrices = {split: self._matrix(split) for split in ("train", "valid")}

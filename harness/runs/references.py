@@ -3,7 +3,8 @@
 ``oracle`` scores with the true probabilities of synthetic data: the best anyone can reach.
 ``constant`` scores every row with the training split's base rate. A schema's single-feature baseline,
 such as ``duration_only``, scores with the smoothed training rate of the feature's quantile bin. ``gbdt`` and
-``logistic`` are fitted to the training split: what is known to be good without any of the architectures.
+``logistic`` are fitted to the training split: what is known to be good without any of the architectures;
+``gbdt_unordered`` is ``gbdt`` without the order of sequences, and there only where it is named.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness.machine.facts import Machine
 from harness.model.architectures import ARCHITECTURES
 from harness.records.folder import RunFolder
 from harness.records.record import Failure, Record
+from harness.records.select import ON_REQUEST
 from harness.records.spec import RunSpec
 from harness.runs.fitted import FITTED, fit_reference
 from harness.runs.run import build_record, now, write_predictions
@@ -44,7 +46,7 @@ def available_references(
             "rename the baseline"
         )
     names = [*own, *([schema.baseline.name] if schema.baseline else [])]
-    chosen = names if asked is True else asked or []
+    chosen = [name for name in names if name not in ON_REQUEST] if asked is True else asked or []
     for name in chosen:
         if name not in names:
             raise InputError(

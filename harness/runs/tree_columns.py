@@ -5,7 +5,7 @@
 | numeric, vector | each number, as prepared (trees do not see a rescaling) |
 | categorical | its index as a category; with over MANY categories as `ids` says |
 | multi_hot | its length; of at most FEW categories, whether each occurs |
-| sequence | its length; the latest element, of at most MANY categories; and for each categorical or multi_hot feature of the same vocabulary, how many elements are this row's own value |
+| sequence | its length; with `order` the latest element, of at most MANY categories; and for each categorical or multi_hot feature of the same vocabulary, how many elements are this row's own value |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ class Column:
         return f"{self.feature.name}.{self.part}{detail}"
 
 
-def tree_columns(schema: Schema, table_sizes: dict[str, int], ids: Ids) -> list[Column]:
+def tree_columns(schema: Schema, table_sizes: dict[str, int], ids: Ids, order: bool = True) -> list[Column]:
     """All columns, in schema order; ``ids`` says how categorical features of over MANY categories are read.
+
+    Without ``order`` nothing tells in which order the elements of a sequence came.
 
     ``category`` as all others; ``rank`` as a number, the category's rank by its training rows, as LightGBM's
     manual advises; ``none`` not at all. Buckets of hashed ids are categories; their ranks: `bucket_ranks`.
@@ -61,7 +63,7 @@ def tree_columns(schema: Schema, table_sizes: dict[str, int], ids: Ids) -> list[
                 Column(feature, "has", place=FIRST_INDEX + category) for category in range(categories)
             ]
         if feature.kind == "sequence":
-            if categories <= MANY:
+            if order and categories <= MANY:
                 columns.append(Column(feature, "last", is_category=True))
             columns += [
                 Column(feature, "count", other=other)

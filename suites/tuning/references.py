@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from files.errors import InputError
-from harness.records.select import FITTED_REFERENCES
+from harness.records.select import FITTED_REFERENCES, ON_REQUEST
 from harness.runs.fitted import TunedReference, tune_reference
 from harness.training.progress import Watcher
 from harness.workers.isolation import BrokenCallError
@@ -51,4 +51,6 @@ def tuned_references(
 
 
 def _is_wanted(name: str, references: bool | list[str]) -> bool:
-    return references if isinstance(references, bool) else name in references
+    if isinstance(references, bool):
+        return references and name not in ON_REQUEST
+    return name in references

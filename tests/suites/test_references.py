@@ -59,7 +59,11 @@ def test_settings_that_tuning_found_are_those_of_the_run(own, bench, unreported,
 @pytest.mark.parametrize(
     ("references", "said"),
     [
-        ("[gdbt]", "references: dataset 'mine' has no 'gdbt': choose from oracle, constant, gbdt, logistic"),
+        (
+            "[gdbt]",
+            "references: dataset 'mine' has no 'gdbt': choose from oracle, constant, gbdt, gbdt_unordered, "
+            "logistic",
+        ),
         ("some", "references: give true, false, or a list of names"),
         ("[3]", "references: give true, false, or a list of names"),
     ],

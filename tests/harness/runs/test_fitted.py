@@ -147,10 +147,19 @@ def test_the_test_split_has_no_say(name, table, planted, tmp_path):
     assert not np.array_equal(first.scores("test"), other.scores("test"))
 
 
+@pytest.mark.parametrize(("name", "is_same"), [("gbdt", False), ("gbdt_unordered", True)])
+def test_the_order_of_histories_changes_the_trees_that_read_it_alone(table, tmp_path, name, is_same):
+    kept = table.with_columns(pl.col("history", "past_genres").list.tail(5))  # as many as the schema keeps
+    turned = kept.with_columns(pl.col("history", "past_genres").list.reverse())
+    data = [prepared_from(each, tmp_path / str(place)) for place, each in enumerate((kept, turned))]
+    before, after = (fit_reference(name, {}, Splits(each, ["finish"]), 0) for each in data)
+    assert np.array_equal(before.scores("test"), after.scores("test")) == is_same
+
+
 @pytest.mark.parametrize("name", FITTED)
 def test_scores_are_the_same_whatever_the_threads(name, planted, monkeypatch):
     monkeypatch.setattr(gbdt, "MOST_TREES", 5)
-    config = {"feature_fraction": 0.5} if name == "gbdt" else {}
+    config = {} if name == "logistic" else {"feature_fraction": 0.5}
     before, found = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)

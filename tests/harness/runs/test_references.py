@@ -67,11 +67,12 @@ def test_those_asked_for_are_offered_and_a_misspelt_one_is_refused(with_truth):
     asked = ["price_only", "gbdt", "oracle"]
     assert available_references(with_truth, ["finish"], asked) == ["oracle", "gbdt", "price_only"]
     assert available_references(with_truth, ["finish", "skip"], asked) == ["gbdt", "price_only"]
+    assert available_references(with_truth, ["finish"], ["gbdt_unordered"]) == ["gbdt_unordered"]
     assert available_references(with_truth, ["finish"], False) == []
     assert available_references(with_truth, ["finish"], []) == []
     with pytest.raises(
         InputError,
-        match="references: dataset 'small' has no 'gdbt': choose from oracle, constant, gbdt, logistic, pr",
+        match="references: dataset .small. has no .gdbt.: choose from oracle, constant, gbdt, gbdt_uno",
     ):
         available_references(with_truth, ["finish"], ["gdbt"])
 

@@ -55,6 +55,11 @@ def test_both_are_searched_once_and_then_taken_from_the_file(tmp_path):
     assert tune(path)[:2] == (found, [])
 
 
+def test_one_that_a_suite_names_is_searched_too(tmp_path):
+    _, searched, _ = tune(tmp_path / "s-small.yaml", references=["oracle", "gbdt_unordered"])
+    assert searched == [("gbdt_unordered", 3)]
+
+
 @pytest.mark.parametrize("change", [{"trials": 4}, {"training": {"batch_size": 7}}])
 def test_other_trials_or_another_training_search_again(tmp_path, change):
     path = tmp_path / "s-small.yaml"
