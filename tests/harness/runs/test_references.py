@@ -72,7 +72,7 @@ def test_those_asked_for_are_offered_and_a_misspelt_one_is_refused(with_truth):
     assert available_references(with_truth, ["finish"], []) == []
     with pytest.raises(
         InputError,
-        match="references: dataset .small. has no .gdbt.: choose from oracle, constant, gbdt, gbdt_uno",
+        match=r"references: dataset .small. has no .gdbt.: choose from oracle, constant, gbdt, gbdt_uno",
     ):
         available_references(with_truth, ["finish"], ["gdbt"])
 
