@@ -102,6 +102,16 @@ def test_a_batch_holds_the_normalised_components_between_its_numeric_neighbours(
     np.testing.assert_allclose(read, expected_dense(vectors, normalization), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("window_rows", [30, 70])
+def test_a_short_last_window_may_follow_one_that_ends_with_a_row_group(tmp_path, monkeypatch, window_rows):
+    monkeypatch.setattr(prepare_encode, "ROW_GROUP_ROWS", 10)
+    vectors = random_vectors()
+    prepared = prepare_table(tmp_path, table(vectors))
+    reader = ShardReader(prepared, "train", 16, ["y"], window_rows=window_rows)
+    read = np.concatenate([batch.dense.numpy() for batch in reader.batches()])
+    np.testing.assert_allclose(read, expected_dense(vectors, "standard")[:TRAIN], rtol=1e-6, atol=1e-6)
+
+
 def test_a_shuffled_window_keeps_a_vector_with_its_row(tmp_path):
     vectors = random_vectors()
     prepared = prepare_table(tmp_path, table(vectors))
