@@ -7,6 +7,7 @@ complete or not at all. An interrupted download is kept, and the next one resume
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tarfile
 import zipfile
@@ -223,15 +224,25 @@ def _check_files(archive: Archive, folder: Path, url: str) -> None:
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:
-    """Unpack a zip or tar archive; files that would land outside ``folder`` are an error."""
+    """Unpack a zip or tar archive; files that would land outside ``folder`` are an error.
+
+    Raises InputError where the archive is at fault, and OSError where the disk is.
+    """
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, folder)
         else:
             with tarfile.open(archive) as packed:
                 packed.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, _OutsideError) as error:
-        raise InputError(f"{url}: cannot be unpacked safely ({error}); use another mirror") from None
+    except Exception as error:  # decoders of damaged bytes raise errors of many kinds, OSError among them
+        if isinstance(error, OSError) and error.errno not in _OF_DAMAGED_BYTES:
+            raise
+        raise InputError(
+            f"{url}: cannot be unpacked safely ({error}); it is dropped: fetch again or use another mirror"
+        ) from None
+
+
+_OF_DAMAGED_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)  # a stream, a place in the file, a name
 
 
 class _OutsideError(Exception):

@@ -167,6 +167,15 @@ def test_a_week_of_another_layout_is_named(tmp_path, column, values, message):
         read(tmp_path)
 
 
+def test_damaged_embeddings_are_an_error(tmp_path):
+    path = write_folder(tmp_path) / "metadata/item_embeddings.npz"
+    content = bytearray(path.read_bytes())
+    content[61:91] = b"\xff" * 30  # where the first member's compressed bytes begin
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"item_embeddings\.npz: cannot be read .*fetch the file again"):
+        read(tmp_path)
+
+
 def test_damaged_files_and_wrong_options_are_errors(tmp_path):
     root = write_folder(tmp_path)
     np.savez(root / "metadata/item_embeddings.npz", item_id=np.arange(3), embedding=np.zeros((3, 8)))
