@@ -64,5 +64,5 @@ class Embeddings:
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(
         f"{path}: cannot be read as item_id and embedding of {EMBEDDING_LENGTH} numbers ({reason}); "
-        "fetch the file again, or leave it out with embedding_length=0"
+        "remove the file and fetch it again, or leave it out with embedding_length=0"
     )
