@@ -741,8 +741,9 @@ def data_prepare(
     prepared = _prepare(name, data_root, options, cache, rebuild, verify, report=say)
     users = f"{prepared.num_users:,} users" if prepared.num_users is not None else "no users"
     say(f"{prepared.schema.name}: {prepared.rows} rows, {users}, in {prepared.path}")
-    if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
-        for note, value in prepared.manifest["notes"].items():
+    is_own_table = name.endswith((".yaml", ".yml"))
+    for note, value in prepared.manifest["notes"].items():
+        if is_own_table or note == "test":  # how it was read, or split otherwise, must not be a surprise
             say(f"note: {note}: {value:.3g}" if isinstance(value, float) else f"note: {note}: {value}")
 
 

@@ -28,6 +28,7 @@ import yaml
 import bench as python_interface
 import run_bench
 from files.errors import InputError
+from tests.datasets.vk_lsvd.files import write_folder
 from tests.forked import Forked, fork_the_server_of_workers, forked_command
 from tests.threads import threads_at_work
 
@@ -426,6 +427,18 @@ def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
     train = own_log().head(1400)
     assert re.search(rf"train +1,400 +{train['who'].n_unique()} *$", described.out, re.MULTILINE)
     assert re.search(rf"train +click +1,400 +{train['click'].mean():.4f} ", described.out)
+
+
+def test_data_prepare_says_that_week_26_is_not_there(tmp_path, bench):
+    write_folder(tmp_path, weeks=1, test=False)
+    outcome = bench(
+        "data", "prepare", "vk-lsvd", "--data-root", str(tmp_path), "--cache", str(tmp_path / "cache"),
+        "--option", "weeks=1", "--option", "embedding_length=0",
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [line for line in outcome.out.splitlines() if line.startswith("note:")] == [
+        "note: test: the second half of week 25, whose first half validates: week 26 is not there"
+    ]
 
 
 MINUS = "\N{MINUS SIGN}"

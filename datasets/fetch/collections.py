@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from datasets.fetch.download import CONNECT_SECONDS, Part, Progress, download
+from datasets.fetch.download import CONNECT_SECONDS, Part, Progress, download, part_of
 from datasets.fetch.waiting import one_process_at_a_time
 from files.errors import InputError
 from files.writing import flush
@@ -86,7 +86,7 @@ def _fetch_file(
         say(f"{target.name}: is there already")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Part(target.with_name(f".{target.name}.part"), None)
+    part = Part(part_of(target), None)
     download(urls, part, progress, say)
     flush(part.path)
     part.path.replace(target)

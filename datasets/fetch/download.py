@@ -50,6 +50,11 @@ class _BrokenError(_AddressError):
     """The connection ended early; the same address may provide the rest."""
 
 
+def part_of(path: Path) -> Path:
+    """Where the bytes of a file, or of a folder's archive, are while it is not complete."""
+    return path.with_name(f".{path.name}.part")
+
+
 @dataclass
 class Part:
     """The bytes received so far of a file whose md5 is ``md5``; None where that is not stated."""

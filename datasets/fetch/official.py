@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from datasets.fetch.collections import COLLECTIONS, fetch_collection
-from datasets.fetch.download import Part, Progress, download
+from datasets.fetch.download import Part, Progress, download, part_of
 from datasets.fetch.waiting import one_process_at_a_time
 from datasets.prepare.folder import publish
 from files.checksums import md5_of
@@ -194,7 +194,7 @@ def _fetch(
         *folder.parent.glob(f".{folder.name}-*"),
     ]:  # of a killed process or an earlier version
         shutil.rmtree(leftover, ignore_errors=True)
-    part = Part(folder.with_name(f".{folder.name}.part"), archive.md5)
+    part = Part(part_of(folder), archive.md5)
     url = download(urls, part, progress, say)
     unpacked.mkdir()
     try:

@@ -104,6 +104,17 @@ def test_the_split_is_by_weeks_and_week_25_is_divided_where_26_is_not_there(tmp_
     assert divided.drop("split").equals(frame[:240].drop("split"))
 
 
+def test_a_week_26_that_has_half_arrived_is_an_error(tmp_path):
+    week = write_folder(tmp_path) / "subsamples/ur0.01/test/week_26.parquet"
+    part = week.rename(week.with_name(".week_26.parquet.part"))
+    with pytest.raises(
+        InputError, match=r"week_26\.parquet: its download is unfinished; .*data fetch vk-lsvd"
+    ):
+        source.identity({"weeks": 3}, tmp_path)
+    part.rename(week)
+    assert read(tmp_path)[1]["split"].to_list().count("test") == 60
+
+
 def test_fewer_weeks_are_the_last_ones_and_begin_without_a_past(tmp_path):
     root = write_folder(tmp_path)
     _, frame = read(tmp_path, weeks=1)
