@@ -12,11 +12,12 @@ import polars as pl
 from datasets.prepare.learn import MomentsByPlace, learned_tables, merged_moments, moments_of
 from datasets.prepare.split import SPLITS
 from datasets.prepare.stage import check_values
-from datasets.schema import ColumnSplit, Feature, Schema
+from datasets.schema import ColumnSplit, Schema
 from files.errors import InputError
 
 CATEGORY = (pl.Int64(), pl.String())
 CATEGORIES = (pl.List(pl.Int64), pl.List(pl.String))
+UNCLEAN = "holds text that is empty or has space around it"
 
 
 @dataclass(frozen=True)
@@ -160,18 +161,16 @@ def _forms(schema: Schema) -> list[tuple[str, pl.Expr, str]]:
             if feature.kind == "multi_hot":
                 has_null = value.list.eval(pl.element().is_null()).list.any()
                 found.append((feature.name, has_null, "holds a list with a null, which a multi_hot drops"))
-        found.append(
-            (feature.name, _has_unclean_text(feature), "holds text that is empty or has space around it")
+        unclean = (
+            value.list.eval(_is_unclean(pl.element())).list.any() if feature.is_list else _is_unclean(value)
         )
+        found.append((feature.name, unclean, UNCLEAN))
+    if schema.user_id is not None:
+        found.append(("@user", _is_unclean(pl.col("@user")), UNCLEAN))
     return found
 
 
-def _has_unclean_text(feature: Feature) -> pl.Expr:
+def _is_unclean(value: pl.Expr) -> pl.Expr:
     """Whether a category is empty text, or has space around it; of integers, none is."""
-
-    def unclean(value: pl.Expr) -> pl.Expr:
-        text = value.cast(pl.String)
-        return (text == "") | (text != text.str.strip_chars())
-
-    value = pl.col(feature.name)
-    return value.list.eval(unclean(pl.element())).list.any() if feature.is_list else unclean(value)
+    text = value.cast(pl.String)
+    return (text == "") | (text != text.str.strip_chars())

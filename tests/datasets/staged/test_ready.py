@@ -148,6 +148,17 @@ def count(
     return cell(row, column, value, name)
 
 
+def user(name: str) -> Callable[[Path], None]:
+    """The users as text, the second of a file being ``name``."""
+
+    def change(folder: Path) -> None:
+        for file in folder.glob("*/000*.parquet"):
+            rewrite(str(file.relative_to(folder)), lambda frame: frame.cast({"@user": pl.String}))(folder)
+        cell(1, "@user", name)(folder)
+
+    return change
+
+
 def swap_names(folder: Path) -> None:
     for old, new in (("000000", "x"), ("000017", "000000"), ("x", "000017")):
         (folder / "train" / f"{old}.parquet").rename(folder / "train" / f"{new}.parquet")
@@ -207,6 +218,8 @@ ROWS = {
         cell(3, "@label.click", 2.0), r"train/000017.parquet: task 'click': .* in row 3 .*: 2\.0"
     ),
     "a user is empty": (cell(1, "@user", None), "train/000017.parquet: user_id: .* is empty in row 1"),
+    "a user is empty text": (user(""), "train/000017.parquet: column '@user' holds text that is .* row 1"),
+    "a user has space around it": (user(" 7"), "column '@user' holds text that is empty or has space"),
     "a number is NaN": (
         cell(4, "price", float("nan")), "train/000017.parquet: column 'price' holds a number that is not"
     ),
