@@ -17,6 +17,7 @@ from files.errors import InputError
 
 CATEGORY = (pl.Int64(), pl.String())
 CATEGORIES = (pl.List(pl.Int64), pl.List(pl.String))
+DAYS = 2**31  # before and after 1970-01-01
 UNCLEAN = "holds text that is empty or has space around it"
 
 
@@ -100,8 +101,11 @@ def _allowed_types(schema: Schema, time: pl.DataType | None) -> dict[str, tuple[
     return allowed
 
 
-def check_order(files: Sequence[Path]) -> None:
-    """InputError where a row of a split comes before one of an earlier time, in one file or two."""
+def check_times(files: Sequence[Path], time: pl.DataType) -> None:
+    """InputError where a row of a split comes before one of an earlier time, in one file or two.
+
+    ``time``: what the numbers stand for. InputError also where a row has none, or one beyond all dates.
+    """
     latest = None
     for file in files:
         times = pl.read_parquet(file, columns=["@time"], glob=False)["@time"]
@@ -109,6 +113,11 @@ def check_order(files: Sequence[Path]) -> None:
             raise InputError(f"{file}: column '@time' is empty in some row; give every row a time")
         if not times.is_sorted():
             raise InputError(f"{file}: its rows are not in the order of '@time'; sort them")
+        if time == pl.Date and not (times[0] >= -DAYS and times[-1] < DAYS):
+            raise InputError(
+                f"{file}: column '@time' holds {times[0]} to {times[-1]}, beyond the days since 1970-01-01 a "
+                "date can hold; count days, or state the time's type"
+            )
         if latest is not None and times[0] < latest:
             raise InputError(
                 f"{file}: begins at time {times[0]}, and the file before it ends at {latest}; name the files "

@@ -164,6 +164,13 @@ def swap_names(folder: Path) -> None:
         (folder / "train" / f"{old}.parquet").rename(folder / "train" / f"{new}.parquet")
 
 
+def in_days(folder: Path) -> None:
+    """The times as days since 1970, the last of which a date cannot hold."""
+    change_manifest(folder, lambda manifest: manifest | {"time": "date"})
+    last = str(sorted((folder / "test").glob("*.parquet"))[-1].relative_to(folder))
+    rewrite(last, lambda frame: frame.with_columns(in_row(frame.height - 1, "@time", 2**31)))(folder)
+
+
 def move_a_row_to_validation(folder: Path) -> None:
     """The last row of training becomes the first of validation, and the manifest says so."""
     last = sorted((folder / "train").glob("*.parquet"))[-1]
@@ -194,6 +201,7 @@ ROWS = {
     "files are unsorted": (
         swap_names, r"train/000017.parquet: begins at time \d+, and the file before it ends at \d+"
     ),
+    "a time is beyond all dates": (in_days, "column '@time' holds [0-9]+ to 2147483648, beyond the days"),
     "a time is empty": (cell(2, "@time", None), "train/000017.parquet: column '@time' is empty"),
     "a row is in another split": (
         move_a_row_to_validation, r"valid/000000.parquet: row 0 .* belongs to train by the schema's split"
@@ -240,7 +248,16 @@ ROWS = {
     ),
 }  # fmt: skip
 
+
+def damage_counts(folder: Path) -> None:
+    """What follows the first four bytes is the header of a page."""
+    file = folder / "counts" / "item" / "1.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + b"\xff" * 30 + content[34:])
+
+
 COUNTED = {
+    "a page is damaged": (damage_counts, "counts/item/1.parquet: cannot be read .*stage the table again"),
     "a count is too high": (
         count(0, "count", 1000), r"counts/item: its counts add up to [\d,]+, and the training rows have"
     ),
@@ -335,6 +352,10 @@ NOT_AS_STATED = {
     "rows lack a split": (of_manifest(rows={"train": 1}), "manifest.json: rows: has other splits"),
     "the time has no type": (of_manifest(time=None), "manifest.json: time is None, and that of the schema"),
     "the time's type is unknown": (of_manifest(time="int32"), "manifest.json: time is 'int32'; give one of"),
+    "the time's zone is unknown": (
+        of_manifest(time="datetime[us, Nowhere/Town]"),
+        r"manifest.json: time is 'datetime\[us, Nowhere/Town\]'; give one of",
+    ),
     "the reading is another": (
         of_manifest(origin={"files": [], "reading": 1, "notes": {}}), "manifest.json: the raw files were read"
     ),
