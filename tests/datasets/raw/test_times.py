@@ -89,6 +89,17 @@ def test_times_that_cannot_be_compared_are_refused_with_their_line(refusal, tmp_
     assert words in refusal(time="at")
 
 
+@pytest.mark.parametrize("year", ["0001", "1500", "1677", "2262", "2600", "9999"])
+@pytest.mark.parametrize("zone", ["", "Z"])
+def test_a_year_beyond_64_bits_of_nanoseconds_is_refused(refusal, tmp_path, year, zone):
+    """2**63 nanoseconds are 292 years."""
+    fine = [f"2024-03-01 00:00:00.00000000{row}{zone}" for row in range(1, 6)]
+    put(tmp_path, [*fine, f"{year}-06-01 00:00:00{zone}"])
+    message = refusal(time="at")
+    assert f"line 7: column 'at' holds '{year}-06-01 00:00:00{zone}', a day or time that" in message
+    assert "beyond the years 1678 to 2261" in message
+
+
 def test_a_timestamp_that_marks_a_missing_time_is_refused_in_parquet_too(refusal, tmp_path):
     times = pa.array([0, *(int(time) for time in EPOCHS[1:])], pa.timestamp("s"))
     pq.write_table(pa.table(columns() | {"at": times}), tmp_path / "t.parquet")
