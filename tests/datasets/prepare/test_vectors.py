@@ -121,6 +121,13 @@ def test_a_shuffled_window_keeps_a_vector_with_its_row(tmp_path):
         np.testing.assert_allclose(batch.dense.numpy(), expected[rows], rtol=1e-6, atol=1e-6)
 
 
+def test_a_vector_is_no_column_of_single_values(tmp_path):
+    prepared = prepare_table(tmp_path, table(random_vectors()))
+    assert prepared.columns("train", ["age"])["age"].shape == (TRAIN,)
+    with pytest.raises(InputError, match=r"no column 'picture' of single values: choose from age, .*price"):
+        prepared.columns("train", ["age", "picture"])
+
+
 def test_missing_vectors_are_counted(tmp_path):
     fields = describe(prepare_table(tmp_path, table(random_vectors()))).fields
     row = fields.filter(pl.col("name") == "picture").row(0, named=True)
