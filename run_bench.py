@@ -123,6 +123,7 @@ MemoryPerRun = Annotated[
     float | None, typer.Option(metavar="GB", min=0.001, help="That Ray keeps for a run.")
 ]
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
+BEGINS_ANEW = "interrupted; nothing of it is kept, and the same command begins anew"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -940,7 +941,7 @@ def _run_command(debug: bool) -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            _leave_interrupted(GOES_ON)
+            _leave_interrupted(GOES_ON if _keeps_what_is_finished() else BEGINS_ANEW)
         raise
     except RunInterrupted as end:
         _leave_interrupted(str(end))
@@ -953,6 +954,11 @@ def _run_command(debug: bool) -> None:
             print(masked(traceback.format_exc()), end="", file=sys.stderr)
             sys.exit(1)
         sys.exit(_explain(error))
+
+
+def _keeps_what_is_finished() -> bool:
+    """Of the commands on data, only a fetch does: a folder is prepared, or staged, whole or not at all."""
+    return sys.argv[1:2] != ["data"] or sys.argv[2:3] == ["fetch"]
 
 
 def _leave_interrupted(words: str) -> NoReturn:

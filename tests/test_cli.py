@@ -928,6 +928,7 @@ def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, 
 
 
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
+BEGINS_ANEW = "interrupted; nothing of it is kept, and the same command begins anew"
 
 
 def test_ctrl_c_offers_the_report_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unreported):
@@ -969,6 +970,37 @@ def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1] == GOES_ON
     assert "error" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function", "words"),
+    [
+        (
+            ["prepare", "data/schema.yaml", "--cache", "cache"],
+            "datasets.prepare.pipeline",
+            "stage",
+            BEGINS_ANEW,
+        ),
+        (
+            ["describe", "data/schema.yaml", "--cache", "cache"],
+            "datasets.prepare.pipeline",
+            "stage",
+            BEGINS_ANEW,
+        ),
+        (["fetch", "movielens-100k", "--data-root", "raw"], "datasets.fetch.official", "download", GOES_ON),
+    ],
+)
+def test_ctrl_c_within_a_command_on_data_says_what_it_keeps(
+    own, bench, monkeypatch, command, module, function, words
+):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{module}.{function}", interrupt)
+    outcome = bench("data", *command)
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, words)
+    if words == BEGINS_ANEW:
+        assert [path.suffix for path in (own / "cache").iterdir()] == [".lock"]
 
 
 def test_ctrl_c_while_the_report_is_drawn_offers_it_with_its_folder_quoted(ran, bench, monkeypatch):
