@@ -441,6 +441,13 @@ def test_data_prepare_says_that_week_26_is_not_there(tmp_path, bench):
     ]
 
 
+def test_a_cache_whose_name_looks_like_a_url_is_a_folder(own, bench):
+    outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "10:30/cache")
+    assert (outcome.code, outcome.err) == (0, "")
+    [folder] = (path for path in (own / "10:30/cache").iterdir() if path.is_dir())
+    assert (folder / "manifest.json").is_file()
+
+
 MINUS = "\N{MINUS SIGN}"
 
 
