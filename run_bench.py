@@ -715,15 +715,13 @@ def data_list() -> None:
 def data_fetch(name: str, data_root: DataRoot = None, options: DatasetOptions = None) -> None:
     """Download a public dataset, check it and unpack it under --data-root; options choose its files."""
     from datasets.fetch.download import shown
-    from datasets.fetch.official import fetch
+    from datasets.fetch.sending import fetch_and_send
     from files.errors import InputError
-    from files.remote_copy import send_folder
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
     with shown(name) as progress:
-        folder = fetch(name, data_root, progress=progress, options=_chosen(options))
-    send_folder(folder, data_root)
+        folder = fetch_and_send(name, data_root, progress, _chosen(options))
     say(folder)
 
 

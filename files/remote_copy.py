@@ -168,12 +168,6 @@ def url_of(folder: Path) -> str | None:
     return None if copy is None else copy.store.url
 
 
-def send_folder(folder: Path, root: Path) -> None:
-    """Upload all files below ``folder`` if ``root``, around it, is a copy; hidden ones stay here."""
-    if (copy := copy_at(root)) is not None:
-        copy.send(visible_files(folder))
-
-
 def visible_files(folder: Path) -> list[Path]:
     """All files below a folder, without hidden ones and those in hidden folders."""
     return [
