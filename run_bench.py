@@ -123,6 +123,7 @@ MemoryPerRun = Annotated[
     float | None, typer.Option(metavar="GB", min=0.001, help="That Ray keeps for a run.")
 ]
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
+BEGINS_ANEW = "interrupted; nothing of it is kept, and the same command begins anew"
 NOT_A_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -714,15 +715,13 @@ def data_list() -> None:
 def data_fetch(name: str, data_root: DataRoot = None, options: DatasetOptions = None) -> None:
     """Download a public dataset, check it and unpack it under --data-root; options choose its files."""
     from datasets.fetch.download import shown
-    from datasets.fetch.official import fetch
+    from datasets.fetch.sending import fetch_and_send
     from files.errors import InputError
-    from files.remote_copy import send_folder
 
     if data_root is None:
         raise InputError("data fetch: say where to with --data-root DIR (or BENCH_DATA_ROOT)")
     with shown(name) as progress:
-        folder = fetch(name, data_root, progress=progress, options=_chosen(options))
-    send_folder(folder, data_root)
+        folder = fetch_and_send(name, data_root, progress, _chosen(options))
     say(folder)
 
 
@@ -741,8 +740,9 @@ def data_prepare(
     prepared = _prepare(name, data_root, options, cache, rebuild, verify, report=say)
     users = f"{prepared.num_users:,} users" if prepared.num_users is not None else "no users"
     say(f"{prepared.schema.name}: {prepared.rows} rows, {users}, in {prepared.path}")
-    if name.endswith((".yaml", ".yml")):  # how one's own table was read must not be a surprise
-        for note, value in prepared.manifest["notes"].items():
+    is_own_table = name.endswith((".yaml", ".yml"))
+    for note, value in prepared.manifest["notes"].items():
+        if is_own_table or note == "test":  # how it was read, or split otherwise, must not be a surprise
             say(f"note: {note}: {value:.3g}" if isinstance(value, float) else f"note: {note}: {value}")
 
 
@@ -939,7 +939,7 @@ def _run_command(debug: bool) -> None:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            _leave_interrupted(GOES_ON)
+            _leave_interrupted(GOES_ON if _keeps_what_is_finished() else BEGINS_ANEW)
         raise
     except RunInterrupted as end:
         _leave_interrupted(str(end))
@@ -952,6 +952,11 @@ def _run_command(debug: bool) -> None:
             print(masked(traceback.format_exc()), end="", file=sys.stderr)
             sys.exit(1)
         sys.exit(_explain(error))
+
+
+def _keeps_what_is_finished() -> bool:
+    """Of the commands on data, only a fetch does: a folder is prepared, or staged, whole or not at all."""
+    return sys.argv[1:2] != ["data"] or sys.argv[2:3] == ["fetch"]
 
 
 def _leave_interrupted(words: str) -> NoReturn:

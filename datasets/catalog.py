@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,10 @@ MakesSource = Callable[[Path], "Source | StagedTable"]  # given an empty scratch
 
 # Readers that were tried on their publisher's files; the others, on generated ones of that layout alone.
 READ_ON_REAL_FILES = {"kuairand-pure", "movielens-100k"}
+
+# Which rules a dataset is read by, where a change of its reader gave the same files other rows or features.
+# They are part of its identity, so that no folder which other rules made is taken for its own.
+RULES: dict[str, int] = {}
 
 # The option that draws another world of a dataset: a simulation anew, or a log's training rows again.
 BOOTSTRAP = "bootstrap"
@@ -154,11 +159,13 @@ def find_dataset(
             f"no dataset {name!r}: choose from {', '.join(DATASETS)}, or give the path of your schema (.yaml)"
         )
     reader = _reader(name)
-    return (
-        name,
-        reader.identity(options, data_root),
-        lambda scratch: reader.source(options, data_root, scratch),
-    )
+    rules = {"rules": RULES[name]} if name in RULES else {}
+
+    def make_source(scratch: Path) -> Source:
+        source = reader.source(options, data_root, scratch)
+        return replace(source, identity=source.identity | rules)
+
+    return name, reader.identity(options, data_root) | rules, make_source
 
 
 def raw_folder(name: str, data_root: Path | None) -> Path:

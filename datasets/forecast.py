@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from datasets.own_table import OwnTable
 from datasets.raw.columns import uses
 from datasets.raw.files import TableFile
-from datasets.schema import Schema
+from datasets.schema import Feature, Schema
 from files.cores import usable_cores
 
 SAMPLE_BYTES, BLOCK_BYTES = 1 << 20, 1 << 14
@@ -65,13 +65,23 @@ def _size(file: TableFile, schema: Schema) -> Size:
 
 
 def _parquet_size(file: TableFile, schema: Schema) -> Size:
-    metadata = pq.read_metadata(file.path)
-    wanted, values = {use.column for use in uses(schema)}, 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        columns = (group.column(place) for place in range(group.num_columns))
-        values += sum(c.num_values for c in columns if c.path_in_schema.partition(".")[0] in wanted)
-    return Size(metadata.num_rows, values, 0)
+    metadata = pq.read_metadata(file.path.absolute())
+    wanted, names = {use.column for use in uses(schema)}, metadata.schema.to_arrow_schema().names
+    paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+    read = [place for place, path in enumerate(paths) if _column_of(path, names) in wanted]
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return Size(
+        metadata.num_rows, sum(group.column(place).num_values for group in groups for place in read), 0
+    )
+
+
+def _column_of(path: str, names: list[str]) -> str:
+    """The column that a path of parquet, as seen.list.element, belongs to; a name may itself have points.
+
+    >>> [_column_of(path, ["seen", "user", "user.id"]) for path in ("seen.list.element", "user.id")]
+    ['seen', 'user.id']
+    """
+    return max((name for name in names if f"{path}.".startswith(f"{name}.")), key=len)
 
 
 def _text_size(file: TableFile, schema: Schema) -> Size:
@@ -81,8 +91,17 @@ def _text_size(file: TableFile, schema: Schema) -> Size:
     text = b"".join(_unpacked(piece, file.compression))
     growth = file.path.stat().st_size / max(len(piece), 1)
     rows, text_bytes = round(text.count(b"\n") * growth), round(len(text) * growth)
-    most = sum(feature.max_length if feature.is_list else feature.length or 1 for feature in schema.features)
-    return Size(rows, min(rows * most, text_bytes // BYTES_A_VALUE_OF_TEXT), text_bytes)
+    most: dict[str, int] = {}
+    for use in uses(schema):
+        most[use.column] = max(most.get(use.column, 1), _most_values(use.feature))
+    return Size(rows, min(rows * sum(most.values()), text_bytes // BYTES_A_VALUE_OF_TEXT), text_bytes)
+
+
+def _most_values(feature: Feature | None) -> int:
+    """How many values one cell may hold that are read for a feature, or for a label, user or time (None)."""
+    if feature is None:
+        return 1
+    return feature.max_length if feature.is_list else feature.length or 1
 
 
 def _unpacked(piece: bytes, compression: str | None) -> Iterator[bytes]:

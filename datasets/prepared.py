@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -85,7 +86,7 @@ class PreparedDataset:
     def columns(self, split: str, names: list[str]) -> dict[str, np.ndarray]:
         """Whole scalar columns of a split in time order, each (rows,); InputError on an unknown name."""
         files = [self.path / shard["file"] for shard in self.shards(split)]
-        known = {field.name for field in pq.read_schema(files[0]) if not str(field.type).startswith("list")}
+        known = {field.name for field in pq.read_schema(files[0]) if not pa.types.is_nested(field.type)}
         for name in names:
             if name not in known:
                 raise InputError(

@@ -114,8 +114,8 @@ class WindowSource:
             while num_waiting >= rows:
                 tables = pa.concat_tables(waiting)
                 yield self._window(tables.slice(0, rows))
-                waiting = [tables.slice(rows)]
                 num_waiting -= rows
+                waiting = [tables.slice(rows)] if num_waiting else []
         if num_waiting:
             yield self._window(pa.concat_tables(waiting))
 

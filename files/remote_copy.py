@@ -110,11 +110,14 @@ class Copy:
 def local_path(place: Path | str) -> Path:
     """Where a place is, or has its copy, on this machine; nothing is made or fetched.
 
+    A path such as a:b/out is made absolute, since arrow takes it for a URI.
+
     >>> str(local_path("s3://bucket/out/table1")), str(local_path("file:///out")), str(local_path("out"))
     ('cache/remote/s3/bucket/out/table1', '/out', 'out')
     """
     if not is_url(place):
-        return Path(str(place).removeprefix(LOCAL))
+        local = Path(str(place).removeprefix(LOCAL))
+        return local.absolute() if ":" in str(local).partition("/")[0] else local
     scheme, _, path = str(place).partition("://")
     parts = [part for part in path.split("/") if part]
     if ".." in parts or "." in parts:
@@ -163,12 +166,6 @@ def url_of(folder: Path) -> str | None:
     """The URL of what a folder is a copy of; None for a folder that is no copy."""
     copy = copy_at(folder)
     return None if copy is None else copy.store.url
-
-
-def send_folder(folder: Path, root: Path) -> None:
-    """Upload all files below ``folder`` if ``root``, around it, is a copy; hidden ones stay here."""
-    if (copy := copy_at(root)) is not None:
-        copy.send(visible_files(folder))
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -28,6 +28,7 @@ import yaml
 import bench as python_interface
 import run_bench
 from files.errors import InputError
+from tests.datasets.vk_lsvd.files import write_folder
 from tests.forked import Forked, fork_the_server_of_workers, forked_command
 from tests.threads import threads_at_work
 
@@ -426,6 +427,25 @@ def test_data_prepare_then_describe_show_rows_users_and_label_rates(own, bench):
     train = own_log().head(1400)
     assert re.search(rf"train +1,400 +{train['who'].n_unique()} *$", described.out, re.MULTILINE)
     assert re.search(rf"train +click +1,400 +{train['click'].mean():.4f} ", described.out)
+
+
+def test_data_prepare_says_that_week_26_is_not_there(tmp_path, bench):
+    write_folder(tmp_path, weeks=1, test=False)
+    outcome = bench(
+        "data", "prepare", "vk-lsvd", "--data-root", str(tmp_path), "--cache", str(tmp_path / "cache"),
+        "--option", "weeks=1", "--option", "embedding_length=0",
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [line for line in outcome.out.splitlines() if line.startswith("note:")] == [
+        "note: test: the second half of week 25, whose first half validates: week 26 is not there"
+    ]
+
+
+def test_a_cache_whose_name_looks_like_a_url_is_a_folder(own, bench):
+    outcome = bench("data", "prepare", "data/schema.yaml", "--cache", "10:30/cache")
+    assert (outcome.code, outcome.err) == (0, "")
+    [folder] = (path for path in (own / "10:30/cache").iterdir() if path.is_dir())
+    assert (folder / "manifest.json").is_file()
 
 
 MINUS = "\N{MINUS SIGN}"
@@ -915,6 +935,7 @@ def test_failed_and_broken_runs_end_with_code_1_and_a_report_of_the_others(ran, 
 
 
 GOES_ON = "interrupted; what is finished is kept, and the same command goes on"
+BEGINS_ANEW = "interrupted; nothing of it is kept, and the same command begins anew"
 
 
 def test_ctrl_c_offers_the_report_keeps_finished_runs_and_the_same_command_goes_on(ran, bench, unreported):
@@ -956,6 +977,37 @@ def test_ctrl_c_before_the_first_record_ends_with_130_and_no_other_complaint(own
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1] == GOES_ON
     assert "error" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function", "words"),
+    [
+        (
+            ["prepare", "data/schema.yaml", "--cache", "cache"],
+            "datasets.prepare.pipeline",
+            "stage",
+            BEGINS_ANEW,
+        ),
+        (
+            ["describe", "data/schema.yaml", "--cache", "cache"],
+            "datasets.prepare.pipeline",
+            "stage",
+            BEGINS_ANEW,
+        ),
+        (["fetch", "movielens-100k", "--data-root", "raw"], "datasets.fetch.official", "download", GOES_ON),
+    ],
+)
+def test_ctrl_c_within_a_command_on_data_says_what_it_keeps(
+    own, bench, monkeypatch, command, module, function, words
+):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{module}.{function}", interrupt)
+    outcome = bench("data", *command)
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, words)
+    if words == BEGINS_ANEW:
+        assert [path.suffix for path in (own / "cache").iterdir()] == [".lock"]
 
 
 def test_ctrl_c_while_the_report_is_drawn_offers_it_with_its_folder_quoted(ran, bench, monkeypatch):

@@ -1,7 +1,8 @@
 """Download those files that are wanted of a dataset that is published as many files.
 
-Each file arrives under a hidden name and is then renamed: what is in the folder is complete. Files that are
-there are kept, so a fetch with other options adds to the folder, and an interrupted one goes on.
+Each file arrives under a hidden name and is then renamed: what is in the folder has the size that the server
+stated. Files that are there are kept, so a fetch with other options adds to the folder, and an interrupted
+one goes on; a file that turns out to be damaged is to be removed before it is fetched again.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import requests
 
-from datasets.fetch.download import CONNECT_SECONDS, Part, Progress, download
+from datasets.fetch.download import CONNECT_SECONDS, Part, Progress, download, part_of
 from datasets.fetch.waiting import one_process_at_a_time
 from files.errors import InputError
+from files.writing import flush
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ def _fetch_file(
         say(f"{target.name}: is there already")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Part(target.with_name(f".{target.name}.part"), None)
+    part = Part(part_of(target), None)
     download(urls, part, progress, say)
+    flush(part.path)
     part.path.replace(target)
+    flush(target.parent)
     part.remove()
     say(f"{target.name}: {target.stat().st_size:,} bytes")
 

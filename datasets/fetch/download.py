@@ -2,7 +2,8 @@
 
 The bytes received so far are in ``<file>``, and notes about them in ``<file>.json``. The rest is requested
 with ``Range`` and ``If-Range``, so that a server sends the whole file if it has changed. The md5 is checked
-at the end.
+at the end. Where none is stated, the size that the server states must have arrived, and only the address that
+sent the first bytes, and can tell whether the file is the same, is asked for the rest.
 
 Not pooch or fsspec: neither resumes an interrupted download or gives up on a server that is too slow.
 """
@@ -49,6 +50,11 @@ class _BrokenError(_AddressError):
     """The connection ended early; the same address may provide the rest."""
 
 
+def part_of(path: Path) -> Path:
+    """Where the bytes of a file, or of a folder's archive, are while it is not complete."""
+    return path.with_name(f".{path.name}.part")
+
+
 @dataclass
 class Part:
     """The bytes received so far of a file whose md5 is ``md5``; None where that is not stated."""
@@ -72,6 +78,13 @@ class Part:
                 return notes
         self.remove()
         return {}
+
+    def goes_on_at(self, url: str) -> bool:
+        """Whether ``url`` may give the rest: any may if an md5 checks it, else only the same file may."""
+        notes = self.known()
+        if not notes or self.md5 is not None:
+            return bool(notes)
+        return notes["url"] == url and bool(notes["validator"])
 
     def begin(self, url: str, validator: str | None, total: int | None) -> None:
         """Remove the part, for a download from the first byte."""
@@ -110,13 +123,13 @@ def download(urls: Sequence[str], part: Part, progress: Progress | None, say: Ca
             continue
         return url
     mend = "check the network, or download the archive elsewhere and unpack it into the data root"
-    if part.size:
+    if any(part.goes_on_at(url) for url in urls):
         mend = f"{part.size:,} bytes are kept, and fetching again resumes there"
     raise InputError(f"{'; '.join(failures)}; {mend}")
 
 
 def _complete(url: str, part: Part, progress: Progress | None, say: Callable[[str], None]) -> None:
-    was_resumed = bool(part.size)
+    was_resumed = part.goes_on_at(url)
     if was_resumed:
         say(f"resuming after the {part.size:,} bytes that were kept")
     _receive(url, part, progress)
@@ -145,9 +158,9 @@ def _receive(url: str, part: Part, progress: Progress | None) -> None:
 
 
 def _receive_once(url: str, part: Part, progress: Progress | None) -> None:
-    notes = part.known()
     headers = {"Accept-Encoding": "identity"}  # the md5 is that of the file as it is stored
-    if notes:
+    if part.goes_on_at(url):
+        notes = part.known()
         headers["Range"] = f"bytes={part.size}-"
         if notes["validator"] and notes["url"] == url:
             headers["If-Range"] = notes["validator"]
@@ -178,6 +191,8 @@ def _begin(response: requests.Response, url: str, part: Part) -> int | None:
     elif response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
+        if total is None and part.md5 is None:
+            raise _AddressError(f"{url}: states neither size nor md5, so nothing would show that it is whole")
         etag = response.headers.get("ETag", "")
         validator = response.headers.get("Last-Modified") if etag.startswith("W/") or not etag else etag
         part.begin(url, validator, total)

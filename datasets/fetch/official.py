@@ -7,6 +7,7 @@ complete or not at all. An interrupted download is kept, and the next one resume
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tarfile
 import zipfile
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from datasets.fetch.collections import COLLECTIONS, fetch_collection
-from datasets.fetch.download import Part, Progress, download
+from datasets.fetch.download import Part, Progress, download, part_of
 from datasets.fetch.waiting import one_process_at_a_time
 from datasets.prepare.folder import publish
 from files.checksums import md5_of
@@ -193,7 +194,7 @@ def _fetch(
         *folder.parent.glob(f".{folder.name}-*"),
     ]:  # of a killed process or an earlier version
         shutil.rmtree(leftover, ignore_errors=True)
-    part = Part(folder.with_name(f".{folder.name}.part"), archive.md5)
+    part = Part(part_of(folder), archive.md5)
     url = download(urls, part, progress, say)
     unpacked.mkdir()
     try:
@@ -223,15 +224,25 @@ def _check_files(archive: Archive, folder: Path, url: str) -> None:
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:
-    """Unpack a zip or tar archive; files that would land outside ``folder`` are an error."""
+    """Unpack a zip or tar archive; files that would land outside ``folder`` are an error.
+
+    Raises InputError where the archive is at fault, and OSError where the disk is.
+    """
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, folder)
         else:
             with tarfile.open(archive) as packed:
                 packed.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, _OutsideError) as error:
-        raise InputError(f"{url}: cannot be unpacked safely ({error}); use another mirror") from None
+    except Exception as error:  # decoders of damaged bytes raise errors of many kinds, OSError among them
+        if isinstance(error, OSError) and error.errno not in _OF_DAMAGED_BYTES:
+            raise
+        raise InputError(
+            f"{url}: cannot be unpacked safely ({error}); it is dropped: fetch again or use another mirror"
+        ) from None
+
+
+_OF_DAMAGED_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)  # a stream, a place in the file, a name
 
 
 class _OutsideError(Exception):

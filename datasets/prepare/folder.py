@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FULL_DISK_WORDS = (
     "database or disk is full",
 )
 WRITERS = ("polars", "pyarrow", "sqlite3", "sqlalchemy", "optuna", "torch")  # libraries that write files
+PARTIAL = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}\.partial")  # `_sibling` of a destination
 LEAST_ROOM = 256 * 1024  # bytes
 
 
@@ -57,6 +59,24 @@ def _remove_abandoned(destination: Path) -> None:
     """Remove what killed processes left; the caller holds the lock, so no process is working."""
     for folder in _partial_folders(destination):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What killed processes left in ``folder``, whatever they wrote: no process holds the lock of it.
+
+    Not removed without being asked: on some shared file systems a lock is not seen from other machines.
+    """
+    found = [(path, PARTIAL.fullmatch(path.name)) for path in sorted(folder.iterdir())]
+    return [path for path, match in found if match and not _is_locked(_lock_file(folder / match[1]))]
+
+
+def _is_locked(lock_file: Path) -> bool:
+    """Whether a process holds it, or may: where that cannot be told, too."""
+    if not lock_file.exists():
+        return False
+    with suppress(OSError, InputError), locked(lock_file, wait=False) as held:
+        return held is None
+    return True
 
 
 def _partial_folders(destination: Path) -> list[Path]:

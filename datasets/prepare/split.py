@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ SPLITS = ("train", "valid", "test")
 
 
 Bounds = tuple[int | float, int | float]
+NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")  # fromisoformat cuts them off
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # in a second
 
 
@@ -26,8 +28,8 @@ def given_bounds(
     """The bounds of a split by time, as numbers like the time column's, and the clock that they follow.
 
     The bounds are None for other splits; the clock is "" where there is no choice. Raises InputError where a
-    bound does not fit the column's type, does not exist, or has no zone although the times have offsets, and
-    where the bounds are out of order.
+    bound does not fit the column's type, is finer than a microsecond, does not exist, or has no zone although
+    the times have offsets, and where the bounds are out of order.
     """
     split = schema.split
     if not isinstance(split, TimeSplit) or time_type is None:
@@ -65,6 +67,8 @@ def _bound(
         raise InputError(
             f'{field} is {value!r}, which is no ISO date; write it as "2022-05-02T00:00:00"'
         ) from None
+    if NANOSECONDS.search(value):
+        raise InputError(f"{field} is {value!r}, but bounds are read to the microsecond; round the bound")
     if schema.time_unit is not None and not dtype.is_temporal():
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
         whole, rest = divmod(since // timedelta(microseconds=1) * UNITS[schema.time_unit], 10**6)

@@ -61,7 +61,7 @@ def agreed_frames(
 
 def _scan(file: TableFile, place: Path, wanted: Mapping[str, str]) -> pl.LazyFrame:
     try:
-        _check_zones(file, pq.read_schema(place))
+        _check_zones(file, pq.read_schema(place.absolute()))  # arrow takes day-1T10:30.parquet for a URI
         frame = pl.scan_parquet(place, glob=False, hive_partitioning=False)
         header = frame.collect_schema().names()
     except (*POLARS_ERRORS, pa.ArrowException, OSError) as error:

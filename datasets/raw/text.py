@@ -233,6 +233,9 @@ def _is_single(value: object) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
+NANOSECOND_YEARS = (1678, 2261)  # those that 64 bits of nanoseconds hold whole
+
+
 def time(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Cells as times of ``dtype``; null where a cell is no such time."""
     if dtype.is_numeric():
@@ -241,10 +244,17 @@ def time(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         return text.str.to_date("%Y-%m-%d", strict=False)
     whole = text.str.replace("T", " ", literal=True).str.replace(r"^(\S+ \d\d:\d\d)($|[^:\d])", "$1:00$2")
     assert isinstance(dtype, pl.Datetime), "a time is a number, a date or a datetime"
+    if dtype.time_unit != "ns":
+        return _datetime(whole, dtype)
+    fits = _datetime(whole, pl.Datetime("us", dtype.time_zone)).dt.year().is_between(*NANOSECOND_YEARS)
+    return pl.when(fits).then(_datetime(whole, dtype))  # polars makes other years some of these
+
+
+def _datetime(text: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     unit = dtype.time_unit
     if dtype.time_zone is None:
-        return whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit=unit, strict=False)
-    zoned = whole.str.replace(r" ?Z$", "+00:00").str.replace(r" ([+-]\d\d:?\d\d)$", "$1")
+        return text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit=unit, strict=False)
+    zoned = text.str.replace(r" ?Z$", "+00:00").str.replace(r" ([+-]\d\d:?\d\d)$", "$1")
     zoned = zoned.str.replace(r"([+-]\d\d)(\d\d)$", "$1:$2")
     return zoned.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", time_unit=unit, time_zone="UTC", strict=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from datasets.raw.table import RawTable
-from datasets.raw.text import time, without_missing
+from datasets.raw.text import NANOSECOND_YEARS, time, without_missing
 from files.errors import InputError
 
 ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
@@ -57,6 +57,10 @@ def time_facts(table: RawTable) -> tuple[pl.DataType | None, str | None]:
     if _any(table, impossible):
         place, held = table.example(column, impossible)
         what = "a number beyond 64 bits" if dtype.is_numeric() else "a day or time that does not exist"
+        if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+            what += (
+                f", or beyond the years {' to '.join(map(str, NANOSECOND_YEARS))} that nanoseconds can count"
+            )
         raise InputError(f"{place}: column {column!r} holds {held!r}, {what}; mend it")
     _check_range(table, column, moment, dtype)
     return dtype, _offset(table, column, value) if way.endswith("zone") else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.prepare.learn import CONSTANT_BELOW, Moments, MomentsByPlace, places
 from datasets.prepare.vocabulary import Vocabulary, chosen
+from datasets.raw.text import first_line
 from datasets.schema import Feature, first_problem
-from datasets.staged.folder import COUNTS, MOMENTS, StagedTable
+from datasets.staged.folder import COUNTS, MOMENTS, STAGE_AGAIN, StagedTable
 from files.errors import InputError
 
 PIECE_ROWS = 1 << 20
@@ -35,8 +38,7 @@ def checked_vocabulary(
         if found != {"value": dtype, "count": pl.Int64()}:
             columns = ", ".join(f"{column} ({kind})" for column, kind in found.items())
             raise InputError(f"{file}: holds {columns}; write columns value ({dtype}) and count (Int64)")
-        for batch in pq.ParquetFile(file).iter_batches(PIECE_ROWS):
-            piece = pl.DataFrame(pl.from_arrow(batch))
+        for piece in _pieces(file):
             latest = _check_piece(file, piece, latest)
             total += int(piece["count"].sum())
     if total != elements:
@@ -46,6 +48,14 @@ def checked_vocabulary(
         )
     empty = pl.LazyFrame(schema={"value": dtype, "count": pl.Int64()})
     return chosen(pl.scan_parquet(files, glob=False) if files else empty, features)
+
+
+def _pieces(file: Path) -> Iterator[pl.DataFrame]:
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(PIECE_ROWS):
+            yield pl.DataFrame(pl.from_arrow(batch))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: cannot be read ({first_line(error)}); {STAGE_AGAIN}") from error
 
 
 def _check_piece(file: Path, piece: pl.DataFrame, latest: int | str | None) -> int | str | None:

@@ -165,7 +165,7 @@ def _read_manifest(folder: Path, schema: Schema) -> Manifest:
             f"{file}: time is {manifest.time!r}, and that of the schema {schema.time!r}; mend it"
         )
     if manifest.time is not None and time_of_name(manifest.time) is None:
-        known = f"{', '.join(TIMES)}, datetime[us] or datetime[us, UTC]"
+        known = f"{', '.join(TIMES)}, datetime[us], or datetime[us, UTC] with a zone that exists"
         raise InputError(f"{file}: time is {manifest.time!r}; give one of {known}")
     return manifest
 
@@ -180,7 +180,14 @@ def time_of_name(name: str) -> pl.DataType | None:
     if name in TIMES:
         return TIMES[name]
     parts = DATETIME.fullmatch(name)
-    return pl.Datetime(parts[1], parts[2]) if parts else None  # type: ignore[arg-type]
+    if parts is None:
+        return None
+    dtype = pl.Datetime(parts[1], parts[2])  # type: ignore[arg-type]
+    try:
+        pl.Series([0]).cast(dtype)
+    except pl.exceptions.PolarsError:  # no such time zone
+        return None
+    return dtype
 
 
 def time_name(dtype: pl.DataType) -> str:

@@ -18,7 +18,7 @@ from datasets.prepare.threads import in_order, usable_cores, workers_for
 from datasets.raw.text import POLARS_ERRORS, first_line
 from datasets.staged.counted import checked_moments, checked_vocabulary, counted_elements
 from datasets.staged.folder import COUNTS, MANIFEST, STAGE_AGAIN, StagedTable
-from datasets.staged.rows import Facts, check_order, check_types, checked_rows, together
+from datasets.staged.rows import Facts, check_times, check_types, checked_rows, together
 from files.checksums import sha256_of
 from files.errors import InputError
 
@@ -41,9 +41,9 @@ def ready_folder(table: StagedTable, scratch: Path) -> Ready:
     files = _row_files(table)
     try:
         types = check_types(schema, table.time_type, [file.path for file in files])
-        if schema.time is not None:
+        if table.time_type is not None:
             for number in range(len(SPLITS)):
-                check_order([file.path for file in files if file.split == number])
+                check_times([file.path for file in files if file.split == number], table.time_type)
         links = _links(files, scratch)
         order = _in_order_of_names(links)
         bounds, clock = given_bounds(schema, table.time_type)

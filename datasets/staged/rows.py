@@ -12,11 +12,13 @@ import polars as pl
 from datasets.prepare.learn import MomentsByPlace, learned_tables, merged_moments, moments_of
 from datasets.prepare.split import SPLITS
 from datasets.prepare.stage import check_values
-from datasets.schema import ColumnSplit, Feature, Schema
+from datasets.schema import ColumnSplit, Schema
 from files.errors import InputError
 
 CATEGORY = (pl.Int64(), pl.String())
 CATEGORIES = (pl.List(pl.Int64), pl.List(pl.String))
+DAYS = 2**31  # before and after 1970-01-01
+UNCLEAN = "holds text that is empty or has space around it"
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,11 @@ def _allowed_types(schema: Schema, time: pl.DataType | None) -> dict[str, tuple[
     return allowed
 
 
-def check_order(files: Sequence[Path]) -> None:
-    """InputError where a row of a split comes before one of an earlier time, in one file or two."""
+def check_times(files: Sequence[Path], time: pl.DataType) -> None:
+    """InputError where a row of a split comes before one of an earlier time, in one file or two.
+
+    ``time``: what the numbers stand for. InputError also where a row has none, or one beyond all dates.
+    """
     latest = None
     for file in files:
         times = pl.read_parquet(file, columns=["@time"], glob=False)["@time"]
@@ -108,6 +113,11 @@ def check_order(files: Sequence[Path]) -> None:
             raise InputError(f"{file}: column '@time' is empty in some row; give every row a time")
         if not times.is_sorted():
             raise InputError(f"{file}: its rows are not in the order of '@time'; sort them")
+        if time == pl.Date and not (times[0] >= -DAYS and times[-1] < DAYS):
+            raise InputError(
+                f"{file}: column '@time' holds {times[0]} to {times[-1]}, beyond the days since 1970-01-01 a "
+                "date can hold; count days, or state the time's type"
+            )
         if latest is not None and times[0] < latest:
             raise InputError(
                 f"{file}: begins at time {times[0]}, and the file before it ends at {latest}; name the files "
@@ -160,18 +170,16 @@ def _forms(schema: Schema) -> list[tuple[str, pl.Expr, str]]:
             if feature.kind == "multi_hot":
                 has_null = value.list.eval(pl.element().is_null()).list.any()
                 found.append((feature.name, has_null, "holds a list with a null, which a multi_hot drops"))
-        found.append(
-            (feature.name, _has_unclean_text(feature), "holds text that is empty or has space around it")
+        unclean = (
+            value.list.eval(_is_unclean(pl.element())).list.any() if feature.is_list else _is_unclean(value)
         )
+        found.append((feature.name, unclean, UNCLEAN))
+    if schema.user_id is not None:
+        found.append(("@user", _is_unclean(pl.col("@user")), UNCLEAN))
     return found
 
 
-def _has_unclean_text(feature: Feature) -> pl.Expr:
+def _is_unclean(value: pl.Expr) -> pl.Expr:
     """Whether a category is empty text, or has space around it; of integers, none is."""
-
-    def unclean(value: pl.Expr) -> pl.Expr:
-        text = value.cast(pl.String)
-        return (text == "") | (text != text.str.strip_chars())
-
-    value = pl.col(feature.name)
-    return value.list.eval(unclean(pl.element())).list.any() if feature.is_list else unclean(value)
+    text = value.cast(pl.String)
+    return (text == "") | (text != text.str.strip_chars())

@@ -75,4 +75,4 @@ def places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(f"{path}: cannot be read as parquet ({reason}); fetch the file again")
+    return InputError(f"{path}: cannot be read as parquet ({reason}); remove the file and fetch it again")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from datasets.prepare.folder import is_full_disk
 from datasets.streamed.blocks import places
 from datasets.vk_lsvd.schema import EMBEDDING_LENGTH
 from files.errors import InputError
@@ -18,7 +20,8 @@ IDS, VECTORS = "item_id.npy", "embedding.npy"
 class Embeddings:
     """The first ``length`` numbers of the embeddings of the videos ``items`` (I,), unpacked in ``scratch``.
 
-    The archive holds ``item_id`` (n,) and ``embedding`` (n, 64). Raises InputError where it does not.
+    The archive holds ``item_id`` (n,) and ``embedding`` (n, 64). Raises InputError where it does not or is
+    damaged, and OSError on a full disk.
     """
 
     def __init__(self, path: Path, items: np.ndarray, length: int, scratch: Path) -> None:
@@ -28,8 +31,18 @@ class Embeddings:
                 ids, self._vectors = (
                     np.load(archive.extract(name, scratch), mmap_mode="r") for name in (IDS, VECTORS)
                 )
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise _unreadable(path, str(error).splitlines()[0]) from None
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            RuntimeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            if is_full_disk(error):
+                raise
+            raise _unreadable(path, (str(error).splitlines() or ["it ends early"])[0]) from None
         shape, kind = self._vectors.shape, self._vectors.dtype
         if shape != (len(ids), EMBEDDING_LENGTH) or kind.kind != "f":
             raise _unreadable(path, f"embedding has shape {shape} and type {kind}")
@@ -51,5 +64,5 @@ class Embeddings:
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(
         f"{path}: cannot be read as item_id and embedding of {EMBEDDING_LENGTH} numbers ({reason}); "
-        "fetch the file again, or leave it out with embedding_length=0"
+        "remove the file and fetch it again, or leave it out with embedding_length=0"
     )

@@ -12,7 +12,8 @@ the duration is 0 or unknown. Times spent are cut at 255 s, so ``finish`` is und
 Beside them the log's own like, dislike, share, bookmark, click_on_author and open_comments.
 
 Split. Weeks 0 to 24 train, week 25 validates, week 26 tests, as published. Week 26 was held back at first:
-without its file, the first half of week 25 validates and the second half tests.
+without its file, the first half of week 25 validates and the second half tests. A file that has half
+arrived is an error.
 
 Inputs. Profile, video, author, place, platform, agent; the latest videos exposed, finished and liked before
 the row; counts and rates. Histories and counts end strictly before the row. Rates end at the last seventh of
@@ -32,12 +33,14 @@ from pathlib import Path
 
 import polars as pl
 
+from datasets.fetch.download import part_of
 from datasets.fetch.raw_files import describe_files, find_folder, require_file
 from datasets.source import Source, parse_options
 from datasets.streamed.blocks import BLOCK_ROWS, blocks, check_columns
 from datasets.vk_lsvd.embeddings import Embeddings
 from datasets.vk_lsvd.features import ROW_TYPES, Features, Known
 from datasets.vk_lsvd.schema import NAME, TRAIN_WEEKS, VkLsvdOptions, vk_lsvd_schema
+from files.errors import InputError
 
 INSIDE = "VK-LSVD"
 VALID_WEEK, TEST_WEEK = "validation/week_25.parquet", "test/week_26.parquet"
@@ -119,6 +122,11 @@ def _files(options: VkLsvdOptions, data_root: Path | None) -> _Files:
     root = raw_folder(data_root)
     rows = root / _folder(options)
     test = rows / TEST_WEEK
+    if not test.is_file() and part_of(test).exists():  # without week 26 the split would be another one
+        raise InputError(
+            f"{test.absolute()}: its download is unfinished; `run_bench.py data fetch {NAME}` completes it, "
+            f"or remove {part_of(test).name} to do without week 26"
+        )
     return _Files(
         [require_file(rows / week, NAME) for week in _train_weeks(options)],
         require_file(rows / VALID_WEEK, NAME),

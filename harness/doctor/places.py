@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets.catalog import raw_folder
 from datasets.fetch.collections import COLLECTIONS
 from datasets.fetch.official import ARCHIVES
+from datasets.prepare.folder import abandoned
 from files.errors import InputError
 from files.remote_copy import url_of
 from harness.doctor.examination import Examination
@@ -38,15 +39,21 @@ def examine_data(found: Examination, data_root: Path | None) -> None:
 
 
 def examine_cache(found: Examination, cache: Path) -> None:
-    """How many datasets are prepared in the cache, and how large it is."""
+    """How many datasets are prepared in the cache, how large it is, and what killed commands left in it."""
     if not cache.is_dir():
         found.line("cache", f"{cache.absolute()}: none yet")
         return
     prepared = sum((folder / MANIFEST).is_file() for folder in cache.iterdir())
-    megabytes = sum(_bytes(path) for path in cache.rglob("*")) / 1e6
     found.line(
-        "cache", f"{cache.absolute()}: {prepared} prepared datasets, {megabytes:,.0f} MB with the rest"
+        "cache", f"{cache.absolute()}: {prepared} prepared datasets, {_megabytes(cache)} with the rest"
     )
+    for folder in abandoned(cache):
+        left = f"{folder.name}: {_megabytes(folder)} that a killed command left"
+        found.line("", f"{left}; remove it unless another machine is writing it now")
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{sum(_bytes(path) for path in folder.rglob('*')) / 1e6:,.0f} MB"
 
 
 def _bytes(path: Path) -> int:

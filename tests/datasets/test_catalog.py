@@ -51,6 +51,17 @@ def test_a_dataset_is_prepared_once_for_each_choice_of_options(made, tmp_path):
     assert not list(tmp_path.glob(".*.partial"))
 
 
+def test_a_dataset_that_is_read_by_other_rules_is_prepared_again(made, tmp_path, monkeypatch):
+    first = prepare_dataset("toy", {}, None, tmp_path)
+    assert first.manifest["identity"] == {"dataset": "toy", "options": {}}
+    monkeypatch.setitem(catalog.RULES, "toy", 2)
+    second = prepare_dataset("toy", {}, None, tmp_path)
+    assert second.manifest["identity"] == {"dataset": "toy", "options": {}, "rules": 2}
+    assert (second.path != first.path, second.fingerprint != first.fingerprint) == (True, True)
+    assert prepare_dataset("toy", {}, None, tmp_path).path == second.path
+    assert made == [{}, {}]
+
+
 def test_a_truncated_shard_is_refused_until_rebuilt(made, tmp_path):
     prepared = prepare_dataset("toy", {}, None, tmp_path)
     (prepared.path / "train-00000.parquet").write_bytes(b"")

@@ -60,6 +60,25 @@ def test_rows_and_values_of_parquet_are_exact(tmp_path):
     assert found.text_bytes == 0
 
 
+def test_a_column_whose_name_has_points_is_counted_and_its_namesake_is_not(tmp_path):
+    more = {"seen.long": [[1] * 9] * ROWS, "item.id": [3] * ROWS}
+    schema_file = written(tmp_path, "t.parquet")
+    table().with_columns(**{name: pl.Series(values) for name, values in more.items()}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    elements = sum(max(len(seen), 1) for seen in table()["seen"])
+    assert module._size(*_first(schema_file)).values == 4 * ROWS + elements
+    schema_file.write_text(schema_file.read_text().replace("item,", "item, column: item.id,", 1))
+    assert module._size(*_first(schema_file)).values == 4 * ROWS + elements
+
+
+def test_values_of_text_include_labels_users_and_times(tmp_path):
+    schema_file = written(tmp_path, "t.csv")
+    schema_file.write_text(schema_file.read_text().replace('"|"', '"|", max_length: 2'))
+    found = module._size(*_first(schema_file))
+    assert found.values == found.rows * 6  # item, y, user and t, and at most two of seen
+
+
 @pytest.mark.parametrize("file", ["t.csv", "t.csv.gz"])
 def test_rows_of_text_are_told_from_its_first_piece(tmp_path, monkeypatch, file):
     monkeypatch.setattr(module, "SAMPLE_BYTES", 40_000)

@@ -339,6 +339,46 @@ def test_a_part_with_a_damaged_note_or_none_is_not_resumed(server, publish, tmp_
     assert {asked for _, asked in server.asked} == {None}
 
 
+@pytest.mark.parametrize("path", ["good", "break-once"])
+def test_without_an_md5_the_stated_size_must_arrive(server, tmp_path, path):
+    part = module.Part(tmp_path / "part", None)
+    assert module.download([server.url(path)], part, None, say=lambda _: None) == server.url(path)
+    assert part.path.read_bytes() == Server.content
+    assert server.sent[path] < len(Server.content) * 1.1
+
+
+def test_without_an_md5_and_a_size_nothing_is_taken(server, tmp_path):
+    part = module.Part(tmp_path / "part", None)
+    with pytest.raises(InputError, match="no-length: states neither size nor md5"):
+        module.download([server.url("no-length")], part, None, say=lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_md5_another_mirror_begins_anew(server, tmp_path):
+    """Its file may have the same size and other bytes."""
+    part = module.Part(tmp_path / "part", None)
+    part.begin(server.url("first"), server.etag, len(Server.content))
+    part.path.write_bytes(archive(seed=1)[:1_000_000])
+    messages: list[str] = []
+    urls = [server.url("404"), server.url("second")]
+    assert module.download(urls, part, None, messages.append) == server.url("second")
+    assert part.path.read_bytes() == Server.content
+    assert server.asked == [("404", None), ("second", None)]
+    assert messages == []
+
+
+def test_without_an_md5_a_server_that_cannot_tell_whether_its_file_changed_begins_anew(server, tmp_path):
+    server.etag = None
+    part = module.Part(tmp_path / "part", None)
+    part.begin(server.url("good"), None, len(Server.content))
+    part.path.write_bytes(archive(seed=1)[:1_000_000])
+    with pytest.raises(InputError, match="check the network"):
+        module.download([server.url("404")], part, None, say=lambda _: None)
+    module.download([server.url("good")], part, None, say=lambda _: None)
+    assert part.path.read_bytes() == Server.content
+    assert server.asked[-1] == ("good", None)
+
+
 def test_too_little_room_is_reported_before_a_byte_is_written(server, publish, tmp_path, monkeypatch):
     publish(server.url("good"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))

@@ -1,6 +1,7 @@
 """Fetching from a local server with small archives."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -44,9 +45,9 @@ def server(tmp_path):
         httpd.shutdown()
 
 
-def zipped(members: dict[str, bytes]) -> bytes:
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -239,3 +240,38 @@ def test_a_file_that_the_archive_lacks_is_named(server, monkeypatch, tmp_path):
     monkeypatch.setitem(module.ARCHIVES, "frappe-x1", archive)
     with pytest.raises(InputError, match=r"holds no file valid\.csv"):
         fetch("frappe-x1", tmp_path / "root", say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_archive_without_a_stated_md5_is_dropped_and_can_be_fetched_again(
+    server, monkeypatch, tmp_path, method
+):
+    folder, address = server
+    text = "".join(f"{number * 7919 % 1000}\n" for number in range(2000)).encode()
+    good = zipped({"train.csv": text}, method)
+    (folder / "set.zip").write_bytes(good[:200] + bytes(60) + good[260:])
+    archive = dataclasses.replace(
+        module.ARCHIVES["frappe-x1"],
+        url=f"{address}/set.zip",
+        files={"train.csv": hashlib.md5(text).hexdigest()},
+    )
+    monkeypatch.setitem(module.ARCHIVES, "frappe-x1", archive)
+    with pytest.raises(InputError, match=r"cannot be unpacked safely .*dropped: fetch again"):
+        fetch("frappe-x1", tmp_path / "root", say=lambda _: None)
+    assert {path.name for path in (tmp_path / "root").iterdir()} == {".frappe-x1.lock"}
+    (folder / "set.zip").write_bytes(good)
+    found = fetch("frappe-x1", tmp_path / "root", say=lambda _: None)
+    assert (found / "train.csv").read_bytes() == text
+
+
+def test_a_disk_that_fails_while_unpacking_keeps_what_was_downloaded(publish, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    publish("set.zip", zipped({"a": b"1"}))
+    monkeypatch.setattr(module, "_unzip", fail)
+    with pytest.raises(InputError, match=r"cannot be written \(Input/output error\)"):
+        fetch(NAME, tmp_path / "root", say=lambda _: None)
+    assert contents(tmp_path / "root") == {f".{NAME}.part", f".{NAME}.part.json"}

@@ -102,6 +102,16 @@ def test_a_batch_holds_the_normalised_components_between_its_numeric_neighbours(
     np.testing.assert_allclose(read, expected_dense(vectors, normalization), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("window_rows", [30, 70])
+def test_a_short_last_window_may_follow_one_that_ends_with_a_row_group(tmp_path, monkeypatch, window_rows):
+    monkeypatch.setattr(prepare_encode, "ROW_GROUP_ROWS", 10)
+    vectors = random_vectors()
+    prepared = prepare_table(tmp_path, table(vectors))
+    reader = ShardReader(prepared, "train", 16, ["y"], window_rows=window_rows)
+    read = np.concatenate([batch.dense.numpy() for batch in reader.batches()])
+    np.testing.assert_allclose(read, expected_dense(vectors, "standard")[:TRAIN], rtol=1e-6, atol=1e-6)
+
+
 def test_a_shuffled_window_keeps_a_vector_with_its_row(tmp_path):
     vectors = random_vectors()
     prepared = prepare_table(tmp_path, table(vectors))
@@ -109,6 +119,13 @@ def test_a_shuffled_window_keeps_a_vector_with_its_row(tmp_path):
     for batch in ShardReader(prepared, "train", 64, ["y"], shuffle_seed=3).batches():
         rows = batch.dense[:, 0].long().numpy()
         np.testing.assert_allclose(batch.dense.numpy(), expected[rows], rtol=1e-6, atol=1e-6)
+
+
+def test_a_vector_is_no_column_of_single_values(tmp_path):
+    prepared = prepare_table(tmp_path, table(random_vectors()))
+    assert prepared.columns("train", ["age"])["age"].shape == (TRAIN,)
+    with pytest.raises(InputError, match=r"no column 'picture' of single values: choose from age, .*price"):
+        prepared.columns("train", ["age", "picture"])
 
 
 def test_missing_vectors_are_counted(tmp_path):

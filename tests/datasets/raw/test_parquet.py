@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datasets.own_table import source
 from files.errors import InputError
-from tests.datasets.raw.conftest import TAGS, columns, read
+from tests.datasets.raw.conftest import TAGS, columns, read, write_schema
 
 D = decimal.Decimal
 NAN = float("nan")
@@ -41,6 +43,13 @@ def test_types_are_unified_where_no_value_is_lost(tmp_path, one, other, expected
         part = {key: values[rows] for key, values in columns().items()}
         pq.write_table(pa.table(part | {"item": items}), tmp_path / f"{name}.parquet")
     assert read(tmp_path)[0]["item"] == expected
+
+
+def test_a_file_whose_name_looks_like_a_uri_is_read_from_its_own_folder(tmp_path, monkeypatch):
+    put(tmp_path, "day-1T10:30.parquet")
+    monkeypatch.chdir(tmp_path)
+    schema_file = write_schema(Path())
+    assert source(schema_file).frame.collect()["item"].to_list() == columns()["item"]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ def test_times_that_cannot_be_compared_are_refused_with_their_line(refusal, tmp_
     assert words in refusal(time="at")
 
 
+@pytest.mark.parametrize("year", ["0001", "1500", "1677", "2262", "2600", "9999"])
+@pytest.mark.parametrize("zone", ["", "Z"])
+def test_a_year_beyond_64_bits_of_nanoseconds_is_refused(refusal, tmp_path, year, zone):
+    """2**63 nanoseconds are 292 years."""
+    fine = [f"2024-03-01 00:00:00.00000000{row}{zone}" for row in range(1, 6)]
+    put(tmp_path, [*fine, f"{year}-06-01 00:00:00{zone}"])
+    message = refusal(time="at")
+    assert f"line 7: column 'at' holds '{year}-06-01 00:00:00{zone}', a day or time that" in message
+    assert "beyond the years 1678 to 2261" in message
+
+
 def test_a_timestamp_that_marks_a_missing_time_is_refused_in_parquet_too(refusal, tmp_path):
     times = pa.array([0, *(int(time) for time in EPOCHS[1:])], pa.timestamp("s"))
     pq.write_table(pa.table(columns() | {"at": times}), tmp_path / "t.parquet")
@@ -156,6 +167,8 @@ def test_a_clock_that_begins_with_the_log_raises_no_alarm(unit, days):
         (["20240301"] * 6, "2024-03-05", {}, "the time column holds Int64; give a number"),
         (DAYS, "2024-03-05T12:00:00", {}, "the time column holds Date, less fine; round the bound"),
         (EPOCHS, "2024-03-05T00:00:00.5", {"time_unit": "s"}, "holds integers of s, less fine; round"),
+        (DAYS, "2024-03-05T00:00:00.000000001", {}, "bounds are read to the microsecond; round the bound"),
+        (EPOCHS, "2024-03-05T00:00:00,0000000010", {"time_unit": "ns"}, "to the microsecond; round"),
         (DAYS, 5, {}, "give a quoted ISO date"),
         (DAYS, "2024-02-30", {}, "which is no ISO date"),
         (DAYS, "2024-03-05T00:00:00+08:00", {}, "names a time zone, which the time column lacks"),
@@ -173,6 +186,15 @@ def test_a_bound_that_does_not_fit_the_times_is_refused(refusal, tmp_path, times
     message = refusal(time="at", split=split, **more)
     assert "split.valid_from" in message
     assert words in message
+
+
+def test_zeros_beyond_the_microsecond_are_no_finer_bound(tmp_path):
+    put(tmp_path, [f"2024-03-01 00:00:00.00000{row}500" for row in range(1, 7)])
+    bounds = {
+        f"{split}_from": f"2024-03-01T00:00:00.00000{row}000" for split, row in (("valid", 5), ("test", 6))
+    }
+    prepared_rows = read(tmp_path, time="at", split={"by": "time", **bounds})[0]["item"]
+    assert prepared_rows == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_bound_within_a_second_holds_for_floats(tmp_path):

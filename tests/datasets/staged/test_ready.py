@@ -148,9 +148,27 @@ def count(
     return cell(row, column, value, name)
 
 
+def user(name: str) -> Callable[[Path], None]:
+    """The users as text, the second of a file being ``name``."""
+
+    def change(folder: Path) -> None:
+        for file in folder.glob("*/000*.parquet"):
+            rewrite(str(file.relative_to(folder)), lambda frame: frame.cast({"@user": pl.String}))(folder)
+        cell(1, "@user", name)(folder)
+
+    return change
+
+
 def swap_names(folder: Path) -> None:
     for old, new in (("000000", "x"), ("000017", "000000"), ("x", "000017")):
         (folder / "train" / f"{old}.parquet").rename(folder / "train" / f"{new}.parquet")
+
+
+def in_days(folder: Path) -> None:
+    """The times as days since 1970, the last of which a date cannot hold."""
+    change_manifest(folder, lambda manifest: manifest | {"time": "date"})
+    last = str(sorted((folder / "test").glob("*.parquet"))[-1].relative_to(folder))
+    rewrite(last, lambda frame: frame.with_columns(in_row(frame.height - 1, "@time", 2**31)))(folder)
 
 
 def move_a_row_to_validation(folder: Path) -> None:
@@ -183,6 +201,7 @@ ROWS = {
     "files are unsorted": (
         swap_names, r"train/000017.parquet: begins at time \d+, and the file before it ends at \d+"
     ),
+    "a time is beyond all dates": (in_days, "column '@time' holds [0-9]+ to 2147483648, beyond the days"),
     "a time is empty": (cell(2, "@time", None), "train/000017.parquet: column '@time' is empty"),
     "a row is in another split": (
         move_a_row_to_validation, r"valid/000000.parquet: row 0 .* belongs to train by the schema's split"
@@ -207,6 +226,8 @@ ROWS = {
         cell(3, "@label.click", 2.0), r"train/000017.parquet: task 'click': .* in row 3 .*: 2\.0"
     ),
     "a user is empty": (cell(1, "@user", None), "train/000017.parquet: user_id: .* is empty in row 1"),
+    "a user is empty text": (user(""), "train/000017.parquet: column '@user' holds text that is .* row 1"),
+    "a user has space around it": (user(" 7"), "column '@user' holds text that is empty or has space"),
     "a number is NaN": (
         cell(4, "price", float("nan")), "train/000017.parquet: column 'price' holds a number that is not"
     ),
@@ -227,7 +248,16 @@ ROWS = {
     ),
 }  # fmt: skip
 
+
+def damage_counts(folder: Path) -> None:
+    """What follows the first four bytes is the header of a page."""
+    file = folder / "counts" / "item" / "1.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + b"\xff" * 30 + content[34:])
+
+
 COUNTED = {
+    "a page is damaged": (damage_counts, "counts/item/1.parquet: cannot be read .*stage the table again"),
     "a count is too high": (
         count(0, "count", 1000), r"counts/item: its counts add up to [\d,]+, and the training rows have"
     ),
@@ -322,6 +352,10 @@ NOT_AS_STATED = {
     "rows lack a split": (of_manifest(rows={"train": 1}), "manifest.json: rows: has other splits"),
     "the time has no type": (of_manifest(time=None), "manifest.json: time is None, and that of the schema"),
     "the time's type is unknown": (of_manifest(time="int32"), "manifest.json: time is 'int32'; give one of"),
+    "the time's zone is unknown": (
+        of_manifest(time="datetime[us, Nowhere/Town]"),
+        r"manifest.json: time is 'datetime\[us, Nowhere/Town\]'; give one of",
+    ),
     "the reading is another": (
         of_manifest(origin={"files": [], "reading": 1, "notes": {}}), "manifest.json: the raw files were read"
     ),

@@ -104,6 +104,17 @@ def test_the_split_is_by_weeks_and_week_25_is_divided_where_26_is_not_there(tmp_
     assert divided.drop("split").equals(frame[:240].drop("split"))
 
 
+def test_a_week_26_that_has_half_arrived_is_an_error(tmp_path):
+    week = write_folder(tmp_path) / "subsamples/ur0.01/test/week_26.parquet"
+    part = week.rename(week.with_name(".week_26.parquet.part"))
+    with pytest.raises(
+        InputError, match=r"week_26\.parquet: its download is unfinished; .*data fetch vk-lsvd"
+    ):
+        source.identity({"weeks": 3}, tmp_path)
+    part.rename(week)
+    assert read(tmp_path)[1]["split"].to_list().count("test") == 60
+
+
 def test_fewer_weeks_are_the_last_ones_and_begin_without_a_past(tmp_path):
     root = write_folder(tmp_path)
     _, frame = read(tmp_path, weeks=1)
@@ -167,6 +178,17 @@ def test_a_week_of_another_layout_is_named(tmp_path, column, values, message):
         read(tmp_path)
 
 
+def test_damaged_embeddings_are_an_error(tmp_path):
+    path = write_folder(tmp_path) / "metadata/item_embeddings.npz"
+    content = bytearray(path.read_bytes())
+    content[61:91] = b"\xff" * 30  # where the first member's compressed bytes begin
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"item_embeddings\.npz: cannot be read .*remove the file and fetch it"
+    ):
+        read(tmp_path)
+
+
 def test_damaged_files_and_wrong_options_are_errors(tmp_path):
     root = write_folder(tmp_path)
     np.savez(root / "metadata/item_embeddings.npz", item_id=np.arange(3), embedding=np.zeros((3, 8)))
@@ -177,7 +199,9 @@ def test_damaged_files_and_wrong_options_are_errors(tmp_path):
     with pytest.raises(InputError, match=r"items_metadata\.parquet: has a value of 'item_id' twice"):
         read(tmp_path, embedding_length=0)
     (root / "subsamples/ur0.01/train/week_22.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"week_22\.parquet: cannot be read as parquet"):
+    with pytest.raises(
+        InputError, match=r"week_22\.parquet: cannot be read as parquet .*remove the file and"
+    ):
         read(tmp_path, embedding_length=0)
     with pytest.raises(InputError, match="no option 'week': choose from subsample, weeks"):
         source.identity({"week": 1}, tmp_path)

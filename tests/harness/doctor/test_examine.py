@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from files.locks import locked
 from harness.doctor import gpu, packages
 from harness.doctor.examine import examine
 
@@ -205,3 +206,18 @@ def test_the_cache_is_counted_and_weighed(no_gpu, tmp_path):
     os.symlink(tmp_path, tmp_path / "cache/loop")  # is not followed
     text, _ = examine(cache=tmp_path / "cache")
     assert f"{tmp_path / 'cache'}: 2 prepared datasets, 3 MB" in text
+    assert "killed" not in text
+
+
+def test_what_killed_commands_left_in_the_cache_is_named_unless_it_is_in_use(no_gpu, tmp_path):
+    for name in (".old.p[1].77-0123abcd.partial", ".now.78-0123abcd.partial", ".mine.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.parquet").write_bytes(bytes(2_000_000))
+    before = {path.name for path in tmp_path.iterdir()} | {".now.lock"}
+    with locked(tmp_path / ".now.lock", wait=True):
+        text, healthy = examine(cache=tmp_path)
+    assert ".old.p[1].77-0123abcd.partial: 2 MB that a killed command left; remove it unless" in text
+    assert text.count("killed command") == 1
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert healthy
+    assert ".now.78-0123abcd.partial: 2 MB that a killed" in examine(cache=tmp_path)[0]
