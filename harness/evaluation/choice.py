@@ -87,11 +87,18 @@ def _tasks(runs: ComparableRuns, wanted: Wanted) -> list[str]:
 
 
 def _measured(stored: StoredRuns, runs: ComparableRuns, wanted: Wanted) -> ServingPass:
-    measured = stored.serving.on(runs.suite, runs.dataset)
-    if measured is None:
+    passed = stored.serving.on(runs.suite, runs.dataset)
+    if passed is None:
         raise InputError(
             f"{stored.out / SERVING_FILE}: holds no speeds of {runs.dataset}; run the suite again into this "
             "folder without --no-speed, which repeats no training"
+        )
+    measured = passed.of_runs([*runs.runs, *runs.failed_runs])
+    if measured is None:
+        raise InputError(
+            f"{stored.out / SERVING_FILE}: holds no speeds of these models of {runs.dataset}, which were "
+            "trained in another way since; run the suite again into this folder without --no-speed, which "
+            "repeats no training"
         )
     if wanted.batch_size not in measured.batch_sizes:
         sizes = " and ".join(map(str, measured.batch_sizes))

@@ -28,7 +28,7 @@ MODELS = {
 def timed(name: str, p99: float, low: float, high: float | None) -> dict:
     rest = {"latency_ms_p50": 1.0, "samples_per_second": 1.0, "mfu": 0.5, "error": 0.0, "mfu_error": 0.0}
     ends = {"latency_ms_p99": p99, "latency_ms_p99_low": low, "latency_ms_p99_high": high}
-    who = {"architecture": name, "spec_hash": "0", "part": "whole", "batch_size": 512}
+    who = {"architecture": name, "spec_hash": f"{name}--0", "part": "whole", "batch_size": 512}
     return who | ends | rest | {"noisy": name == "deepfm", "calls": 500, "rounds": 5}
 
 
@@ -141,6 +141,27 @@ def test_a_folder_without_speeds_is_refused_with_the_mend(folder):
     (made_up.out / SERVING_FILE).unlink()
     with pytest.raises(InputError, match=r"holds no speeds of toy; run the suite again .* --no-speed"):
         chosen(made_up, 5.0)
+
+
+def test_speeds_of_models_that_were_trained_in_another_way_since_do_not_count(folder):
+    made_up, _ = folder
+    again = {"started_at": "2026-01-01T00:00:00+00:00"}
+    for name, (quality, *_) in MODELS.items():
+        for seed in range(4):
+            spec = {"seed": seed, "lr": 0.1, "model_dim": 8}
+            made_up.run(name, seed, quality, folder=f"{name}-small-{seed}", spec=spec, **again)
+        if name == BASE:
+            assert BASE not in set(chosen(made_up, 10.0)["architecture"])
+    with pytest.raises(InputError, match=r"holds no speeds of these models of toy, .* without --no-speed"):
+        chosen(made_up, 10.0)
+
+
+def test_speeds_count_where_the_first_seed_they_are_named_by_failed(folder):
+    made_up, _ = folder
+    (made_up.out / "runs" / f"{BASE}--0" / "record.json").unlink()
+    failed = {"status": "failed", "failure": {"reason": "NaN"}, "spec_hash": f"{BASE}--0"}
+    made_up.run(BASE, 0, folder="failed", **failed)
+    assert BASE in set(chosen(made_up, 10.0)["architecture"])
 
 
 def test_results_that_were_kept_without_predictions_are_refused_with_the_mend(folder):
