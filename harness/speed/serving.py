@@ -1,7 +1,7 @@
 """How fast several models answer, measured in one interleaved pass.
 
-A round visits every model, part and batch size: a large matrix product, then calls for a few hundredths of a
-second each. A machine that is slower for a moment is so for all of them, and the share of its peak is taken
+A round visits every model, part and batch size: a large matrix product, then for each a call that is not timed,
+since others have had the caches, and calls for a few hundredths of a second. A machine that is slower for a moment is so for all of them, and the share of its peak is taken
 within the round. A measurement takes part until its median is known well and the upper end of the interval of
 its p99 is known, or until time is up; one whose median is not known well by then is marked as noisy.
 
@@ -62,12 +62,10 @@ class Measurement:
         return max(error_of_median(timing.seconds), error_of_median(self._shares())) <= SMALL_ERROR
 
     def take_turn(self, gemm_flops_per_second: float, device: torch.device) -> None:
-        """Calls for `TURN_SECONDS`, at least one."""
-        if not self.timing.seconds:  # of the first turn it is not known how long a call takes
-            self.call()
-            self.timing.add_round(self.call, 1, gemm_flops_per_second, device)
-            return
-        calls = calls_in(TURN_SECONDS, statistics.median(self.timing.seconds))
+        """Calls for `TURN_SECONDS`, at least one, after one that is not timed."""
+        calls = 1  # of the first turn it is not known how long a call takes
+        if self.timing.seconds:
+            calls = calls_in(TURN_SECONDS, statistics.median(self.timing.seconds))
         self.timing.add_round(self.call, calls, gemm_flops_per_second, device)
 
     def as_record(self) -> ServedModel:
