@@ -34,7 +34,7 @@ from harness.export.served import (
     tokens_of,
 )
 from harness.model.assembly import RankingModel
-from harness.records.record import PREDICTIONS_FILE, Record, altered_predictions, read_record
+from harness.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, altered_predictions, read_record
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
 from harness.training.batches import RankBatches
@@ -120,6 +120,11 @@ def exportable_record(run: Path) -> Record:
     """The record of a run that has weights; InputError, with the mend, where it has none."""
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; name a run's folder, as in out/quick/runs/<run>")
+    if not (run / RECORD_FILE).is_file():
+        raise InputError(
+            f"{run}: is no finished run's folder (it has no {RECORD_FILE}); name one, as in "
+            f"{run if (run / 'runs').is_dir() else 'out/quick'}/runs/<run>"
+        )
     record = read_record(run)
     if record.is_reference:
         raise InputError(f"{run}: is a reference row, which has no model to export; name a model's run")
