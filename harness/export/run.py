@@ -19,6 +19,7 @@ from datasets.prepare.folder import is_full_disk, one_at_a_time, partial_folder,
 from datasets.prepared import PreparedDataset, open_prepared
 from files.checksums import sha256_of
 from files.errors import InputError
+from files.plain_text import one_line
 from files.writing import check_writable, write_atomically
 from harness.export.engine import MANIFEST_FILE
 from harness.export.formats import Format, format_called, traced
@@ -109,10 +110,8 @@ def write(
     except Exception as error:
         if is_full_disk(error, folder):
             raise
-        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"--format {name}: cannot write this model ({type(error).__name__}: {reason}); "
-            "choose another format"
+            f"--format {name}: cannot write this model ({one_line(error)}); choose another format"
         ) from error
 
 
