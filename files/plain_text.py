@@ -15,6 +15,7 @@ from typing import Any
 JOINERS = "\u200c\u200d"  # needed to write Persian, Hindi and emoji
 LINES = "\n\t"
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def visible(text: str) -> str:
@@ -22,6 +23,14 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(c) if _is_control(c) and c not in LINES else c for c in text)
+
+
+def one_line(error: Exception) -> str:
+    """A library's error for a sentence: type and beginning of what caused it first, without colours."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    message = " ".join(_COLOURS.sub("", str(error)).split())
+    return f"{type(error).__name__}: {message[:300]}"
 
 
 def shortened(text: str) -> str:

@@ -27,7 +27,7 @@ def _block(dataset: str, task: str, rows: pd.DataFrame, wanted: Wanted) -> str:
     shown = pd.DataFrame(list(map(_cells, rows.to_dict("records"))), columns=header)
     table = shown.to_string(index=False)
     what = f"p99 of {wanted.p99_ms:g} ms, {wanted.batch_size} rows a call, {wanted.part} model"
-    return f"{dataset}, task {task}: {what}\n{table}\n{_sentence(rows)}"
+    return f"{dataset}, task {task}: {what}\n{table}\n{_sentence(rows, wanted.metric)}"
 
 
 def _cells(row: dict) -> list[str]:
@@ -45,7 +45,7 @@ def _cells(row: dict) -> list[str]:
     return [model_name(row), p99, row["fits"], fixed(row["mean"], 4), difference, verdict]
 
 
-def _sentence(rows: pd.DataFrame) -> str:
+def _sentence(rows: pd.DataFrame, metric: str) -> str:
     """What follows from the table."""
     fitting = rows[rows["fits"] != "no"].to_dict("records")
     if not fitting:
@@ -54,6 +54,9 @@ def _sentence(rows: pd.DataFrame) -> str:
             f"No model fits; {model_name(fastest)} comes nearest, at {short(fastest['latency_ms_p99'])} ms."
         )
     best, *others = fitting
+    if is_missing(best["mean"]):
+        what_fits = ", ".join(map(model_name, fitting))
+        return f"No best: {metric.upper()} is not defined on these test rows; what fits: {what_fits}."
     if best["verdict"] == WITHHELD:
         return f"No verdict: these data tell the outcome; {model_name(best)} has the highest mean that fits."
     if not others:

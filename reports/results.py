@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,13 @@ def results_frame(records: list[Record], serving: Serving | None = None) -> pd.D
     """The rows of ``results.csv``, one for each run and task, with the columns and types of ``COLUMNS``.
 
     A failed run has a row for each task that it was to learn, with empty metrics. How fast a model answers is
-    that of the whole model at the largest batch size of ``serving``, the same in all its runs.
+    that of the whole model at the largest batch size of ``serving``, the same in all runs with its settings.
     """
+    alike: dict[tuple, list[Record]] = defaultdict(list)
+    for record in records:
+        alike[_model(record)].append(record)
     rows = [
-        _row(record, task) | _speed(record, serving or Serving())
+        _row(record, task) | _speed(alike[_model(record)], serving or Serving())
         for record in records
         for task in record.tasks or [""]
     ]
@@ -99,10 +103,17 @@ def _row(record: Record, task: str) -> dict[str, Any]:
     return row | {name: record.spec.get(name) for name in ("num_tokens", "tokenizer")}
 
 
-def _speed(record: Record, serving: Serving) -> dict[str, Any]:
-    measured = serving.on(record.suite, record.dataset)
+def _model(record: Record) -> tuple:
+    """What runs of one model share, whatever their seeds and worlds."""
+    return record.suite, record.dataset, record.contestant, record.settings
+
+
+def _speed(runs: list[Record], serving: Serving) -> dict[str, Any]:
+    """The columns of speed of one model's runs."""
+    passed = serving.on(runs[0].suite, runs[0].dataset)
+    measured = passed.of_runs(runs) if passed else None
     size = max(measured.batch_sizes) if measured else 0
-    model = measured.of(record.contestant, "whole", size) if measured else None
+    model = measured.of(runs[0].contestant, "whole", size) if measured else None
     if model is None:
         return {}
     return {

@@ -110,7 +110,9 @@ def load_sections(stored: StoredRuns) -> list[Section]:
         suite = _suite(stored, suite_name, inferred["comparisons"])
         name = slug(dataset if one_suite else f"{suite_name}-{dataset}")
         selection = select(stored.records, suite, dataset)
-        sections.append(_section(name, selection, inferred, stored.serving.on(suite.name, dataset)))
+        measured = stored.serving.on(suite.name, dataset)
+        serving = measured.of_runs(selection.records) if measured else None
+        sections.append(_section(name, selection, inferred, serving))
     return sorted(sections, key=_position)
 
 

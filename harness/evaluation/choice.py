@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from files.errors import InputError
@@ -49,7 +50,8 @@ def choose_models(stored: StoredRuns, wanted: Wanted, replicates: int = REPLICAT
     interval's end does not or is not known, and ``no``. ``diff`` with ``low`` and ``high`` is the difference
     to the best; ``verdict`` is ``best``, ``worse`` (it survives Holm's correction), ``cannot be told apart``,
     or why nothing is known, such as ``few seeds``; ``no verdict`` where the data leak
-    (``harness/evaluation/verdict.py``), the best included. Rows that do not fit have the mean alone.
+    (``harness/evaluation/verdict.py``), the best included. Rows that do not fit have the mean alone, and so
+    have those whose mean is NaN, because no test rows of theirs define the metric: none of them is best.
 
     Raises InputError where nothing was timed, not at this batch size, no such task was trained, or the
     runs' predictions are not there.
@@ -87,11 +89,18 @@ def _tasks(runs: ComparableRuns, wanted: Wanted) -> list[str]:
 
 
 def _measured(stored: StoredRuns, runs: ComparableRuns, wanted: Wanted) -> ServingPass:
-    measured = stored.serving.on(runs.suite, runs.dataset)
-    if measured is None:
+    passed = stored.serving.on(runs.suite, runs.dataset)
+    if passed is None:
         raise InputError(
             f"{stored.out / SERVING_FILE}: holds no speeds of {runs.dataset}; run the suite again into this "
             "folder without --no-speed, which repeats no training"
+        )
+    measured = passed.of_runs([*runs.runs, *runs.failed_runs])
+    if measured is None:
+        raise InputError(
+            f"{stored.out / SERVING_FILE}: holds no speeds of these models of {runs.dataset}, which were "
+            "trained in another way since; run the suite again into this folder without --no-speed, which "
+            "repeats no training"
         )
     if wanted.batch_size not in measured.batch_sizes:
         sizes = " and ".join(map(str, measured.batch_sizes))
@@ -112,7 +121,7 @@ def _rows(
         model = speeds.of(who, wanted.part, wanted.batch_size)
         if model is not None:
             rows.append((who, _timed(model, wanted.p99_ms) | {"mean": means[who]}))
-    rows.sort(key=lambda pair: (pair[1]["fits"] == "no", -pair[1]["mean"]))
+    rows.sort(key=lambda pair: (pair[1]["fits"] == "no", math.isnan(pair[1]["mean"]), -pair[1]["mean"]))
     fitting = [who for who, row in rows if row["fits"] != "no" and not math.isnan(row["mean"])]
     compared = _compared(runs, measured, fitting, wanted.metric)
     shared = {"dataset": runs.dataset, "task": task}
@@ -131,15 +140,13 @@ def _timed(model: ServedModel, bound: float) -> dict:
 
 
 def _mean(measured: list[MeasuredWorld], who: Contestant, metric: str) -> float:
-    """Over worlds of each world's mean over seeds; NaN where no world defines the metric."""
+    """Over worlds of each world's mean over seeds, as in `differences` without worlds that do not define the
+    metric; NaN where none does."""
     by_world = []
     for world in measured:
-        values = [
-            value
-            for run, value in zip(world.runs, world.measured.point[metric], strict=True)
-            if run.contestant == who
-        ]
-        if values:
+        point = world.measured.point[metric]
+        values = [value for run, value in zip(world.runs, point, strict=True) if run.contestant == who]
+        if values and not np.isnan(point).any():
             by_world.append(sum(values) / len(values))
     return sum(by_world) / len(by_world) if by_world else math.nan
 

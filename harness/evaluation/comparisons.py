@@ -48,7 +48,7 @@ DRAWS_A_WORLD = 10  # seeds of draws that a world has for itself: one of all its
 class ComparableRuns:
     """The finished runs of a suite on one dataset, its base's among them, and what they predicted.
 
-    ``failed`` counts the runs of each contestant that failed.
+    ``failed_runs`` are those that failed.
     """
 
     suite: str
@@ -56,7 +56,12 @@ class ComparableRuns:
     base: Contestant
     contrasts: list[Pair]
     runs: list[Record]
-    failed: Counter[Contestant]
+    failed_runs: list[Record]
+
+    @property
+    def failed(self) -> Counter[Contestant]:
+        """How many runs of each contestant failed."""
+        return Counter(run.contestant for run in self.failed_runs)
 
     @cached_property
     def by_world(self) -> dict[World, list[Record]]:
@@ -144,7 +149,7 @@ def comparable_runs(stored: StoredRuns) -> Iterator[ComparableRuns]:
     """The runs that count, dataset by dataset; no dataset without a finished run of the base."""
     for selection in stored.selections():
         runs, base, suite = selection.finished(), selection.base, selection.suite
-        failed = Counter(run.contestant for run in selection.records if run.status == "failed")
+        failed = [run for run in selection.records if run.status == "failed"]
         if base is not None and any(run.contestant == base for run in runs):
             yield ComparableRuns(suite.name, selection.dataset, base, suite.contrasts, runs, failed)
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from files.errors import InputError
+from files.plain_text import one_line
 from harness.export.served import Input
 
 EXAMPLE_ROWS = 3  # not 0 or 1, which would be taken for constants
@@ -67,9 +68,8 @@ def traced(model: nn.Module, inputs: list[Input]) -> ExportedProgram:
                 model.eval(), example, dynamic_shapes=_by_parameter(model, dynamic), strict=True
             )
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"the model cannot be traced ({type(error).__name__}: {reason}); "
+            f"the model cannot be traced ({one_line(error)}); "
             "write its forward without branches that depend on values"
         ) from error
     foreign = foreign_operators(program)

@@ -63,13 +63,26 @@ def manifest_of(
 
 
 def _normalization(prepared: PreparedDataset) -> dict[str, Any]:
-    """How a number becomes that of the model: log1p if ``kind`` is that, minus mean, by std, clipped."""
+    """How the number ``x`` of each feature becomes that of the model, and what a missing one becomes.
+
+    As `datasets.prepare.encode.normalized`; a vector has a mean and std for each component.
+    """
     learned = prepared.manifest["normalization"]
-    return {
-        feature.name: {"kind": feature.normalization, "clip": CLIP} | learned.get(feature.name, {})
-        for feature in prepared.schema.dense_features
-        if feature.normalization != "none"
-    }
+    found: dict[str, Any] = {}
+    for feature in prepared.schema.dense_features:
+        constants, formula = learned.get(feature.name), "x"
+        if feature.normalization == "log1p":
+            formula = "sign(x) * log1p(abs(x))"
+        if constants is not None:
+            formula = f"clip(({formula} - mean) / std, -clip, clip)"
+            constants = {"clip": CLIP} | constants
+        found[feature.name] = {
+            "kind": feature.normalization,
+            "formula": formula,
+            "missing": 0.0,
+            **(constants or {}),
+        }
+    return found
 
 
 def with_parity(manifest: dict[str, Any], parity: Parity) -> dict[str, Any]:

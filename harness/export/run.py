@@ -19,6 +19,7 @@ from datasets.prepare.folder import is_full_disk, one_at_a_time, partial_folder,
 from datasets.prepared import PreparedDataset, open_prepared
 from files.checksums import sha256_of
 from files.errors import InputError
+from files.plain_text import one_line
 from files.writing import check_writable, write_atomically
 from harness.export.engine import MANIFEST_FILE
 from harness.export.formats import Format, format_called, traced
@@ -34,7 +35,7 @@ from harness.export.served import (
     tokens_of,
 )
 from harness.model.assembly import RankingModel
-from harness.records.record import PREDICTIONS_FILE, Record, altered_predictions, read_record
+from harness.records.record import PREDICTIONS_FILE, RECORD_FILE, Record, altered_predictions, read_record
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
 from harness.training.batches import RankBatches
@@ -109,10 +110,8 @@ def write(
     except Exception as error:
         if is_full_disk(error, folder):
             raise
-        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"--format {name}: cannot write this model ({type(error).__name__}: {reason}); "
-            "choose another format"
+            f"--format {name}: cannot write this model ({one_line(error)}); choose another format"
         ) from error
 
 
@@ -120,6 +119,11 @@ def exportable_record(run: Path) -> Record:
     """The record of a run that has weights; InputError, with the mend, where it has none."""
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; name a run's folder, as in out/quick/runs/<run>")
+    if not (run / RECORD_FILE).is_file():
+        raise InputError(
+            f"{run}: is no finished run's folder (it has no {RECORD_FILE}); name one, as in "
+            f"{run if (run / 'runs').is_dir() else 'out/quick'}/runs/<run>"
+        )
     record = read_record(run)
     if record.is_reference:
         raise InputError(f"{run}: is a reference row, which has no model to export; name a model's run")

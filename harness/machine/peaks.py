@@ -29,6 +29,7 @@ DATASHEETS: dict[str, dict[str, float]] = {
     "T4": {"fp32": 8.1},
     "A10": {"fp32": 31.2, "bf16": 125.0},
     "A100": {"fp32": 19.5, "bf16": 312.0},
+    "A100 PCIe": {"fp32": 19.5, "bf16": 312.0},
     "H100 PCIe": {"fp32": 51.2, "bf16": 756.0, "fp8": 1513.0},
     "H100 NVL": {"bf16": 835.0},
     "H100": {"fp32": 66.9, "bf16": 989.4, "fp8": 1978.9},
@@ -37,6 +38,8 @@ DATASHEETS: dict[str, dict[str, float]] = {
     "L40S": {"fp32": 91.6, "bf16": 362.0, "fp8": 733.0},
     "RTX 4090": {"fp32": 82.6, "bf16": 165.2, "fp8": 330.3},
 }
+# A card whose name has one of these has other figures than the card without: a part of it, or slower clocks.
+VARIANTS = {"mig", "laptop", "d", "nvl", "pcie"}
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,23 @@ def peak(device: torch.device, precision: str) -> Peak:
 
 
 def datasheet_peak(device: torch.device, precision: str) -> Peak | None:
-    """What the vendor of a known GPU states; None for a CPU and for a GPU that is not in `DATASHEETS`."""
+    """What the vendor of a known GPU states; None for a CPU and for a GPU that is not in `DATASHEETS`.
+
+    A variant of a known GPU (`VARIANTS`) is another, unless it has an entry of its own.
+    """
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
+    words = _words(name)
     for card in sorted(DATASHEETS, key=len, reverse=True):
-        if set(card.split()) <= set(name.replace("-", " ").split()):
+        if _words(card) <= words and not (words - _words(card)) & VARIANTS:
             teraflops = DATASHEETS[card].get(precision)
             return Peak(teraflops * 1e12, f"datasheet of {name}, dense {precision}") if teraflops else None
     return None
+
+
+def _words(name: str) -> set[str]:
+    return set(name.lower().replace("-", " ").split())
 
 
 @cache

@@ -41,7 +41,12 @@ class Timing:
     def add_round(
         self, call: Callable[[], object], calls: int, gemm_flops_per_second: float, device: torch.device
     ) -> None:
-        """Time ``calls`` calls, beside a matrix product that was timed just before."""
+        """Time ``calls`` calls, beside a matrix product that was timed just before.
+
+        One call before them is not timed: other work has had the caches, and a p99 would say how many calls
+        a round has.
+        """
+        call()
         latencies = [seconds_of(call, device) for _ in range(calls)]
         self.latencies.extend(latencies)
         self.seconds.append(seconds_a_call(call, calls) if device.type == "cuda" else sum(latencies) / calls)
@@ -92,7 +97,10 @@ def time_rounds(
     round_seconds: float = ROUND_SECONDS,
     longest_seconds: float = LONGEST_SECONDS,
 ) -> Timing:
-    """Time ``call`` on the device of ``gemm`` in rounds of ``round_seconds``, after two calls as warm-up."""
+    """Time ``call`` on the device of ``gemm`` in rounds of ``round_seconds``, after two calls as warm-up.
+
+    Each round begins with one more (`Timing.add_round`).
+    """
     call()
     first = seconds_of(call, gemm.device)
     timing = Timing()

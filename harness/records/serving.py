@@ -6,6 +6,7 @@ One pass a dataset, in which all of its models take turns, so that what else the
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from files.writing import write_atomically
 from harness.records.contestant import Contestant, Ratio
-from harness.records.record import Count, Number, Part, read_json
+from harness.records.record import Count, Number, Part, Record, read_json
 
 SERVING_FILE = "serving.json"
 MEND = "delete the file and run the suite again, which measures anew and repeats no training"
@@ -89,6 +90,15 @@ class ServingPass(Part):
                 return model
         return None
 
+    def of_runs(self, runs: Iterable[Record]) -> ServingPass | None:
+        """Its models that are those of ``runs``; None where none is.
+
+        A model that has been trained in another way since may have another size.
+        """
+        hashes = {run.spec_hash for run in runs}
+        models = [model for model in self.models if model.spec_hash in hashes]
+        return self.model_copy(update={"models": models}) if models else None
+
 
 class Serving(Part):
     """The passes of a folder."""
@@ -96,7 +106,7 @@ class Serving(Part):
     passes: list[ServingPass] = Field(default_factory=list)
 
     def on(self, suite: str, dataset: str) -> ServingPass | None:
-        """The pass of a suite on a dataset; None where there is none."""
+        """The pass of a suite on a dataset; None where there is none. What counts of it: `of_runs`."""
         return next((each for each in self.passes if (each.suite, each.dataset) == (suite, dataset)), None)
 
     def replaced_by(self, new: ServingPass) -> Serving:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.prepare.folder import is_full_disk
 from files.errors import InputError, RefusedError
+from files.plain_text import one_line
 from harness.export.served import Input, WholeModel
 from harness.machine.rounds import relative_spread
 from harness.machine.timing import CPU
@@ -62,6 +64,10 @@ def profile_engine(
             difference = score_difference(found, exact, conditions.precision)
         except (InputError, RefusedError) as error:
             return who.model_copy(update={"refused": str(error)})
+        except Exception as error:  # an engine's own, of a model that it cannot express
+            if is_full_disk(error, Path(folder)):
+                raise
+            return who.model_copy(update={"refused": f"the engine cannot compute it ({one_line(error)})"})
         measured = measure(lambda kind: answer(requests[kind]), len(requests), who.candidates, scenario)
     return who.model_copy(update={"score_difference": difference, **measured})
 

@@ -12,7 +12,8 @@ Inference holds weights in the precision asked for; in fp8 RankMixer's per-token
 first batch, with the weights as they are before training. A training step holds weights in fp32 and computes
 by autocast, as training does; there is none in fp8.
 
-FLOPs are the cost's: forward without closed experts, training three times the forward pass that it computes.
+FLOPs are the cost's: forward without the experts that the timed calls leave closed, training three times the
+forward pass that it computes. An untrained ReLU opens another share of the experts than it is meant to.
 MFU is against a matrix product of the same moment (`harness.machine.rounds`), and against the datasheet of a
 known GPU. What varies too much to be a measurement is left out, and the record says so.
 """
@@ -109,7 +110,9 @@ def profile_model(
             timed = captured(call, spec.architecture) if graphed else call
             timing = time_rounds(timed, machine.gemm, rounds, round_seconds)
             flops = batch_size * (
-                cost.active_flops_per_sample if mode == "inference" else cost.train_flops_per_sample
+                with_open_experts(cost, call, len(batches)).active_flops_per_sample
+                if mode == "inference"
+                else cost.train_flops_per_sample
             )
             record = {
                 **_identity(spec, batch_size, part, mode, machine.gemm),
@@ -193,6 +196,19 @@ def inference_call(
     model.eval().dense.to(dtype)
     held = Held(model.dense, None, batches[0], _cast(looked_up, dtype))
     return _inference(model, batches, part, held), held
+
+
+def with_open_experts(cost: Cost, call: Callable[[], Any], num_batches: int) -> Cost:
+    """The cost at the share of experts that ``call``, one of inference, opens; each batch is called once."""
+    share = share_of_open_experts(call, num_batches) if cost.expert_flops_per_sample else None
+    return cost if share is None else cost.at_active_ratio(share)
+
+
+def share_of_open_experts(call: Callable[[], Any], num_batches: int) -> float | None:
+    """The mean over so many calls of a sparse model's inference; None where the model does not tell."""
+    told = [call().statistics.get("active_experts") for _ in range(num_batches)]
+    shares = [float(active.mean()) for active in told if active is not None]
+    return statistics.fmean(shares) if shares else None
 
 
 def _training(

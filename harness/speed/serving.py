@@ -1,13 +1,14 @@
 """How fast several models answer, measured in one interleaved pass.
 
-A round visits every model, part and batch size: a large matrix product, then calls for a few hundredths of a
-second each. A machine that is slower for a moment is so for all of them, and the share of its peak is taken
-within the round. A measurement takes part until its median is known well and the upper end of the interval of
-its p99 is known, or until time is up; one whose median is not known well by then is marked as noisy.
+A round visits every model, part and batch size: a large matrix product, then for each a call that is not
+timed, since others have had the caches, and calls for a few hundredths of a second. A machine that is slower
+for a moment is so for all of them, and the share of its peak is taken within the round. A measurement takes
+part until its median is known well and the upper end of the interval of its p99 is known, or until time is
+up; one whose median is not known well by then is marked as noisy.
 
 The models share one set of embedding tables: look-ups cost the same whatever the tables hold. Dense parts
 have the weights of their runs where these were kept, and their initial ones otherwise. FLOPs are those of the
-cost, so experts that a row leaves closed do not count.
+cost, without the experts that the calls leave closed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from harness.records.cost import Cost
 from harness.records.serving import ServedModel, ServedPart
 from harness.records.spec import RunSpec
 from harness.runs.run import build_dense_side, build_model
-from harness.speed.models import PARTS, inference_call, read_batches
+from harness.speed.models import PARTS, inference_call, read_batches, with_open_experts
 from harness.speed.operators import peak_memory
 from harness.training.ranks import World
 from harness.training.weights import WEIGHTS_FILE, read_weights
@@ -62,12 +63,10 @@ class Measurement:
         return max(error_of_median(timing.seconds), error_of_median(self._shares())) <= SMALL_ERROR
 
     def take_turn(self, gemm_flops_per_second: float, device: torch.device) -> None:
-        """Calls for `TURN_SECONDS`, at least one."""
-        if not self.timing.seconds:  # of the first turn it is not known how long a call takes
-            self.call()
-            self.timing.add_round(self.call, 1, gemm_flops_per_second, device)
-            return
-        calls = calls_in(TURN_SECONDS, statistics.median(self.timing.seconds))
+        """Calls for `TURN_SECONDS`, at least one, after one that is not timed."""
+        calls = 1  # of the first turn it is not known how long a call takes
+        if self.timing.seconds:
+            calls = calls_in(TURN_SECONDS, statistics.median(self.timing.seconds))
         self.timing.add_round(self.call, calls, gemm_flops_per_second, device)
 
     def as_record(self) -> ServedModel:
@@ -203,7 +202,7 @@ def _of_model(
         calls = {part: inference_call(model, DTYPES[spec.training.precision], read, part) for part in PARTS}
         call, held = calls["dense"]
         memory = peak_memory(call, held.dense, None, read[0].dense.device)
-        flops = size * cost.active_flops_per_sample
         for part, (call, _) in calls.items():
+            flops = size * with_open_experts(cost, call, len(read)).active_flops_per_sample
             found.append(Measurement(spec, part, size, flops, call, memory, trained))
     return found

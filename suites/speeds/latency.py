@@ -5,7 +5,8 @@ FLOPs lie on the line between the nearest measured ones, in logarithms. What see
 measured once more, and all its rounds together decide, since the first measurement was chosen for being near.
 
 What was found is kept in ``OUT/latency.json``, so a suite that goes on has the same rows: measured again,
-they would differ.
+they would differ. So have other machines that work on the folder with as many threads, whatever their
+processor.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from pydantic import Field
 
 from files.locks import locked
@@ -105,7 +107,10 @@ def _key(setting: Setting, row: SuiteRow, budget: SuiteBudget) -> str:
         "precision": setting.suite.training.precision,
         "compile": setting.suite.training.compile,
         "dataset": setting.prepared.fingerprint,
+        "tasks": setting.tasks,
+        "whole_tables": row.trained_by(setting.suite.training).updates_whole_tables,  # other look-ups
         "device": setting.world.device.type,
+        "threads": torch.get_num_threads(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -189,6 +189,18 @@ def test_a_table_s_speeds_are_those_measured_after_its_runs(table):
         assert row[9:] == [f"{whole[name]['latency_ms_p99']:.1f}", f"{100 * whole[name]['mfu']:.0f}%"], name
 
 
+@pytest.mark.parametrize("path", sorted(FOLDERS.glob("*/serving.json")), ids=lambda path: path.parent.name)
+def test_kept_speeds_are_of_kept_runs(path):
+    runs = pq.read_table(
+        path.parent / "records.parquet", columns=["suite", "dataset", "architecture", "variant", "spec_hash"]
+    )
+    kept = set(zip(*runs.to_pydict().values(), strict=True))
+    for measured in json.loads(path.read_text(encoding="utf-8"))["passes"]:
+        for model in measured["models"]:
+            names = (model["architecture"], model["variant"], model["spec_hash"])
+            assert (measured["suite"], measured["dataset"], *names) in kept
+
+
 SPEEDS = {
     "share of the peak, and milliseconds": ("profile-table1", 512, 2),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +15,7 @@ from harness.evaluation.comparisons import compare_contrasts
 from harness.records.serving import SERVING_FILE
 from harness.records.store import read_runs
 from reports.choice import choice_text
-from tests.harness.evaluation.test_comparisons import BASE, REPLICATES, MadeUp
+from tests.harness.evaluation.test_comparisons import BASE, REPLICATES, ROWS, MadeUp
 
 # architecture: the separation of its scores, its p99 in ms with the interval's ends
 MODELS = {
@@ -28,7 +29,7 @@ MODELS = {
 def timed(name: str, p99: float, low: float, high: float | None) -> dict:
     rest = {"latency_ms_p50": 1.0, "samples_per_second": 1.0, "mfu": 0.5, "error": 0.0, "mfu_error": 0.0}
     ends = {"latency_ms_p99": p99, "latency_ms_p99_low": low, "latency_ms_p99_high": high}
-    who = {"architecture": name, "spec_hash": "0", "part": "whole", "batch_size": 512}
+    who = {"architecture": name, "spec_hash": f"{name}--0", "part": "whole", "batch_size": 512}
     return who | ends | rest | {"noisy": name == "deepfm", "calls": 500, "rounds": 5}
 
 
@@ -108,6 +109,43 @@ def test_nothing_is_best_or_worse_where_the_data_tell_the_outcome(folder):
     assert "worse" not in text.partition("The best is chosen")[0]
 
 
+def test_where_no_user_has_both_labels_nothing_is_best_in_uauc(folder):
+    made_up, _ = folder
+    for name, (quality, *_) in MODELS.items():
+        for seed in range(4):
+            shutil.rmtree(made_up.out / "runs" / f"{name}--{seed}")
+            made_up.run(name, seed, quality, users=np.arange(ROWS, dtype=np.int32))
+    wanted = Wanted(10.0, 512, metric="uauc")
+    found = choose_models(read_runs(made_up.out), wanted, REPLICATES)
+    assert found["mean"].isna().all()
+    assert found["verdict"].isna().all()
+    text = choice_text(found, wanted)
+    assert "No best: UAUC is not defined on these test rows; what fits: D" in text
+    assert "the best that fits" not in text
+    assert "is the best that fits" in choice_text(chosen(made_up, 10.0), Wanted(10.0, 512))  # in AUC
+
+
+def test_a_world_that_does_not_define_the_metric_is_left_out_of_means_as_of_differences(folder):
+    """The means are counted by hand over the three worlds that define it; the fourth has none."""
+    made_up, _ = folder
+    shutil.rmtree(made_up.out / "runs")
+    uaucs: dict[str, list[float]] = {name: [] for name in MODELS}
+    for name, (quality, *_) in MODELS.items():
+        for world in range(4):
+            at = {"world": world, "folder": f"{name}--{world}"}
+            if world == 3:
+                made_up.run(name, 0, quality, users=np.arange(ROWS, dtype=np.int32), **at)
+            else:
+                scores = made_up.scores(quality, world)
+                made_up.run(name, 0, scores=scores, **at)
+                uaucs[name].append(made_up.uauc(scores))
+    found = chosen(made_up, 10.0, metric="uauc").set_index("architecture")
+    assert found["mean"].to_dict() == pytest.approx({name: np.mean(u) for name, u in uaucs.items()})
+    fitting = found[found["fits"] != "no"]
+    assert list(fitting["mean"]) == sorted(fitting["mean"], reverse=True)
+    assert fitting["verdict"].iloc[0] == "best"
+
+
 def test_the_text_says_what_fits_and_what_follows(folder):
     made_up, _ = folder
     wanted = Wanted(10.0, 512)
@@ -141,6 +179,27 @@ def test_a_folder_without_speeds_is_refused_with_the_mend(folder):
     (made_up.out / SERVING_FILE).unlink()
     with pytest.raises(InputError, match=r"holds no speeds of toy; run the suite again .* --no-speed"):
         chosen(made_up, 5.0)
+
+
+def test_speeds_of_models_that_were_trained_in_another_way_since_do_not_count(folder):
+    made_up, _ = folder
+    again = {"started_at": "2026-01-01T00:00:00+00:00"}
+    for name, (quality, *_) in MODELS.items():
+        for seed in range(4):
+            spec = {"seed": seed, "lr": 0.1, "model_dim": 8}
+            made_up.run(name, seed, quality, folder=f"{name}-small-{seed}", spec=spec, **again)
+        if name == BASE:
+            assert BASE not in set(chosen(made_up, 10.0)["architecture"])
+    with pytest.raises(InputError, match=r"holds no speeds of these models of toy, .* without --no-speed"):
+        chosen(made_up, 10.0)
+
+
+def test_speeds_count_where_the_first_seed_they_are_named_by_failed(folder):
+    made_up, _ = folder
+    (made_up.out / "runs" / f"{BASE}--0" / "record.json").unlink()
+    failed = {"status": "failed", "failure": {"reason": "NaN"}, "spec_hash": f"{BASE}--0"}
+    made_up.run(BASE, 0, folder="failed", **failed)
+    assert BASE in set(chosen(made_up, 10.0)["architecture"])
 
 
 def test_results_that_were_kept_without_predictions_are_refused_with_the_mend(folder):

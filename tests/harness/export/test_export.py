@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -211,10 +212,16 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 
 def test_what_cannot_be_exported_says_why(dense_run, cache, tmp_path):
+    suite = tmp_path / "quick"
+    (suite / "runs").mkdir(parents=True)
     for given, message in (
         (tmp_path / "nowhere", "no such folder"),
-        (tmp_path, "cannot be read"),
-        (without_weights(dense_run, tmp_path), "keeps no weights .* run the suite again with --keep weights"),
+        (tmp_path, r"is no finished run's folder .*; name one, as in out/quick/runs/<run>$"),
+        (suite, rf"name one, as in {re.escape(str(suite))}/runs/<run>$"),
+        (
+            without_weights(dense_run, tmp_path / "light"),
+            "keeps no weights .* run the suite again with --keep weights",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             export_run(given, "torch-export", False, None, cache)

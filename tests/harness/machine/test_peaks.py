@@ -25,6 +25,10 @@ def test_a_measured_peak_is_measured_once_and_names_its_gemm():
         ("NVIDIA H200", "fp8", 1978.9),
         ("NVIDIA H100 PCIe", "fp8", 1513.0),
         ("NVIDIA GeForce RTX 4090", "bf16", 165.2),
+        ("NVIDIA H100 NVL", "bf16", 835.0),
+        ("NVIDIA A100-PCIE-40GB", "bf16", 312.0),
+        ("NVIDIA A100 80GB PCIe", "fp32", 19.5),
+        ("Tesla V100-SXM2-16GB", "fp32", 15.7),
     ],
 )
 def test_a_known_card_has_its_datasheets_dense_peak(card, precision, teraflops, monkeypatch):
@@ -34,8 +38,21 @@ def test_a_known_card_has_its_datasheets_dense_peak(card, precision, teraflops, 
     assert card in found.source
 
 
-def test_an_unknown_card_is_measured(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some Card 9000")
+@pytest.mark.parametrize(
+    "card",
+    [
+        "Some Card 9000",
+        "NVIDIA H200 NVL",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "NVIDIA H100 PCIe MIG 1g.10gb",
+        "Tesla V100-PCIE-16GB",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4090 D",
+    ],
+)
+def test_an_unknown_card_and_a_variant_of_a_known_one_are_measured(card, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: card)
     monkeypatch.setattr(peaks, "measured_peak", lambda device, precision: peaks.Peak(1.0, "measured"))
     assert peaks.peak(torch.device("cuda"), "fp32").source == "measured"
 

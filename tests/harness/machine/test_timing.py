@@ -87,6 +87,26 @@ def test_warm_up_is_not_in_the_figures(clock):
     assert max(found.latencies) == pytest.approx(0.1)
 
 
+def test_a_round_s_first_call_finds_other_work_s_caches_and_is_not_in_the_figures(clock):
+    """Not even once a round: with few calls a round the p99 would be that of cold calls."""
+    is_cold = True
+
+    class ColdAfter(FakeGemm):
+        def flops_per_second(self) -> float:
+            nonlocal is_cold
+            is_cold = True
+            return super().flops_per_second()
+
+    def call() -> None:
+        nonlocal is_cold
+        clock.now += 0.7 if is_cold else 0.1
+        is_cold = False
+
+    found = time_rounds(call, ColdAfter(*[1.0] * 5), rounds=5, round_seconds=0.2)
+    assert found.latencies == pytest.approx([0.1] * 10)
+    assert found.seconds == pytest.approx([0.1] * 5)
+
+
 def test_long_calls_have_fewer_rounds(clock):
     found = time_rounds(clock.taking(6.0), FakeGemm(*[1.0] * 9), rounds=9, longest_seconds=10.0)
     assert len(found.seconds) == FEWEST_ROUNDS == 3
@@ -94,7 +114,7 @@ def test_long_calls_have_fewer_rounds(clock):
 
 def test_a_slow_first_round_does_not_let_later_ones_overrun(clock):
     # Rounds after it are planned by the slowest so far.
-    found = time_rounds(clock.taking(0.01, 0.01, *[1.0] * 10, 0.01), FakeGemm(*[1.0] * 3), rounds=3)
+    found = time_rounds(clock.taking(0.01, 0.01, *[1.0] * 11, 0.01, 0.01), FakeGemm(*[1.0] * 3), rounds=3)
     assert found.seconds[0] == pytest.approx(1.0)
     assert len(found.latencies) == 10 + 1 + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,39 @@ def test_an_engine_whose_scores_differ_is_refused_and_not_timed(served, monkeypa
         found = profile_engine(who("compile"), make(), inputs, requests, Conditions(CPU), SHORT)
         assert "its scores differ from the eager model's by up to" in found.refused
         assert (found.qps, found.candidates_per_second, found.loads) == (None, None, [])
+
+
+@pytest.mark.parametrize("at", ["building", "the first call"])
+def test_a_model_that_an_engine_cannot_express_is_refused_and_ends_nothing(at, served, monkeypatch):
+    _, make, inputs, requests = served
+
+    def fails(*_):
+        cause = RuntimeError("\x1b[31mNo decompositions\x1b[0m of\n  special_bessel_j0")
+        raise ValueError("This is step 3/3 of exporting the model") from cause
+
+    def faulty(name, *rest):
+        if name == "eager":
+            return engine("eager", *rest)
+        return fails() if at == "building" else fails
+
+    monkeypatch.setattr(harness.serving.profile, "engine", faulty)
+    found = profile_engine(who("onnx"), make(), inputs, requests, Conditions(CPU), SHORT)
+    reason = "RuntimeError: No decompositions of special_bessel_j0"
+    assert found.refused == f"the engine cannot compute it ({reason})"
+    assert (found.qps, found.loads) == (None, [])
+
+
+def test_a_full_disk_is_no_engine_s_fault(served, monkeypatch):
+    _, make, inputs, requests = served
+
+    def faulty(name, *rest):
+        if name == "eager":
+            return engine("eager", *rest)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(harness.serving.profile, "engine", faulty)
+    with pytest.raises(OSError, match="No space left"):
+        profile_engine(who("onnx"), make(), inputs, requests, Conditions(CPU), SHORT)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,25 @@ def test_models_take_turns_and_a_settled_one_drops_out(clock, monkeypatch):
     assert len(peaks) == len(steady.timing.seconds) + len(unsteady.timing.seconds)
 
 
+def test_the_call_after_another_model_s_turn_is_not_in_the_figures(clock):
+    """Whatever the number of calls in a turn, so that p99 means the same of small and large models."""
+    last = None
+
+    def measured(name, seconds):
+        def call():
+            nonlocal last
+            clock.now += seconds + (0.0 if last == name else 0.5)
+            last = name
+
+        return Measurement(None, "whole", 8, 1000, call, 0)
+
+    small, large = measured("small", 0.001), measured("large", 0.02)
+    _take_turns([[small], [large]], FakeGemm(*[1.0] * 20), Stopwatch(), limit_seconds=1.0)
+    for each, seconds in ((small, 0.001), (large, 0.02)):
+        assert each.timing.latencies == pytest.approx([seconds] * len(each.timing.latencies))
+    assert len(small.timing.latencies) > len(large.timing.latencies)
+
+
 def test_time_that_is_up_leaves_the_fewest_rounds(clock):
     slow = measurement(clock, "a", 30.0, [])
     _take_turns([[slow]], FakeGemm(*[1.0] * 9), Stopwatch(), limit_seconds=1.0)

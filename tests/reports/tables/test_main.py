@@ -19,7 +19,7 @@ from tests.reports.made_up import NAMES, quick_records, write_out
 def served(architecture: str, part: str, batch_size: int, p99: float, **changes: object) -> dict:
     return {
         "architecture": architecture,
-        "spec_hash": "0",
+        "spec_hash": f"{architecture[:4]:0<10}00",  # that of its first run in `quick_records`
         "part": part,
         "batch_size": batch_size,
         "latency_ms_p50": p99 / 2,
@@ -44,26 +44,26 @@ MODELS = [
     served("dlrm_mlp", "whole", 512, 20.0),
     served("rankmixer", "whole", 512, 30.0, noisy=True, latency_ms_p99_high=None),
 ]
+PASS = {
+    "suite": "quick",
+    "dataset": "shortvideo",
+    "batch_sizes": [64, 512],
+    "threads": 1,
+    "precision": "fp32",
+    "device": "cpu",
+    "peak_flops": 5e10,
+    "peak_source": "made up",
+    "seconds": 9,
+    "environment": {"processor": "a processor"},
+    "models": MODELS,
+}
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Six models and references of two tasks; two of the models were timed."""
     out = write_out(tmp_path_factory.mktemp("timed"), quick_records())
-    serving_pass = {
-        "suite": "quick",
-        "dataset": "shortvideo",
-        "batch_sizes": [64, 512],
-        "threads": 1,
-        "precision": "fp32",
-        "device": "cpu",
-        "peak_flops": 5e10,
-        "peak_source": "made up",
-        "seconds": 9,
-        "environment": {"processor": "a processor"},
-        "models": MODELS,
-    }
-    (out / SERVING_FILE).write_text(json.dumps({"passes": [serving_pass]}))
+    (out / SERVING_FILE).write_text(json.dumps({"passes": [PASS]}))
     return out
 
 
@@ -130,6 +130,25 @@ def test_results_and_files_hold_the_speeds(out):
     assert len(written) == len(MODELS)
     assert (out / "figures" / "quality-latency-shortvideo.svg").is_file()
     assert written.loc[3, "latency_ms_p99"] == 20.0
+
+
+def test_speeds_of_a_model_that_was_trained_in_another_way_since_are_not_shown(tmp_path):
+    """Its size may be another: what was measured is that of the runs that have its hash alone."""
+    anew = [
+        made | {"spec_hash": f"new{made['seed']}", "spec": {"model_dim": 9}, "started_at": "2030-01-01"}
+        for made in quick_records()
+        if made["architecture"] == "rankmixer"
+    ]
+    write_out(tmp_path, [*quick_records(), *anew])
+    (tmp_path / SERVING_FILE).write_text(json.dumps({"passes": [PASS]}))
+    stored = read_runs(tmp_path)
+    table = next(table for table in gather(stored).tables if table.name == "main-shortvideo")
+    assert row_of(table, "RankMixer")["p99 ms"] == MISSING
+    assert row_of(table, "DLRM-MLP")["p99 ms"] == "20 (18 to 24)"
+    speeds = results_frame(stored.records, stored.serving).groupby("spec_hash")["latency_ms_p99"].max()
+    assert pd.isna(speeds["new0"])
+    assert pd.isna(speeds["new1"])
+    assert speeds["rank00000001"] == 30.0
 
 
 def test_the_mfu_of_a_model_whose_peak_moved_is_marked_and_explained(tmp_path):
