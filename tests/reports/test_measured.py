@@ -311,7 +311,7 @@ def test_the_curves_over_rows_and_size_are_those_of_the_records():
         if record["size"]:
             points = [*(point["metrics"] for point in record["tested"]), record["metrics"]]
             auc[record["architecture"], record["size"]] = points
-    rows = select_model(Table(KEPT, "### More rows, and more FLOPs (`curves`)", {}))
+    rows = select_model(Table(KEPT, "Over sizes, in the first of these worlds alone", {}))
     assert len(rows) == 7
     for row in rows:
         shown = []
@@ -323,6 +323,66 @@ def test_the_curves_over_rows_and_size_are_those_of_the_records():
     base = {size: [point["finish"]["auc"] for point in auc["dlrm_mlp", size]] for size in ("0.3M", "3M")}
     assert round(100 * (base["3M"][3] - base["0.3M"][3]), 2) == 0.19
     assert all(100 * (points[3] - points[1]) > 3 for points in base.values())
+
+
+def test_the_curves_of_three_worlds_are_those_of_the_records():
+    """Means and Student's t intervals over worlds, from scipy; and what the words beside them say."""
+    auc = {}
+    for run in pq.read_table(FOLDERS / "curves-worlds/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        if record["size"]:
+            points = [*(point["metrics"] for point in record["tested"]), record["metrics"]]
+            auc[record["architecture"], record["spec"]["world"]] = points
+    rows = select_model(Table(KEPT, "### More rows, and more FLOPs (`curves`)", {}))
+    assert len(rows) == 7
+    p_values = []
+    for row in rows:
+        shown = []
+        for task in ("finish", "skip"):
+            for at in range(4):
+                ours = [auc[NAMES[row[0]], world][at][task]["auc"] for world in range(3)]
+                theirs = [auc["dlrm_mlp", world][at][task]["auc"] for world in range(3)]
+                test, diffs = stats.ttest_rel(ours, theirs), 100 * np.subtract(ours, theirs)
+                p_values.append(test.pvalue)
+                shown.append(f"{diffs.mean():+.2f}")
+                assert row[0] != "RankMixer" or (diffs > 0).all()
+            low, high = (100 * end for end in test.confidence_interval(0.95))
+            shown.append(f"({low:+.2f} to {high:+.2f})")
+        assert row[1:] == [cell.replace("-", "\N{MINUS SIGN}") for cell in shown]
+    assert round(28 * min(p_values), 2) == 0.12
+    for task, change, half in (("finish", -0.05, 1.62), ("skip", -0.19, 1.61)):
+        leads = [
+            [
+                auc["rankmixer", world][at][task]["auc"] - auc["dlrm_mlp", world][at][task]["auc"]
+                for at in (0, 3)
+            ]
+            for world in range(3)
+        ]
+        changes = 100 * np.diff(leads)[:, 0]
+        assert round(changes.mean(), 2) == change
+        assert round(stats.sem(changes) * stats.t.ppf(0.975, 2), 2) == half
+
+
+def test_what_the_order_of_histories_is_worth_to_trees_is_in_their_runs():
+    auc = {}
+    for run in pq.read_table(FOLDERS / "table1/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        auc[run["architecture"], record["spec"]["world"]] = record["metrics"]
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    told = []
+    for task in ("finish", "skip"):
+        with_it, without = (
+            [100 * auc[name, world][task]["auc"] for world in range(10)]
+            for name in ("gbdt", "gbdt_unordered")
+        )
+        test = stats.ttest_rel(with_it, without)
+        low, high = test.confidence_interval(0.95)
+        told.append(f"{np.subtract(with_it, without).mean():.2f} ({low:.2f} to {high:.2f})")
+    assert f"it loses {' and '.join(told)}, and is not told" in words
+    kept = pd.read_csv(FOLDERS / "table1/comparisons.csv")
+    rows = kept[(kept["architecture"] == "gbdt_unordered") & (kept["metric"] == "uauc")].to_dict("records")
+    uauc = [f"+{100 * row['diff']:.2f}, {100 * row['low']:.2f} to {100 * row['high']:.2f}" for row in rows]
+    assert f"the GBDT without the order is ({'; '.join(uauc)}, uncorrected)" in words
 
 
 def test_the_pairs_that_are_resolved_in_table1_are_those_of_its_runs():
