@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
 from harness.training.step import dense_optimizer
 from harness.workers.isolation import BrokenCallError, in_worker
+from tests.forked import ROOT, Forked
 from tests.harness import calls
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
@@ -354,10 +357,83 @@ def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, mon
         assert order[number + 1] == POINTER_FILE
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="SKIPPED: the system does not list maps")
-def test_a_checkpoint_is_mapped_and_not_held_in_memory_beside_the_model(tmp_path):
+@pytest.mark.parametrize("file", ["part", POINTER_FILE, BEFORE_FILE])
+def test_what_the_system_cannot_read_now_is_left_as_it_is(prepared, tmp_path, monkeypatch, calm, file):
+    """As after an error of a network disk: the run ends, and the next start goes on from the same step."""
+    spec = spec_of(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    latest = checkpoint_tag(folder)
+    unread = folder / (f"checkpoint-{latest}-0.pt" if file == "part" else file)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    opened = Path.open
+
+    def stale(path, *arguments, **options):
+        if path == unread:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return opened(path, *arguments, **options)
+
+    notes = Notes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", stale)
+        with pytest.raises(OSError, match=f"Stale file handle: .*{unread.name}"):
+            carry_out(spec, prepared, tmp_path, watcher=notes)
+    assert notes.told == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    started = []
+    notes.start = lambda spec, samples, total: started.append(samples)
+    resumed = carry_out(spec, prepared, tmp_path, watcher=notes)
+    assert started == [latest * BATCH_SIZE]
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm()[0])
+
+
+def test_memory_that_does_not_suffice_is_no_damage(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint-1-0.pt"
     torch.save({"weights": torch.ones(1000)}, path)
-    weights = checkpoint._load(path, ONE_PROCESS)["weights"]
-    assert str(path) in Path("/proc/self/maps").read_text()
-    assert weights.sum() == 1000
+
+    def no_memory(*_, **__):
+        raise RuntimeError("unable to mmap 4000 bytes from file <x>: Cannot allocate memory (12)")
+
+    monkeypatch.setattr(checkpoint.torch, "load", no_memory)
+    with pytest.raises(MemoryError, match=r"checkpoint-1-0\.pt cannot be read .*unable to mmap"):
+        checkpoint._load(path)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from harness.training import checkpoint
+
+[data] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmData")]
+most = 1024 * int(data) + 20 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+print(checkpoint._load(Path(sys.argv[1]))["weights"].sum().item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED: no limit of a process's data")
+def test_a_checkpoint_that_is_read_does_not_count_as_data_of_the_process(tmp_path):
+    """One of 100 MB within a limit of 20 MB more than there were."""
+    path = tmp_path / "checkpoint-1-0.pt"
+    torch.save({"weights": torch.ones(25 * 2**20)}, path)
+    process = Forked(LIMITED, ROOT, "limited", path)
+    said, problem = process.communicate()
+    assert process.returncode == 0, problem
+    assert float(said) == 25 * 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="SKIPPED: the system does not list maps")
+def test_a_checkpoint_is_mapped_while_it_is_read_and_no_longer(prepared, tmp_path, monkeypatch):
+    """Neither is it held in memory beside the model, nor is the file changed by the steps that follow."""
+    spec = spec_of(prepared, "published: whole tables, plateaus, batch norm")
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    part = folder / f"checkpoint-{checkpoint_tag(folder)}-0.pt"
+    before = part.read_bytes()
+    content = checkpoint._load(part)
+    assert str(part) in Path("/proc/self/maps").read_text()
+    del content
+    data = train.RankBatches(spec, prepared, ONE_PROCESS)
+    model = build_model(spec, prepared, ONE_PROCESS)
+    trainer = train.Trainer(model, data, folder, Silent(), 1e9)
+    trainer.train()
+    assert str(part) not in Path("/proc/self/maps").read_text()
+    assert part.read_bytes() == before
