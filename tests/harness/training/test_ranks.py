@@ -200,3 +200,22 @@ def test_three_processes_that_divide_shards_score_every_row_in_its_place(prepare
     columns = prepared.columns("test", ["user_index", "label_finish"])
     np.testing.assert_array_equal(scored["user"], columns["user_index"])
     np.testing.assert_array_equal(scored["label_finish"], columns["label_finish"])
+
+
+def test_a_rank_without_rows_in_a_window_takes_part_in_scoring_it_ahead(prepared, tmp_path):
+    """Rank 1 has 36 batches of 64 rows, rank 0 has 40 in ten windows of four: the last is rank 0's alone."""
+    spec = small_spec(
+        prepared, batch_size=BATCH_SIZE, epochs=1, order="time", score_ahead=10, validations_per_epoch=0
+    ).model_copy(update={"world_size": RANKS})
+    assert forked_ranks(WORKER, prepared.path, tmp_path, NEVER, spec.model_dump_json()) == [0, 0]
+    readers = [
+        ShardReader(prepared, "train", BATCH_SIZE // RANKS, ["finish"], rank=rank, world_size=RANKS)
+        for rank in range(RANKS)
+    ]
+    assert [reader.num_batches for reader in readers] == [40, 36]
+    labels = [
+        [batch.labels[:, 0].isfinite().sum().item() for batch in reader.batches()] for reader in readers
+    ]
+    expected = [sum(sum(own[start : start + 4]) for own in labels) for start in range(4, 40, 4)]
+    ahead = RunFolder(tmp_path, spec.folder_name).record().as_json()["ahead"]
+    assert [point["metrics"]["finish"]["rows"] for point in ahead] == expected
