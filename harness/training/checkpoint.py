@@ -109,7 +109,7 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
         "progress": progress,
     }
     sha256 = _save(content, _part(folder, tag, world.rank))
-    parts = [str(found) for found in world.gather(np.asarray(sha256))]
+    parts = [str(found) for found in world.gather(np.asarray(sha256), patient=True)]
     best = progress.get("best_weights")
     pointer = Pointer(tag=tag, ranks=world.size, best=best[0] if best else None, sha256=parts)
     before = world.from_first(_current(folder) if world.is_first else None)
@@ -117,7 +117,7 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
         _point(folder / POINTER_FILE, pointer)
         if before is not None:
             _point(folder / BEFORE_FILE, before)
-    world.barrier()
+    world.barrier(patient=True)
     _remove_all_but(folder, world.rank, [pointer, *([before] if before else [])])
 
 
@@ -128,7 +128,9 @@ def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> tuple[i
     on disk belongs with stay until it is replaced, so that a kill before the next one mixes no states.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return tag, _save(model_tensors(model), _best(folder, tag, world.rank))
+    sha256 = _save(model_tensors(model), _best(folder, tag, world.rank))
+    world.barrier(patient=True)
+    return tag, sha256
 
 
 def _save(content: object, path: Path) -> str:
@@ -181,16 +183,16 @@ def load(
             content = _read_part(folder, pointer, world, model)
         except DamagedError as error:
             problem = str(error)
-        problems = [str(found) for found in world.gather(np.asarray(problem))]
+        problems = [str(found) for found in world.gather(np.asarray(problem), patient=True)]
         if content is not None and not any(problems):
             _tell(notes, f"going on from step {pointer.tag}", note)
             if notes and world.is_first:  # the next checkpoint's predecessor must be a whole one
                 _point(folder / POINTER_FILE, pointer)
-            world.barrier()
             copy_into(model_tensors(model), content["model"])
             copy_into(table_optimizer_tensors(model), content["tables"])
             optimizer.load_state_dict(copy.deepcopy(content["optimizer"]))  # which keeps what it is given
             torch.set_rng_state(content["random"])
+            world.barrier(patient=True)
             return content["progress"]
         notes += [found for found in problems if found]
     _tell(notes, "no checkpoint is whole, and the run begins anew", note)
@@ -220,6 +222,7 @@ def load_best(folder: Path, world: World, model: nn.Module, best: tuple[int, str
     except DamagedError as error:
         raise InputError(f"{error}; run the same command again, which goes on from what is whole") from None
     copy_into(live, saved)
+    world.barrier(patient=True)
 
 
 def _pointers(folder: Path) -> tuple[list[Pointer], list[str]]:

@@ -28,7 +28,8 @@ from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_modu
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 # How long a rank waits for another: within a run, where all compute the same at the same time (NCCL's own
-# default), and where one works alone, prepares data, writes a record, or waits for a lock.
+# default), and where one works alone, prepares data, writes a record, or waits for a lock; or where each
+# writes or reads a checkpoint, of which one may hold a hundred times as much as another.
 TRAINING_WAIT = timedelta(minutes=10)
 LONGEST_WAIT = timedelta(days=7)
 
@@ -73,12 +74,12 @@ class World:
         dist.broadcast_object_list(box, src=0, group=self.waiting if patient else None)
         return box[0]
 
-    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+    def gather(self, array: np.ndarray, *, patient: bool = False) -> list[np.ndarray]:
         """Every rank's array, in rank order (lengths may differ)."""
         if self.size == 1:
             return [array]
         boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, array)
+        dist.all_gather_object(boxes, array, group=self.waiting if patient else None)
         return boxes
 
 

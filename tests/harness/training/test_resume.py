@@ -17,7 +17,7 @@ import torch
 from files.errors import InputError
 from harness.records.folder import RunFolder
 from harness.runs.run import build_model
-from harness.training import checkpoint
+from harness.training import checkpoint, ranks
 from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
@@ -340,6 +340,37 @@ def test_best_weights_that_are_damaged_at_the_end_are_named_with_the_mend(prepar
         checkpoint.load_best(tmp_path, ONE_PROCESS, model, best)
 
 
+def test_ranks_wait_patiently_for_one_that_writes_or_reads_much(prepared, tmp_path, monkeypatch):
+    """Whatever follows a file, written or read or checked, is the patient group's, not that of the steps."""
+    events, patient = [], object()
+
+    def recorded(name, event):
+        original = getattr(checkpoint, name)
+        monkeypatch.setattr(checkpoint, name, lambda *given: (events.append(event), original(*given))[1])
+
+    def gather(boxes, value, group=None):
+        events.append(group)
+        boxes[:] = [value, value]
+
+    for name in ("_save", "_load", "_check", "copy_into"):
+        recorded(name, "file")
+    monkeypatch.setattr(ranks.dist, "all_gather_object", gather)
+    monkeypatch.setattr(ranks.dist, "barrier", events.append)
+    monkeypatch.setattr(ranks.dist, "broadcast_object_list", lambda box, src, group: events.append(group))
+    spec, world = spec_of(prepared), ranks.World(0, 2, ONE_PROCESS.device, patient)
+    model, optimizer = made(spec, prepared)
+    best = checkpoint.save_best(tmp_path, 10, world, model)
+    progress = {"best_weights": best}
+    checkpoint.save(tmp_path, 20, world, model, optimizer, progress)
+    loaded = checkpoint.load(tmp_path, world, model, optimizer, Notes().note)
+    assert loaded == progress
+    checkpoint.load_best(tmp_path, world, model, best)
+    after_files = [later for event, later in pairwise(events) if event == "file" != later]
+    assert events[-1] is patient
+    assert len(after_files) == 5  # save_best, save, load's check and its end, load_best
+    assert all(group is patient for group in after_files)
+
+
 def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, monkeypatch):
     order, flush, point = [], os.fsync, checkpoint.write_atomically
     monkeypatch.setattr(
@@ -401,7 +432,7 @@ def test_memory_that_does_not_suffice_is_no_damage(tmp_path, monkeypatch):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from harness.training import checkpoint
+from harness.training import checkpoint, ranks
 
 [data] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmData")]
 most = 1024 * int(data) + 20 * 2**20
