@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 
 import numpy as np
@@ -33,6 +34,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def return_freed_memory() -> None:
+    """Give back to the system what `keep_freed_memory` kept; elsewhere than with glibc, nothing."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def require_room(
     spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
 ) -> None:
@@ -40,10 +48,14 @@ def require_room(
 
     Counted are weights and the optimizer's state of all ranks of this machine, and of the dense side, which
     each of them has whole, gradients; activations come on top. On a GPU nothing is looked at, since its own
-    errors say what is wrong. Every rank calls this before it takes memory.
+    errors say what is wrong. Every rank calls this before it takes memory; what its process kept of a run
+    before, which under torchrun was carried out by the same one, is free again.
 
     Raises InputError, on all ranks where it is too much on the machine of one of them.
     """
+    if world.size > 1:
+        return_freed_memory()
+        world.barrier()  # before one of them asks what is free
     problem = "" if world.device.type != "cpu" else _problem(spec, cost, prepared, world, runs_at_once)
     problems = [str(found) for found in world.gather(np.asarray(problem))]
     if any(problems):

@@ -41,6 +41,42 @@ def test_a_tensor_finds_the_pages_of_one_that_was_freed_only_if_they_are_kept(ke
     assert (int(said) < PAGES // 10) == keep
 
 
+RETURNED = """
+import psutil, torch
+from harness.training.memory import keep_freed_memory, return_freed_memory
+
+keep_freed_memory()
+parts = [torch.ones(2**20) for _ in range(50)]  # of 4 MB
+last = torch.ones(10)  # above them, so that the heap's end is no free memory
+held = psutil.Process().memory_info().rss
+parts.append(parts)  # a cycle, as models are
+del parts
+return_freed_memory()
+print(held - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="SKIPPED: the C library is not glibc")
+def test_what_a_run_kept_is_given_back():
+    """By the resident memory of a process of its own that held 200 MB."""
+    process = Forked(RETURNED, ROOT)
+    said, problem = process.communicate()
+    assert process.returncode == 0, problem
+    assert int(said) > 180 * 2**20
+
+
+def test_ranks_ask_what_is_free_once_all_have_given_back_what_they_kept(prepared, monkeypatch):
+    events = []
+    world = world_of(2)
+    object.__setattr__(world, "barrier", lambda: events.append("all"))
+    monkeypatch.setattr("harness.training.memory.return_freed_memory", lambda: events.append("returned"))
+    monkeypatch.setattr("harness.training.memory.free_memory", lambda: (events.append("asked"), 10**9)[1])
+    require_room(
+        small_spec(prepared), dataclasses.replace(COST, dense_params=1, sparse_params=1), prepared, world
+    )
+    assert events == ["returned", "all", "asked"]
+
+
 COST = Cost(
     dense_params=10**9,
     sparse_params=6 * 10**9,
@@ -55,6 +91,7 @@ def world_of(size: int) -> World:
     """One whose ranks find alike, so that each knows what all have gathered."""
     world = World(0, size, torch.device("cpu"))
     object.__setattr__(world, "gather", lambda array: [array] * size)
+    object.__setattr__(world, "barrier", lambda: None)
     return world
 
 
