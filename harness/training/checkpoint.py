@@ -124,11 +124,14 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
 def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> tuple[int, str]:
     """Keep the weights of the best validation so far, made at step ``tag``.
 
-    Returns what `load_best` finds them by: the step, and this rank's file's sha256. Those that a checkpoint
-    on disk belongs with stay until it is replaced, so that a kill before the next one mixes no states.
+    Returns what `load_best` finds them by: the step, and this rank's file's sha256. Of those before, the ones
+    that a checkpoint on disk belongs with stay until it is replaced, so that a kill before the next one mixes
+    no states.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sha256 = _save(model_tensors(model), _best(folder, tag, world.rank))
+    pointers, _ = _pointers(folder)
+    _remove_best_but(folder, world.rank, {tag, *(pointer.best for pointer in pointers)})
     world.barrier(patient=True)
     return tag, sha256
 
@@ -158,9 +161,17 @@ def _current(folder: Path) -> Pointer | None:
 def _remove_all_but(folder: Path, rank: int, kept: list[Pointer]) -> None:
     """Delete this rank's parts and best weights that no kept pointer names."""
     parts = {_part(folder, pointer.tag, rank) for pointer in kept}
-    best = {_best(folder, pointer.best, rank) for pointer in kept if pointer.best is not None}
-    for path in (*folder.glob(f"checkpoint-*-{rank}.pt"), *folder.glob(f"best-*-{rank}.pt")):
-        if path not in parts | best:
+    for path in folder.glob(f"checkpoint-*-{rank}.pt"):
+        if path not in parts:
+            path.unlink()
+    _remove_best_but(folder, rank, {pointer.best for pointer in kept})
+
+
+def _remove_best_but(folder: Path, rank: int, steps: set[int | None]) -> None:
+    """Delete this rank's best weights of other steps."""
+    best = {_best(folder, step, rank) for step in steps if step is not None}
+    for path in folder.glob(f"best-*-{rank}.pt"):
+        if path not in best:
             path.unlink()
 
 

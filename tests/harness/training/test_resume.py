@@ -318,6 +318,31 @@ def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(
         assert outcome(resumed) == outcome(undisturbed)
 
 
+@pytest.mark.parametrize("checkpoint_seconds", [1e9, 0.0])
+def test_of_best_weights_only_those_stay_that_a_checkpoint_or_the_run_needs(
+    prepared, tmp_path, monkeypatch, checkpoint_seconds
+):
+    """The latest, and those of the checkpoints on disk; without any, as in a trial, the latest alone."""
+    spec = small_spec(prepared, batch_size=BATCH_SIZE, epochs=2, patience=20, validations_per_epoch=10)
+    folder, kept, found = RunFolder(tmp_path, spec.folder_name).partial, [], []
+    save_best = checkpoint.save_best
+
+    def then_look(folder, tag, *rest):
+        best = save_best(folder, tag, *rest)
+        pointers = [folder / name for name in (POINTER_FILE, BEFORE_FILE)]
+        pointed = {json.loads(path.read_text())["best"] for path in pointers if path.is_file()} - {None}
+        kept.append({f"best-{step}-0.pt" for step in pointed | {tag}})
+        found.append({path.name for path in folder.glob("best-*.pt")})
+        return best
+
+    monkeypatch.setattr(checkpoint, "save_best", then_look)
+    carry_out(spec, prepared, tmp_path, checkpoint_seconds=checkpoint_seconds)
+    assert len(found) > 5
+    assert found == kept
+    assert max(map(len, found)) == (1 if checkpoint_seconds else 3)
+    assert not folder.exists()
+
+
 def test_damaged_best_weights_are_found_before_they_are_needed(prepared, calm, tmp_path, monkeypatch):
     spec = spec_of(prepared, "early stopping")
     undisturbed, _ = calm("early stopping")
