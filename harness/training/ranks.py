@@ -19,9 +19,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from datasets.prepared import PreparedDataset
 from files.errors import UnfinishedError
 from harness.model.assembly import RankingModel
 from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_module_key
+from harness.records.spec import RunSpec
 
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
@@ -52,9 +54,12 @@ class World:
         return self.rank == 0
 
     @property
-    def ranks_here(self) -> int:
-        """How many of the ranks are processes of this machine, as torchrun says; else all."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+    def ranks_here(self) -> range:
+        """Those that are processes of this machine, as torchrun says; else all."""
+        if self.size == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
+            return range(self.size)
+        first = self.rank - int(os.environ["LOCAL_RANK"])
+        return range(first, first + int(os.environ["LOCAL_WORLD_SIZE"]))
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the ranks, in place."""
@@ -130,19 +135,9 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     if world.size == 1:
         return model
     from torchrec.distributed import DistributedModelParallel
-    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
-    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
     from torchrec.distributed.types import ShardingEnv
 
-    sharders: list[Any] = [FusedEmbeddingBagCollectionSharder()]
-    planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world.size, compute_device=world.device.type),
-        constraints={
-            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
-            for table in embedding_side(model).tables()
-            for config in table.embedding_bag_configs()
-        },
-    )
+    planner, sharders = _planner(embedding_side(model), world)
     plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
     return DistributedModelParallel(
         model,
@@ -151,6 +146,43 @@ def shard(model: nn.Module, world: World) -> nn.Module:
         plan=plan,
         sharders=sharders,
     )
+
+
+def holders(embeddings: Embeddings, world: World) -> dict[str, int]:
+    """On CPUs, the rank that `shard` will put each table on, by the table's TorchRec name.
+
+    Empty where the planner finds no room for them on any number of hosts.
+    """
+    from torchrec.distributed.planner.types import PlannerError
+
+    if world.size == 1:
+        return {config.name: 0 for table in embeddings.tables() for config in table.embedding_bag_configs()}
+    planner, sharders = _planner(embeddings, world)
+    try:
+        modules = planner.plan(embeddings, sharders).plan.values()
+    except PlannerError:
+        return {}
+    return {
+        name: placed.sharding_spec.shards[0].placement.rank()
+        for module in modules
+        for name, placed in module.items()
+    }
+
+
+def _planner(embeddings: Embeddings, world: World) -> tuple[Any, list[Any]]:
+    """TorchRec's planner for these ranks, and what it asks how tables may be spread."""
+    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
+    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(world_size=world.size, compute_device=world.device.type),
+        constraints={
+            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
+            for table in embeddings.tables()
+            for config in table.embedding_bag_configs()
+        },
+    )
+    return planner, [FusedEmbeddingBagCollectionSharder()]
 
 
 @dataclass(frozen=True)
@@ -166,6 +198,18 @@ def local_pieces(value: Tensor | ShardedTensor) -> list[Piece]:
     if isinstance(value, ShardedTensor):
         return [Piece(s.tensor, tuple(s.metadata.shard_offsets)) for s in value.local_shards()]
     return [Piece(value, (0,) * value.dim())]
+
+
+def build_embeddings(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> Embeddings:
+    """The tables of a spec; their weights are whatever the device's memory held."""
+    return Embeddings(
+        prepared.schema,
+        prepared.table_sizes,
+        optimizer=None if spec.training.updates_whole_tables else spec.training.sparse_optimizer,
+        learning_rate=spec.training.sparse_lr,
+        target_attention=spec.target_attention,
+        device=device,
+    )
 
 
 def table_weights(model: nn.Module) -> dict[str, Any]:

@@ -219,3 +219,32 @@ def test_a_rank_without_rows_in_a_window_takes_part_in_scoring_it_ahead(prepared
     expected = [sum(sum(own[start : start + 4]) for own in labels) for start in range(4, 40, 4)]
     ahead = RunFolder(tmp_path, spec.folder_name).record().as_json()["ahead"]
     assert [point["metrics"]["finish"]["rows"] for point in ahead] == expected
+
+
+PLACES = """
+import sys
+from pathlib import Path
+import torch
+from datasets.prepared import open_prepared
+from harness.records.spec import RunSpec
+from harness.runs.run import build_model
+from harness.training.ranks import build_embeddings, holders, local_pieces, start_world, table_weights
+
+prepared = open_prepared(Path(sys.argv[1]))
+world = start_world(torch.device("cpu"))
+spec = RunSpec.model_validate_json(sys.argv[2])
+foreseen = holders(build_embeddings(spec, prepared, torch.device("meta")), world)
+found = {
+    key.split(".")[-2]: sum(piece.tensor.shape[0] for piece in local_pieces(value))
+    for key, value in table_weights(build_model(spec, prepared, world)).items()
+}
+assert foreseen.keys() == found.keys() and set(foreseen.values()) == {0, 1}, foreseen
+assert found == {
+    name: prepared.table_sizes[name] if rank == world.rank else 0 for name, rank in foreseen.items()
+}, (foreseen, found)
+"""
+
+
+def test_tables_lie_whole_where_they_were_foreseen(prepared):
+    spec = spec_of(prepared, attention=False).model_dump_json()
+    assert forked_ranks(PLACES, prepared.path, spec) == [0, 0]
