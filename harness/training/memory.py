@@ -96,7 +96,10 @@ def table_bytes(spec: RunSpec, prepared: PreparedDataset, world: World) -> int:
         for config in collection.embedding_bag_configs()
         if held.get(config.name, world.rank) in world.ranks_here
     ]
-    return NUMBER_BYTES * sum(_numbers(table, spec.training) for table in tables)
+    numbers = sum(_numbers(table, spec.training) for table in tables)
+    if spec.training.updates_whole_tables:
+        numbers += max((_passing_numbers(table) for table in tables), default=0)
+    return NUMBER_BYTES * numbers
 
 
 class _Table(NamedTuple):
@@ -113,6 +116,15 @@ def _numbers(table: _Table, training: Training) -> int:
     state = {"adagrad": weights, "rowwise_adagrad": table.rows, "adam": 2 * weights, "sgd": 0}
     gradients = weights if training.updates_whole_tables else 0
     return weights + state[training.sparse_optimizer] + gradients
+
+
+def _passing_numbers(table: _Table) -> int:
+    """What a step takes beside these for a whole table, one after another, as measured of a large one.
+
+    Once its size: it counts how often rows occur, which leaves a gap that the gradient no longer fits in, and
+    Adagrad takes a root. And once more where the gradients of several features are added up.
+    """
+    return table.rows * table.width * min(table.features, 2)
 
 
 def _gigabytes(number: int) -> str:

@@ -14,7 +14,7 @@ from harness.runs.run import build_model
 from harness.training.memory import require_room
 from harness.training.ranks import World, table_weights
 from tests.forked import ROOT, Forked
-from tests.harness.small_runs import small_spec
+from tests.harness.small_runs import ONE_PROCESS, small_spec
 
 PAGES = 100 * 2**20 // 4096
 FAULTS = """
@@ -148,6 +148,47 @@ def test_a_table_counts_as_a_whole_on_the_host_that_holds_it(prepared, monkeypat
         "training takes 25.6 GB",  # weights and accumulators of 8 * 4e8
     ]
     assert all("fewer rows, or divide the tables among machines with torchrun" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("large", "training", "attention", "copies"),
+    [
+        # measured of tables of 4e6 rows, as many times the weights of the large one
+        ("user", {"sparse_optimizer": "adam"}, False, 5),
+        ("item", {"sparse_optimizer": "adam"}, False, 6),  # read by two features
+        ("item", {"sparse_optimizer": "adam"}, True, 5),  # whose look-ups are one
+        ("user", {"table_l2": 0.1}, False, 4),
+        ("item", {"table_l2": 0.1}, False, 5),
+        ("item", {"table_l2": 0.1, "sparse_optimizer": "sgd"}, False, 4),
+    ],
+)
+def test_tables_that_are_updated_whole_count_with_what_a_step_takes(
+    prepared, monkeypatch, large, training, attention, copies
+):
+    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 2, "item": 2, "genres": 2, large: 10**8})
+    spec = small_spec(prepared, **training).model_copy(update={"target_attention": attention})
+    gigabytes = copies * 4 * 8 * 10**8 / 1e9
+    assert f" {gigabytes:.1f} GB for embedding" in refused(spec, prepared, monkeypatch, world_of(1))
+
+
+@pytest.mark.parametrize(("width", "held"), [(1, 4), (5, 8), (8, 8)])
+def test_fused_tables_count_as_wide_as_they_lie_in_memory(prepared, monkeypatch, width, held):
+    """In multiples of four numbers; with Adagrad twice."""
+    features = [
+        feature.model_copy(update={"embedding_dim": width}) if feature.name == "user" else feature
+        for feature in prepared.schema.features
+    ]
+    narrow = dataclasses.replace(prepared, schema=prepared.schema.model_copy(update={"features": features}))
+    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 10**9, "item": 2, "genres": 2})
+    said = refused(small_spec(narrow), narrow, monkeypatch, world_of(1))
+    assert f" {2 * 4 * held:.1f} GB for embedding" in said
+    tables = table_weights(build_model(small_spec(narrow), tiny(narrow, monkeypatch), ONE_PROCESS))
+    assert next(w.shape[1] for key, w in tables.items() if ".user." in key) == held
+
+
+def tiny(prepared, monkeypatch):
+    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 10, "item": 10, "genres": 10})
+    return prepared
 
 
 def test_processes_of_one_host_take_what_the_tables_and_as_many_dense_sides_take(prepared, monkeypatch):
