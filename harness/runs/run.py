@@ -241,7 +241,7 @@ def training_figures(
 ) -> dict[str, Any]:
     """Throughput and MFU; what could not be measured (a run of one stretch) is None, never zero."""
     rate = progress.timed_samples / progress.timed_seconds if progress.timed_samples else None
-    whole_peak = peak.flops_per_second * (world.size if world.device.type == "cuda" else 1)
+    whole_peak = peak.flops_per_second * world.size  # a process's own device, or its own threads
     return {
         "train_samples": progress.samples,
         "train_seconds": progress.timed_seconds if rate else None,

@@ -13,12 +13,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from harness.machine.peaks import Peak
+from harness.records.cost import Cost
 from harness.records.folder import RunFolder
 from harness.records.spec import Training
 from harness.runs import run as execute
-from harness.runs.run import build_model
+from harness.runs.run import build_model, training_figures
 from harness.training.batches import RankBatches
-from harness.training.prediction import in_file_order, metrics_by_task, predict
+from harness.training.loop import Progress
+from harness.training.prediction import Predictions, in_file_order, metrics_by_task, predict
+from harness.training.ranks import World
 from harness.training.step import dense_optimizer, task_loss, train_step
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
@@ -188,3 +192,17 @@ def test_rows_dealt_to_ranks_come_back_in_file_order(dealt):
     shard_rows, rows = [3, 5, 1, 4, 2], np.arange(15)
     dealt = [np.asarray(own) for own in dealt]
     np.testing.assert_array_equal(in_file_order(dealt, shard_rows), rows)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_mfu_holds_the_rate_of_all_processes_against_the_peak_of_all(prepared, size):
+    """Each trains 500 samples of 1.6e8 FLOPs a second, which is 0.8 of what its own threads could."""
+    progress = Progress(timed_samples=2 * size * 500, timed_seconds=2.0)
+    nothing = np.zeros((0, 2))
+    scored = Predictions(nothing[:, 0], nothing[:, 0], nothing, nothing, None)
+    world = World(0, size, torch.device("cpu"))
+    figures = training_figures(
+        small_spec(prepared), Cost(1, 1, 1, 1, 16 * 10**7), progress, scored, Peak(1e11, "made up"), world
+    )
+    assert figures["mfu_train"] == pytest.approx(0.8)
+    assert figures["peak_flops"] == 1e11
