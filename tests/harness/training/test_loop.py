@@ -7,12 +7,17 @@ import shutil
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from datasets.prepare.pipeline import prepare
+from datasets.prepared import PreparedDataset
+from datasets.schema import Feature, FractionSplit, Schema, Task
+from datasets.source import Source
 from harness.machine.peaks import Peak
 from harness.records.cost import Cost
 from harness.records.folder import RunFolder
@@ -206,3 +211,33 @@ def test_mfu_holds_the_rate_of_all_processes_against_the_peak_of_all(prepared, s
     )
     assert figures["mfu_train"] == pytest.approx(0.8)
     assert figures["peak_flops"] == 1e11
+
+
+@pytest.fixture(scope="module")
+def numbers_alone(tmp_path_factory) -> PreparedDataset:
+    """A table without tables: three numbers a row."""
+    schema = Schema(
+        name="numbers",
+        features=[Feature(name=name, kind="numeric", group="g", embedding_dim=16) for name in "abc"],
+        tasks=[Task(name="finish"), Task(name="skip")],
+        time="time",
+        user_id=None,
+        split=FractionSplit(by="fraction"),
+    )
+    random, rows = np.random.default_rng(0), 1000
+    labels = {name: random.integers(0, 2, rows) for name in ("finish", "skip")}
+    numbers = {name: random.normal(size=rows) for name in "abc"}
+    frame = pl.DataFrame(numbers | labels | {"time": np.arange(rows)})
+    return prepare(Source(schema, frame.lazy(), {"rows": rows}), tmp_path_factory.mktemp("numbers") / "p")
+
+
+@pytest.mark.parametrize(
+    "training", [{"embedding_l2": 1e-3}, {"sparse_optimizer": "adam"}, {"table_l2": 1e-3}]
+)
+def test_what_is_asked_of_tables_has_no_effect_where_there_are_none(numbers_alone, tmp_path, training):
+    plain, asked = (
+        carry_out(small_spec(numbers_alone, epochs=1, **given), numbers_alone, tmp_path)
+        for given in ({}, training)
+    )
+    assert asked["metrics"] == plain["metrics"]
+    assert asked["curve"] == plain["curve"]
