@@ -174,8 +174,9 @@ def _planner(embeddings: Embeddings, world: World) -> tuple[Any, list[Any]]:
     from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
     from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 
+    memory = _memory_for_weights(embeddings, world.device) if world.device.type == "cuda" else None
     planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world.size, compute_device=world.device.type),
+        topology=Topology(world_size=world.size, compute_device=world.device.type, hbm_cap=memory),
         constraints={
             config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
             for table in embeddings.tables()
@@ -183,6 +184,16 @@ def _planner(embeddings: Embeddings, world: World) -> tuple[Any, list[Any]]:
         },
     )
     return planner, [FusedEmbeddingBagCollectionSharder()]
+
+
+def _memory_for_weights(embeddings: Embeddings, gpu: torch.device) -> int:
+    """The bytes of a GPU that tables may take in the planner's eyes, which sees no optimizer's state.
+
+    Adagrad's is as large as the weights. Unless it is told, the planner takes every GPU for one of 32 GB.
+    """
+    memory = torch.cuda.get_device_properties(gpu).total_memory
+    has_state = any(table.optimizer_type() is torch.optim.Adagrad for table in embeddings.tables())
+    return memory // 2 if has_state else memory
 
 
 @dataclass(frozen=True)

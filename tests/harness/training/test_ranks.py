@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
-from harness.training import batches
+from harness.training import batches, ranks
 from harness.training.prediction import predict
 from harness.training.weights import read_weights
 from tests.forked import ROOT, Forked, forked_ranks
@@ -248,3 +249,27 @@ assert found == {
 def test_tables_lie_whole_where_they_were_foreseen(prepared):
     spec = spec_of(prepared, attention=False).model_dump_json()
     assert forked_ranks(PLACES, prepared.path, spec) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "gigabytes", "kernel"),
+    [
+        ("adagrad", 80, "fused_uvm_caching"),
+        ("adagrad", 192, "fused"),
+        ("sgd", 80, "fused"),
+        ("sgd", 40, "fused_uvm_caching"),
+    ],
+)
+def test_tables_lie_in_the_memory_of_gpus_where_it_holds_them(
+    prepared, monkeypatch, optimizer, gigabytes, kernel
+):
+    """3 x 10^9 rows of eight numbers are 48 GB on each of two GPUs, and with as many accumulators 96 GB."""
+    properties = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 3 * 10**9, "item": 10, "genres": 10})
+    world = ranks.World(0, 2, torch.device("cuda", 0))
+    spec = small_spec(prepared, sparse_optimizer=optimizer)
+    embeddings = ranks.build_embeddings(spec, prepared, torch.device("meta"))
+    planner, sharders = ranks._planner(embeddings, world)
+    [tables] = planner.plan(embeddings, sharders).plan.values()
+    assert tables["user"].compute_kernel == kernel
