@@ -87,6 +87,15 @@ class World:
         dist.all_gather_object(boxes, array, group=self.waiting if patient else None)
         return boxes
 
+    def send_to_first(self, tensor: Tensor, sender: int) -> None:
+        """Fill the first rank's tensor on the CPU with the one of rank ``sender``; the others do nothing."""
+        if sender == 0:
+            return
+        if self.rank == sender:
+            dist.send(tensor, 0, group=self.waiting)
+        elif self.is_first:
+            dist.recv(tensor, sender, group=self.waiting)
+
 
 def start_world(device: torch.device) -> World:
     """Join the process group that ``torchrun`` announces, or stand alone."""

@@ -273,3 +273,38 @@ def test_tables_lie_in_the_memory_of_gpus_where_it_holds_them(
     planner, sharders = ranks._planner(embeddings, world)
     [tables] = planner.plan(embeddings, sharders).plan.values()
     assert tables["user"].compute_kernel == kernel
+
+
+KEPT = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from datasets.prepared import open_prepared
+from harness.records.spec import RunSpec
+from harness.runs.run import build_model
+from harness.training import weights
+from harness.training.ranks import World, local_pieces, start_world
+
+prepared = open_prepared(Path(sys.argv[1]))
+world = start_world(torch.device("cpu"))
+spec = RunSpec.model_validate_json(sys.argv[2])
+model = build_model(spec, prepared, world)
+weights.SENT_ROWS = 7  # so that each table is sent in several parts
+dist.all_gather_object = None  # every rank would get a copy of all
+found = weights.whole_weights(model, world)
+if world.is_first:
+    alone = build_model(spec, prepared, World(0, 1, world.device)).state_dict()
+    assert found.keys() == alone.keys()
+    assert all((found[key] == alone[key]).all() for key in alone)
+    own = {p.tensor.data_ptr() for v in model.state_dict().values() for p in local_pieces(v)}
+    assert 0 < sum(found[key].data_ptr() in own for key in found if ".embedding_bags." in key) < 3
+else:
+    assert not any(".embedding_bags." in key for key in found)
+"""
+
+
+def test_only_the_first_rank_puts_tables_together(prepared):
+    """The initial ones, which are the same in one process."""
+    assert all(size > 7 for size in prepared.table_sizes.values())
+    assert forked_ranks(KEPT, prepared.path, spec_of(prepared, attention=False).model_dump_json()) == [0, 0]
