@@ -100,7 +100,7 @@ def run_model(
     it is one of several ``runs_at_once``.
     """
     check_recipe(spec, prepared.schema, world.size)
-    require_room(spec, cost, prepared, world)
+    require_room(spec, cost, prepared, world, keeps_weights=keeps_weights)
     started_at = now()
     data = RankBatches(spec, prepared, world)
     machine = machine or machine_of(world.device, spec.training.precision)

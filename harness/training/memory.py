@@ -45,30 +45,46 @@ def return_freed_memory() -> None:
 
 
 def require_room(
-    spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    world: World,
+    runs_at_once: int = 1,
+    keeps_weights: bool = False,
 ) -> None:
     """Refuse what this machine's memory cannot hold, before the system ends the process without a word.
 
     Counted are weights and the optimizer's state of all ranks of this machine (on CPUs a table lies whole on
-    one rank), and of the dense side, which each of them has, gradients; activations come on top. On a GPU
-    nothing is looked at, since its own errors say what is wrong. Every rank calls this before it takes
-    memory; what its process kept of a run before it (under torchrun all are carried out by the same) is
-    given back first.
+    one rank), and of the dense side, which each of them has, gradients; and, with ``keeps_weights``, what the
+    first rank gets of the others' tables. Activations come on top. On a GPU nothing is looked at, since its
+    own errors say what is wrong. Every rank calls this before it takes memory; what its process kept of a run
+    before it (under torchrun all are carried out by the same) is given back first.
 
     Raises InputError, on all ranks where it is too much on the machine of one of them.
     """
     if world.size > 1:
         return_freed_memory()
         world.barrier()  # before one of them asks what is free
-    problem = "" if world.device.type != "cpu" else _problem(spec, cost, prepared, world, runs_at_once)
+    problem = (
+        ""
+        if world.device.type != "cpu"
+        else _problem(spec, cost, prepared, world, runs_at_once, keeps_weights)
+    )
     problems = [str(found) for found in world.gather(np.asarray(problem))]
     if any(problems):
         raise InputError(next(found for found in problems if found))
 
 
-def _problem(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int) -> str:
+def _problem(
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    world: World,
+    runs_at_once: int,
+    keeps_weights: bool,
+) -> str:
     free = free_memory()
-    tables = runs_at_once * table_bytes(spec, prepared, world)
+    tables = runs_at_once * table_bytes(spec, prepared, world, keeps_weights)
     dense = runs_at_once * len(world.ranks_here) * dense_bytes(cost, spec.training)
     if tables + dense <= free:
         return ""
@@ -86,20 +102,22 @@ def dense_bytes(cost: Cost, training: Training) -> int:
     return NUMBER_BYTES * copies * cost.dense_params
 
 
-def table_bytes(spec: RunSpec, prepared: PreparedDataset, world: World) -> int:
+def table_bytes(spec: RunSpec, prepared: PreparedDataset, world: World, keeps_weights: bool) -> int:
     """What training holds of the tables that lie on this machine, which is whole ones on CPUs."""
     embeddings = build_embeddings(spec, prepared, torch.device("meta"))
     held = holders(embeddings, world)
-    tables = [
-        _Table(config.num_embeddings, config.embedding_dim, len(config.feature_names))
-        for collection in embeddings.tables()
-        for config in collection.embedding_bag_configs()
-        if held.get(config.name, world.rank) in world.ranks_here
-    ]
-    numbers = sum(_numbers(table, spec.training) for table in tables)
-    if spec.training.updates_whole_tables:
-        numbers += max((_passing_numbers(table) for table in tables), default=0)
-    return NUMBER_BYTES * numbers
+    gathers = keeps_weights and 0 in world.ranks_here
+    numbers, passing = 0, [0]
+    for collection in embeddings.tables():
+        for config in collection.embedding_bag_configs():
+            table = _Table(config.num_embeddings, config.embedding_dim, len(config.feature_names))
+            holder = held.get(config.name, world.rank)
+            if holder in world.ranks_here:
+                numbers += _numbers(table, spec.training)
+                passing.append(_passing_numbers(table, spec.training))
+            if gathers and holder != 0:
+                numbers += table.weights
+    return NUMBER_BYTES * (numbers + max(passing))
 
 
 class _Table(NamedTuple):
@@ -109,22 +127,27 @@ class _Table(NamedTuple):
     width: int
     features: int
 
+    @property
+    def weights(self) -> int:
+        return self.rows * self.width
+
 
 def _numbers(table: _Table, training: Training) -> int:
     """A table's weights, their optimizer's state and, where they are updated whole, their gradients."""
-    weights = table.rows * table.width
+    weights = table.weights
     state = {"adagrad": weights, "rowwise_adagrad": table.rows, "adam": 2 * weights, "sgd": 0}
     gradients = weights if training.updates_whole_tables else 0
     return weights + state[training.sparse_optimizer] + gradients
 
 
-def _passing_numbers(table: _Table) -> int:
-    """What a step takes beside these for a whole table, one after another, as measured of a large one.
+def _passing_numbers(table: _Table, training: Training) -> int:
+    """What a step takes beside these for a table that is updated whole, one after another.
 
-    Once its size: it counts how often rows occur, which leaves a gap that the gradient no longer fits in, and
-    Adagrad takes a root. And once more where the gradients of several features are added up.
+    As measured of a large one: once its size, since it counts how often rows occur, which leaves a gap that
+    the gradient no longer fits in, and Adagrad takes a root; and once more where the gradients of several
+    features are added up.
     """
-    return table.rows * table.width * min(table.features, 2)
+    return table.weights * min(table.features, 2) if training.updates_whole_tables else 0
 
 
 def _gigabytes(number: int) -> str:

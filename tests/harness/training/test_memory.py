@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from itertools import product
 
 import numpy as np
 import pytest
@@ -129,11 +130,11 @@ def test_what_is_not_free_is_refused_with_the_mend_and_what_just_fits_is_not(
         require_room(spec, cost, prepared, world, at_once)
 
 
-def refused(spec, prepared, monkeypatch, world, dense=0) -> str:
+def refused(spec, prepared, monkeypatch, world, dense=0, **options) -> str:
     """What is said where no memory is free."""
     monkeypatch.setattr("harness.training.memory.free_memory", lambda: -1)
     with pytest.raises(InputError) as error:
-        require_room(spec, dataclasses.replace(COST, dense_params=dense), prepared, world)
+        require_room(spec, dataclasses.replace(COST, dense_params=dense), prepared, world, **options)
     return str(error.value)
 
 
@@ -189,6 +190,20 @@ def test_fused_tables_count_as_wide_as_they_lie_in_memory(prepared, monkeypatch,
 def tiny(prepared, monkeypatch):
     monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 10, "item": 10, "genres": 10})
     return prepared
+
+
+def test_the_host_of_the_first_rank_takes_the_others_tables_where_weights_are_kept(prepared, monkeypatch):
+    """Of 6e9 weights, which are 24 GB: what is not its own comes on top."""
+    monkeypatch.setattr(PreparedDataset, "table_sizes", ROWS)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    spec, said = small_spec(prepared), {}
+    for rank, keeps in product((0, 1), (False, True)):
+        text = refused(spec, prepared, monkeypatch, world_of(2, rank), keeps_weights=keeps)
+        said[rank, keeps] = float(text.split(" GB for embedding")[0].split()[-1])
+    assert said[0, False] + said[1, False] == pytest.approx(48)
+    assert said[1, True] == said[1, False]
+    assert said[0, True] == pytest.approx(said[0, False] + said[1, False] / 2)
 
 
 def test_processes_of_one_host_take_what_the_tables_and_as_many_dense_sides_take(prepared, monkeypatch):
