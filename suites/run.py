@@ -176,11 +176,10 @@ class Tally:
 def _announcement(jobs: list[Job], suite: Suite, call: Caller, at_once: int) -> str:
     """What is left to train, and about how long it takes where ``at_once`` train at a time."""
     left = [(job, job.cost) for job in jobs if job.cost and not job.folder.is_finished]
-    together = call.world.size if call.world.device.type == "cuda" else 1
     return announcement(
         [Workload.of(job.spec.training, cost, job.prepared) for job, cost in left],
         [job.spec.architecture for job, _ in left],
-        together * call.machine(suite.training.precision).peak.flops_per_second if left else 0.0,
+        call.world.size * call.machine(suite.training.precision).peak.flops_per_second if left else 0.0,
         at_once,
     )
 

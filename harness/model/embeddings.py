@@ -90,10 +90,13 @@ class LookedUp:
     sequences: dict[str, tuple[Tensor, Tensor]]
 
     def squared_norm(self) -> Tensor:
-        """A row's squared norms, summed over features and averaged over rows; of a sequence, their mean."""
+        """A row's squared norms, summed over features and averaged over rows; of a sequence, their mean.
+
+        Zero where nothing is looked up.
+        """
         norms = [vectors.square().sum(1) for vectors in self.pooled.values()]
         norms += [masked_mean(v.square(), lengths).sum(1) for v, lengths in self.sequences.values()]
-        return torch.stack(norms).sum(0).mean()
+        return torch.stack(norms).sum(0).mean() if norms else torch.zeros(())
 
 
 class Embeddings(nn.Module):

@@ -131,23 +131,32 @@ class RemoteRun:
             write_atomically(self._partial / POINTER_FILE, pointer)  # last: what it names is whole here
 
     def _send_checkpoint(self) -> None:
-        """Send the current checkpoint unless it was sent: what its pointer names, then the pointer."""
+        """Send the current checkpoint unless it was sent: what its pointer names, then the pointer.
+
+        Not where a file is gone, since the run replaced the checkpoint meanwhile: the later one is sent then.
+        """
         pointer = self._pointer()
         if pointer is None or _step(pointer) == self._sent:
             return
         self._check_held()
         content = json.loads(pointer)
-        patterns = f"checkpoint-{content['tag']}-*.pt", f"best-{content['best']}-*.pt"
-        files = {
-            f"{self._partial_name}/{path.name}": path
-            for pattern in patterns
-            for path in self._partial.glob(pattern)
-        }
+        kinds = {"checkpoint": content["tag"], "best": content["best"]}
+        names = [
+            f"{kind}-{step}-{rank}.pt"
+            for kind, step in kinds.items()
+            if step is not None
+            for rank in range(content["ranks"])
+        ]
+        files = {f"{self._partial_name}/{name}": self._partial / name for name in names}
+        if not all(path.is_file() for path in files.values()):
+            return
         self._store.send(files)
+        sent = self._store.listing(self._partial_name)
+        if not files.keys() <= sent.keys():
+            return
         pointer_name = f"{self._partial_name}/{POINTER_FILE}"
         self._store.write(pointer_name, pointer)
-        before = self._store.listing(self._partial_name)
-        self._store.remove([name for name in before if name not in files and name != pointer_name])
+        self._store.remove([name for name in sent if name not in files and name != pointer_name])
         self._sent = _step(pointer)
 
     def _pointer(self) -> bytes | None:

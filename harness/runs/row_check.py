@@ -56,7 +56,7 @@ def check_row(
 
 def _has_room_for_dense_side(spec: RunSpec, cost: Cost, small: PreparedDataset, world: World) -> bool:
     try:
-        require_room(spec, replace(cost, sparse_params=0), small, world)
+        require_room(spec, cost, small, world)
     except InputError:
         return False
     return True

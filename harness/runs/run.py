@@ -21,7 +21,6 @@ from harness.machine.environment import environment
 from harness.machine.facts import Machine, machine_of
 from harness.machine.peaks import Gemm, Peak, median_peak
 from harness.model.assembly import DenseSide, RankingModel
-from harness.model.embeddings import Embeddings
 from harness.model.initial import initialise_xavier
 from harness.model.token_ranks import token_ranks
 from harness.model.tokens import Inputs
@@ -34,7 +33,7 @@ from harness.training.loop import Progress, Trainer
 from harness.training.memory import keep_freed_memory, require_room
 from harness.training.prediction import Predictions, final_metrics, predict
 from harness.training.progress import Watcher
-from harness.training.ranks import World, dense_side, initialise_tables, shard
+from harness.training.ranks import World, build_embeddings, dense_side, initialise_tables, shard
 from harness.training.recipe import check_recipe
 from harness.training.step import DivergenceError
 from harness.training.weights import WEIGHTS_FILE, write_weights
@@ -59,16 +58,9 @@ def build_model(spec: RunSpec, prepared: PreparedDataset, world: World) -> nn.Mo
     if world.device.type == "cpu":
         keep_freed_memory()
     dense = build_dense_side(spec, prepared, world.device)
-    embeddings = Embeddings(
-        prepared.schema,
-        prepared.table_sizes,
-        optimizer=None if spec.training.updates_whole_tables else spec.training.sparse_optimizer,
-        learning_rate=spec.training.sparse_lr,
-        target_attention=spec.target_attention,
-        device=world.device
-        if world.size == 1
-        else torch.device("meta"),  # each rank then makes its part alone
-    )
+    # of several ranks, each makes its part alone
+    place = world.device if world.size == 1 else torch.device("meta")
+    embeddings = build_embeddings(spec, prepared, place)
     model = shard(RankingModel(embeddings, dense, spec.training.embedding_l2), world)
     initialise_tables(model, spec.random_seed, spec.training.embedding_std)
     return model
@@ -108,7 +100,7 @@ def run_model(
     it is one of several ``runs_at_once``.
     """
     check_recipe(spec, prepared.schema, world.size)
-    require_room(spec, cost, prepared, world)
+    require_room(spec, cost, prepared, world, keeps_weights=keeps_weights)
     started_at = now()
     data = RankBatches(spec, prepared, world)
     machine = machine or machine_of(world.device, spec.training.precision)
@@ -249,7 +241,7 @@ def training_figures(
 ) -> dict[str, Any]:
     """Throughput and MFU; what could not be measured (a run of one stretch) is None, never zero."""
     rate = progress.timed_samples / progress.timed_seconds if progress.timed_samples else None
-    whole_peak = peak.flops_per_second * (world.size if world.device.type == "cuda" else 1)
+    whole_peak = peak.flops_per_second * world.size  # a process's own device, or its own threads
     return {
         "train_samples": progress.samples,
         "train_seconds": progress.timed_seconds if rate else None,

@@ -9,7 +9,9 @@ which of them belong to it.
 
 from __future__ import annotations
 
+import copy
 import json
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +56,11 @@ class Savable(Protocol):
 
 
 class DamagedError(Exception):
-    """A file of a checkpoint is missing, altered or of another program; the message names it."""
+    """A file of a checkpoint is missing, altered or of another program; the message names it.
+
+    What the system has to say of a file (an error of its disk, no memory left) is none of these: it may read
+    the file the next time.
+    """
 
 
 def model_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
@@ -103,7 +109,7 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
         "progress": progress,
     }
     sha256 = _save(content, _part(folder, tag, world.rank))
-    parts = [str(found) for found in world.gather(np.asarray(sha256))]
+    parts = [str(found) for found in world.gather(np.asarray(sha256), patient=True)]
     best = progress.get("best_weights")
     pointer = Pointer(tag=tag, ranks=world.size, best=best[0] if best else None, sha256=parts)
     before = world.from_first(_current(folder) if world.is_first else None)
@@ -111,18 +117,23 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
         _point(folder / POINTER_FILE, pointer)
         if before is not None:
             _point(folder / BEFORE_FILE, before)
-    world.barrier()
+    world.barrier(patient=True)
     _remove_all_but(folder, world.rank, [pointer, *([before] if before else [])])
 
 
 def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> tuple[int, str]:
     """Keep the weights of the best validation so far, made at step ``tag``.
 
-    Returns what `load_best` finds them by: the step, and this rank's file's sha256. Those that a checkpoint
-    on disk belongs with stay until it is replaced, so that a kill before the next one mixes no states.
+    Returns what `load_best` finds them by: the step, and this rank's file's sha256. Of those before, the ones
+    that a checkpoint on disk belongs with stay until it is replaced, so that a kill before the next one mixes
+    no states.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return tag, _save(model_tensors(model), _best(folder, tag, world.rank))
+    sha256 = _save(model_tensors(model), _best(folder, tag, world.rank))
+    pointers, _ = _pointers(folder)
+    _remove_best_but(folder, world.rank, {tag, *(pointer.best for pointer in pointers)})
+    world.barrier(patient=True)
+    return tag, sha256
 
 
 def _save(content: object, path: Path) -> str:
@@ -143,16 +154,24 @@ def _current(folder: Path) -> Pointer | None:
     """The pointer that is about to be replaced; none where it was damaged since."""
     try:
         return _read_pointer(folder / POINTER_FILE)
-    except (DamagedError, FileNotFoundError):
+    except (DamagedError, OSError):
         return None
 
 
 def _remove_all_but(folder: Path, rank: int, kept: list[Pointer]) -> None:
     """Delete this rank's parts and best weights that no kept pointer names."""
     parts = {_part(folder, pointer.tag, rank) for pointer in kept}
-    best = {_best(folder, pointer.best, rank) for pointer in kept if pointer.best is not None}
-    for path in (*folder.glob(f"checkpoint-*-{rank}.pt"), *folder.glob(f"best-*-{rank}.pt")):
-        if path not in parts | best:
+    for path in folder.glob(f"checkpoint-*-{rank}.pt"):
+        if path not in parts:
+            path.unlink()
+    _remove_best_but(folder, rank, {pointer.best for pointer in kept})
+
+
+def _remove_best_but(folder: Path, rank: int, steps: set[int | None]) -> None:
+    """Delete this rank's best weights of other steps."""
+    best = {_best(folder, step, rank) for step in steps if step is not None}
+    for path in folder.glob(f"best-*-{rank}.pt"):
+        if path not in best:
             path.unlink()
 
 
@@ -165,7 +184,8 @@ def load(
     """Restore the current checkpoint and return its progress; None if there is none.
 
     Where a file of it is damaged on any rank, all ranks restore the one before, and where that is damaged
-    too the run begins anew; ``note`` is told, with the file's name.
+    too the run begins anew; ``note`` is told, with the file's name. Raises OSError or MemoryError where the
+    system cannot read a file now; what is on disk is then left as it is.
     """
     pointers, notes = world.from_first(_pointers(folder) if world.is_first else None)
     for pointer in pointers:
@@ -174,16 +194,16 @@ def load(
             content = _read_part(folder, pointer, world, model)
         except DamagedError as error:
             problem = str(error)
-        problems = [str(found) for found in world.gather(np.asarray(problem))]
+        problems = [str(found) for found in world.gather(np.asarray(problem), patient=True)]
         if content is not None and not any(problems):
             _tell(notes, f"going on from step {pointer.tag}", note)
             if notes and world.is_first:  # the next checkpoint's predecessor must be a whole one
                 _point(folder / POINTER_FILE, pointer)
-            world.barrier()
             copy_into(model_tensors(model), content["model"])
             copy_into(table_optimizer_tensors(model), content["tables"])
-            optimizer.load_state_dict(content["optimizer"])
-            torch.set_rng_state(content["random"].cpu())
+            optimizer.load_state_dict(copy.deepcopy(content["optimizer"]))  # which keeps what it is given
+            torch.set_rng_state(content["random"])
+            world.barrier(patient=True)
             return content["progress"]
         notes += [found for found in problems if found]
     _tell(notes, "no checkpoint is whole, and the run begins anew", note)
@@ -202,17 +222,18 @@ def load_best(folder: Path, world: World, model: nn.Module, best: tuple[int, str
     """Restore the weights of the best validation; ``best`` is what `save_best` returned.
 
     None stands for an earlier version's file, which has no step in its name. Raises InputError where the
-    file is missing or damaged.
+    file is missing or damaged, and what `load` raises where it cannot be read now.
     """
     path = _best(folder, best[0], world.rank) if best else folder / f"best-{world.rank}.pt"
     try:
         _check(path, best[1] if best else None)
-        saved, live = _load(path, world), model_tensors(model)
+        saved, live = _load(path), model_tensors(model)
         if not _fits(live, saved):
             raise DamagedError(f"{path} is of another version of this program")
     except DamagedError as error:
         raise InputError(f"{error}; run the same command again, which goes on from what is whole") from None
     copy_into(live, saved)
+    world.barrier(patient=True)
 
 
 def _pointers(folder: Path) -> tuple[list[Pointer], list[str]]:
@@ -235,9 +256,7 @@ def _read_pointer(path: Path) -> Pointer:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         pointer = Pointer.model_validate(content)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:  # pydantic's is a ValueError
+    except (ValueError, RecursionError) as error:  # pydantic's is a ValueError
         reason = (
             "it lacks a field or has one of another type" if isinstance(error, ValidationError) else error
         )
@@ -253,7 +272,7 @@ def _read_part(folder: Path, pointer: Pointer, world: World, model: nn.Module) -
         raise DamagedError(f"{folder / POINTER_FILE} is of {pointer.ranks} processes, not of {world.size}")
     path = _part(folder, pointer.tag, world.rank)
     _check(path, pointer.sha256[world.rank] if pointer.sha256 else None)
-    content = _load(path, world)
+    content = _load(path)
     if not (
         _fits(model_tensors(model), content["model"])
         and _fits(table_optimizer_tensors(model), content["tables"])
@@ -268,18 +287,25 @@ def _read_part(folder: Path, pointer: Pointer, world: World, model: nn.Module) -
 def _check(path: Path, sha256: str | None) -> None:
     try:
         altered = sha256 is not None and sha256_of(path) != sha256
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DamagedError(f"{path} cannot be read ({error.strerror})") from None
     if altered:
         raise DamagedError(f"{path} was damaged since it was written (its sha256 differs)")
 
 
-def _load(path: Path, world: World) -> Any:
+def _load(path: Path) -> Any:
+    """What a file holds, in tensors that alias the file: read them, and change none.
+
+    The mapping is shared, since a private one counts as the process's own data (``--run-gigabytes``).
+    """
     try:
-        return torch.load(path, map_location=world.device, weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).partition(". ")[0]
-        raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {reason})") from error
+        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (FileNotFoundError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = f"{path} cannot be read ({type(error).__name__}: {str(error).partition('. ')[0]})"
+        if "unable to mmap" in str(error) or "allocate memory" in str(error):
+            raise MemoryError(reason) from error
+        raise DamagedError(reason) from error
 
 
 def _part(folder: Path, tag: int, rank: int) -> Path:

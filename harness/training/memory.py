@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from datasets.prepared import PreparedDataset
 from files.errors import InputError
 from files.memory import free_memory
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec, Training
-from harness.training.ranks import World
+from harness.training.ranks import World, build_embeddings, holders
 
+NUMBER_BYTES = 4
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h has them
 
 
@@ -33,27 +37,55 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def return_freed_memory() -> None:
+    """Give back to the system what `keep_freed_memory` kept; elsewhere than with glibc, nothing."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def require_room(
-    spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int = 1
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    world: World,
+    runs_at_once: int = 1,
+    keeps_weights: bool = False,
 ) -> None:
     """Refuse what this machine's memory cannot hold, before the system ends the process without a word.
 
-    Counted are weights and the optimizer's state of all ranks of this machine, and of the dense side, which
-    each of them has whole, gradients; activations come on top. On a GPU nothing is looked at, since its own
-    errors say what is wrong. Every rank calls this before it takes memory.
+    Counted are weights and the optimizer's state of all ranks of this machine (on CPUs a table lies whole on
+    one rank), and of the dense side, which each of them has, gradients; and, with ``keeps_weights``, what the
+    first rank gets of the others' tables. Activations come on top. On a GPU nothing is looked at, since its
+    own errors say what is wrong. Every rank calls this before it takes memory; what its process kept of a run
+    before it (under torchrun all are carried out by the same) is given back first.
 
     Raises InputError, on all ranks where it is too much on the machine of one of them.
     """
-    problem = "" if world.device.type != "cpu" else _problem(spec, cost, prepared, world, runs_at_once)
+    if world.size > 1:
+        return_freed_memory()
+        world.barrier()  # before one of them asks what is free
+    problem = (
+        ""
+        if world.device.type != "cpu"
+        else _problem(spec, cost, prepared, world, runs_at_once, keeps_weights)
+    )
     problems = [str(found) for found in world.gather(np.asarray(problem))]
     if any(problems):
         raise InputError(next(found for found in problems if found))
 
 
-def _problem(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World, runs_at_once: int) -> str:
-    tables, dense = training_bytes(cost, spec.training, sum(prepared.table_sizes.values()))
-    here, free = world.ranks_here * runs_at_once, free_memory()
-    tables, dense = here * tables // world.size, here * dense
+def _problem(
+    spec: RunSpec,
+    cost: Cost,
+    prepared: PreparedDataset,
+    world: World,
+    runs_at_once: int,
+    keeps_weights: bool,
+) -> str:
+    free = free_memory()
+    tables = runs_at_once * table_bytes(spec, prepared, world, keeps_weights)
+    dense = runs_at_once * len(world.ranks_here) * dense_bytes(cost, spec.training)
     if tables + dense <= free:
         return ""
     several = f"{runs_at_once} runs at once take" if runs_at_once > 1 else "training takes"
@@ -64,17 +96,58 @@ def _problem(spec: RunSpec, cost: Cost, prepared: PreparedDataset, world: World,
     )
 
 
-def training_bytes(cost: Cost, training: Training, table_rows: int) -> tuple[int, int]:
-    """What training holds of the tables, and of one copy of the dense side: four bytes a number."""
+def dense_bytes(cost: Cost, training: Training) -> int:
+    """What training holds of one copy of the dense side: four bytes a number."""
     copies = {"rmsprop": 3}.get(training.dense_optimizer, 4)  # weights, gradients, and one or two moments
-    return 4 * _table_numbers(cost.sparse_params, training, table_rows), 4 * copies * cost.dense_params
+    return NUMBER_BYTES * copies * cost.dense_params
 
 
-def _table_numbers(weights: int, training: Training, table_rows: int) -> int:
-    """Weights of tables, their optimizer's state and, where they are updated whole, their gradients."""
-    state = {"adagrad": weights, "rowwise_adagrad": table_rows, "adam": 2 * weights, "sgd": 0}
+def table_bytes(spec: RunSpec, prepared: PreparedDataset, world: World, keeps_weights: bool) -> int:
+    """What training holds of the tables that lie on this machine, which is whole ones on CPUs."""
+    embeddings = build_embeddings(spec, prepared, torch.device("meta"))
+    held = holders(embeddings, world)
+    gathers = keeps_weights and 0 in world.ranks_here
+    numbers, passing = 0, [0]
+    for collection in embeddings.tables():
+        for config in collection.embedding_bag_configs():
+            table = _Table(config.num_embeddings, config.embedding_dim, len(config.feature_names))
+            holder = held.get(config.name, world.rank)
+            if holder in world.ranks_here:
+                numbers += _numbers(table, spec.training)
+                passing.append(_passing_numbers(table, spec.training))
+            if gathers and holder != 0:
+                numbers += table.weights
+    return NUMBER_BYTES * (numbers + max(passing))
+
+
+class _Table(NamedTuple):
+    """Of rows as wide as they lie in memory."""
+
+    rows: int
+    width: int
+    features: int
+
+    @property
+    def weights(self) -> int:
+        return self.rows * self.width
+
+
+def _numbers(table: _Table, training: Training) -> int:
+    """A table's weights, their optimizer's state and, where they are updated whole, their gradients."""
+    weights = table.weights
+    state = {"adagrad": weights, "rowwise_adagrad": table.rows, "adam": 2 * weights, "sgd": 0}
     gradients = weights if training.updates_whole_tables else 0
     return weights + state[training.sparse_optimizer] + gradients
+
+
+def _passing_numbers(table: _Table, training: Training) -> int:
+    """What a step takes beside these for a table that is updated whole, one after another.
+
+    As measured of a large one: once its size, since it counts how often rows occur, which leaves a gap that
+    the gradient no longer fits in, and Adagrad takes a root; and once more where the gradients of several
+    features are added up.
+    """
+    return table.weights * min(table.features, 2) if training.updates_whole_tables else 0
 
 
 def _gigabytes(number: int) -> str:

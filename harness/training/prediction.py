@@ -85,11 +85,11 @@ def _score(model: nn.Module, data: RankBatches, batches: Iterable[tuple[Batch, b
     with torch.no_grad(), autocast(data.spec.training, world.device):
         for batch, is_own in batches:
             prediction = model(batch)
-            if is_own:
-                scores = torch.sigmoid(prediction.logits.float())
-                parts.append((batch.user_id, batch.tier, batch.labels, scores))
-                if "active_experts" in prediction.statistics:
-                    active.append(prediction.statistics["active_experts"] * len(batch))
+            own = slice(len(batch) if is_own else 0)  # a rank without rows of its own has columns, too
+            scores = torch.sigmoid(prediction.logits.float())
+            parts.append(tuple(c[own] for c in (batch.user_id, batch.tier, batch.labels, scores)))
+            if is_own and "active_experts" in prediction.statistics:
+                active.append(prediction.statistics["active_experts"] * len(batch))
             watch = watch or Stopwatch(world.device)
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     seconds = watch.seconds() if watch else 0.0

@@ -19,16 +19,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from datasets.prepared import PreparedDataset
 from files.errors import UnfinishedError
 from harness.model.assembly import RankingModel
 from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_module_key
+from harness.records.spec import RunSpec
 
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 # How long a rank waits for another: within a run, where all compute the same at the same time (NCCL's own
-# default), and where one works alone, prepares data, writes a record, or waits for a lock.
+# default), and where one works alone, prepares data, writes a record, or waits for a lock; or where each
+# writes or reads a checkpoint, of which one may hold a hundred times as much as another.
 TRAINING_WAIT = timedelta(minutes=10)
 LONGEST_WAIT = timedelta(days=7)
 
@@ -51,9 +54,12 @@ class World:
         return self.rank == 0
 
     @property
-    def ranks_here(self) -> int:
-        """How many of the ranks are processes of this machine, as torchrun says; else all."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+    def ranks_here(self) -> range:
+        """Those that are processes of this machine, as torchrun says; else all."""
+        if self.size == 1 or "LOCAL_WORLD_SIZE" not in os.environ:
+            return range(self.size)
+        first = self.rank - int(os.environ["LOCAL_RANK"])
+        return range(first, first + int(os.environ["LOCAL_WORLD_SIZE"]))
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the ranks, in place."""
@@ -73,13 +79,22 @@ class World:
         dist.broadcast_object_list(box, src=0, group=self.waiting if patient else None)
         return box[0]
 
-    def gather(self, array: np.ndarray) -> list[np.ndarray]:
+    def gather(self, array: np.ndarray, *, patient: bool = False) -> list[np.ndarray]:
         """Every rank's array, in rank order (lengths may differ)."""
         if self.size == 1:
             return [array]
         boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, array)
+        dist.all_gather_object(boxes, array, group=self.waiting if patient else None)
         return boxes
+
+    def send_to_first(self, tensor: Tensor, sender: int) -> None:
+        """Fill the first rank's tensor on the CPU with the one of rank ``sender``; the others do nothing."""
+        if sender == 0:
+            return
+        if self.rank == sender:
+            dist.send(tensor, 0, group=self.waiting)
+        elif self.is_first:
+            dist.recv(tensor, sender, group=self.waiting)
 
 
 def start_world(device: torch.device) -> World:
@@ -129,19 +144,9 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     if world.size == 1:
         return model
     from torchrec.distributed import DistributedModelParallel
-    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
-    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
     from torchrec.distributed.types import ShardingEnv
 
-    sharders: list[Any] = [FusedEmbeddingBagCollectionSharder()]
-    planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world.size, compute_device=world.device.type),
-        constraints={
-            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
-            for table in embedding_side(model).tables()
-            for config in table.embedding_bag_configs()
-        },
-    )
+    planner, sharders = _planner(embedding_side(model), world)
     plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
     return DistributedModelParallel(
         model,
@@ -150,6 +155,54 @@ def shard(model: nn.Module, world: World) -> nn.Module:
         plan=plan,
         sharders=sharders,
     )
+
+
+def holders(embeddings: Embeddings, world: World) -> dict[str, int]:
+    """On CPUs, the rank that `shard` will put each table on, by the table's TorchRec name.
+
+    Empty where the planner finds no room for them on any number of hosts.
+    """
+    from torchrec.distributed.planner.types import PlannerError
+
+    if world.size == 1:
+        return {config.name: 0 for table in embeddings.tables() for config in table.embedding_bag_configs()}
+    planner, sharders = _planner(embeddings, world)
+    try:
+        modules = planner.plan(embeddings, sharders).plan.values()
+    except PlannerError:
+        return {}
+    return {
+        name: placed.sharding_spec.shards[0].placement.rank()
+        for module in modules
+        for name, placed in module.items()
+    }
+
+
+def _planner(embeddings: Embeddings, world: World) -> tuple[Any, list[Any]]:
+    """TorchRec's planner for these ranks, and what it asks how tables may be spread."""
+    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
+    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+
+    memory = _memory_for_weights(embeddings, world.device) if world.device.type == "cuda" else None
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(world_size=world.size, compute_device=world.device.type, hbm_cap=memory),
+        constraints={
+            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
+            for table in embeddings.tables()
+            for config in table.embedding_bag_configs()
+        },
+    )
+    return planner, [FusedEmbeddingBagCollectionSharder()]
+
+
+def _memory_for_weights(embeddings: Embeddings, gpu: torch.device) -> int:
+    """The bytes of a GPU that tables may take in the planner's eyes, which sees no optimizer's state.
+
+    Adagrad's is as large as the weights. Unless it is told, the planner takes every GPU for one of 32 GB.
+    """
+    memory = torch.cuda.get_device_properties(gpu).total_memory
+    has_state = any(table.optimizer_type() is torch.optim.Adagrad for table in embeddings.tables())
+    return memory // 2 if has_state else memory
 
 
 @dataclass(frozen=True)
@@ -165,6 +218,18 @@ def local_pieces(value: Tensor | ShardedTensor) -> list[Piece]:
     if isinstance(value, ShardedTensor):
         return [Piece(s.tensor, tuple(s.metadata.shard_offsets)) for s in value.local_shards()]
     return [Piece(value, (0,) * value.dim())]
+
+
+def build_embeddings(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> Embeddings:
+    """The tables of a spec; their weights are whatever the device's memory held."""
+    return Embeddings(
+        prepared.schema,
+        prepared.table_sizes,
+        optimizer=None if spec.training.updates_whole_tables else spec.training.sparse_optimizer,
+        learning_rate=spec.training.sparse_lr,
+        target_attention=spec.target_attention,
+        device=device,
+    )
 
 
 def table_weights(model: nn.Module) -> dict[str, Any]:

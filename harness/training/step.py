@@ -118,7 +118,7 @@ def prediction_loss(prediction: Prediction, labels: Tensor, defined: Tensor) -> 
 
 
 class Optimizers:
-    """That of the dense side and, where each step changes whole tables, theirs, used as one.
+    """That of the dense side and, where there are tables that each step changes whole, theirs, used as one.
 
     Tables of which only looked-up rows change are updated within the backward pass.
     """
@@ -157,9 +157,14 @@ def optimizers_of(model: nn.Module, training: Training) -> Optimizers:
     )
 
 
-def _table_optimizer(model: nn.Module, training: Training) -> Optimizer:
-    """Of whole tables. What a batch does not look up goes on with Adam's moments, and with ``table_l2``."""
+def _table_optimizer(model: nn.Module, training: Training) -> Optimizer | None:
+    """Of whole tables; None where the data have none.
+
+    What a batch does not look up goes on with Adam's moments, and with ``table_l2``.
+    """
     parameters = list(embedding_side(model).parameters())
+    if not parameters:
+        return None
     if training.sparse_optimizer == "adam":
         return torch.optim.Adam(parameters, lr=training.sparse_lr, fused=True)
     if training.sparse_optimizer == "adagrad":

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
@@ -23,6 +22,7 @@ from harness.training.ranks import World, local_pieces
 
 WEIGHTS_FILE = "weights.pt"
 SMALL_MEGABYTES = 64  # up to which weights are kept unless it is said otherwise
+SENT_ROWS = 2**16  # of a table, from one rank to another at a time
 BYTES_PER_WEIGHT = 4  # fp32, at every precision of the training
 
 Keep = Literal["auto", "weights", "none"]
@@ -49,28 +49,36 @@ def write_weights(folder: Path, spec_hash: str, model: nn.Module, world: World) 
 
 
 def whole_weights(model: nn.Module, world: World) -> dict[str, Tensor]:
-    """The model's state dict on the CPU, with the pieces of sharded tables put together."""
+    """On the first rank the model's state dict on the CPU, with the pieces of sharded tables put together.
+
+    Every rank calls this; the others get what is not sharded. What the first rank holds whole is no copy.
+    """
     weights = {}
     for key, value in model.state_dict().items():
-        weights[key] = _whole(value, world) if isinstance(value, ShardedTensor) else value.detach().cpu()
+        whole = _whole(value, world) if isinstance(value, ShardedTensor) else value.detach().cpu()
+        if whole is not None:
+            weights[key] = whole
     return weights
 
 
-def _whole(value: ShardedTensor, world: World) -> Tensor:
-    whole = torch.zeros(value.size())
-    own = [(piece.offsets, piece.tensor.detach().cpu().numpy()) for piece in local_pieces(value)]
-    for pieces in world.gather(_boxed(own)):
-        for (row, column), part in pieces.item():
-            rows, columns = part.shape
-            whole[row : row + rows, column : column + columns] = torch.from_numpy(part)
+def _whole(value: ShardedTensor, world: World) -> Tensor | None:
+    """A table (rows, columns) on the first rank, to which the others send their pieces; None on these."""
+    own = {piece.offsets: piece.tensor.detach() for piece in local_pieces(value)}
+    if world.is_first and own and next(iter(own.values())).shape == value.size():
+        return next(iter(own.values())).cpu()
+    whole = torch.empty(value.size()) if world.is_first else None
+    for shard in value.metadata().shards_metadata:
+        (row, column), (rows, columns) = shard.shard_offsets, shard.shard_sizes
+        holder = cast(Any, shard.placement).rank()
+        for start in range(0, rows, SENT_ROWS):
+            stop = min(start + SENT_ROWS, rows)
+            part = torch.empty(stop - start, columns)
+            if holder == world.rank:
+                part.copy_(own[(row, column)][start:stop])
+            world.send_to_first(part, holder)
+            if whole is not None:
+                whole[row + start : row + stop, column : column + columns] = part
     return whole
-
-
-def _boxed(value: Any) -> np.ndarray:
-    """An array of one object, which is how `World.gather` takes what has no common shape."""
-    box = np.empty((), dtype=object)
-    box[()] = value
-    return box
 
 
 def read_weights(folder: Path, spec_hash: str) -> dict[str, Tensor]:

@@ -244,6 +244,39 @@ def test_a_process_that_was_taken_over_replaces_no_checkpoint(url, monkeypatch):
     assert "runs/one.partial/checkpoint-6-0.pt" not in store.listing()
 
 
+@pytest.mark.parametrize("gone", ["checkpoint-6-1.pt", "best-4-0.pt"])
+def test_a_checkpoint_of_which_a_file_is_gone_is_not_pointed_to(url, monkeypatch, gone):  # noqa: F811
+    """Two ranks' parts and best weights; the store keeps the whole checkpoint that it has."""
+    store, folder = Store(url), open_copy(url, shared=True)
+    run = RunFolder(folder, "one")
+    remote = RemoteRun(copy_at(folder), run.final, run.partial)
+    assert remote._claim.take()
+
+    def write(step: int, best: int) -> None:
+        run.partial.mkdir(parents=True, exist_ok=True)
+        for rank in range(2):
+            (run.partial / f"checkpoint-{step}-{rank}.pt").write_bytes(b"weights")
+            (run.partial / f"best-{best}-{rank}.pt").write_bytes(b"weights")
+        (run.partial / "checkpoint.json").write_text(json.dumps({"tag": step, "ranks": 2, "best": best}))
+
+    write(5, best=3)
+    remote._send_checkpoint()
+    write(6, best=4)
+    with monkeypatch.context() as patched:  # the run goes on while the store is asked
+        patched.setattr(RemoteRun, "_check_held", lambda _: (run.partial / gone).unlink())
+        remote._send_checkpoint()
+    assert json.loads(store.read("runs/one.partial/checkpoint.json"))["tag"] == 5
+    files = {f"{kind}-{rank}.pt" for kind in ("checkpoint-5", "best-3") for rank in range(2)}
+    assert {f"runs/one.partial/{name}" for name in files | {"checkpoint.json"}} <= store.listing().keys()
+    write(7, best=4)
+    remote._send_checkpoint()
+    files = {f"{kind}-{rank}.pt" for kind in ("checkpoint-7", "best-4") for rank in range(2)}
+    assert set(store.listing("runs/one.partial")) == {
+        f"runs/one.partial/{name}" for name in files | {"checkpoint.json"}
+    }
+    assert json.loads(store.read("runs/one.partial/checkpoint.json"))["tag"] == 7
+
+
 def test_the_holder_is_heard_while_it_fetches_a_checkpoint(url, monkeypatch):  # noqa: F811
     store, folder = Store(url), open_copy(url, shared=True)
     write_checkpoint(Path("there"), 5)

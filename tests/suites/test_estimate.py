@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,8 +21,11 @@ from harness.records.cost import Cost
 from harness.records.record import Record
 from harness.records.spec import Training
 from harness.training.progress import Silent
+from harness.training.ranks import World
+from harness.workers.worker import Limits
 from suites.estimate import Workload, announcement
 from suites.options import Options
+from suites.plan import Caller
 from suites.run import run_suite
 from suites.suite import Suite
 from tests.harness.schemas import small_schema
@@ -71,6 +75,24 @@ def test_runs_and_architectures_are_counted():
     assert announcement([work], ["a"], 1e11).startswith("1 run of a to train: about ")
     assert announcement([work] * 4, list("abcd"), 1e11).startswith("4 runs of 4 architectures to train")
     assert announcement([], [], 1e11) == "nothing to train: every run has its record"
+
+
+def test_processes_of_one_run_compute_as_many_times_as_fast(monkeypatch):
+    peaks = []
+    monkeypatch.setattr(
+        suites.run, "announcement", lambda work, rows, peak, at_once: peaks.append(peak) or ""
+    )
+    job = SimpleNamespace(
+        spec=SimpleNamespace(training=Training(), architecture="a"),
+        cost=COST,
+        prepared=SMALL,
+        folder=SimpleNamespace(is_finished=False),
+    )
+    for size in (1, 3):
+        call = Caller(World(0, size, torch.device("cpu")), Limits())
+        call._machines["fp32"] = Machine(Peak(1e11, "made up"), {})
+        suites.run._announcement([job], SimpleNamespace(training=Training()), call, 1)
+    assert peaks == [1e11, 3e11]
 
 
 # ------------------------------------------------------------------------------------------------ a suite

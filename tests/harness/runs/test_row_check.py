@@ -63,15 +63,17 @@ def test_what_an_architecture_raises_is_raised(prepared, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cost", "steps"),
+    ("users", "cost", "steps"),
     [
-        (replace(SMALL, sparse_params=10**9), 1),
-        (replace(SMALL, dense_params=10**9), 0),  # the step itself would take it
+        (10**8, SMALL, 1),
+        (100, replace(SMALL, dense_params=10**9), 0),  # the step itself would take it
     ],
 )
 def test_what_only_another_machine_can_hold_is_refused_unless_it_is_carried_out_there(
-    prepared, monkeypatch, cost, steps
+    prepared, monkeypatch, users, cost, steps
 ):
+    sizes = prepared.manifest["vocabulary_sizes"] | {"user": users}
+    prepared = replace(prepared, manifest=prepared.manifest | {"vocabulary_sizes": sizes})
     made: list[object] = []
     monkeypatch.setattr("harness.training.memory.free_memory", lambda: 10**9)
     monkeypatch.setattr("harness.runs.row_check.train_step", lambda *given: made.append(given))

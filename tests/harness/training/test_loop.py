@@ -7,18 +7,27 @@ import shutil
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from datasets.prepare.pipeline import prepare
+from datasets.prepared import PreparedDataset
+from datasets.schema import Feature, FractionSplit, Schema, Task
+from datasets.source import Source
+from harness.machine.peaks import Peak
+from harness.records.cost import Cost
 from harness.records.folder import RunFolder
 from harness.records.spec import Training
 from harness.runs import run as execute
-from harness.runs.run import build_model
+from harness.runs.run import build_model, training_figures
 from harness.training.batches import RankBatches
-from harness.training.prediction import in_file_order, metrics_by_task, predict
+from harness.training.loop import Progress
+from harness.training.prediction import Predictions, in_file_order, metrics_by_task, predict
+from harness.training.ranks import World
 from harness.training.step import dense_optimizer, task_loss, train_step
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
@@ -188,3 +197,47 @@ def test_rows_dealt_to_ranks_come_back_in_file_order(dealt):
     shard_rows, rows = [3, 5, 1, 4, 2], np.arange(15)
     dealt = [np.asarray(own) for own in dealt]
     np.testing.assert_array_equal(in_file_order(dealt, shard_rows), rows)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_mfu_holds_the_rate_of_all_processes_against_the_peak_of_all(prepared, size):
+    """Each trains 500 samples of 1.6e8 FLOPs a second, which is 0.8 of what its own threads could."""
+    progress = Progress(timed_samples=2 * size * 500, timed_seconds=2.0)
+    nothing = np.zeros((0, 2))
+    scored = Predictions(nothing[:, 0], nothing[:, 0], nothing, nothing, None)
+    world = World(0, size, torch.device("cpu"))
+    figures = training_figures(
+        small_spec(prepared), Cost(1, 1, 1, 1, 16 * 10**7), progress, scored, Peak(1e11, "made up"), world
+    )
+    assert figures["mfu_train"] == pytest.approx(0.8)
+    assert figures["peak_flops"] == 1e11
+
+
+@pytest.fixture(scope="module")
+def numbers_alone(tmp_path_factory) -> PreparedDataset:
+    """A table without tables: three numbers a row."""
+    schema = Schema(
+        name="numbers",
+        features=[Feature(name=name, kind="numeric", group="g", embedding_dim=16) for name in "abc"],
+        tasks=[Task(name="finish"), Task(name="skip")],
+        time="time",
+        user_id=None,
+        split=FractionSplit(by="fraction"),
+    )
+    random, rows = np.random.default_rng(0), 1000
+    labels = {name: random.integers(0, 2, rows) for name in ("finish", "skip")}
+    numbers = {name: random.normal(size=rows) for name in "abc"}
+    frame = pl.DataFrame(numbers | labels | {"time": np.arange(rows)})
+    return prepare(Source(schema, frame.lazy(), {"rows": rows}), tmp_path_factory.mktemp("numbers") / "p")
+
+
+@pytest.mark.parametrize(
+    "training", [{"embedding_l2": 1e-3}, {"sparse_optimizer": "adam"}, {"table_l2": 1e-3}]
+)
+def test_what_is_asked_of_tables_has_no_effect_where_there_are_none(numbers_alone, tmp_path, training):
+    plain, asked = (
+        carry_out(small_spec(numbers_alone, epochs=1, **given), numbers_alone, tmp_path)
+        for given in ({}, training)
+    )
+    assert asked["metrics"] == plain["metrics"]
+    assert asked["curve"] == plain["curve"]

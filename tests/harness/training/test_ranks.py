@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
-from harness.training import batches
+from harness.training import batches, ranks
 from harness.training.prediction import predict
 from harness.training.weights import read_weights
 from tests.forked import ROOT, Forked, forked_ranks
@@ -200,3 +201,110 @@ def test_three_processes_that_divide_shards_score_every_row_in_its_place(prepare
     columns = prepared.columns("test", ["user_index", "label_finish"])
     np.testing.assert_array_equal(scored["user"], columns["user_index"])
     np.testing.assert_array_equal(scored["label_finish"], columns["label_finish"])
+
+
+def test_a_rank_without_rows_in_a_window_takes_part_in_scoring_it_ahead(prepared, tmp_path):
+    """Rank 1 has 36 batches of 64 rows, rank 0 has 40 in ten windows of four: the last is rank 0's alone."""
+    spec = small_spec(
+        prepared, batch_size=BATCH_SIZE, epochs=1, order="time", score_ahead=10, validations_per_epoch=0
+    ).model_copy(update={"world_size": RANKS})
+    assert forked_ranks(WORKER, prepared.path, tmp_path, NEVER, spec.model_dump_json()) == [0, 0]
+    readers = [
+        ShardReader(prepared, "train", BATCH_SIZE // RANKS, ["finish"], rank=rank, world_size=RANKS)
+        for rank in range(RANKS)
+    ]
+    assert [reader.num_batches for reader in readers] == [40, 36]
+    labels = [
+        [batch.labels[:, 0].isfinite().sum().item() for batch in reader.batches()] for reader in readers
+    ]
+    expected = [sum(sum(own[start : start + 4]) for own in labels) for start in range(4, 40, 4)]
+    ahead = RunFolder(tmp_path, spec.folder_name).record().as_json()["ahead"]
+    assert [point["metrics"]["finish"]["rows"] for point in ahead] == expected
+
+
+PLACES = """
+import sys
+from pathlib import Path
+import torch
+from datasets.prepared import open_prepared
+from harness.records.spec import RunSpec
+from harness.runs.run import build_model
+from harness.training.ranks import build_embeddings, holders, local_pieces, start_world, table_weights
+
+prepared = open_prepared(Path(sys.argv[1]))
+world = start_world(torch.device("cpu"))
+spec = RunSpec.model_validate_json(sys.argv[2])
+foreseen = holders(build_embeddings(spec, prepared, torch.device("meta")), world)
+found = {
+    key.split(".")[-2]: sum(piece.tensor.shape[0] for piece in local_pieces(value))
+    for key, value in table_weights(build_model(spec, prepared, world)).items()
+}
+assert foreseen.keys() == found.keys() and set(foreseen.values()) == {0, 1}, foreseen
+assert found == {
+    name: prepared.table_sizes[name] if rank == world.rank else 0 for name, rank in foreseen.items()
+}, (foreseen, found)
+"""
+
+
+def test_tables_lie_whole_where_they_were_foreseen(prepared):
+    spec = spec_of(prepared, attention=False).model_dump_json()
+    assert forked_ranks(PLACES, prepared.path, spec) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "gigabytes", "kernel"),
+    [
+        ("adagrad", 80, "fused_uvm_caching"),
+        ("adagrad", 192, "fused"),
+        ("sgd", 80, "fused"),
+        ("sgd", 40, "fused_uvm_caching"),
+    ],
+)
+def test_tables_lie_in_the_memory_of_gpus_where_it_holds_them(
+    prepared, monkeypatch, optimizer, gigabytes, kernel
+):
+    """3 x 10^9 rows of eight numbers are 48 GB on each of two GPUs, and with as many accumulators 96 GB."""
+    properties = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 3 * 10**9, "item": 10, "genres": 10})
+    world = ranks.World(0, 2, torch.device("cuda", 0))
+    spec = small_spec(prepared, sparse_optimizer=optimizer)
+    embeddings = ranks.build_embeddings(spec, prepared, torch.device("meta"))
+    planner, sharders = ranks._planner(embeddings, world)
+    [tables] = planner.plan(embeddings, sharders).plan.values()
+    assert tables["user"].compute_kernel == kernel
+
+
+KEPT = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from datasets.prepared import open_prepared
+from harness.records.spec import RunSpec
+from harness.runs.run import build_model
+from harness.training import weights
+from harness.training.ranks import World, local_pieces, start_world
+
+prepared = open_prepared(Path(sys.argv[1]))
+world = start_world(torch.device("cpu"))
+spec = RunSpec.model_validate_json(sys.argv[2])
+model = build_model(spec, prepared, world)
+weights.SENT_ROWS = 7  # so that each table is sent in several parts
+dist.all_gather_object = None  # every rank would get a copy of all
+found = weights.whole_weights(model, world)
+if world.is_first:
+    alone = build_model(spec, prepared, World(0, 1, world.device)).state_dict()
+    assert found.keys() == alone.keys()
+    assert all((found[key] == alone[key]).all() for key in alone)
+    own = {p.tensor.data_ptr() for v in model.state_dict().values() for p in local_pieces(v)}
+    assert 0 < sum(found[key].data_ptr() in own for key in found if ".embedding_bags." in key) < 3
+else:
+    assert not any(".embedding_bags." in key for key in found)
+"""
+
+
+def test_only_the_first_rank_puts_tables_together(prepared):
+    """The initial ones, which are the same in one process."""
+    assert all(size > 7 for size in prepared.table_sizes.values())
+    assert forked_ranks(KEPT, prepared.path, spec_of(prepared, attention=False).model_dump_json()) == [0, 0]

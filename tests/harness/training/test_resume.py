@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +17,13 @@ import torch
 from files.errors import InputError
 from harness.records.folder import RunFolder
 from harness.runs.run import build_model
-from harness.training import checkpoint
+from harness.training import checkpoint, ranks
 from harness.training import loop as train
 from harness.training.checkpoint import BEFORE_FILE, POINTER_FILE
 from harness.training.progress import Silent
 from harness.training.step import dense_optimizer
 from harness.workers.isolation import BrokenCallError, in_worker
+from tests.forked import ROOT, Forked
 from tests.harness import calls
 from tests.harness.small_runs import ONE_PROCESS, carry_out, small_spec
 
@@ -315,6 +318,31 @@ def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(
         assert outcome(resumed) == outcome(undisturbed)
 
 
+@pytest.mark.parametrize("checkpoint_seconds", [1e9, 0.0])
+def test_of_best_weights_only_those_stay_that_a_checkpoint_or_the_run_needs(
+    prepared, tmp_path, monkeypatch, checkpoint_seconds
+):
+    """The latest, and those of the checkpoints on disk; without any, as in a trial, the latest alone."""
+    spec = small_spec(prepared, batch_size=BATCH_SIZE, epochs=2, patience=20, validations_per_epoch=10)
+    folder, kept, found = RunFolder(tmp_path, spec.folder_name).partial, [], []
+    save_best = checkpoint.save_best
+
+    def then_look(folder, tag, *rest):
+        best = save_best(folder, tag, *rest)
+        pointers = [folder / name for name in (POINTER_FILE, BEFORE_FILE)]
+        pointed = {json.loads(path.read_text())["best"] for path in pointers if path.is_file()} - {None}
+        kept.append({f"best-{step}-0.pt" for step in pointed | {tag}})
+        found.append({path.name for path in folder.glob("best-*.pt")})
+        return best
+
+    monkeypatch.setattr(checkpoint, "save_best", then_look)
+    carry_out(spec, prepared, tmp_path, checkpoint_seconds=checkpoint_seconds)
+    assert len(found) > 5
+    assert found == kept
+    assert max(map(len, found)) == (1 if checkpoint_seconds else 3)
+    assert not folder.exists()
+
+
 def test_damaged_best_weights_are_found_before_they_are_needed(prepared, calm, tmp_path, monkeypatch):
     spec = spec_of(prepared, "early stopping")
     undisturbed, _ = calm("early stopping")
@@ -337,6 +365,37 @@ def test_best_weights_that_are_damaged_at_the_end_are_named_with_the_mend(prepar
         checkpoint.load_best(tmp_path, ONE_PROCESS, model, best)
 
 
+def test_ranks_wait_patiently_for_one_that_writes_or_reads_much(prepared, tmp_path, monkeypatch):
+    """Whatever follows a file, written or read or checked, is the patient group's, not that of the steps."""
+    events, patient = [], object()
+
+    def recorded(name, event):
+        original = getattr(checkpoint, name)
+        monkeypatch.setattr(checkpoint, name, lambda *given: (events.append(event), original(*given))[1])
+
+    def gather(boxes, value, group=None):
+        events.append(group)
+        boxes[:] = [value, value]
+
+    for name in ("_save", "_load", "_check", "copy_into"):
+        recorded(name, "file")
+    monkeypatch.setattr(ranks.dist, "all_gather_object", gather)
+    monkeypatch.setattr(ranks.dist, "barrier", events.append)
+    monkeypatch.setattr(ranks.dist, "broadcast_object_list", lambda box, src, group: events.append(group))
+    spec, world = spec_of(prepared), ranks.World(0, 2, ONE_PROCESS.device, patient)
+    model, optimizer = made(spec, prepared)
+    best = checkpoint.save_best(tmp_path, 10, world, model)
+    progress = {"best_weights": best}
+    checkpoint.save(tmp_path, 20, world, model, optimizer, progress)
+    loaded = checkpoint.load(tmp_path, world, model, optimizer, Notes().note)
+    assert loaded == progress
+    checkpoint.load_best(tmp_path, world, model, best)
+    after_files = [later for event, later in pairwise(events) if event == "file" != later]
+    assert events[-1] is patient
+    assert len(after_files) == 5  # save_best, save, load's check and its end, load_best
+    assert all(group is patient for group in after_files)
+
+
 def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, monkeypatch):
     order, flush, point = [], os.fsync, checkpoint.write_atomically
     monkeypatch.setattr(
@@ -354,10 +413,83 @@ def test_a_checkpoint_is_on_disk_before_it_is_pointed_to(prepared, tmp_path, mon
         assert order[number + 1] == POINTER_FILE
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="SKIPPED: the system does not list maps")
-def test_a_checkpoint_is_mapped_and_not_held_in_memory_beside_the_model(tmp_path):
+@pytest.mark.parametrize("file", ["part", POINTER_FILE, BEFORE_FILE])
+def test_what_the_system_cannot_read_now_is_left_as_it_is(prepared, tmp_path, monkeypatch, calm, file):
+    """As after an error of a network disk: the run ends, and the next start goes on from the same step."""
+    spec = spec_of(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    latest = checkpoint_tag(folder)
+    unread = folder / (f"checkpoint-{latest}-0.pt" if file == "part" else file)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    opened = Path.open
+
+    def stale(path, *arguments, **options):
+        if path == unread:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return opened(path, *arguments, **options)
+
+    notes = Notes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", stale)
+        with pytest.raises(OSError, match=f"Stale file handle: .*{unread.name}"):
+            carry_out(spec, prepared, tmp_path, watcher=notes)
+    assert notes.told == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    started = []
+    notes.start = lambda spec, samples, total: started.append(samples)
+    resumed = carry_out(spec, prepared, tmp_path, watcher=notes)
+    assert started == [latest * BATCH_SIZE]
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm()[0])
+
+
+def test_memory_that_does_not_suffice_is_no_damage(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint-1-0.pt"
     torch.save({"weights": torch.ones(1000)}, path)
-    weights = checkpoint._load(path, ONE_PROCESS)["weights"]
-    assert str(path) in Path("/proc/self/maps").read_text()
-    assert weights.sum() == 1000
+
+    def no_memory(*_, **__):
+        raise RuntimeError("unable to mmap 4000 bytes from file <x>: Cannot allocate memory (12)")
+
+    monkeypatch.setattr(checkpoint.torch, "load", no_memory)
+    with pytest.raises(MemoryError, match=r"checkpoint-1-0\.pt cannot be read .*unable to mmap"):
+        checkpoint._load(path)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from harness.training import checkpoint, ranks
+
+[data] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmData")]
+most = 1024 * int(data) + 20 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+print(checkpoint._load(Path(sys.argv[1]))["weights"].sum().item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SKIPPED: no limit of a process's data")
+def test_a_checkpoint_that_is_read_does_not_count_as_data_of_the_process(tmp_path):
+    """One of 100 MB within a limit of 20 MB more than there were."""
+    path = tmp_path / "checkpoint-1-0.pt"
+    torch.save({"weights": torch.ones(25 * 2**20)}, path)
+    process = Forked(LIMITED, ROOT, "limited", path)
+    said, problem = process.communicate()
+    assert process.returncode == 0, problem
+    assert float(said) == 25 * 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="SKIPPED: the system does not list maps")
+def test_a_checkpoint_is_mapped_while_it_is_read_and_no_longer(prepared, tmp_path, monkeypatch):
+    """Neither is it held in memory beside the model, nor is the file changed by the steps that follow."""
+    spec = spec_of(prepared, "published: whole tables, plateaus, batch norm")
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
+    part = folder / f"checkpoint-{checkpoint_tag(folder)}-0.pt"
+    before = part.read_bytes()
+    content = checkpoint._load(part)
+    assert str(part) in Path("/proc/self/maps").read_text()
+    del content
+    data = train.RankBatches(spec, prepared, ONE_PROCESS)
+    model = build_model(spec, prepared, ONE_PROCESS)
+    trainer = train.Trainer(model, data, folder, Silent(), 1e9)
+    trainer.train()
+    assert str(part) not in Path("/proc/self/maps").read_text()
+    assert part.read_bytes() == before
