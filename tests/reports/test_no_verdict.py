@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.evaluation.verdict import TOO_GOOD, withheld
@@ -17,8 +19,7 @@ from reports.figures.drawing.saving import figure_of
 from reports.render import render
 from reports.sections import load_sections
 from tests.reports.made_up import COMPARISON_COLUMNS, quick_records, record, write_out
-from tests.reports.tables.analyses.test_ordering import PAPER
-from tests.reports.tables.analyses.test_ordering import compared_row as ordered_row
+from tests.reports.tables.analyses.test_ordering import PAPER, compared_row, pair_row
 from tests.reports.tables.analyses.test_readings import variant_rows
 from tests.reports.tables.analyses.test_scaling import sized_records
 from tests.reports.tables.analyses.test_tiers import write_table4
@@ -78,8 +79,11 @@ def figure2(out: Path, found: dict) -> Path:
 
 def table1(out: Path, found: dict) -> Path:
     records = with_leaks([record(model, seed) for model in PAPER for seed in range(3)], found)
-    rows = [ordered_row(model, gain / 100, 0.0004) for model, gain in PAPER.items() if model != "dlrm_mlp"]
-    return write_out(out, records, rows)
+    models = [model for model in PAPER if model != "dlrm_mlp"]
+    write_out(out, records, [compared_row(model, PAPER[model] / 100) for model in models])
+    pairs = [pair_row(*pair, PAPER, 0.001) for pair in combinations(models, 2)]
+    pd.DataFrame(pairs).to_csv(out / "pairs.csv", index=False)
+    return out
 
 
 def variants(out: Path, found: dict) -> Path:
@@ -98,8 +102,8 @@ def ablation(out: Path, found: dict) -> Path:
     rows = [(variant, seed) for variant in ("", "no_mix", "shared") for seed in (0, 1)]
     records = [record("rankmixer", seed, variant=variant, budget=None) for variant, seed in rows]
     differences = [
-        ordered_row("rankmixer", diff, 0.001, variant) | {"base": "rankmixer"}
-        for variant, diff in (("no_mix", -0.004), ("shared", 0.0002))
+        compared_row("rankmixer", diff, variant) | {"base": "rankmixer", "resolved": resolved}
+        for variant, diff, resolved in (("no_mix", -0.004, "yes"), ("shared", 0.0002, "no"))
     ]
     return write_out(out, with_leaks(records, found), differences, base="rankmixer", paper_table="table2")
 
