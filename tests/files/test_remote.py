@@ -235,6 +235,8 @@ def test_a_process_that_was_taken_over_replaces_no_checkpoint(url, monkeypatch):
     with run.locked(wait=False):
         write_checkpoint(run.partial, 5)
         wait_until(lambda: "runs/one.partial/checkpoint.json" in store.listing())
+        sending = len(looks)
+        wait_until(lambda: len(looks) > sending)  # it still removes what was there before
         take_over(store)
         store.write("runs/one.partial/checkpoint-9-0.pt", b"of the taker")
         write_checkpoint(run.partial, 6)

