@@ -133,7 +133,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.server.client_left.set()
                 return
             piece = content[at : at + step]
-            self.wfile.write(piece)
+            try:
+                self.wfile.write(piece)
+            except ConnectionError:  # killed before so much was sent
+                self.server.client_left.set()
+                raise
             self.server.sent[path] += len(piece)
             time.sleep(0.1 if path == "drip" else self.server.chunk_seconds)
 
