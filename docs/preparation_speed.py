@@ -1,16 +1,18 @@
 """How fast preparation is: rows a second, memory and disk for a made-up table of 40 columns.
 
-    python docs/preparation_speed.py make FOLDER --rows 1000000 [--shuffled]
+    python docs/preparation_speed.py make FOLDER --rows 1000000 [--shuffled] [--narrow] [--ids]
     python docs/preparation_speed.py prepare FOLDER [--staged]
     python docs/preparation_speed.py stage FOLDER [--ray-address local|auto|HOST:PORT]
 
 ``make`` writes ``table.parquet`` and ``schema.yaml``: a user, a time, a label, 24 categories (of 2 to
 2,000,000 values, half of them text), 11 numbers and 2 histories of up to 10 items. ``--shuffled`` puts the
-rows in no order of time. ``prepare`` prepares it below ``FOLDER/cache`` with the code in the current folder,
-and says the time, the CPU time, the largest memory (RSS), and the largest disk space that the cache took
-meanwhile. For one core: ``POLARS_MAX_THREADS=1 taskset -c 0 python ...``. ``stage`` stages the table with Ray
-Data as ``FOLDER/staged`` and says the same; memory and CPU time are those of this process and of what it
-started, not of other machines. From that folder ``prepare --staged`` goes on.
+rows in no order of time; ``--narrow`` makes 8 categories, 2 numbers and a history; ``--ids`` adds two
+categories of as many values as there are rows, of which 63% occur. ``prepare`` prepares the table below
+``FOLDER/cache`` with the code in the current folder, and says the time, the CPU time, the largest memory
+(RSS), and the largest disk space that the cache took meanwhile. For one core: ``POLARS_MAX_THREADS=1 taskset
+-c 0 python ...``. ``stage`` stages the table with Ray Data as ``FOLDER/staged`` and says the same; memory and
+CPU time are those of this process and of what it started, not of other machines. From that folder ``prepare
+--staged`` goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -34,26 +36,37 @@ import psutil
 import pyarrow.parquet as pq
 
 PIECE_ROWS = 250_000
-SIZES = [2, 10, 100, 1_000, 10_000, 100_000, 500_000, 2_000_000]  # of the categories, three of each
-NUM_NUMBERS = 11
-NUM_HISTORIES, MOST_ITEMS, NUM_ITEMS = 2, 10, 100_000
+SIZES = [2, 10, 100, 1_000, 10_000, 100_000, 500_000, 2_000_000]  # of the categories
+MOST_ITEMS, NUM_ITEMS = 10, 100_000
 DAY = 86_400
 
 
-def make(folder: Path, rows: int, shuffled: bool) -> None:
+class Columns(NamedTuple):
+    """How many columns of each kind a table has, beside a user, a time and a label."""
+
+    categories: int
+    numbers: int
+    histories: int
+    ids: int = 0
+
+
+WIDE, NARROW = Columns(24, 11, 2), Columns(8, 2, 1)
+
+
+def make(folder: Path, rows: int, shuffled: bool, columns: Columns) -> None:
     """Write the table and its schema, piece by piece; the same rows for the same arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = None
     for start in range(0, rows, PIECE_ROWS):
-        piece = _piece(start, min(PIECE_ROWS, rows - start), rows, shuffled).to_arrow()
+        piece = _piece(start, min(PIECE_ROWS, rows - start), rows, shuffled, columns).to_arrow()
         writer = writer or pq.ParquetWriter(folder / "table.parquet", piece.schema, compression="zstd")
         writer.write_table(piece)
     assert writer is not None, "there is a row"
     writer.close()
-    (folder / "schema.yaml").write_text(_schema(), encoding="utf-8")
+    (folder / "schema.yaml").write_text(_schema(columns), encoding="utf-8")
 
 
-def _piece(start: int, rows: int, all_rows: int, shuffled: bool) -> pl.DataFrame:
+def _piece(start: int, rows: int, all_rows: int, shuffled: bool, of: Columns) -> pl.DataFrame:
     rng = np.random.default_rng(start)
     places = rng.integers(0, all_rows, rows) if shuffled else np.arange(start, start + rows)
     columns: dict[str, pl.Series | np.ndarray] = {
@@ -61,12 +74,14 @@ def _piece(start: int, rows: int, all_rows: int, shuffled: bool) -> pl.DataFrame
         "time": 1_700_000_000 + places * (30 * DAY) // all_rows,
         "label": rng.integers(0, 2, rows),
     }
-    for number in range(3 * len(SIZES)):
+    for number in range(of.categories):
         ids = _skewed(rng, SIZES[number % len(SIZES)], rows)
         columns[f"c{number}"] = "v" + pl.Series(ids).cast(pl.String) if number % 2 else ids
-    for number in range(NUM_NUMBERS):
+    for number in range(of.ids):
+        columns[f"i{number}"] = rng.integers(0, all_rows, rows)
+    for number in range(of.numbers):
         columns[f"n{number}"] = pl.Series(rng.gamma(2, 3, rows)).set(pl.Series(rng.random(rows) < 0.1), None)
-    for number in range(NUM_HISTORIES):
+    for number in range(of.histories):
         lengths = rng.integers(0, MOST_ITEMS + 1, rows)
         items = pl.DataFrame({"row": np.repeat(np.arange(rows), lengths),
                               "item": _skewed(rng, NUM_ITEMS, int(lengths.sum()))})  # fmt: skip
@@ -82,14 +97,13 @@ def _skewed(rng: np.random.Generator, size: int, rows: int) -> np.ndarray:
     return (size * rng.random(rows) ** 3).astype(np.int64)
 
 
-def _schema() -> str:
-    features = [
-        f"  - {{name: c{number}, kind: categorical, group: item}}" for number in range(3 * len(SIZES))
-    ]
-    features += [f"  - {{name: n{number}, kind: numeric, group: context}}" for number in range(NUM_NUMBERS)]
+def _schema(of: Columns) -> str:
+    features = [f"  - {{name: c{number}, kind: categorical, group: item}}" for number in range(of.categories)]
+    features += [f"  - {{name: i{number}, kind: categorical, group: item}}" for number in range(of.ids)]
+    features += [f"  - {{name: n{number}, kind: numeric, group: context}}" for number in range(of.numbers)]
     features += [
         f"  - {{name: h{number}, kind: sequence, group: history, vocabulary: item, max_length: {MOST_ITEMS}}}"
-        for number in range(NUM_HISTORIES)
+        for number in range(of.histories)
     ]
     features += ["  - {name: user_id, column: user, kind: categorical, group: user}"]
     return "\n".join(["name: forty", "files: [table.parquet]", "features:", *features, "tasks:",
@@ -118,7 +132,8 @@ class _Watch(threading.Thread):
                     self.cpu_of_children[child.pid] = found.user + found.system
                     memory += child.memory_info().rss
             self.memory = max(self.memory, memory)
-            self.disk = max(self.disk, sum(_size(path) for path in self.folder.rglob("*")))
+            with contextlib.suppress(FileNotFoundError):  # a folder goes while it is walked
+                self.disk = max(self.disk, sum(_size(path) for path in self.folder.rglob("*")))
 
 
 def _size(path: Path) -> int:
@@ -196,12 +211,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shuffled", action="store_true")
+    parser.add_argument("--narrow", action="store_true")
+    parser.add_argument("--ids", action="store_true")
     parser.add_argument("--staged", action="store_true")
     parser.add_argument("--ray-address", default="local")
     chosen = parser.parse_args()
     sys.path.insert(0, os.getcwd())
     if chosen.what == "make":
-        make(chosen.folder, chosen.rows, chosen.shuffled)
+        columns = (NARROW if chosen.narrow else WIDE)._replace(ids=2 * chosen.ids)
+        make(chosen.folder, chosen.rows, chosen.shuffled, columns)
     elif chosen.what == "stage":
         print(json.dumps(stage(chosen.folder, chosen.ray_address)))
     else:

@@ -13,29 +13,51 @@ import requests
 BUCKET = "bench"
 
 
+class Server:
+    """It has one bucket, and keeps what it holds while it is away; its address stays the same."""
+
+    def __init__(self) -> None:
+        self._port = 0
+        self.come_back()
+        _, self._port = self._server.get_host_and_port()
+        self.address = f"http://127.0.0.1:{self._port}"
+        requests.put(f"{self.address}/{BUCKET}", timeout=10).raise_for_status()
+
+    def go_away(self) -> None:
+        self._server.stop()
+
+    def come_back(self) -> None:
+        from moto.server import ThreadedMotoServer  # late, since it may be missing
+
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.start()
+
+    def environment(self) -> dict[str, str]:
+        """What leads fsspec to it."""
+        return {
+            "AWS_ENDPOINT_URL": self.address,
+            "AWS_ACCESS_KEY_ID": "me",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The server's address; it has one bucket, and its credentials are in the environment."""
+    """The server's address; its credentials are in the environment."""
     if find_spec("moto") is None or find_spec("s3fs") is None:
         pytest.skip("SKIPPED: no S3 server; pip install -c requirements/lock.txt -e '.[dev,s3]'")
-    from moto.server import ThreadedMotoServer
     from s3fs import S3FileSystem
 
     S3FileSystem.clear_instance_cache()  # of another module's server
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    with contextlib.redirect_stdout(io.StringIO()):
-        server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    requests.put(f"{address}/{BUCKET}", timeout=10).raise_for_status()
+    server = Server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", address)
-        patch.setenv("AWS_ACCESS_KEY_ID", "me")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        yield address
-    server.stop()
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        yield server.address
+    server.go_away()
 
 
 @pytest.fixture

@@ -1,17 +1,19 @@
-"""What is lost when a worker, a node or the command itself is killed. By hand, since a trial takes a minute.
+"""What is lost when a worker, a node, the command or its store is killed. By hand: a trial takes a minute.
 
-    python -m tests.suites.ray_kills FOLDER TRIALS [worker|node|driver|interrupt ...]
+    python -m tests.suites.ray_kills FOLDER TRIALS [worker|node|driver|interrupt|store ...]
 
 Three nodes of one CPU each are made up on this machine (`ray.cluster_utils`). In each trial one command runs
 three models, something is killed when all of them have a checkpoint, and the records of the end are compared
 with those of an undisturbed ``run`` without Ray, bit for bit. A loss is a record that is missing or differs,
-or a run that began anew.
+or a run that began anew. ``store``: the command's ``--out`` is on an S3 server, which is away until all runs
+have ended; the same command is started again then.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -20,17 +22,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from files.remote import Store, is_url
+from files.remote_copy import local_path
 from tests.forked import Forked, forked_command
+from tests.s3 import BUCKET, Server
 from tests.test_cli import own_folder, records_of
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 MEASURED = {"started_at", "finished_at", "training", "checksum", "environment"}
 ROWS = "architectures=[dlrm_mlp, own_models:Base, own_models:Shallow]"
 COMMAND = [
@@ -50,10 +55,11 @@ UNREPORTED = "import bench; bench.report = lambda *_, **__: None"
 
 
 class Trial:
-    """One command on the cluster, with an output folder of its own."""
+    """One command on the cluster, with an output folder of its own, which may be in the server's store."""
 
-    def __init__(self, cluster: Cluster, folder: Path, out: str) -> None:
-        self.cluster, self.folder, self.out = cluster, folder, out
+    def __init__(self, cluster: Cluster, server: Server, folder: Path, out: str) -> None:
+        self.cluster, self.server, self.folder, self.out = cluster, server, folder, out
+        self.here = folder / local_path(out)
         self.process = self.start()
 
     def start(self) -> Forked:
@@ -63,15 +69,14 @@ class Trial:
     def until_all_have_checkpoints(self) -> None:
         def all_have() -> bool:
             assert self.process.poll() is None, self.process.communicate()
-            return len(list((self.folder / self.out).glob("runs/*.partial/checkpoint.json"))) == 3
+            return len(list(self.here.glob("runs/*.partial/checkpoint.json"))) == 3
 
         until(all_have)
 
     def steps(self) -> dict[str, int]:
         """The step of each run's last checkpoint."""
-        found = (self.folder / self.out).glob("runs/*.partial/checkpoint.json")
         steps = {}
-        for path in found:
+        for path in self.here.glob("runs/*.partial/checkpoint.json"):
             with contextlib.suppress(OSError, ValueError):  # the run ends at this moment
                 steps[path.parent.name] = json.loads(path.read_text())["tag"]
         return steps
@@ -130,7 +135,33 @@ def interrupt(trial: Trial) -> None:
     trial.process = trial.start()
 
 
-KINDS = {"worker": kill_worker, "node": kill_node, "driver": kill_driver, "interrupt": interrupt}
+def kill_store(trial: Trial) -> None:
+    """Away from here to the end of all runs, and of the command if that ends, too."""
+    trial.server.go_away()
+    until(lambda: not runs_at_work() or trial.process.poll() is not None)
+    trial.server.come_back()
+    code = trial.process.wait(PATIENCE)
+    print(f"  the command's exit code without the store: {code}", flush=True)
+    if code:
+        trial.process = trial.start()
+
+
+KINDS = {
+    "worker": kill_worker,
+    "node": kill_node,
+    "driver": kill_driver,
+    "interrupt": interrupt,
+    "store": kill_store,
+}
+
+
+def records_at_the_end(trial: Trial) -> Path:
+    """Where the records are: in the store, if they belong there, whatever the copy here has."""
+    if not is_url(trial.out):
+        return trial.here
+    there, store = trial.folder / "fetched" / trial.here.name, Store(trial.out)
+    store.fetch({name: there / name for name in store.listing("runs")})
+    return there
 
 
 def found(out: Path) -> dict[tuple[str, int], dict]:
@@ -149,19 +180,23 @@ def main(folder: Path, trials: int, kinds: list[str]) -> None:
     _, stderr = undisturbed.communicate(PATIENCE)
     assert undisturbed.returncode == 0, stderr
     expected = found(folder / "out/alone")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # which tells of every request
+    server = Server()
+    os.environ |= server.environment()
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     for _ in range(2):
         cluster.add_node(**NODE)
     losses = dict.fromkeys(kinds, 0)
     for number in range(trials):
         for kind in kinds:
-            trial = Trial(cluster, folder, f"out/{kind}-{number}")
+            out = f"s3://{BUCKET}/{number}" if kind == "store" else f"out/{kind}-{number}"
+            trial = Trial(cluster, server, folder, out)
             trial.until_all_have_checkpoints()
             before = trial.steps()
             KINDS[kind](trial)
             anew = trial.watch_to_the_end(before)
             _, stderr = trial.process.communicate(PATIENCE)
-            records = found(folder / trial.out)
+            records = found(records_at_the_end(trial))
             lost = [run for run, record in expected.items() if records.get(run) != record]
             if lost or anew or trial.process.returncode:
                 print(stderr, flush=True)
@@ -169,6 +204,7 @@ def main(folder: Path, trials: int, kinds: list[str]) -> None:
             code = trial.process.returncode
             print(f"{kind} {number}: exit code {code}, lost {lost}, began anew {anew}", flush=True)
     cluster.shutdown()
+    server.go_away()
     for kind, lost_runs in losses.items():
         print(f"{kind}: {trials} trials, {lost_runs} losses of {trials * len(expected)} runs")
 
