@@ -8,9 +8,9 @@ Global AUC under a draw is exact: each row weighs as often as its user was drawn
 rows are ranked once a run, not once a replicate. UAUC and GAUC are means of the per-user AUC, which a draw
 does not change, weighted by the draws.
 
-Cost: 3 to 8 ns a row, replicate and run, from a thousand rows to a million. Replicates are measured in blocks
-of as many as the cache holds, in arrays that are allocated once. Memory: RANKED_BYTES, 40 bytes a row, and 8
-bytes for each user and run. Runs are ranked in groups that fit into RANKED_BYTES; every group draws the same
+Cost: 3 to 8 ns a row, replicate and run, from a thousand rows to a million. A block of replicates is measured
+on one run after another, a few at a time, so that neither they nor the run's ranks leave the cache, in arrays
+that are allocated once. Memory: RANKED_BYTES, DRAWN_BYTES, 40 bytes a row, and 8 bytes for each user and run. Runs are ranked in groups that fit into RANKED_BYTES; every group draws the same
 users again.
 """
 
@@ -29,9 +29,10 @@ METRICS = ("auc", "uauc", "gauc")
 # The ends of a 95% interval then wander by 4% of its half-width from one bootstrap seed to another.
 REPLICATES = 1000
 
-# Rows times draws of a block: more do not fit the cache, fewer cost the overhead of each numpy call.
-BLOCK_WEIGHTS = 65_536
+# Rows times draws at a time: more do not fit the cache, fewer cost the overhead of each numpy call.
+WEIGHTS_AT_A_TIME = 65_536
 MOST_DRAWS_A_BLOCK = 64
+DRAWN_BYTES = 2**22  # of the draws of a block
 RANKED_BYTES = 2**28  # of the runs that are ranked at once
 
 # Of a difference. The products that average users round the same numbers differently by where they stand, in
@@ -181,7 +182,8 @@ class _Blocks:
 
     def __init__(self, replicates: int, seed: int, users: int, rows: int) -> None:
         self.replicates, self.seed, self.users, self.rows = replicates, seed, users, rows
-        self.size = min(max(BLOCK_WEIGHTS // rows, 1), MOST_DRAWS_A_BLOCK)
+        self.size = min(max(DRAWN_BYTES // (8 * users), 1), MOST_DRAWS_A_BLOCK)
+        self.at_a_time = min(max(WEIGHTS_AT_A_TIME // rows, 1), self.size)
         self._scratch: dict[np.dtype, _Scratch] = {}
 
     def __iter__(self) -> Iterator[tuple[slice, NDArray]]:
@@ -203,14 +205,15 @@ class _Blocks:
         """What blocks of this type are measured in."""
         if dtype not in self._scratch:
             positives = int(positive.sum())
-            self._scratch[dtype] = _Scratch(self.size, len(positive) - positives, positives, dtype)
+            self._scratch[dtype] = _Scratch(self.at_a_time, len(positive) - positives, positives, dtype)
         return self._scratch[dtype]
 
 
 class _Scratch:
-    """Arrays that all blocks are measured in: memory that is new each time costs more than the arithmetic."""
+    """Arrays that ``size`` draws at a time are measured in: memory that is new each time costs more than the arithmetic."""
 
     def __init__(self, size: int, negatives: int, positives: int, dtype: np.dtype) -> None:
+        self.size = size
         self.negative = np.empty((size, negatives), dtype)
         self.running = np.zeros((size, negatives + 1), dtype)  # the first column stays 0
         self.positive = np.empty((size, positives), dtype)
@@ -250,7 +253,8 @@ class _UserWeightedAUC:
 
 def _measured(runs: list[_UserWeightedAUC], drawn: NDArray, scratch: _Scratch) -> NDArray[np.float64]:
     """The AUC of M runs on B draws of users, (B, users): (B, M)."""
-    return np.stack([run(drawn, scratch) for run in runs], axis=1)
+    few = [drawn[first : first + scratch.size] for first in range(0, len(drawn), scratch.size)]
+    return np.stack([np.concatenate([run(each, scratch) for each in few]) for run in runs], axis=1)
 
 
 def _mean(user_auc: NDArray[np.float64], weights: NDArray) -> NDArray[np.float64]:

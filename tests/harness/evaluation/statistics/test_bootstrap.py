@@ -57,10 +57,12 @@ def measured(**settings: int) -> UserBootstrap:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"BLOCK_WEIGHTS": 1},
-        {"BLOCK_WEIGHTS": 300 * 4},
+        {"WEIGHTS_AT_A_TIME": 1},
+        {"WEIGHTS_AT_A_TIME": 300 * 4},
+        {"DRAWN_BYTES": 40 * 8 * 5},
+        {"DRAWN_BYTES": 40 * 8 * 5, "WEIGHTS_AT_A_TIME": 300 * 2},
         {"RANKED_BYTES": 1},
-        {"RANKED_BYTES": 2 * 24 * 300, "BLOCK_WEIGHTS": 300 * 8},
+        {"RANKED_BYTES": 2 * 24 * 300, "WEIGHTS_AT_A_TIME": 300 * 8},
     ],
 )
 def test_draws_are_the_same_to_the_last_bit_however_many_draws_and_runs_are_measured_at_once(settings):
