@@ -8,10 +8,10 @@ Global AUC under a draw is exact: each row weighs as often as its user was drawn
 rows are ranked once a run, not once a replicate. UAUC and GAUC are means of the per-user AUC, which a draw
 does not change, weighted by the draws.
 
-Cost: 3 to 8 ns a row, replicate and run, from a thousand rows to a million. A block of replicates is measured
+Cost: 1 to 2 ns a row, replicate and run, from a thousand rows to a million. A block of replicates is measured
 on one run after another, a few at a time, so that neither they nor the run's ranks leave the cache, in arrays
-that are allocated once. Memory: RANKED_BYTES, DRAWN_BYTES, 40 bytes a row, and 8 bytes for each user and run. Runs are ranked in groups that fit into RANKED_BYTES; every group draws the same
-users again.
+that are allocated once. Memory: RANKED_BYTES, DRAWN_BYTES, 40 bytes a row, and 8 bytes for each user and run.
+Runs are ranked in groups that fit into RANKED_BYTES; every group draws the same users again.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class _Blocks:
 
 
 class _Scratch:
-    """Arrays that ``size`` draws at a time are measured in: memory that is new each time costs more than the arithmetic."""
+    """Arrays that ``size`` draws at a time are measured in: new ones would cost more than the arithmetic."""
 
     def __init__(self, size: int, negatives: int, positives: int, dtype: np.dtype) -> None:
         self.size = size
