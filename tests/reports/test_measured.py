@@ -461,6 +461,56 @@ def test_what_feature_groups_that_share_little_change_is_what_was_measured():
         assert round(2 * least, 3) == corrected
 
 
+def test_what_experts_are_worth_is_in_their_runs():
+    """Means and Student's t intervals over worlds, from scipy; and what the words beside them say."""
+    runs = {}
+    for run in pq.read_table(FOLDERS / "experts-at-scale/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        if record["kind"] == "model":
+            runs[record["series"], record["spec"]["world"]] = record
+
+    def differences(series: str, base: str, task: str, at: int) -> np.ndarray:
+        ours, theirs = (
+            [[*(p["metrics"] for p in runs[name, w]["tested"]), runs[name, w]["metrics"]] for w in range(3)]
+            for name in (series, base)
+        )
+        pairs = zip(ours, theirs, strict=True)
+        return np.array([100 * (one[at][task]["auc"] - other[at][task]["auc"]) for one, other in pairs])
+
+    rows = select_model(Table(KEPT, "### Experts, where there is more to learn (`experts-at-scale`)", {}))
+    names = {"dense, an eighth as wide": "dense", "an eighth of the experts": "dtsi-relu"}
+    p_values, most = [], []
+    for row in rows:
+        shown = []
+        for task in ("finish", "skip"):
+            for at in range(3):
+                diffs = differences(names[row[0]], "", task, at)
+                p_values.append(stats.ttest_1samp(diffs, 0).pvalue)
+                shown.append(f"{diffs.mean():+.2f}")
+            low, high = stats.ttest_1samp(diffs, 0).confidence_interval(0.95)
+            most.append(round(-low, 2))
+            shown.append(f"({low:+.2f} to {high:+.2f})")
+        assert row[1:] == [cell.replace("-", "\N{MINUS SIGN}") for cell in shown]
+    assert len(rows) == 2
+    assert min(p_values) > 0.05
+    assert most[:2] == [0.12, 0.08]
+    contrasts = pd.read_csv(FOLDERS / "experts-at-scale/contrasts.csv")
+    words = []
+    for task in ("finish", "skip"):
+        test = stats.ttest_1samp(differences("dtsi-relu", "dense", task, 2), 0)
+        low, high = test.confidence_interval(0.95)
+        [kept] = contrasts[(contrasts["task"] == task) & (contrasts["metric"] == "auc")].to_dict("records")
+        assert kept["p_value"] == pytest.approx(test.pvalue, rel=1e-3)
+        assert [100 * kept["low"], 100 * kept["high"]] == pytest.approx([low, high], abs=1e-3)
+        words.append((round(low, 2), round(high, 2), round(test.pvalue, 2), bool(3 * test.pvalue < 0.05)))
+    assert words == [(0.01, 0.04, 0.03, False), (-0.08, 0.07, 0.93, False)]
+    slower = [
+        runs["dtsi-relu", w]["training"]["train_seconds"] / runs["dense", w]["training"]["train_seconds"]
+        for w in range(3)
+    ]
+    assert 9 < min(slower) < max(slower) < 10.5
+
+
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
     files = [path for path in FOLDERS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 6_000_000
