@@ -231,6 +231,7 @@ def carry_out(
     speed: bool = True,
     keep: str = "auto",
     jobs: int = 1,
+    shares: int | None = None,
     executor: str = "local",
     ray_address: str | None = None,
     cpus_per_run: int | None = None,
@@ -253,6 +254,7 @@ def carry_out(
         keep: ``weights`` keeps those of the first seed's run of each row, ``auto`` where they take up to
             64 MB, ``none`` keeps none.
         jobs: how many runs are carried out at once, on equal shares of the machine's threads.
+        shares: deal rows and batches as so many processes would, a multiple of those there are.
         executor: ``local`` carries them out on this machine, ``ray`` as tasks of a Ray cluster.
         ray_address: the cluster: ``auto`` (this machine's, as if None), ``local`` (one that is started here
             and ends with the call) or ``HOST:PORT``.
@@ -270,7 +272,7 @@ def carry_out(
     from suites.run import run_suite
 
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
-    how |= {"speed": speed, "jobs": jobs, "ray": ray}
+    how |= {"speed": speed, "jobs": jobs, "ray": ray, "shares": shares}
     with _shared(out) as folder:
         check_writable(folder / "runs", "give another folder with --out")
         watcher = Several([Terminal(), *watchers(list(watch), folder)]) if is_first_process() else Silent()

@@ -197,6 +197,10 @@ def run(
         typer.Option(help="Weights of the first seed's run of each row, for `export`; auto: up to 64 MB."),
     ] = "auto",
     jobs: Jobs = 1,
+    shares: Annotated[
+        int | None,
+        typer.Option(min=1, help="Deal rows and batches as so many processes would [torchrun's processes]."),
+    ] = None,
     executor: Executor = "local",
     ray_address: RayAddress = None,
     cpus_per_run: CpusPerRun = None,
@@ -223,6 +227,7 @@ def run(
     }
     if plan is not None:
         given = {"--jobs": jobs > 1, "--watch": bool(watch), "--executor": executor != "local"}
+        given |= {"--shares": shares is not None}
         _refuse_beside_plan(given)
         runs = bench.write_plan(
             chosen,
@@ -256,6 +261,7 @@ def run(
             speed=not no_speed,
             keep=keep,
             jobs=jobs,
+            shares=shares,
             **on_ray,
             command=_command(),
         )

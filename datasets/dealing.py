@@ -35,7 +35,8 @@ def deal_split(prepared: PreparedDataset, split: str, world_size: int) -> list[P
     if len({piece.rank for piece in pieces}) < world_size:
         rows = f"the {prepared.rows[split]} rows of split {split!r} in {len(shards)} shards"
         raise InputError(
-            f"{prepared.path}: {rows} are too few for {world_size} processes; start fewer with torchrun"
+            f"{prepared.path}: {rows} are too few for {world_size} processes; start fewer with torchrun, or "
+            "give fewer --shares"
         )
     return pieces
 

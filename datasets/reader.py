@@ -13,7 +13,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from datasets.batch import Batch
-from datasets.dealing import deal_split
+from datasets.dealing import Piece, deal_split
 from datasets.prepared import PreparedDataset
 from datasets.window import Window, WindowSource
 from files.errors import InputError
@@ -27,8 +27,10 @@ class ShardReader:
     """Batches of one split in time order, shuffled only within windows of ``window_rows`` rows.
 
     The order depends only on (shuffle_seed, epoch, window number); ``shuffle_seed`` None
-    keeps the file order. Rank r of ``world_size`` reads what `datasets.dealing.deal` gives it. Batches have
-    ``batch_size`` rows and straddle windows; only the last may be short.
+    keeps the file order. The rows are dealt into ``shares`` (`datasets.dealing.deal`), as many as there are
+    ranks unless more are asked for; rank r of ``world_size`` reads shares r, r + world_size, ..., each in its
+    own order, and its batches are those of its shares put together. A share's batches have ``batch_size``
+    rows and straddle windows; only its last may be short.
 
     ``num_rows`` and ``num_batches`` are those of this rank.
     """
@@ -44,8 +46,10 @@ class ShardReader:
         window_rows: int = WINDOW_ROWS,
         rank: int = 0,
         world_size: int = 1,
+        shares: int | None = None,
         epoch: int = 0,
     ) -> None:
+        shares = world_size if shares is None else shares
         for name, value in (
             ("batch_size", batch_size),
             ("window_rows", window_rows),
@@ -55,16 +59,19 @@ class ShardReader:
                 raise InputError(f"{name} is {value}; give at least 1")
         if not 0 <= rank < world_size:
             raise InputError(f"rank is {rank}; give 0 to {world_size - 1} for world_size {world_size}")
-        shards = prepared.shards(split)
-        own = [piece for piece in deal_split(prepared, split, world_size) if piece.rank == rank]
-        self.num_rows = sum(piece.rows for piece in own)
-        self.num_batches = math.ceil(self.num_rows / batch_size)
-        self.batch_size = batch_size
+        if shares < 1 or shares % world_size:
+            raise InputError(f"shares is {shares}; give a multiple of world_size {world_size}")
+        pieces = deal_split(prepared, split, shares)
+        chosen = prepared.schema.chosen_tasks(tasks)
+        self._shares = [
+            _Share(prepared, split, [piece for piece in pieces if piece.rank == share], chosen, batch_size)
+            for share in range(rank, shares, world_size)
+        ]
+        self.num_rows = sum(share.num_rows for share in self._shares)
+        self.num_batches = max(share.num_batches for share in self._shares)
+        self.has_short_batch = any(share.num_rows % batch_size for share in self._shares)
         self._window_rows = window_rows
         self._shuffle = None if shuffle_seed is None else (shuffle_seed, epoch)
-        files = [prepared.path / shards[piece.shard]["file"] for piece in own]
-        rows = [(piece.start, piece.stop) for piece in own]
-        self._source = WindowSource(files, prepared.schema, prepared.schema.chosen_tasks(tasks), rows)
 
     def batches(self, start: int = 0) -> Generator[Batch]:
         """The batches from number ``start`` on: exactly the tail of ``batches(0)``.
@@ -77,15 +84,44 @@ class ShardReader:
         return _prefetched(lambda: self._assemble(start))
 
     def _assemble(self, start: int) -> Iterator[Batch]:
-        first_row = start * self.batch_size
-        first_window, skip = divmod(first_row, self._window_rows)
-        parts: list[tuple[Window, int, int]] = []
-        wanted = self.batch_size
-        windows = self._source.windows(self._window_rows, first_window)
-        for number, window in enumerate(windows, start=first_window):
-            if self._shuffle is not None:
-                seed, epoch = self._shuffle
-                order = np.random.default_rng([seed, epoch, number]).permutation(len(window))
+        streams = [
+            share.batches(min(start, share.num_batches), self._window_rows, self._shuffle)
+            for share in self._shares
+        ]
+        keys = self._shares[0].keys
+        for _ in range(start, self.num_batches):
+            yield make_batch(keys, [part for stream in streams for part in next(stream, [])])
+
+
+Part = tuple[Window, int, int]  # the rows from a number up to another of a window
+
+
+class _Share:
+    """The pieces of a split that are read in one order, as the parts that its batches are made of."""
+
+    def __init__(
+        self, prepared: PreparedDataset, split: str, pieces: list[Piece], tasks: list[str], batch_size: int
+    ) -> None:
+        self.num_rows = sum(piece.rows for piece in pieces)
+        self.num_batches = math.ceil(self.num_rows / batch_size)
+        self._batch_size = batch_size
+        shards = prepared.shards(split)
+        files = [prepared.path / shards[piece.shard]["file"] for piece in pieces]
+        rows = [(piece.start, piece.stop) for piece in pieces]
+        self._source = WindowSource(files, prepared.schema, tasks, rows)
+
+    @property
+    def keys(self) -> list[str]:
+        return self._source.keys
+
+    def batches(self, start: int, window_rows: int, shuffle: tuple[int, int] | None) -> Iterator[list[Part]]:
+        """The parts of each batch from number ``start`` on."""
+        first_window, skip = divmod(start * self._batch_size, window_rows)
+        parts: list[Part] = []
+        wanted = self._batch_size
+        for number, window in enumerate(self._source.windows(window_rows, first_window), start=first_window):
+            if shuffle is not None:
+                order = np.random.default_rng([*shuffle, number]).permutation(len(window))
                 window = window.permuted(order)
             position, skip = skip, 0
             while position < len(window):
@@ -94,13 +130,13 @@ class ShardReader:
                 wanted -= end - position
                 position = end
                 if wanted == 0:
-                    yield make_batch(self._source.keys, parts)
-                    parts, wanted = [], self.batch_size
+                    yield parts
+                    parts, wanted = [], self._batch_size
         if parts:
-            yield make_batch(self._source.keys, parts)
+            yield parts
 
 
-def make_batch(keys: list[str], parts: list[tuple[Window, int, int]]) -> Batch:
+def make_batch(keys: list[str], parts: list[Part]) -> Batch:
     """One batch of the rows [start, end) of each window, in order."""
     rows = sum(end - start for _, start, end in parts)
     lengths = np.empty((len(keys), rows), dtype=np.int64)

@@ -45,10 +45,12 @@ def prepared_for_ranks(
     rebuild: bool,
     ranks,
     world: int | None = None,
+    shares: int | None = None,
 ) -> PreparedDataset:
     """Prepare on the first rank, then open on all; ``world`` as `prepare_dataset` has it.
 
-    Raises InputError on all ranks where a split has no rows for one of them.
+    Raises InputError on all ranks where a split has no rows for one of them, or the training split for one of
+    the ``shares`` that it is dealt into, where these are more.
     """
     if ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=rebuild, world=world)
@@ -56,5 +58,5 @@ def prepared_for_ranks(
     if not ranks.is_first:
         prepared = prepare_dataset(name, options, data_root, cache_root, rebuild=False, world=world)
     for split in prepared.rows:
-        deal_split(prepared, split, ranks.size)
+        deal_split(prepared, split, (shares if split == "train" else None) or ranks.size)
     return prepared

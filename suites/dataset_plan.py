@@ -87,8 +87,9 @@ def _setting(
         options.rebuild,
         call.world,
         world,
+        options.shares,
     )
-    setting = Setting(suite, dataset, prepared, call.world)
+    setting = Setting(suite, dataset, prepared, call.world, options.shares)
     for warning in leak_warnings(prepared, setting.tasks):
         broken.watcher.note(f"{name}: {warning}")
     return setting

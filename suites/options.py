@@ -23,7 +23,8 @@ class Options:
 
     ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
     each row on each dataset. ``jobs`` is how many runs are carried out at once, on equal shares of the
-    machine's threads; ``ray`` is the cluster that carries them out in place of this machine.
+    machine's threads; ``ray`` is the cluster that carries them out in place of this machine. ``shares`` alone
+    decides which runs they are: those of as many processes (`check_shares`).
     """
 
     out: Path
@@ -38,6 +39,7 @@ class Options:
     keep: Keep = "auto"
     jobs: int = 1
     ray: RayOptions | None = None
+    shares: int | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -52,6 +54,21 @@ def choose_keep(name: str) -> Keep:
     if name not in get_args(Keep):
         raise InputError(f"keep {name!r}: choose from {', '.join(get_args(Keep))}")
     return cast(Keep, name)
+
+
+def check_shares(shares: int | None, batch_size: int, world: World) -> None:
+    """InputError where a batch cannot be dealt into shares, or the shares not to the processes."""
+    if shares is not None and (shares < 1 or shares % world.size):
+        raise InputError(
+            f"--shares {shares}: each process takes as many as the others; give a multiple of the "
+            f"{world.size} processes, or start fewer with torchrun"
+        )
+    dealt = shares or world.size
+    if batch_size % dealt:
+        raise InputError(
+            f"training.batch_size {batch_size} must be a multiple of the {dealt} "
+            f"{'processes' if shares is None else 'shares'}"
+        )
 
 
 def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:

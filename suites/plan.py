@@ -163,7 +163,7 @@ def plan_row(setting: Setting, number: int, out: Path) -> tuple[MatchedRow, RunS
         matched = matcher(setting.suite, setting.prepared)(row)
     spec = setting.spec(matched, seed=0)
     try:
-        check_recipe(spec, setting.prepared.schema, setting.world.size)
+        check_recipe(spec, setting.prepared.schema)
     except InputError as error:
         raise InputError(f"{row.name}: {error}") from None
     return matched, spec

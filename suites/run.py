@@ -10,7 +10,6 @@ from pathlib import Path
 from files.errors import UnfinishedError
 from files.remote_copy import sent
 from files.writing import write_atomically
-from harness.data import InputError
 from harness.records.record import Record
 from harness.records.suite import SUITE_FILE
 from harness.runs.jobs import Job
@@ -22,7 +21,8 @@ from suites.carrying_out import Broke, carried_out, outcome
 from suites.dataset_plan import Plan, plan_dataset, suite_as_run
 from suites.estimate import Workload, announcement
 from suites.on_ray import NodeData, carried_out_on_ray
-from suites.options import Options, check_jobs, check_ray
+from suites.options import Options, check_jobs, check_ray, check_shares
+from suites.other_shares import note_other_shares
 from suites.plan import Broken, Caller, find_own_architectures
 from suites.speeds.latency import LATENCY_FILE
 from suites.speeds.serving import measure_models
@@ -44,11 +44,7 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     world = start_world(options.device)
     check_jobs(options.jobs, world, watcher)
     check_ray(options, world)
-    if suite.training.batch_size % world.size:
-        raise InputError(
-            f"training.batch_size {suite.training.batch_size} must be a multiple of "
-            f"the {world.size} processes"
-        )
+    check_shares(options.shares, suite.training.batch_size, world)
     watcher = watcher if world.is_first else Silent()
     call, broken = Caller(world, options.limits), Broken(watcher)
     with lost_ranks_in_words(world):
@@ -68,6 +64,7 @@ def _carry_out(
     plans, jobs = plan_jobs(suite, options, call, broken, elsewhere=cluster is not None)
     at_work = Caller(call.world, options.limits, options.jobs) if options.jobs > 1 else call
     at_once = options.jobs if cluster is None else max(1, sum(cluster.rooms().values()))
+    note_other_shares(jobs, options.out, watcher)
     watcher.note(_announcement(jobs, suite, at_work, at_once))
     if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
         watcher.note(
@@ -138,7 +135,8 @@ def _measure_speeds(
 ) -> None:
     if call.world.size > 1:
         watcher.note(
-            "how fast the models answer is measured in one process: run the suite again without torchrun"
+            "how fast the models answer is measured in one process: run the suite again without torchrun, "
+            f"with --shares {options.shares or call.world.size}"
         )
         return
     for plan in plans:

@@ -21,12 +21,13 @@ from suites.suite import Dataset, Suite, SuiteRow
 
 @dataclass(frozen=True)
 class Setting:
-    """Where runs take place."""
+    """Where runs take place. Rows and batches are dealt into ``shares``, one a process unless given."""
 
     suite: Suite
     dataset: Dataset
     prepared: PreparedDataset
     world: World
+    shares: int | None = None
     tasks: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class Setting:
             budget=budget,
             training=training,
             device=self.world.device.type,
-            world_size=self.world.size,
+            world_size=self._num_shares,
             seed=seed,
             **self._data,
         )
@@ -92,11 +93,15 @@ class Setting:
         return dataclasses.replace(cost, sparse_params=tables)
 
     @property
+    def _num_shares(self) -> int:
+        return self.shares or self.world.size
+
+    @property
     def _data(self) -> dict[str, Any]:
         """The fields of a spec that differ between the worlds of a dataset."""
         fingerprint, world = self.prepared.fingerprint, self.prepared.world
         shared = "" if world is None else self.prepared.shared_fingerprint
-        cut = cuts_shards(self.prepared, self.world.size)
+        cut = cuts_shards(self.prepared, self._num_shares)
         return {
             "dataset_fingerprint": fingerprint,
             "world": world,

@@ -94,7 +94,8 @@ class MeasuredTraining(Part):
     """How fast a run was trained, and in which way; seconds are wall time, rates a second.
 
     ``runs_at_once`` is how many runs its command carried out at a time, where more than one: they shared the
-    machine, and their rates and MFU cannot be compared with those of a run that had it alone.
+    machine, and their rates and MFU cannot be compared with those of a run that had it alone. ``processes``
+    is how many ended the run, where they are fewer than its spec's ``world_size``: the rates are theirs.
     """
 
     train_samples: Count = None
@@ -115,6 +116,7 @@ class MeasuredTraining(Part):
     dense_lr: Number = None
     stopped_early: bool | None = None
     runs_at_once: Count = None
+    processes: Count = None
 
 
 class TokenRank(Part):

@@ -140,12 +140,13 @@ class RemoteRun:
             return
         self._check_held()
         content = json.loads(pointer)
-        kinds = {"checkpoint": content["tag"], "best": content["best"]}
+        ranks = content["ranks"]
+        kinds = (("checkpoint", content["tag"], ranks), ("best", content["best"], content["best_ranks"]))
         names = [
             f"{kind}-{step}-{rank}.pt"
-            for kind, step in kinds.items()
+            for kind, step, writers in kinds
             if step is not None
-            for rank in range(content["ranks"])
+            for rank in range(writers)
         ]
         files = {f"{self._partial_name}/{name}": self._partial / name for name in names}
         if not all(path.is_file() for path in files.values()):

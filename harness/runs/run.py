@@ -99,7 +99,7 @@ def run_model(
     ``keeps_weights``, those that scored the test split are kept beside the record. The record says so where
     it is one of several ``runs_at_once``.
     """
-    check_recipe(spec, prepared.schema, world.size)
+    check_recipe(spec, prepared.schema)
     require_room(spec, cost, prepared, world, keeps_weights=keeps_weights)
     started_at = now()
     data = RankBatches(spec, prepared, world)
@@ -258,6 +258,7 @@ def training_figures(
         "dense_lr": spec.training.dense_lr,
         "stopped_early": progress.stopped,
         **({"runs_at_once": progress.runs_at_once} if progress.runs_at_once > 1 else {}),
+        **({"processes": world.size} if world.size != spec.world_size else {}),
     }
 
 

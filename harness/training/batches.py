@@ -21,7 +21,10 @@ EVAL_BATCH_SIZE = 4096
 @dataclass(frozen=True)
 class RankBatches:
     """This rank's batches of a run: in training shuffled by its seed (``whole``: all rows are in memory, and
-    shuffled together) or in time order, else as on disk."""
+    shuffled together) or in time order, else as on disk.
+
+    A training batch is that of as many ranks as the spec has; of fewer, each joins the parts of several.
+    """
 
     spec: RunSpec
     prepared: PreparedDataset
@@ -31,15 +34,17 @@ class RankBatches:
         """The reader of this rank's shards of a split."""
         training = split == "train"
         order = self.spec.training.order if training else "time"
+        shares = self.spec.world_size if training else self.world.size
         return ShardReader(
             self.prepared,
             split,
-            self.spec.training.batch_size // self.world.size if training else EVAL_BATCH_SIZE,
+            self.spec.training.batch_size // shares if training else EVAL_BATCH_SIZE,
             self.spec.tasks,
             shuffle_seed=None if order == "time" else self.spec.random_seed,
             window_rows=WINDOW_ROWS if order != "whole" else max(1, self.prepared.rows[split]),
             rank=self.world.rank,
             world_size=self.world.size,
+            shares=shares,
             epoch=epoch,
         )
 

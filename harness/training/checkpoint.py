@@ -1,7 +1,9 @@
 """Save and restore a training run so that it goes on in the same bits.
 
-Every rank writes the part it holds; a small pointer file, renamed last, makes a set of parts the
-current one and holds their sha256. A process killed at any moment leaves the previous set intact.
+Every rank writes the part it holds, with its place in the whole; a small pointer file, renamed last, makes a
+set of parts the current one and holds their sha256. A process killed at any moment leaves the previous set
+intact. Another number of ranks reads what it now holds out of all parts, in the same weights
+though no longer in the same bits: sums over ranks then round otherwise, and dropout draws other numbers.
 The set before the current one is kept, and is gone on with where a file of the current one is damaged.
 The weights of the best validation lie in files of their own, named by their step: a set of parts says
 which of them belong to it.
@@ -14,6 +16,7 @@ import json
 import mmap
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -21,14 +24,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from files.checksums import is_altered, sealed, sha256_of
 from files.errors import InputError
 from files.writing import flush, write_atomically
 from harness.records.folder import remove_checkpoints
 from harness.records.remote_run import POINTER_FILE
-from harness.training.ranks import World, embedding_side, local_pieces
+from harness.training.pieces import Pieces, as_plain, copies, from_plain, local_pieces
+from harness.training.ranks import World, embedding_side
 
 BEFORE_FILE = "checkpoint-before.json"  # the pointer to the set before
 
@@ -36,7 +40,7 @@ BEFORE_FILE = "checkpoint-before.json"  # the pointer to the set before
 class Pointer(BaseModel):
     """A set of parts: the step they were written at, the best weights' step, and the parts' sha256 by rank.
 
-    Pointers of earlier versions have no sha256, and their best weights no step.
+    ``best_ranks`` is how many ranks wrote the best weights, which may be others than the parts'.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -44,7 +48,8 @@ class Pointer(BaseModel):
     tag: int
     ranks: int
     best: int | None = None
-    sha256: list[str] | None = None
+    best_ranks: int | None = None
+    sha256: list[str]
 
 
 class Savable(Protocol):
@@ -63,33 +68,39 @@ class DamagedError(Exception):
     """
 
 
-def model_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
+Best = tuple[int, list[str]]  # the weights of the best validation: their step, their files' sha256 by rank
+
+
+def _model_pieces(model: nn.Module) -> Pieces:
     """The model's tensors on this rank, by state-dict key; they alias the live weights."""
-    return {key: [p.tensor for p in local_pieces(value)] for key, value in model.state_dict().items()}
+    return {key: local_pieces(value) for key, value in model.state_dict().items()}
 
 
-def table_optimizer_tensors(model: nn.Module) -> dict[str, list[torch.Tensor]]:
+def _table_optimizer_pieces(model: nn.Module) -> Pieces:
     """The fused optimizers' accumulators on this rank; they alias the live ones."""
-    found = {}
-    for optimizer in embedding_side(model).fused_optimizers():
-        for parameter, accumulators in optimizer.state_dict()["state"].items():
-            for name, value in accumulators.items():
-                found[f"{parameter}/{name}"] = [p.tensor for p in local_pieces(value)]
-    return found
-
-
-def copy_into(live: dict[str, list[torch.Tensor]], saved: dict[str, list[torch.Tensor]]) -> None:
-    """Overwrite live tensors with saved ones of the same keys and shapes."""
-    with torch.no_grad():
-        for key, pieces in live.items():
-            for target, source in zip(pieces, saved[key], strict=True):
-                target.copy_(source)
-
-
-def _fits(live: dict[str, list[torch.Tensor]], saved: dict[str, list[torch.Tensor]]) -> bool:
-    return {key: [p.shape for p in pieces] for key, pieces in live.items()} == {
-        key: [p.shape for p in pieces] for key, pieces in saved.items()
+    return {
+        _accumulator(parameter, name): local_pieces(value)
+        for optimizer in embedding_side(model).fused_optimizers()
+        for parameter, accumulators in optimizer.state_dict()["state"].items()
+        for name, value in accumulators.items()
     }
+
+
+def _accumulator(parameter: str, name: str) -> str:
+    """``user/momentum1`` of TorchRec's two names of it, in one process and in several.
+
+    These are ``user.weight`` and ``user.weight.momentum_1``, and with more of them
+    ``embedding_bags.user.weight`` and ``user.momentum1``.
+    """
+    table = parameter.removeprefix("embedding_bags.").removesuffix(".weight")
+    return f"{table}/{name.rpartition('.')[2].replace('_', '')}"
+
+
+def copy_all(copied: list[tuple[Tensor, Tensor]]) -> None:
+    """Overwrite live tensors, each with its source."""
+    with torch.no_grad():
+        for target, source in copied:
+            target.copy_(source)
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -101,39 +112,41 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
     On disk there are two while a run works, and three for the moment of writing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "model": model_tensors(model),
-        "tables": table_optimizer_tensors(model),
+    groups = {"model": _model_pieces(model), "tables": _table_optimizer_pieces(model)}
+    content = as_plain(groups) | {
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
         "progress": progress,
     }
     sha256 = _save(content, _part(folder, tag, world.rank))
     parts = [str(found) for found in world.gather(np.asarray(sha256), patient=True)]
-    best = progress.get("best_weights")
-    pointer = Pointer(tag=tag, ranks=world.size, best=best[0] if best else None, sha256=parts)
+    best, best_ranks = _step_and_ranks(progress.get("best_weights"))
+    pointer = Pointer(tag=tag, ranks=world.size, best=best, best_ranks=best_ranks, sha256=parts)
     before = world.from_first(_current(folder) if world.is_first else None)
     if world.is_first:  # at every moment both pointers name sets that are on disk
         _point(folder / POINTER_FILE, pointer)
         if before is not None:
             _point(folder / BEFORE_FILE, before)
     world.barrier(patient=True)
-    _remove_all_but(folder, world.rank, [pointer, *([before] if before else [])])
+    _remove_all_but(folder, world, [pointer, *([before] if before else [])])
 
 
-def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> tuple[int, str]:
+def _step_and_ranks(best: Best | None) -> tuple[int | None, int | None]:
+    return (best[0], len(best[1])) if best else (None, None)
+
+
+def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> Best:
     """Keep the weights of the best validation so far, made at step ``tag``.
 
-    Returns what `load_best` finds them by: the step, and this rank's file's sha256. Of those before, the ones
-    that a checkpoint on disk belongs with stay until it is replaced, so that a kill before the next one mixes
-    no states.
+    Returns what `load_best` finds them by. Of those before, the ones that a checkpoint on disk belongs with
+    stay until it is replaced, so that a kill before the next one mixes no states.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sha256 = _save(model_tensors(model), _best(folder, tag, world.rank))
+    sha256 = _save(as_plain({"model": _model_pieces(model)}), _best(folder, tag, world.rank))
     pointers, _ = _pointers(folder)
-    _remove_best_but(folder, world.rank, {tag, *(pointer.best for pointer in pointers)})
-    world.barrier(patient=True)
-    return tag, sha256
+    kept = {_best(folder, tag, world.rank)}.union(*(_best_files(folder, pointer) for pointer in pointers))
+    _remove_own(folder, world, "best", kept)
+    return tag, [str(found) for found in world.gather(np.asarray(sha256), patient=True)]
 
 
 def _save(content: object, path: Path) -> str:
@@ -158,20 +171,24 @@ def _current(folder: Path) -> Pointer | None:
         return None
 
 
-def _remove_all_but(folder: Path, rank: int, kept: list[Pointer]) -> None:
-    """Delete this rank's parts and best weights that no kept pointer names."""
-    parts = {_part(folder, pointer.tag, rank) for pointer in kept}
-    for path in folder.glob(f"checkpoint-*-{rank}.pt"):
-        if path not in parts:
-            path.unlink()
-    _remove_best_but(folder, rank, {pointer.best for pointer in kept})
+def _remove_all_but(folder: Path, world: World, kept: list[Pointer]) -> None:
+    """Delete the parts and best weights that no kept pointer names, each on one of the ranks."""
+    parts = {_part(folder, pointer.tag, rank) for pointer in kept for rank in range(pointer.ranks)}
+    _remove_own(folder, world, "checkpoint", parts)
+    _remove_own(folder, world, "best", set().union(*(_best_files(folder, pointer) for pointer in kept)))
 
 
-def _remove_best_but(folder: Path, rank: int, steps: set[int | None]) -> None:
-    """Delete this rank's best weights of other steps."""
-    best = {_best(folder, step, rank) for step in steps if step is not None}
-    for path in folder.glob(f"best-*-{rank}.pt"):
-        if path not in best:
+def _best_files(folder: Path, pointer: Pointer) -> set[Path]:
+    if pointer.best is None:
+        return set()
+    return {_best(folder, pointer.best, rank) for rank in range(pointer.best_ranks or 0)}
+
+
+def _remove_own(folder: Path, world: World, kind: str, kept: set[Path]) -> None:
+    """Delete files of a kind that are not kept: those of this rank, and of ranks that are no longer there."""
+    for path in folder.glob(f"{kind}-*-*.pt"):
+        writer = int(path.stem.rpartition("-")[2])
+        if path not in kept and writer % world.size == world.rank:
             path.unlink()
 
 
@@ -183,24 +200,24 @@ def load(
 ) -> dict[str, Any] | None:
     """Restore the current checkpoint and return its progress; None if there is none.
 
-    Where a file of it is damaged on any rank, all ranks restore the one before, and where that is damaged
-    too the run begins anew; ``note`` is told, with the file's name. Raises OSError or MemoryError where the
-    system cannot read a file now; what is on disk is then left as it is.
+    It may be of another number of ranks. Where a file of it is damaged, all ranks restore the one before, and
+    where that is damaged too the run begins anew; ``note`` is told, with the file's name. Raises OSError or
+    MemoryError where the system cannot read a file now; what is on disk is then left as it is.
     """
     pointers, notes = world.from_first(_pointers(folder) if world.is_first else None)
     for pointer in pointers:
-        content, problem = None, ""
+        saved, problem = None, ""
         try:
-            content = _read_part(folder, pointer, world, model)
+            saved = _read_parts(folder, pointer, world, model)
         except DamagedError as error:
             problem = str(error)
         problems = [str(found) for found in world.gather(np.asarray(problem), patient=True)]
-        if content is not None and not any(problems):
+        if saved is not None and not any(problems):
             _tell(notes, f"going on from step {pointer.tag}", note)
             if notes and world.is_first:  # the next checkpoint's predecessor must be a whole one
                 _point(folder / POINTER_FILE, pointer)
-            copy_into(model_tensors(model), content["model"])
-            copy_into(table_optimizer_tensors(model), content["tables"])
+            copy_all(saved.copies)
+            content = saved.content
             optimizer.load_state_dict(copy.deepcopy(content["optimizer"]))  # which keeps what it is given
             torch.set_rng_state(content["random"])
             world.barrier(patient=True)
@@ -218,21 +235,25 @@ def _tell(notes: list[str], outcome: str, note: Callable[[str], None]) -> None:
         note(f"{'; '.join(notes)}: {outcome}")
 
 
-def load_best(folder: Path, world: World, model: nn.Module, best: tuple[int, str] | None) -> None:
+def load_best(folder: Path, world: World, model: nn.Module, best: Best) -> None:
     """Restore the weights of the best validation; ``best`` is what `save_best` returned.
 
-    None stands for an earlier version's file, which has no step in its name. Raises InputError where the
-    file is missing or damaged, and what `load` raises where it cannot be read now.
+    Raises InputError where a file is missing or damaged, and what `load` raises where it cannot be read now.
     """
-    path = _best(folder, best[0], world.rank) if best else folder / f"best-{world.rank}.pt"
+    step, sha256 = best
+
+    def checked(rank: int) -> dict[str, Any]:
+        path = _best(folder, step, rank)
+        _check(path, sha256[rank])
+        return _load(path)
+
     try:
-        _check(path, best[1] if best else None)
-        saved, live = _load(path), model_tensors(model)
-        if not _fits(live, saved):
-            raise DamagedError(f"{path} is of another version of this program")
+        saved = _saved({"model": _model_pieces(model)}, checked, len(sha256), world)
+        if saved is None:
+            raise DamagedError(f"{_best(folder, step, 0)} is of another version of this program")
     except DamagedError as error:
         raise InputError(f"{error}; run the same command again, which goes on from what is whole") from None
-    copy_into(live, saved)
+    copy_all(saved.copies)
     world.barrier(patient=True)
 
 
@@ -266,27 +287,54 @@ def _read_pointer(path: Path) -> Pointer:
     return pointer
 
 
-def _read_part(folder: Path, pointer: Pointer, world: World, model: nn.Module) -> dict[str, Any]:
-    """This rank's part of a set, checked, as are the best weights that belong to it."""
-    if pointer.ranks != world.size:
-        raise DamagedError(f"{folder / POINTER_FILE} is of {pointer.ranks} processes, not of {world.size}")
-    path = _part(folder, pointer.tag, world.rank)
-    _check(path, pointer.sha256[world.rank] if pointer.sha256 else None)
-    content = _load(path)
-    if not (
-        _fits(model_tensors(model), content["model"])
-        and _fits(table_optimizer_tensors(model), content["tables"])
-    ):
-        raise DamagedError(f"{path} is of another version of this program")
-    best = content["progress"].get("best_weights")
-    if best is not None:
-        _check(_best(folder, best[0], world.rank), best[1])
-    return content
+@dataclass(frozen=True)
+class _Saved:
+    """A set of files, as this rank needs it: what to copy, and one file's ``content`` for all else."""
+
+    copies: list[tuple[Tensor, Tensor]]
+    content: dict[str, Any]
 
 
-def _check(path: Path, sha256: str | None) -> None:
+def _read_parts(folder: Path, pointer: Pointer, world: World, model: nn.Module) -> _Saved:
+    """What of a set of parts this rank needs.
+
+    The ranks check the files, and the best weights that belong to the set, between them.
+    """
+    for rank in range(world.rank, pointer.ranks, world.size):
+        _check(_part(folder, pointer.tag, rank), pointer.sha256[rank])
+    live = {"model": _model_pieces(model), "tables": _table_optimizer_pieces(model)}
+    saved = _saved(live, lambda rank: _load(_part(folder, pointer.tag, rank)), pointer.ranks, world)
+    if saved is None:
+        raise DamagedError(f"{_part(folder, pointer.tag, 0)} is of another version of this program")
+    if (best := saved.content["progress"].get("best_weights")) is not None:
+        step, sha256 = best
+        for rank in range(world.rank, len(sha256), world.size):
+            _check(_best(folder, step, rank), sha256[rank])
+    return saved
+
+
+def _saved(
+    live: dict[str, Pieces], load: Callable[[int], dict[str, Any]], ranks: int, world: World
+) -> _Saved | None:
+    """What fills the live pieces: this rank's file, else those of all ``ranks`` that saved; None: nothing.
+
+    All are read where there are other ranks now, or tables are spread otherwise.
+    """
+    for read in ([world.rank] if world.rank < ranks else [], range(ranks)):
+        contents = [load(rank) for rank in read]
+        by_name = [
+            copies(pieces, [from_plain(content, name) for content in contents])
+            for name, pieces in live.items()
+        ]
+        whole = [found for found in by_name if found is not None]
+        if contents and len(whole) == len(live):
+            return _Saved([pair for found in whole for pair in found], contents[0])
+    return None
+
+
+def _check(path: Path, sha256: str) -> None:
     try:
-        altered = sha256 is not None and sha256_of(path) != sha256
+        altered = sha256_of(path) != sha256
     except FileNotFoundError as error:
         raise DamagedError(f"{path} cannot be read ({error.strerror})") from None
     if altered:

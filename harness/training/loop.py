@@ -67,9 +67,10 @@ class Progress:
     ahead: list[dict[str, Any]] = field(default_factory=list)
     rate: float = 1.0  # that plateaus left of the learning rates
     best: float | None = None
-    best_weights: tuple[int, str] | None = None  # where they are kept: harness.training.checkpoint.save_best
+    best_weights: checkpoint.Best | None = None
     stale_validations: int = 0
     stopped: bool = False
+    processes: int = 1  # that carry it out now, and that the timed steps are of
     runs_at_once: int = 1  # the most that shared the machine with it, itself included
 
 
@@ -114,6 +115,9 @@ class Trainer:
         if saved:
             self.progress = Progress(**saved)
         progress = self.progress
+        if progress.processes != self.world.size:
+            progress.timed_samples, progress.timed_seconds, progress.products = 0, 0.0, []
+            progress.processes = self.world.size
         progress.runs_at_once = max(progress.runs_at_once, self.runs_at_once)
         total = self.training.epochs * self.data.prepared.rows["train"]
         self.watcher.start(self.spec, progress.samples, total)
@@ -124,7 +128,7 @@ class Trainer:
                 self._save_if_due()
         finally:
             self.watcher.finish()
-        if self.training.keeps_best:
+        if self.training.keeps_best and progress.best_weights is not None:
             checkpoint.load_best(self.folder, self.world, self.model, progress.best_weights)
         return progress
 
@@ -138,11 +142,10 @@ class Trainer:
         windows = points.windows(self.training, progress.epoch, num_batches)
         looks = range(STEPS_PER_LOOK, num_batches, STEPS_PER_LOOK)
         ends = sorted({*looks, *validate_after, *test_after, *windows, num_batches})
-        has_short_batch = reader.num_rows % reader.batch_size > 0
         warm = False
         with closing(self.data.read(reader, progress.batch)) as batches:
             for end in (end for end in ends if end > progress.batch):
-                timed = warm and not (end == num_batches and has_short_batch)
+                timed = warm and not (end == num_batches and reader.has_short_batch)
                 self._stretch(batches, end, timed)
                 warm = True
                 if end in validate_after:

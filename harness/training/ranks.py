@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from datasets.prepared import PreparedDataset
 from files.errors import UnfinishedError
 from harness.model.assembly import RankingModel
 from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_module_key
 from harness.records.spec import RunSpec
+from harness.training.pieces import local_pieces
 
 # Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
 # columns apart from each other would give row-wise Adagrad another accumulator than one process has.
@@ -203,21 +203,6 @@ def _memory_for_weights(embeddings: Embeddings, gpu: torch.device) -> int:
     memory = torch.cuda.get_device_properties(gpu).total_memory
     has_state = any(table.optimizer_type() is torch.optim.Adagrad for table in embeddings.tables())
     return memory // 2 if has_state else memory
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A rectangle of a tensor that this rank holds."""
-
-    tensor: Tensor
-    offsets: tuple[int, ...]
-
-
-def local_pieces(value: Tensor | ShardedTensor) -> list[Piece]:
-    """What of a plain or sharded tensor lies on this rank: nothing, a part, or all of it."""
-    if isinstance(value, ShardedTensor):
-        return [Piece(s.tensor, tuple(s.metadata.shard_offsets)) for s in value.local_shards()]
-    return [Piece(value, (0,) * value.dim())]
 
 
 def build_embeddings(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> Embeddings:

@@ -12,14 +12,14 @@ from harness.model.embeddings import padded_width
 from harness.records.spec import RunSpec
 
 
-def check_recipe(spec: RunSpec, schema: Schema, processes: int) -> None:
+def check_recipe(spec: RunSpec, schema: Schema) -> None:
     """InputError that names the field and the mend where the run could not be what its spec says."""
     training = spec.training
     if training.sparse_optimizer == "rowwise_adagrad":
         _check_widths(schema)
-    if processes == 1:
+    if spec.world_size == 1:
         return
-    alone = f"run it in one process (this run has {processes}), or"
+    alone = f"run it in one process (this run is one of {spec.world_size}), or"
     if training.updates_whole_tables:
         field = "table_l2" if training.table_l2 else "sparse_optimizer adam"
         raise InputError(

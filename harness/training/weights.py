@@ -18,7 +18,8 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from files.errors import InputError
 from files.writing import flush, replacing
 from harness.records.cost import Cost
-from harness.training.ranks import World, local_pieces
+from harness.training.pieces import local_pieces
+from harness.training.ranks import World
 
 WEIGHTS_FILE = "weights.pt"
 SMALL_MEGABYTES = 64  # up to which weights are kept unless it is said otherwise

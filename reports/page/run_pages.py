@@ -192,6 +192,8 @@ def _training(record: Record) -> list[tuple[str, str]]:
     if training is None:
         return []
     named = {"peak from": training.peak_source, "device": training.device, "precision": training.precision}
+    if training.processes is not None:
+        named["processes"] = f"{training.processes}, which took the shares of {record.spec['world_size']}"
     pairs = _known(_TRAINING, training)
     if training.runs_at_once is not None:
         pairs = [(title, f"{ROUGH} {text}" if title in _RATES else text) for title, text in pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -173,6 +174,30 @@ def test_ranks_partition_the_rows(prepared, world_size):
     assert sorted(rows) == sorted(whole)
 
 
+@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize(("world_size", "shares"), [(1, 2), (1, 3), (2, 4), (3, 6)])
+def test_fewer_ranks_read_the_batches_of_as_many_as_there_are_shares(prepared, world_size, shares, start):
+    """Also where some shares have come to their end."""
+    options = {"shuffle_seed": 3, "window_rows": 20, "epoch": 1}
+
+    def reader(rank: int, size: int, **more: int) -> ShardReader:
+        return ShardReader(prepared, "train", 8, TASKS, rank=rank, world_size=size, **options, **more)
+
+    for rank in range(world_size):
+        own = [reader(share, shares) for share in range(rank, shares, world_size)]
+        merged = reader(rank, world_size, shares=shares)
+        assert merged.num_rows == sum(each.num_rows for each in own)
+        assert merged.num_batches == max(each.num_batches for each in own)
+        assert merged.has_short_batch == any(each.num_rows % 8 for each in own)
+        found = [[str(row) for row in decoded(batch)] for batch in merged.batches(start)]
+        by_share = [
+            [[str(row) for row in decoded(batch)] for batch in each.batches(min(start, each.num_batches))]
+            for each in own
+        ]
+        steps = itertools.zip_longest(*by_share, fillvalue=[])
+        assert found == [list(itertools.chain.from_iterable(step)) for step in steps]
+
+
 def test_the_jagged_tensor_is_laid_out_as_torchrec_computes_it_itself(prepared):
     batch = next(iter(ShardReader(prepared, "train", 16, TASKS, shuffle_seed=1).batches()))
     sparse = batch.sparse
@@ -226,6 +251,8 @@ def test_an_exception_in_the_thread_is_raised_where_the_batches_are_used(prepare
         ({"tasks": ["like"]}, ["'like'", "click, skip"]),
         ({"world_size": 999}, ["split 'train'", "too few for 999 processes", "start fewer"]),
         ({"rank": 2, "world_size": 2}, ["rank is 2"]),
+        ({"world_size": 2, "shares": 3}, ["shares is 3", "multiple of world_size 2"]),
+        ({"shares": 0}, ["shares is 0"]),
         ({"window_rows": 0}, ["window_rows"]),
     ],
 )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from files.errors import InputError
 from harness.data import prepared_for_ranks
+from harness.records.cost import Cost
+from harness.records.folder import RunFolder
+from harness.records.record import read_record
+from harness.runs.jobs import Job
+from harness.training.ranks import World
+from suites.options import check_shares
+from suites.other_shares import note_other_shares
 from tests.forked import SCRIPT, forked_ranks
+from tests.harness.small_runs import small_spec
 from tests.hosts import CABLE, two_hosts
 from tests.test_cli import own_folder
 
@@ -60,6 +71,52 @@ def test_a_process_says_that_another_is_silent_or_gone(word, words, tmp_path, ca
     assert error.endswith("the same command on all hosts goes on from the last checkpoint")
     assert "Traceback" not in said
     assert list(folder.glob("out/tiny/runs/*.partial/checkpoint.json"))
+
+
+def test_one_process_goes_on_with_the_shares_of_two_that_ended(tmp_path):
+    folder = own_folder(tmp_path)
+    forked_ranks(COMMAND, folder, SCRIPT, "SIGKILL", "--checkpoint-seconds", "0", patience=30)
+    [begun] = folder.glob("out/tiny/runs/*.partial")
+    assert json.loads((begun / "checkpoint.json").read_text())["ranks"] == 2
+    assert forked_ranks(COMMAND, folder, SCRIPT, "", "--shares", "2", "--no-speed", size=1) == [0]
+    record = read_record(folder / "out/tiny/runs" / begun.name.removesuffix(".partial"))
+    assert (record.spec["world_size"], record.training.processes) == (2, 1)
+    assert not begun.exists()
+
+
+def test_runs_that_another_number_of_processes_left_are_told_of_where_they_begin_anew(tmp_path):
+    prepared = SimpleNamespace(fingerprint="made up")  # two shares never cut shards, so none is looked at
+    specs = [small_spec(prepared, seed=seed) for seed in range(3)]
+    jobs = [Job(spec, Cost(1, 1, 1, 1, 3), prepared, tmp_path, 60.0) for spec in specs]
+    for spec in specs[:2]:
+        folder = RunFolder(tmp_path, spec.model_copy(update={"world_size": 2}).folder_name).partial
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").write_text('{"tag": 20, "ranks": 2}')
+    (tmp_path / "runs/damaged.partial").mkdir()
+    (tmp_path / "runs/damaged.partial/checkpoint.json").write_text('{"tag": 20')
+    told = []
+    watcher = SimpleNamespace(note=told.append)
+    note_other_shares(jobs, tmp_path, watcher)
+    assert told == ["runs that 2 processes left unfinished begin anew: 2; --shares 2 goes on with them"]
+    jobs[0].folder.partial.mkdir()  # what has begun here goes on here
+    note_other_shares(jobs, tmp_path, watcher)
+    assert told[1].startswith("runs that 2 processes left unfinished begin anew: 1;")
+    two = [replace(job, spec=job.spec.model_copy(update={"world_size": 2})) for job in jobs]
+    note_other_shares(two, tmp_path, watcher)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "size", "words"),
+    [
+        (3, 2, "--shares 3: .* give a multiple of the 2 processes, or start fewer with torchrun"),
+        (7, 1, "training.batch_size 512 must be a multiple of the 7 shares"),
+        (None, 3, "training.batch_size 512 must be a multiple of the 3 processes"),
+    ],
+)
+def test_shares_that_cannot_be_dealt_are_refused(shares, size, words):
+    with pytest.raises(InputError, match=words):
+        check_shares(shares, 512, World(0, size, torch.device("cpu")))
 
 
 def test_hosts_whose_cable_is_pulled_both_say_so(tmp_path, capsys):

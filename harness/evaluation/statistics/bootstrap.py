@@ -122,8 +122,8 @@ def bootstrap_users(
     blocks = _Blocks(replicates, seed, len(ids), len(y))
     draws = {metric: np.empty((replicates, len(scores))) for metric in METRICS}
     for places, drawn in blocks:
-        draws["uauc"][places] = [_mean(user_auc, of_users[kept]) for of_users in drawn]
-        draws["gauc"][places] = [_mean(user_auc, of_users[kept] * rows_of_user) for of_users in drawn]
+        draws["uauc"][places] = _means(user_auc, drawn[:, kept])
+        draws["gauc"][places] = _means(user_auc, drawn[:, kept] * rows_of_user)
     at_once = max(1, RANKED_BYTES // (_UserWeightedAUC.BYTES_A_ROW * len(y)))
     for first in range(0, len(scores), at_once):
         group = slice(first, first + at_once)
@@ -135,8 +135,8 @@ def bootstrap_users(
             draws["auc"][places, group] = _measured(ranked, drawn, blocks.scratch(y == 1, drawn.dtype))
     point = {
         "auc": whole,
-        "uauc": _mean(user_auc, np.ones(len(kept))),
-        "gauc": _mean(user_auc, rows_of_user),
+        "uauc": _means(user_auc, np.ones((1, len(kept))))[0],
+        "gauc": _means(user_auc, rows_of_user[None])[0],
     }
     return UserBootstrap(point, draws, {"auc": len(ids), "uauc": len(kept), "gauc": len(kept)})
 
@@ -257,10 +257,11 @@ def _measured(runs: list[_UserWeightedAUC], drawn: NDArray, scratch: _Scratch) -
     return np.stack([np.concatenate([run(each, scratch) for each in few]) for run in runs], axis=1)
 
 
-def _mean(user_auc: NDArray[np.float64], weights: NDArray) -> NDArray[np.float64]:
-    """Weighted mean over users of (users, M): (M,), NaN if nothing has weight."""
-    total = weights.sum()
-    return weights @ user_auc / total if total else np.full(user_auc.shape[1], np.nan)
+def _means(user_auc: NDArray[np.float64], weights: NDArray) -> NDArray[np.float64]:
+    """Means over users of (users, M), by B rows of their weights: (B, M), NaN where nothing has weight."""
+    total = weights.sum(axis=1, dtype=np.float64)[:, None]
+    sums = weights.astype(np.float64) @ user_auc
+    return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
 
 
 def _or_nan(value: float | None) -> float:

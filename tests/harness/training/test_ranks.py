@@ -29,6 +29,7 @@ from tests.hosts import two_hosts
 
 RANKS, BATCH_SIZE = 2, 128
 NEVER = 10**9
+DIPPED = 28  # a step after a validation that was not the best
 WORKER = """
 import os, sys
 from pathlib import Path
@@ -63,14 +64,15 @@ class InterleavedReader:
     """One process's view of what two ranks read: their batches of every step joined."""
 
     def __init__(self, prepared, split, batch_size, tasks, **options):
-        options |= {"world_size": RANKS}
+        options |= {"world_size": RANKS, "shares": RANKS}
         parts = [
             ShardReader(prepared, split, batch_size // RANKS, tasks, **(options | {"rank": rank}))
             for rank in range(RANKS)
         ]
         self.parts = parts
         self.num_batches = max(part.num_batches for part in parts)
-        self.num_rows, self.batch_size = sum(part.num_rows for part in parts), batch_size
+        self.num_rows = sum(part.num_rows for part in parts)
+        self.has_short_batch = any(part.has_short_batch for part in parts)
 
     def batches(self, start: int = 0):
         streams = [part.batches(min(start, part.num_batches)) for part in self.parts]
@@ -175,6 +177,44 @@ def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_pr
     assert again["metrics"] == first["metrics"]
 
 
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(prepared, two_processes, tmp_path, first, then):
+    """To the same model up to rounding. In the end the best weights are tested, which the first ones kept."""
+    spec = spec_of(prepared, attention=False)
+    training = spec.training.model_copy(update={"patience": 5, "dense_lr": 0.01})  # a dip soon ends it
+    spec = spec.model_copy(update={"training": training})
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    assert forked_ranks(WORKER, prepared.path, whole, NEVER, spec.model_dump_json()) == [0, 0]
+    assert 9 in forked_ranks(WORKER, prepared.path, moved, DIPPED, spec.model_dump_json(), size=first)
+    [partial] = (moved / "runs").glob("*.partial")
+    pointer = json.loads((partial / "checkpoint.json").read_text())
+    assert pointer["ranks"] == first
+    assert pointer["best"] < pointer["tag"] == DIPPED
+    codes = forked_ranks(WORKER, prepared.path, moved, NEVER, spec.model_dump_json(), size=then)
+    assert codes == [0] * then
+
+    expected, found = (RunFolder(out, spec.folder_name).record().as_json() for out in (whole, moved))
+    until = pointer["tag"] * BATCH_SIZE
+    assert expected["training"]["stopped_early"]
+    best = max(expected["validation"], key=lambda point: mean_auc(point["metrics"]))
+    assert best["step"] == pointer["best"]
+    for name in ("curve", "validation"):
+        assert len(found[name]) == len(expected[name])
+    np.testing.assert_allclose(
+        [loss for _, loss in found["curve"]], [loss for _, loss in expected["curve"]], rtol=1e-3
+    )
+    if first == RANKS:
+        early = [[point for point in record["curve"] if point[0] <= until] for record in (found, expected)]
+        assert early[0] == early[1]
+    for task in spec.tasks:
+        assert found["metrics"][task]["auc"] == pytest.approx(expected["metrics"][task]["auc"], abs=1e-3)
+    assert found["training"].get("processes") == (then if then != RANKS else None)
+
+
+def mean_auc(metrics: dict) -> float:
+    return np.mean([task["auc"] for task in metrics.values()])
+
+
 def test_two_hosts_train_as_two_processes_of_one_machine_do(prepared, two_processes, tmp_path):
     spec = spec_of(prepared, attention=False)
     with two_hosts() as enter:
@@ -229,7 +269,8 @@ import torch
 from datasets.prepared import open_prepared
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
-from harness.training.ranks import build_embeddings, holders, local_pieces, start_world, table_weights
+from harness.training.pieces import local_pieces
+from harness.training.ranks import build_embeddings, holders, start_world, table_weights
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))
@@ -284,7 +325,8 @@ from datasets.prepared import open_prepared
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
 from harness.training import weights
-from harness.training.ranks import World, local_pieces, start_world
+from harness.training.pieces import local_pieces
+from harness.training.ranks import World, start_world
 
 prepared = open_prepared(Path(sys.argv[1]))
 world = start_world(torch.device("cpu"))

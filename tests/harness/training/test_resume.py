@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from files.checksums import sealed, sha256_of
 from files.errors import InputError
 from harness.records.folder import RunFolder
 from harness.runs.run import build_model
@@ -265,22 +266,31 @@ def made(spec, prepared):
     return model, dense_optimizer(model, spec.training)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(prepared, calm, tmp_path, monkeypatch):
-    spec = spec_of(prepared, "early stopping")
-    undisturbed, _ = calm("early stopping")
-    folder = interrupted(spec, prepared, tmp_path / "old", monkeypatch)
+@pytest.mark.parametrize("lacks", ["sha256", "places"])
+def test_a_run_with_a_checkpoint_of_an_earlier_version_begins_anew_and_says_so(
+    prepared, tmp_path, monkeypatch, calm, lacks
+):
+    spec = spec_of(prepared)
+    folder = interrupted(spec, prepared, tmp_path, monkeypatch)
     (folder / BEFORE_FILE).unlink()
     pointer = json.loads((folder / POINTER_FILE).read_text())
-    (folder / POINTER_FILE).write_text(json.dumps({"tag": pointer["tag"], "ranks": 1}))
+    del pointer["checksum"]
     part = folder / f"checkpoint-{pointer['tag']}-0.pt"
-    content = torch.load(part, weights_only=True)
-    (folder / f"best-{pointer['best']}-0.pt").rename(folder / "best-0.pt")
-    del content["progress"]["best_weights"]
-    torch.save(content, part)
+    if lacks == "places":
+        content = torch.load(part, weights_only=True)
+        del content["places"]
+        torch.save(content, part)
+        pointer["sha256"] = [sha256_of(part)]
+    else:
+        del pointer["sha256"]
+    (folder / POINTER_FILE).write_text(json.dumps(sealed(pointer)))
     notes = Notes()
-    resumed = carry_out(spec, prepared, tmp_path / "old", watcher=notes)
-    assert notes.told == []
-    assert outcome(json.loads(json.dumps(resumed))) == outcome(undisturbed)
+    resumed = carry_out(spec, prepared, tmp_path, watcher=notes)
+    [note] = notes.told
+    where = part if lacks == "places" else folder / POINTER_FILE
+    assert note.startswith(str(where))
+    assert note.endswith("no checkpoint is whole, and the run begins anew")
+    assert outcome(json.loads(json.dumps(resumed))) == outcome(calm()[0])
 
 
 def test_a_kill_between_the_best_weights_and_the_checkpoint_mixes_no_states(
@@ -377,7 +387,7 @@ def test_ranks_wait_patiently_for_one_that_writes_or_reads_much(prepared, tmp_pa
         events.append(group)
         boxes[:] = [value, value]
 
-    for name in ("_save", "_load", "_check", "copy_into"):
+    for name in ("_save", "_load", "_check", "copy_all"):
         recorded(name, "file")
     monkeypatch.setattr(ranks.dist, "all_gather_object", gather)
     monkeypatch.setattr(ranks.dist, "barrier", events.append)

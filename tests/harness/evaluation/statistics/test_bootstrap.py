@@ -65,11 +65,13 @@ def measured(**settings: int) -> UserBootstrap:
         {"RANKED_BYTES": 2 * 24 * 300, "WEIGHTS_AT_A_TIME": 300 * 8},
     ],
 )
-def test_draws_are_the_same_to_the_last_bit_however_many_draws_and_runs_are_measured_at_once(settings):
+def test_draws_are_the_same_however_many_draws_and_runs_are_measured_at_once(settings):
+    """AUC to the last bit, means of users up to how a matrix product rounds."""
     expected, found = measured(), measured(**settings)
     assert len(np.unique(expected.draws["auc"])) > 50
+    np.testing.assert_array_equal(found.draws["auc"], expected.draws["auc"])
     for metric in METRICS:
-        np.testing.assert_array_equal(found.draws[metric], expected.draws[metric])
+        np.testing.assert_allclose(found.draws[metric], expected.draws[metric], rtol=0, atol=1e-14)
         np.testing.assert_array_equal(found.point[metric], expected.point[metric])
 
 
