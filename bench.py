@@ -237,6 +237,7 @@ def carry_out(
     cpus_per_run: int | None = None,
     gpus_per_run: float | None = None,
     memory_per_run: float | None = None,
+    placement: Place | None = None,
     command: str = "",
 ) -> Results:
     """Carry out a suite's runs that are not finished, then write the report.
@@ -260,6 +261,7 @@ def carry_out(
             and ends with the call) or ``HOST:PORT``.
         cpus_per_run, gpus_per_run, memory_per_run: what Ray keeps free for a run; one CPU if None, and
             memory, in gigabytes, that is not counted. A run computes on as many threads as CPUs.
+        placement: a YAML file that says how torchrun's processes share the embedding tables.
         command: what the report says was typed.
     """
     from files.writing import check_writable
@@ -269,10 +271,12 @@ def carry_out(
     share = {"cpus": cpus_per_run, "gpus": gpus_per_run, "gigabytes": memory_per_run}
     ray = _ray_options(executor, ray_address, share)
     limits = _start_workers(run_minutes, run_gigabytes)
+    from harness.training.placement import read_placement
     from suites.run import run_suite
 
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
     how |= {"speed": speed, "jobs": jobs, "ray": ray, "shares": shares}
+    how |= {"placement": None if placement is None else read_placement(Path(placement))}
     with _shared(out) as folder:
         check_writable(folder / "runs", "give another folder with --out")
         watcher = Several([Terminal(), *watchers(list(watch), folder)]) if is_first_process() else Silent()

@@ -206,6 +206,14 @@ def run(
     cpus_per_run: CpusPerRun = None,
     gpus_per_run: GpusPerRun = None,
     memory_per_run: MemoryPerRun = None,
+    placement: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="How torchrun's processes share the embedding tables: a YAML file.",
+        ),
+    ] = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -227,7 +235,7 @@ def run(
     }
     if plan is not None:
         given = {"--jobs": jobs > 1, "--watch": bool(watch), "--executor": executor != "local"}
-        given |= {"--shares": shares is not None}
+        given |= {"--shares": shares is not None, "--placement": placement is not None}
         _refuse_beside_plan(given)
         runs = bench.write_plan(
             chosen,
@@ -263,6 +271,7 @@ def run(
             jobs=jobs,
             shares=shares,
             **on_ray,
+            placement=placement,
             command=_command(),
         )
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import torch
 
 from files.cores import usable_cores
 from harness.data import InputError
+from harness.training.placement import Placement
 from harness.training.progress import Watcher
 from harness.training.ranks import World
 from harness.training.weights import Keep
@@ -23,8 +24,9 @@ class Options:
 
     ``keep`` is which weights are kept (`harness.training.weights.keeps_weights`), of the first seed's run of
     each row on each dataset. ``jobs`` is how many runs are carried out at once, on equal shares of the
-    machine's threads; ``ray`` is the cluster that carries them out in place of this machine. ``shares`` alone
-    decides which runs they are: those of as many processes (`check_shares`).
+    machine's threads; ``ray`` is the cluster that carries them out in place of this machine. ``placement`` is
+    how torchrun's processes share embedding tables. ``shares`` alone decides which runs they are: those of as
+    many processes (`check_shares`).
     """
 
     out: Path
@@ -40,6 +42,7 @@ class Options:
     jobs: int = 1
     ray: RayOptions | None = None
     shares: int | None = None
+    placement: Placement | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -90,6 +93,17 @@ def check_jobs(jobs: int, world: World, watcher: Watcher) -> None:
     cores = usable_cores()
     if jobs > cores:
         watcher.note(f"--jobs {jobs}: more runs at once than this machine's {cores} cores are no faster")
+
+
+def check_placement(placement: Placement | None, world: World) -> None:
+    """InputError where tables cannot be spread as it says, whatever the suite."""
+    if placement is None:
+        return
+    if world.size == 1:
+        raise InputError(
+            "--placement: one process holds every table; start several with torchrun, or leave it out"
+        )
+    placement.check_device(world.device)
 
 
 def check_ray(options: Options, world: World) -> None:

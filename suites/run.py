@@ -21,7 +21,7 @@ from suites.carrying_out import Broke, carried_out, outcome
 from suites.dataset_plan import Plan, plan_dataset, suite_as_run
 from suites.estimate import Workload, announcement
 from suites.on_ray import NodeData, carried_out_on_ray
-from suites.options import Options, check_jobs, check_ray, check_shares
+from suites.options import Options, check_jobs, check_placement, check_ray, check_shares
 from suites.other_shares import note_other_shares
 from suites.plan import Broken, Caller, find_own_architectures
 from suites.speeds.latency import LATENCY_FILE
@@ -39,12 +39,13 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
 
     Raises InputError before anything is written where two datasets have one name, where an architecture or
     its budget cannot be had, where several runs at once cannot share what they run on, and where there is no
-    Ray cluster to carry them out.
+    Ray cluster to carry them out, and where their tables cannot be spread as asked.
     """
-    world = start_world(options.device)
+    world = start_world(options.device, options.placement)
     check_jobs(options.jobs, world, watcher)
     check_ray(options, world)
     check_shares(options.shares, suite.training.batch_size, world)
+    check_placement(options.placement, world)
     watcher = watcher if world.is_first else Silent()
     call, broken = Caller(world, options.limits), Broken(watcher)
     with lost_ranks_in_words(world):
@@ -110,6 +111,9 @@ def plan_jobs(
     find_own_architectures(suite, call)
     plans = [plan_dataset(suite, dataset, options, call, broken) for dataset in suite.datasets]
     check_own_names(suite.datasets, [plan.setting.prepared.schema.name for plan in plans])
+    if options.placement is not None:
+        schemas = [plan.setting.prepared.schema for plan in plans]
+        options.placement.check_tables([f for schema in schemas for f in schema.sparse_features])
     if call.world.is_first:
         write_atomically(
             options.out / SUITE_FILE,

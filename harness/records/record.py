@@ -90,12 +90,21 @@ class Validation(Part):
     metrics: dict[str, TaskMetrics]
 
 
+class PlacedTable(Part):
+    """Where an embedding table lay, in TorchRec's words, and on which processes."""
+
+    sharding_type: str
+    compute_kernel: str
+    ranks: list[int]
+
+
 class MeasuredTraining(Part):
     """How fast a run was trained, and in which way; seconds are wall time, rates a second.
 
     ``runs_at_once`` is how many runs its command carried out at a time, where more than one: they shared the
     machine, and their rates and MFU cannot be compared with those of a run that had it alone. ``processes``
     is how many ended the run, where they are fewer than its spec's ``world_size``: the rates are theirs.
+    ``tables`` are those of a run on several processes.
     """
 
     train_samples: Count = None
@@ -117,6 +126,7 @@ class MeasuredTraining(Part):
     stopped_early: bool | None = None
     runs_at_once: Count = None
     processes: Count = None
+    tables: dict[str, PlacedTable] | None = None
 
 
 class TokenRank(Part):

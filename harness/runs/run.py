@@ -33,8 +33,9 @@ from harness.training.loop import Progress, Trainer
 from harness.training.memory import keep_freed_memory, require_room
 from harness.training.prediction import Predictions, final_metrics, predict
 from harness.training.progress import Watcher
-from harness.training.ranks import World, build_embeddings, dense_side, initialise_tables, shard
+from harness.training.ranks import World, build_embeddings, dense_side, initialise_tables
 from harness.training.recipe import check_recipe
+from harness.training.sharding import placed_tables, shard
 from harness.training.step import DivergenceError
 from harness.training.weights import WEIGHTS_FILE, write_weights
 
@@ -136,7 +137,8 @@ def run_model(
                 predictions,
                 median_peak(progress.products, gemm) if gemm and progress.products else machine.peak,
                 world,
-            ),
+            )
+            | ({"tables": placed_tables(model)} if world.size > 1 else {}),
         }
         if world.size == 1:
             found["token_ranks"] = _token_ranks(model, data)

@@ -2,8 +2,8 @@
 
 Every rank writes the part it holds, with its place in the whole; a small pointer file, renamed last, makes a
 set of parts the current one and holds their sha256. A process killed at any moment leaves the previous set
-intact. Another number of ranks reads what it now holds out of all parts, in the same weights
-though no longer in the same bits: sums over ranks then round otherwise, and dropout draws other numbers.
+intact. Where there are other ranks, or tables are spread otherwise, each rank reads what it now holds out of
+all parts; the weights are the same, and what follows is so up to rounding and the numbers that dropout draws.
 The set before the current one is kept, and is gone on with where a file of the current one is damaged.
 The weights of the best validation lie in files of their own, named by their step: a set of parts says
 which of them belong to it.
@@ -40,7 +40,8 @@ BEFORE_FILE = "checkpoint-before.json"  # the pointer to the set before
 class Pointer(BaseModel):
     """A set of parts: the step they were written at, the best weights' step, and the parts' sha256 by rank.
 
-    ``best_ranks`` is how many ranks wrote the best weights, which may be others than the parts'.
+    ``best_ranks`` is how many ranks wrote the best weights: not as many as wrote the parts, where these are
+    others.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)

@@ -35,6 +35,7 @@ from harness.training import checkpoint, points
 from harness.training.batches import RankBatches
 from harness.training.prediction import Predictions, metrics_by_task, predict, predict_ahead
 from harness.training.progress import Watcher
+from harness.training.sharding import forget_cached_rows
 from harness.training.step import (
     DivergenceError,
     StepResult,
@@ -130,6 +131,7 @@ class Trainer:
             self.watcher.finish()
         if self.training.keeps_best and progress.best_weights is not None:
             checkpoint.load_best(self.folder, self.world, self.model, progress.best_weights)
+            forget_cached_rows(self.model)
         return progress
 
     def _train_epoch(self) -> None:

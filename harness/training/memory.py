@@ -16,7 +16,8 @@ from files.errors import InputError
 from files.memory import free_memory
 from harness.records.cost import Cost
 from harness.records.spec import RunSpec, Training
-from harness.training.ranks import World, build_embeddings, holders
+from harness.training.ranks import World, build_embeddings
+from harness.training.sharding import holders
 
 NUMBER_BYTES = 4
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h has them

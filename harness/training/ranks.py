@@ -1,7 +1,7 @@
 """One process or many: the same loop under ``torchrun``.
 
-TorchRec's planner shards the embedding tables over the ranks, the dense side is replicated and its
-gradients averaged. With one process every function here is the identity.
+The embedding tables are spread over the ranks (`harness.training.sharding`), the dense side is replicated and
+its gradients averaged. With one process every function here is the identity.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
@@ -24,10 +24,7 @@ from harness.model.assembly import RankingModel
 from harness.model.embeddings import Embeddings, fill_initial_rows, name_of_module_key
 from harness.records.spec import RunSpec
 from harness.training.pieces import local_pieces
-
-# Whole tables or, on GPUs, blocks of rows. Replicated tables cannot use the fused optimizer on the CPU, and
-# columns apart from each other would give row-wise Adagrad another accumulator than one process has.
-SHARDING_TYPES = ["table_wise", "row_wise"]
+from harness.training.placement import Placement
 
 # How long a rank waits for another: within a run, where all compute the same at the same time (NCCL's own
 # default), and where one works alone, prepares data, writes a record, or waits for a lock; or where each
@@ -41,13 +38,14 @@ class World:
     """This process among ``size`` ones.
 
     Ranks wait `TRAINING_WAIT` for each other, and `LONGEST_WAIT` in ``waiting``, a process group on the CPU,
-    which methods take where they are called with ``patient``.
+    which methods take where they are called with ``patient``. ``placement`` is how tables are spread.
     """
 
     rank: int
     size: int
     device: torch.device
     waiting: dist.ProcessGroup | None = None
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def is_first(self) -> bool:
@@ -97,7 +95,7 @@ class World:
             dist.recv(tensor, sender, group=self.waiting)
 
 
-def start_world(device: torch.device) -> World:
+def start_world(device: torch.device, placement: Placement | None = None) -> World:
     """Join the process group that ``torchrun`` announces, or stand alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -108,7 +106,7 @@ def start_world(device: torch.device) -> World:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TRAINING_WAIT)
     waiting = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    return World(dist.get_rank(), dist.get_world_size(), device, waiting)
+    return World(dist.get_rank(), dist.get_world_size(), device, waiting, placement or Placement())
 
 
 @contextlib.contextmanager
@@ -137,72 +135,6 @@ def _loss(error: RuntimeError) -> str:
             "network between hosts is down"
         )
     return "lost another, which ended (its own message says why) or can no longer be reached"
-
-
-def shard(model: nn.Module, world: World) -> nn.Module:
-    """The model with its tables spread over the ranks by TorchRec's planner."""
-    if world.size == 1:
-        return model
-    from torchrec.distributed import DistributedModelParallel
-    from torchrec.distributed.types import ShardingEnv
-
-    planner, sharders = _planner(embedding_side(model), world)
-    plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
-    return DistributedModelParallel(
-        model,
-        env=ShardingEnv.from_process_group(dist.GroupMember.WORLD),
-        device=world.device,
-        plan=plan,
-        sharders=sharders,
-    )
-
-
-def holders(embeddings: Embeddings, world: World) -> dict[str, int]:
-    """On CPUs, the rank that `shard` will put each table on, by the table's TorchRec name.
-
-    Empty where the planner finds no room for them on any number of hosts.
-    """
-    from torchrec.distributed.planner.types import PlannerError
-
-    if world.size == 1:
-        return {config.name: 0 for table in embeddings.tables() for config in table.embedding_bag_configs()}
-    planner, sharders = _planner(embeddings, world)
-    try:
-        modules = planner.plan(embeddings, sharders).plan.values()
-    except PlannerError:
-        return {}
-    return {
-        name: placed.sharding_spec.shards[0].placement.rank()
-        for module in modules
-        for name, placed in module.items()
-    }
-
-
-def _planner(embeddings: Embeddings, world: World) -> tuple[Any, list[Any]]:
-    """TorchRec's planner for these ranks, and what it asks how tables may be spread."""
-    from torchrec.distributed.fused_embeddingbag import FusedEmbeddingBagCollectionSharder
-    from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
-
-    memory = _memory_for_weights(embeddings, world.device) if world.device.type == "cuda" else None
-    planner = EmbeddingShardingPlanner(
-        topology=Topology(world_size=world.size, compute_device=world.device.type, hbm_cap=memory),
-        constraints={
-            config.name: ParameterConstraints(sharding_types=SHARDING_TYPES)
-            for table in embeddings.tables()
-            for config in table.embedding_bag_configs()
-        },
-    )
-    return planner, [FusedEmbeddingBagCollectionSharder()]
-
-
-def _memory_for_weights(embeddings: Embeddings, gpu: torch.device) -> int:
-    """The bytes of a GPU that tables may take in the planner's eyes, which sees no optimizer's state.
-
-    Adagrad's is as large as the weights. Unless it is told, the planner takes every GPU for one of 32 GB.
-    """
-    memory = torch.cuda.get_device_properties(gpu).total_memory
-    has_state = any(table.optimizer_type() is torch.optim.Adagrad for table in embeddings.tables())
-    return memory // 2 if has_state else memory
 
 
 def build_embeddings(spec: RunSpec, prepared: PreparedDataset, device: torch.device) -> Embeddings:

@@ -131,6 +131,59 @@ def test_hosts_whose_cable_is_pulled_both_say_so(tmp_path, capsys):
     assert all("heard nothing from another for 0.05 minutes" in error for error in errors)
 
 
+PLAIN = """
+import os, runpy, sys
+
+import bench
+
+os.chdir(sys.argv[1])
+sys.argv = [sys.argv[2], "run", "tiny.yaml", "--cache", "cache", "--seeds", "1", *sys.argv[3:]]
+bench.report = lambda *_, **__: None
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_placement_changes_nothing_in_a_record_and_is_no_part_of_its_spec(tmp_path):
+    folder = own_folder(tmp_path)
+    (folder / "placement.yaml").write_text("{default: {sharding_types: [table_wise]}, tables: {tags: {}}}")
+    arguments = (folder, SCRIPT, "--set", "architectures=[dlrm_mlp]", "--out")
+    assert forked_ranks(PLAIN, *arguments, "plain") == [0, 0]
+    assert forked_ranks(PLAIN, *arguments, "placed", "--placement", "placement.yaml") == [0, 0]
+    plain, placed = (
+        json.loads(path.read_text())
+        for out in ("plain", "placed")
+        for path in (folder / out).glob("runs/*-dlrm_mlp-*/record.json")
+    )
+    for field in ("spec", "spec_hash", "metrics", "curve", "validation"):
+        assert placed[field] == plain[field]
+    tables = placed["training"]["tables"]
+    assert tables == plain["training"]["tables"]
+    assert tables.keys() == {"who", "item", "tags"}
+    assert {rank for table in tables.values() for rank in table["ranks"]} == {0, 1}
+    assert {(t["sharding_type"], t["compute_kernel"]) for t in tables.values()} == {("table_wise", "fused")}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "{tables: {item: {sharding_types: [row_wise]}}}",
+            "tables.item.sharding_types: on CPUs TorchRec has",
+        ),
+        ("{tables: {itme: {}}}", "tables.itme: is no table; choose from item, tags, who"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_refused_by_every_process(text, said, tmp_path, capsys):
+    folder = own_folder(tmp_path)
+    (folder / "placement.yaml").write_text(text)
+    arguments = (folder, SCRIPT, "--device", "cpu", "--placement", "placement.yaml")
+    assert forked_ranks(PLAIN, *arguments, patience=30) == [2, 2]
+    said_by_all = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said_by_all) == 2
+    assert all(line.startswith(f"error: placement.yaml: {said}") for line in said_by_all)
+    assert not list(folder.glob("out/tiny/runs/*/record.json"))
+
+
 def test_more_processes_than_rows_are_refused_before_anything_is_trained(tmp_path):
     folder = own_folder(tmp_path)
     ranks = SimpleNamespace(is_first=True, size=500, barrier=lambda **_: None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +19,7 @@ from datasets.reader import ShardReader
 from harness.records.folder import RunFolder
 from harness.records.spec import RunSpec
 from harness.runs.run import build_model
-from harness.training import batches, ranks
+from harness.training import batches
 from harness.training.prediction import predict
 from harness.training.weights import read_weights
 from tests.forked import ROOT, Forked, forked_ranks
@@ -260,60 +259,6 @@ def test_a_rank_without_rows_in_a_window_takes_part_in_scoring_it_ahead(prepared
     expected = [sum(sum(own[start : start + 4]) for own in labels) for start in range(4, 40, 4)]
     ahead = RunFolder(tmp_path, spec.folder_name).record().as_json()["ahead"]
     assert [point["metrics"]["finish"]["rows"] for point in ahead] == expected
-
-
-PLACES = """
-import sys
-from pathlib import Path
-import torch
-from datasets.prepared import open_prepared
-from harness.records.spec import RunSpec
-from harness.runs.run import build_model
-from harness.training.pieces import local_pieces
-from harness.training.ranks import build_embeddings, holders, start_world, table_weights
-
-prepared = open_prepared(Path(sys.argv[1]))
-world = start_world(torch.device("cpu"))
-spec = RunSpec.model_validate_json(sys.argv[2])
-foreseen = holders(build_embeddings(spec, prepared, torch.device("meta")), world)
-found = {
-    key.split(".")[-2]: sum(piece.tensor.shape[0] for piece in local_pieces(value))
-    for key, value in table_weights(build_model(spec, prepared, world)).items()
-}
-assert foreseen.keys() == found.keys() and set(foreseen.values()) == {0, 1}, foreseen
-assert found == {
-    name: prepared.table_sizes[name] if rank == world.rank else 0 for name, rank in foreseen.items()
-}, (foreseen, found)
-"""
-
-
-def test_tables_lie_whole_where_they_were_foreseen(prepared):
-    spec = spec_of(prepared, attention=False).model_dump_json()
-    assert forked_ranks(PLACES, prepared.path, spec) == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "gigabytes", "kernel"),
-    [
-        ("adagrad", 80, "fused_uvm_caching"),
-        ("adagrad", 192, "fused"),
-        ("sgd", 80, "fused"),
-        ("sgd", 40, "fused_uvm_caching"),
-    ],
-)
-def test_tables_lie_in_the_memory_of_gpus_where_it_holds_them(
-    prepared, monkeypatch, optimizer, gigabytes, kernel
-):
-    """3 x 10^9 rows of eight numbers are 48 GB on each of two GPUs, and with as many accumulators 96 GB."""
-    properties = SimpleNamespace(total_memory=gigabytes * 10**9)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(PreparedDataset, "table_sizes", {"user": 3 * 10**9, "item": 10, "genres": 10})
-    world = ranks.World(0, 2, torch.device("cuda", 0))
-    spec = small_spec(prepared, sparse_optimizer=optimizer)
-    embeddings = ranks.build_embeddings(spec, prepared, torch.device("meta"))
-    planner, sharders = ranks._planner(embeddings, world)
-    [tables] = planner.plan(embeddings, sharders).plan.values()
-    assert tables["user"].compute_kernel == kernel
 
 
 KEPT = """
