@@ -300,6 +300,7 @@ def write_plan(
     run_minutes: float | None = None,
     run_gigabytes: float | None = None,
     keep: str = "auto",
+    shares: int | None = None,
     command: str = "",
 ) -> int:
     """Write a line for each run that `carry_out` would carry out to the file ``plan``, and train nothing.
@@ -315,6 +316,7 @@ def write_plan(
 
     check_writable(plan.parent, "give another file with --plan")
     how = {"rebuild": rebuild, "checkpoint_seconds": checkpoint_seconds, "keep": keep, "limits": limits}
+    how["shares"] = shares
     with _shared(out) as folder:
         check_writable(folder / "runs", "give another folder with --out")
         options = _options(folder, cache, data_root, device, **how, command=command)

@@ -235,7 +235,7 @@ def run(
     }
     if plan is not None:
         given = {"--jobs": jobs > 1, "--watch": bool(watch), "--executor": executor != "local"}
-        given |= {"--shares": shares is not None, "--placement": placement is not None}
+        given["--placement"] = placement is not None
         _refuse_beside_plan(given)
         runs = bench.write_plan(
             chosen,
@@ -249,6 +249,7 @@ def run(
             run_minutes=run_minutes,
             run_gigabytes=run_gigabytes,
             keep=keep,
+            shares=shares,
             command=_command(),
         )
         left = f"{runs} to carry out, numbered from 0" if runs else "none to carry out: each has its record"

@@ -32,7 +32,8 @@ class ShardReader:
     own order, and its batches are those of its shares put together. A share's batches have ``batch_size``
     rows and straddle windows; only its last may be short.
 
-    ``num_rows`` and ``num_batches`` are those of this rank.
+    ``num_rows`` and ``num_batches`` are those of this rank; its first ``num_whole_batches`` have all their
+    rows.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ShardReader:
         ]
         self.num_rows = sum(share.num_rows for share in self._shares)
         self.num_batches = max(share.num_batches for share in self._shares)
-        self.has_short_batch = any(share.num_rows % batch_size for share in self._shares)
+        self.num_whole_batches = min(share.num_rows // batch_size for share in self._shares)
         self._window_rows = window_rows
         self._shuffle = None if shuffle_seed is None else (shuffle_seed, epoch)
 

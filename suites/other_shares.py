@@ -1,4 +1,4 @@
-"""Runs that another number of processes began, and that would begin anew without `--shares`."""
+"""Runs that were begun with another number of shares, and would begin anew."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from harness.runs.jobs import Job
 from harness.training.progress import Watcher
 
 
-def note_other_shares(jobs: list[Job], out: Path, watcher: Watcher) -> None:
-    """Say which ``--shares`` goes on with runs that another number of processes left unfinished."""
-    for shares in sorted(_processes_of_checkpoints(out)):
+def note_other_shares(jobs: list[Job], out: Path, processes: int, watcher: Watcher) -> None:
+    """Say which ``--shares`` goes on with runs that were begun with another number of them."""
+    for shares in sorted(_shares_of_checkpoints(out)):
         begun = sum(_as_dealt(job, shares).partial.is_dir() for job in jobs if _would_begin(job, shares))
         if begun:
-            whose = f"{shares} process{'es' if shares > 1 else ''}"
+            where = "" if shares % processes == 0 else f", on a number of processes that divides {shares}"
             watcher.note(
-                f"runs that {whose} left unfinished begin anew: {begun}; --shares {shares} goes on with them"
+                f"runs that are unfinished with --shares {shares} begin anew: {begun}; it goes on with "
+                f"them{where}"
             )
 
 
@@ -29,11 +30,11 @@ def _would_begin(job: Job, shares: int) -> bool:
     return job.cost is not None and job.spec.world_size != shares and not is_begun
 
 
-def _processes_of_checkpoints(out: Path) -> set[int]:
+def _shares_of_checkpoints(out: Path) -> set[int]:
     found = set()
     for pointer in out.glob(f"runs/*.partial/{POINTER_FILE}"):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # of a damaged one its run tells
-            found.add(int(json.loads(pointer.read_bytes())["ranks"]))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a run tells of its damaged one
+            found.add(int(json.loads(pointer.read_bytes())["shares"]))
     return found
 
 

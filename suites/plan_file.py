@@ -20,7 +20,7 @@ from harness.training.ranks import World, start_world
 from harness.workers.isolation import BrokenCallError
 from harness.workers.worker import Limits
 from suites.carrying_out import broke, run_job
-from suites.options import Options
+from suites.options import Options, check_shares
 from suites.plan import Broken, Caller
 from suites.planned_run import ANEW, PLAN_FORMAT, PlannedRun, check_code
 from suites.run import plan_jobs, raise_broken
@@ -72,6 +72,7 @@ def plan_suite(suite: Suite, options: Options, path: Path, watcher: Watcher) -> 
     Raises as that does.
     """
     world = _alone(start_world(options.device), "--plan")
+    check_shares(options.shares, suite.training.batch_size, world)
     call, broken = Caller(world, options.limits), Broken(watcher)
     plans, jobs = plan_jobs(suite, options, call, broken, elsewhere=True)
     left = [job for job in jobs if not job.folder.is_finished]

@@ -65,7 +65,6 @@ def _carry_out(
     plans, jobs = plan_jobs(suite, options, call, broken, elsewhere=cluster is not None)
     at_work = Caller(call.world, options.limits, options.jobs) if options.jobs > 1 else call
     at_once = options.jobs if cluster is None else max(1, sum(cluster.rooms().values()))
-    note_other_shares(jobs, options.out, watcher)
     watcher.note(_announcement(jobs, suite, at_work, at_once))
     if options.keep == "auto" and (large := _too_large_to_keep(jobs)):
         watcher.note(
@@ -122,7 +121,9 @@ def plan_jobs(
         for path in (options.out / SUITE_FILE, options.out / LATENCY_FILE):
             if path.is_file():
                 sent(path)
-    return plans, [job for plan in plans for job in plan.jobs_that_fit(call, broken, elsewhere)]
+    jobs = [job for plan in plans for job in plan.jobs_that_fit(call, broken, elsewhere)]
+    note_other_shares(jobs, options.out, call.world.size, broken.watcher)
+    return plans, jobs
 
 
 def raise_broken(broken: Broken, plans: list[Plan]) -> None:

@@ -140,14 +140,14 @@ class RemoteRun:
             return
         self._check_held()
         content = json.loads(pointer)
-        ranks = content["ranks"]
-        kinds = (("checkpoint", content["tag"], ranks), ("best", content["best"], content["best_ranks"]))
+        kinds = (("checkpoint", "tag", "sha256"), ("best", "best", "best_sha256"))
         names = [
-            f"{kind}-{step}-{rank}.pt"
-            for kind, step, writers in kinds
-            if step is not None
-            for rank in range(writers)
+            f"{kind}-{content[step]}-{rank}.pt"
+            for kind, step, written in kinds
+            for rank in range(len(content.get(written) or []))
         ]
+        if not names:  # of an earlier version, which the run does not go on with
+            return
         files = {f"{self._partial_name}/{name}": self._partial / name for name in names}
         if not all(path.is_file() for path in files.values()):
             return

@@ -17,13 +17,14 @@ import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from files.checksums import is_altered, sealed, sha256_of
@@ -35,13 +36,14 @@ from harness.training.pieces import Pieces, as_plain, copies, from_plain, local_
 from harness.training.ranks import World, embedding_side
 
 BEFORE_FILE = "checkpoint-before.json"  # the pointer to the set before
+T = TypeVar("T")
 
 
 class Pointer(BaseModel):
-    """A set of parts: the step they were written at, the best weights' step, and the parts' sha256 by rank.
+    """A set of parts: the step they were written at, the best weights' step, and the files' sha256 by rank.
 
-    ``best_ranks`` is how many ranks wrote the best weights: not as many as wrote the parts, where these are
-    others.
+    ``ranks`` wrote the parts; another number of them may have written the best weights. ``shares`` is into
+    how many the run deals its rows.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -49,8 +51,9 @@ class Pointer(BaseModel):
     tag: int
     ranks: int
     best: int | None = None
-    best_ranks: int | None = None
+    best_sha256: list[str] = Field(default_factory=list)
     sha256: list[str]
+    shares: int
 
 
 class Savable(Protocol):
@@ -107,7 +110,15 @@ def copy_all(copied: list[tuple[Tensor, Tensor]]) -> None:
 # ------------------------------------------------------------------------------------------- writing
 
 
-def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Savable, progress: dict) -> None:
+def save(
+    folder: Path,
+    tag: int,
+    world: World,
+    shares: int,
+    model: nn.Module,
+    optimizer: Savable,
+    progress: dict,
+) -> None:
     """Write a checkpoint named by ``tag`` (the step), make it the current one, and keep the one before.
 
     On disk there are two while a run works, and three for the moment of writing.
@@ -121,8 +132,10 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
     }
     sha256 = _save(content, _part(folder, tag, world.rank))
     parts = [str(found) for found in world.gather(np.asarray(sha256), patient=True)]
-    best, best_ranks = _step_and_ranks(progress.get("best_weights"))
-    pointer = Pointer(tag=tag, ranks=world.size, best=best, best_ranks=best_ranks, sha256=parts)
+    best, best_sha256 = progress.get("best_weights") or (None, [])
+    pointer = Pointer(
+        tag=tag, ranks=world.size, best=best, best_sha256=best_sha256, sha256=parts, shares=shares
+    )
     before = world.from_first(_current(folder) if world.is_first else None)
     if world.is_first:  # at every moment both pointers name sets that are on disk
         _point(folder / POINTER_FILE, pointer)
@@ -130,10 +143,6 @@ def save(folder: Path, tag: int, world: World, model: nn.Module, optimizer: Sava
             _point(folder / BEFORE_FILE, before)
     world.barrier(patient=True)
     _remove_all_but(folder, world, [pointer, *([before] if before else [])])
-
-
-def _step_and_ranks(best: Best | None) -> tuple[int | None, int | None]:
-    return (best[0], len(best[1])) if best else (None, None)
 
 
 def save_best(folder: Path, tag: int, world: World, model: nn.Module) -> Best:
@@ -182,7 +191,7 @@ def _remove_all_but(folder: Path, world: World, kept: list[Pointer]) -> None:
 def _best_files(folder: Path, pointer: Pointer) -> set[Path]:
     if pointer.best is None:
         return set()
-    return {_best(folder, pointer.best, rank) for rank in range(pointer.best_ranks or 0)}
+    return {_best(folder, pointer.best, rank) for rank in range(len(pointer.best_sha256))}
 
 
 def _remove_own(folder: Path, world: World, kind: str, kept: set[Path]) -> None:
@@ -207,13 +216,12 @@ def load(
     """
     pointers, notes = world.from_first(_pointers(folder) if world.is_first else None)
     for pointer in pointers:
-        saved, problem = None, ""
-        try:
-            saved = _read_parts(folder, pointer, world, model)
-        except DamagedError as error:
-            problem = str(error)
-        problems = [str(found) for found in world.gather(np.asarray(problem), patient=True)]
-        if saved is not None and not any(problems):
+        # All files are checked before one is read: what a damaged one holds may be anything.
+        _, problems = _tried(partial(_check_set, folder, pointer, world), world)
+        saved = None
+        if not problems:
+            saved, problems = _tried(partial(_read_parts, folder, pointer, world, model), world)
+        if saved is not None and not problems:
             _tell(notes, f"going on from step {pointer.tag}", note)
             if notes and world.is_first:  # the next checkpoint's predecessor must be a whole one
                 _point(folder / POINTER_FILE, pointer)
@@ -223,12 +231,23 @@ def load(
             torch.set_rng_state(content["random"])
             world.barrier(patient=True)
             return content["progress"]
-        notes += [found for found in problems if found]
+        notes += problems
     _tell(notes, "no checkpoint is whole, and the run begins anew", note)
     if notes and world.is_first:
         remove_checkpoints(folder)
     world.barrier()
     return None
+
+
+def _tried(step: Callable[[], T], world: World) -> tuple[T | None, list[str]]:
+    """What ``step`` returns here, and what is damaged in the words of each rank that finds something."""
+    found, problem = None, ""
+    try:
+        found = step()
+    except DamagedError as error:
+        problem = str(error)
+    problems = [str(each) for each in world.gather(np.asarray(problem), patient=True)]
+    return found, [each for each in problems if each]
 
 
 def _tell(notes: list[str], outcome: str, note: Callable[[str], None]) -> None:
@@ -296,21 +315,20 @@ class _Saved:
     content: dict[str, Any]
 
 
-def _read_parts(folder: Path, pointer: Pointer, world: World, model: nn.Module) -> _Saved:
-    """What of a set of parts this rank needs.
-
-    The ranks check the files, and the best weights that belong to the set, between them.
-    """
+def _check_set(folder: Path, pointer: Pointer, world: World) -> None:
+    """Check the files of a set, its best weights among them: each rank its own, and its share of others'."""
     for rank in range(world.rank, pointer.ranks, world.size):
         _check(_part(folder, pointer.tag, rank), pointer.sha256[rank])
+    for rank in range(world.rank, len(pointer.best_sha256), world.size):
+        _check(_best(folder, pointer.best or 0, rank), pointer.best_sha256[rank])
+
+
+def _read_parts(folder: Path, pointer: Pointer, world: World, model: nn.Module) -> _Saved:
+    """What of a set of parts, which was checked, this rank needs."""
     live = {"model": _model_pieces(model), "tables": _table_optimizer_pieces(model)}
     saved = _saved(live, lambda rank: _load(_part(folder, pointer.tag, rank)), pointer.ranks, world)
     if saved is None:
         raise DamagedError(f"{_part(folder, pointer.tag, 0)} is of another version of this program")
-    if (best := saved.content["progress"].get("best_weights")) is not None:
-        step, sha256 = best
-        for rank in range(world.rank, len(sha256), world.size):
-            _check(_best(folder, step, rank), sha256[rank])
     return saved
 
 

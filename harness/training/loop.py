@@ -3,7 +3,7 @@
 The clock
     ``train_seconds`` is the time of training steps: waiting for the batch, look-ups, forward,
     backward and both optimizers. It leaves out the first stretch of STEPS_PER_LOOK steps of every
-    epoch and start (warm-up), a last stretch with a short batch (which torch.compile compiles again),
+    epoch and start (warm-up), stretches with a short batch (which torch.compile compiles again),
     validation, checkpoints and set-up. The device is synchronised before every reading.
     ``train_samples_per_second`` = samples of the timed steps / ``train_seconds``.
 
@@ -35,7 +35,7 @@ from harness.training import checkpoint, points
 from harness.training.batches import RankBatches
 from harness.training.prediction import Predictions, metrics_by_task, predict, predict_ahead
 from harness.training.progress import Watcher
-from harness.training.sharding import forget_cached_rows
+from harness.training.sharding import forget_cached_rows, placed_tables
 from harness.training.step import (
     DivergenceError,
     StepResult,
@@ -71,7 +71,7 @@ class Progress:
     best_weights: checkpoint.Best | None = None
     stale_validations: int = 0
     stopped: bool = False
-    processes: int = 1  # that carry it out now, and that the timed steps are of
+    places: dict[str, Any] = field(default_factory=dict)  # where tables lie in the timed steps
     runs_at_once: int = 1  # the most that shared the machine with it, itself included
 
 
@@ -116,9 +116,9 @@ class Trainer:
         if saved:
             self.progress = Progress(**saved)
         progress = self.progress
-        if progress.processes != self.world.size:
+        if progress.places != (places := placed_tables(self.model)):
             progress.timed_samples, progress.timed_seconds, progress.products = 0, 0.0, []
-            progress.processes = self.world.size
+            progress.places = places
         progress.runs_at_once = max(progress.runs_at_once, self.runs_at_once)
         total = self.training.epochs * self.data.prepared.rows["train"]
         self.watcher.start(self.spec, progress.samples, total)
@@ -147,7 +147,7 @@ class Trainer:
         warm = False
         with closing(self.data.read(reader, progress.batch)) as batches:
             for end in (end for end in ends if end > progress.batch):
-                timed = warm and not (end == num_batches and reader.has_short_batch)
+                timed = warm and end <= reader.num_whole_batches
                 self._stretch(batches, end, timed)
                 warm = True
                 if end in validate_after:
@@ -256,7 +256,8 @@ class Trainer:
         start = time.monotonic()
         if self.world.from_first(start - self._last_save > self._seconds_between_saves):
             state = asdict(self.progress)
-            checkpoint.save(self.folder, self.progress.step, self.world, self.model, self.optimizer, state)
+            step, shares = self.progress.step, self.spec.world_size
+            checkpoint.save(self.folder, step, self.world, shares, self.model, self.optimizer, state)
             self._last_save = time.monotonic()
             if self.checkpoint_seconds:
                 for_this_one = (self._last_save - start) / SHARE_OF_SAVING

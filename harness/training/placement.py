@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from datasets.schema import Feature, first_problem
 from files.errors import InputError
@@ -53,13 +53,9 @@ class TablePlacement(Strict):
     compute_kernels: list[ComputeKernel] | None = Field(None, min_length=1)
     cache_load_factor: float | None = Field(None, gt=0, lt=1)
 
-    @field_validator("cache_load_factor")
-    @classmethod
-    def _is_of_use(cls, factor: float | None, info: Any) -> float | None:
-        kernels = info.data.get("compute_kernels")
-        if factor is not None and kernels and "fused_uvm_caching" not in kernels:
-            raise ValueError("only fused_uvm_caching has a cache; add it to compute_kernels, or remove this")
-        return factor
+    @property
+    def may_cache(self) -> bool:
+        return self.compute_kernels is None or "fused_uvm_caching" in self.compute_kernels
 
 
 class Placement(Strict):
@@ -76,6 +72,18 @@ class Placement(Strict):
     tables: dict[str, TablePlacement] = Field(default_factory=dict)
     _path: Path | None = PrivateAttr(None)
 
+    @model_validator(mode="after")
+    def _caches_are_of_use(self) -> Placement:
+        stated = {"default": self.default, **{f"tables.{name}": table for name, table in self.tables.items()}}
+        for field, table in stated.items():
+            kernels = table.compute_kernels or self.default.compute_kernels
+            if table.cache_load_factor is not None and kernels and "fused_uvm_caching" not in kernels:
+                raise ValueError(
+                    f"{field}.cache_load_factor: only fused_uvm_caching has a cache; add it to "
+                    "compute_kernels, or remove this"
+                )
+        return self
+
     @property
     def where(self) -> str:
         """The beginning of a sentence about the file; empty without one."""
@@ -84,7 +92,8 @@ class Placement(Strict):
     def of(self, table: str) -> TablePlacement:
         """What holds for a table, by the name that users know it by."""
         stated = self.tables.get(table, TablePlacement()).model_dump(exclude_none=True)
-        return self.default.model_copy(update=stated)
+        merged = self.default.model_copy(update=stated)
+        return merged if merged.may_cache else merged.model_copy(update={"cache_load_factor": None})
 
     def constraints(self, names: Iterable[str]) -> dict[str, Any]:
         """What TorchRec's planner is asked, by the names that it knows the tables by."""

@@ -106,6 +106,7 @@ def start_world(device: torch.device, placement: Placement | None = None) -> Wor
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TRAINING_WAIT)
     waiting = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    dist.barrier(waiting)  # that none ends, whatever it refuses, while another still joins
     return World(dist.get_rank(), dist.get_world_size(), device, waiting, placement or Placement())
 
 

@@ -19,7 +19,7 @@ def check_recipe(spec: RunSpec, schema: Schema) -> None:
         _check_widths(schema)
     if spec.world_size == 1:
         return
-    alone = f"run it in one process (this run is one of {spec.world_size}), or"
+    alone = f"run it in one process without --shares (its rows are dealt to {spec.world_size}), or"
     if training.updates_whole_tables:
         field = "table_l2" if training.table_l2 else "sparse_optimizer adam"
         raise InputError(

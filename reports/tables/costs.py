@@ -239,12 +239,13 @@ def measuring_conditions(section: Section) -> list[str]:
     for training in (run.training for run in section.records if run.training):
         # A run's peak is a median of as many products as its time allowed: that number tells no ways apart.
         source = re.sub(r"median of \d+ ", "medians of ", training.peak_source or "")
-        way = (training.device, training.precision, training.batch_size, source)
+        way = (training.device, training.precision, training.batch_size, source, training.processes)
         peaks.setdefault(way, []).extend([training.peak_flops] if training.peak_flops else [])
     return [
         f"{device or 'device unknown'}, {precision or 'precision unknown'}, batch {grouped(batch)}, "
+        + ("" if processes is None else f"in the end on processes fewer than its shares ({processes}), ")
         + _peak_of(measured, source)
-        for (device, precision, batch, source), measured in peaks.items()
+        for (device, precision, batch, source, processes), measured in peaks.items()
     ]
 
 

@@ -84,26 +84,31 @@ def test_one_process_goes_on_with_the_shares_of_two_that_ended(tmp_path):
     assert not begun.exists()
 
 
-def test_runs_that_another_number_of_processes_left_are_told_of_where_they_begin_anew(tmp_path):
+def test_runs_that_were_begun_with_other_shares_are_told_of_where_they_begin_anew(tmp_path):
+    """Whatever number of processes wrote the last checkpoint."""
     prepared = SimpleNamespace(fingerprint="made up")  # two shares never cut shards, so none is looked at
     specs = [small_spec(prepared, seed=seed) for seed in range(3)]
     jobs = [Job(spec, Cost(1, 1, 1, 1, 3), prepared, tmp_path, 60.0) for spec in specs]
-    for spec in specs[:2]:
+    for ranks, spec in zip((2, 1), specs, strict=False):
         folder = RunFolder(tmp_path, spec.model_copy(update={"world_size": 2}).folder_name).partial
         folder.mkdir(parents=True)
-        (folder / "checkpoint.json").write_text('{"tag": 20, "ranks": 2}')
-    (tmp_path / "runs/damaged.partial").mkdir()
-    (tmp_path / "runs/damaged.partial/checkpoint.json").write_text('{"tag": 20')
-    told = []
-    watcher = SimpleNamespace(note=told.append)
-    note_other_shares(jobs, tmp_path, watcher)
-    assert told == ["runs that 2 processes left unfinished begin anew: 2; --shares 2 goes on with them"]
+        pointer = {"tag": 20, "ranks": ranks, "shares": 2}
+        (folder / "checkpoint.json").write_text(json.dumps(pointer))
+    for name, text in (("damaged", '{"tag": 20'), ("earlier", '{"tag": 20, "ranks": 3}')):
+        (tmp_path / f"runs/{name}.partial").mkdir()
+        (tmp_path / f"runs/{name}.partial/checkpoint.json").write_text(text)
+
+    def told(jobs: list[Job], processes: int = 1) -> list[str]:
+        notes: list[str] = []
+        note_other_shares(jobs, tmp_path, processes, SimpleNamespace(note=notes.append))
+        return notes
+
+    said = "runs that are unfinished with --shares 2 begin anew: 2; it goes on with them"
+    assert told(jobs) == told(jobs, 2) == [said]
+    assert told(jobs, 4) == [f"{said}, on a number of processes that divides 2"]
     jobs[0].folder.partial.mkdir()  # what has begun here goes on here
-    note_other_shares(jobs, tmp_path, watcher)
-    assert told[1].startswith("runs that 2 processes left unfinished begin anew: 1;")
-    two = [replace(job, spec=job.spec.model_copy(update={"world_size": 2})) for job in jobs]
-    note_other_shares(two, tmp_path, watcher)
-    assert len(told) == 2
+    assert told(jobs) == [said.replace("anew: 2", "anew: 1")]
+    assert told([replace(job, spec=job.spec.model_copy(update={"world_size": 2})) for job in jobs]) == []
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ def placement_of(folder: Path, text: str) -> Placement:
             "{default: {compute_kernels: [fused_uvm], cache_load_factor: 0.5}}",
             "default.cache_load_factor: only fused_uvm_caching has a cache; add it to compute",
         ),
+        (
+            "{default: {compute_kernels: [fused]}, tables: {item: {cache_load_factor: 0.2}}}",
+            "tables.item.cache_load_factor: only fused_uvm_caching has a cache; add it to compute",
+        ),
         ("", "must be a mapping of fields to values, not nothing"),
     ],
 )
@@ -85,6 +89,14 @@ def test_a_file_that_says_what_cannot_be_is_refused(text, said, tmp_path):
 def test_an_unknown_table_is_refused_with_those_that_there_are(text, said, tmp_path):
     with pytest.raises(InputError, match=rf"placement.yaml: {said}"):
         placement_of(tmp_path, text).check_tables(FEATURES)
+
+
+def test_a_table_without_a_cache_leaves_out_the_default_ones_share():
+    default = {"compute_kernels": ["fused_uvm_caching"], "cache_load_factor": 0.2}
+    tables = {"item": {"compute_kernels": ["fused"]}}
+    placement = Placement.model_validate({"default": default, "tables": tables})
+    assert placement.of("item").cache_load_factor is None
+    assert placement.of("user").cache_load_factor == 0.2
 
 
 def test_the_tables_that_there_are_may_be_named():

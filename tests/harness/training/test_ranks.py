@@ -71,7 +71,7 @@ class InterleavedReader:
         self.parts = parts
         self.num_batches = max(part.num_batches for part in parts)
         self.num_rows = sum(part.num_rows for part in parts)
-        self.has_short_batch = any(part.has_short_batch for part in parts)
+        self.num_whole_batches = min(part.num_whole_batches for part in parts)
 
     def batches(self, start: int = 0):
         streams = [part.batches(min(start, part.num_batches)) for part in self.parts]
@@ -176,8 +176,8 @@ def test_two_processes_that_died_go_on_and_end_in_the_same_bits(prepared, two_pr
     assert again["metrics"] == first["metrics"]
 
 
-@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(prepared, two_processes, tmp_path, first, then):
+@pytest.mark.parametrize(("first", "then", "damaged"), [(2, 1, False), (1, 2, False), (2, 1, True)])
+def test_a_run_goes_on_with_another_number_of_processes(prepared, tmp_path, first, then, damaged):
     """To the same model up to rounding. In the end the best weights are tested, which the first ones kept."""
     spec = spec_of(prepared, attention=False)
     training = spec.training.model_copy(update={"patience": 5, "dense_lr": 0.01})  # a dip soon ends it
@@ -189,11 +189,20 @@ def test_a_run_goes_on_with_another_number_of_processes(prepared, two_processes,
     pointer = json.loads((partial / "checkpoint.json").read_text())
     assert pointer["ranks"] == first
     assert pointer["best"] < pointer["tag"] == DIPPED
+    assert pointer["shares"] == RANKS
+    gone_on_from = pointer["tag"]
+    if damaged:  # within what torch reads without a checksum; the set before is gone on with
+        part = partial / f"checkpoint-{DIPPED}-1.pt"
+        content = bytearray(part.read_bytes())
+        content[content.index(b"optimizer")] = 0xFF
+        part.write_bytes(content)
+        gone_on_from = json.loads((partial / "checkpoint-before.json").read_text())["tag"]
+        assert gone_on_from < DIPPED
     codes = forked_ranks(WORKER, prepared.path, moved, NEVER, spec.model_dump_json(), size=then)
     assert codes == [0] * then
 
     expected, found = (RunFolder(out, spec.folder_name).record().as_json() for out in (whole, moved))
-    until = pointer["tag"] * BATCH_SIZE
+    until = gone_on_from * BATCH_SIZE
     assert expected["training"]["stopped_early"]
     best = max(expected["validation"], key=lambda point: mean_auc(point["metrics"]))
     assert best["step"] == pointer["best"]

@@ -396,13 +396,13 @@ def test_ranks_wait_patiently_for_one_that_writes_or_reads_much(prepared, tmp_pa
     model, optimizer = made(spec, prepared)
     best = checkpoint.save_best(tmp_path, 10, world, model)
     progress = {"best_weights": best}
-    checkpoint.save(tmp_path, 20, world, model, optimizer, progress)
+    checkpoint.save(tmp_path, 20, world, 2, model, optimizer, progress)
     loaded = checkpoint.load(tmp_path, world, model, optimizer, Notes().note)
     assert loaded == progress
     checkpoint.load_best(tmp_path, world, model, best)
     after_files = [later for event, later in pairwise(events) if event == "file" != later]
     assert events[-1] is patient
-    assert len(after_files) == 5  # save_best, save, load's check and its end, load_best
+    assert len(after_files) == 6  # save_best, save, load's check, its reading and its end, load_best
     assert all(group is patient for group in after_files)
 
 
