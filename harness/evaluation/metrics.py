@@ -77,7 +77,7 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, users: ArrayLike | None
         InputError: labels that are not 0 or 1, ids that are not integers, unequal lengths.
     """
     y, s, u = _defined_rows(labels, scores, users)
-    codes = _score_codes(s)
+    codes = score_codes(s)
     logloss, normalized_entropy, calibration = _probability_metrics(y, s)
     if u is None:
         return Metrics(
@@ -144,7 +144,7 @@ def per_user_auc(
     UAUC is the mean of the second, GAUC its mean weighted by the third. Raises as ``binary_metrics``.
     """
     y, s, u = _defined_rows(labels, scores, users)
-    groups = _per_user(y, _score_codes(s), u)
+    groups = _per_user(y, score_codes(s), u)
     both = groups.has_both_classes
     return groups.ids[both], groups.auc[both], groups.rows[both]
 
@@ -156,7 +156,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     """
     if weights is None:
         y, s, _ = _defined_rows(labels, scores, None)
-        return _global_auc(y, _score_codes(s))
+        return _global_auc(y, score_codes(s))
     y, s, w = _defined_rows(labels, scores, np.asarray(weights, dtype=np.float64))
     if not (np.isfinite(w) & (w >= 0)).all():
         raise InputError("weights must be finite and not negative")
@@ -305,7 +305,7 @@ def _segments(key: NDArray, starts: NDArray[np.int64]) -> tuple[NDArray, NDArray
     return rows, positives, not_below - np.bincount(segment, tied_pairs, minlength=len(starts)) / 2
 
 
-def _score_codes(scores: NDArray) -> NDArray:
+def score_codes(scores: NDArray) -> NDArray:
     """Unsigned integers from 0 that are ordered and equal exactly as the scores are.
 
     float32, and float64 that float32 holds exactly, by their bits (32); other float64 by their dense rank.

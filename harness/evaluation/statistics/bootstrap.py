@@ -4,13 +4,12 @@ A user's rows belong together, so users are drawn with replacement and not rows.
 once, and all runs are measured on that draw: what the draw does to all of them alike cancels in their
 differences.
 
-Global AUC under a draw is exact: each row weighs as often as its user was drawn, ties count one half, and
-rows are ranked once a run, not once a replicate. UAUC and GAUC are means of the per-user AUC, which a draw
-does not change, weighted by the draws.
+Global AUC under a draw is exact (`drawn_auc`): each row weighs as often as its user was drawn, ties count one
+half, and rows are ranked once a run, not once a replicate. UAUC and GAUC are means of the per-user AUC, which
+a draw does not change, weighted by the draws.
 
-Cost: 1 to 2 ns a row, replicate and run, from a thousand rows to a million. A block of replicates is measured
-on one run after another, a few at a time, so that neither they nor the run's ranks leave the cache, in arrays
-that are allocated once. Memory: RANKED_BYTES, DRAWN_BYTES, 40 bytes a row, and 8 bytes for each user and run.
+Cost: 0.1 to 0.4 ns a row, replicate and run up to a million rows, 1 ns at ten million rows of a million users,
+and a second once, to compile. Memory: RANKED_BYTES, four times DRAWN_BYTES, and 8 bytes for each user and run.
 Runs are ranked in groups that fit into RANKED_BYTES; every group draws the same users again.
 """
 
@@ -18,21 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.evaluation.metrics import LOGLOSS_EPS, RankedRows, auc, per_user_auc
+from harness.evaluation.metrics import LOGLOSS_EPS, auc, per_user_auc
+from harness.evaluation.statistics.drawn_auc import RankedUsers
 
 METRICS = ("auc", "uauc", "gauc")
 
 # The ends of a 95% interval then wander by 4% of its half-width from one bootstrap seed to another.
 REPLICATES = 1000
 
-# Rows times draws at a time: more do not fit the cache, fewer cost the overhead of each numpy call.
-WEIGHTS_AT_A_TIME = 65_536
 MOST_DRAWS_A_BLOCK = 64
-DRAWN_BYTES = 2**22  # of the draws of a block
+DRAWN_BYTES = 2**27  # of the draws of a block
 RANKED_BYTES = 2**28  # of the runs that are ranked at once
 
 # Of a difference. The products that average users round the same numbers differently by where they stand, in
@@ -119,20 +118,13 @@ def bootstrap_users(
         whole[number] = _or_nan(auc(y, defined_scores))
     user_auc = np.stack(by_user, axis=1)  # (kept users, M)
 
-    blocks = _Blocks(replicates, seed, len(ids), len(y))
-    draws = {metric: np.empty((replicates, len(scores))) for metric in METRICS}
+    blocks = _Blocks(replicates, seed, len(ids))
+    draws = {metric: np.empty((replicates, len(scores))) for metric in ("uauc", "gauc")}
     for places, drawn in blocks:
         draws["uauc"][places] = _means(user_auc, drawn[:, kept])
         draws["gauc"][places] = _means(user_auc, drawn[:, kept] * rows_of_user)
-    at_once = max(1, RANKED_BYTES // (_UserWeightedAUC.BYTES_A_ROW * len(y)))
-    for first in range(0, len(scores), at_once):
-        group = slice(first, first + at_once)
-        ranked = [
-            _UserWeightedAUC(y == 1, np.asarray(run_scores)[defined], user_of_row)
-            for run_scores in scores[group]
-        ]
-        for places, drawn in blocks:
-            draws["auc"][places, group] = _measured(ranked, drawn, blocks.scratch(y == 1, drawn.dtype))
+    of_runs = (np.asarray(run_scores)[defined] for run_scores in scores)
+    draws["auc"] = _auc_draws(y == 1, of_runs, len(scores), user_of_row, blocks)
     point = {
         "auc": whole,
         "uauc": _means(user_auc, np.ones((1, len(kept))))[0],
@@ -159,7 +151,7 @@ def bootstrap_logloss(
     sums = np.stack([np.bincount(user_of_row, each, len(ids)) for each in losses], axis=1)  # (users, M)
     rows = np.bincount(user_of_row, minlength=len(ids))
     draws = np.empty((replicates, len(losses)))
-    for places, drawn in _Blocks(replicates, seed, len(ids), int(defined.sum())):
+    for places, drawn in _Blocks(replicates, seed, len(ids)):
         draws[places] = drawn @ sums / (drawn @ rows)[:, None]
     return UserBootstrap({"logloss": sums.sum(0) / rows.sum()}, {"logloss": draws}, {"logloss": len(ids)})
 
@@ -177,20 +169,36 @@ def _undefined(replicates: int, runs: int) -> UserBootstrap:
     )
 
 
+def _auc_draws(
+    positive: NDArray[np.bool_],
+    scores: Iterator[NDArray],
+    runs: int,
+    user_of_row: NDArray[np.int64],
+    blocks: _Blocks,
+) -> NDArray[np.float64]:
+    """AUC of M runs on R draws of users: (R, M), NaN where a draw lacks a class."""
+    draws, pairs = np.empty((blocks.replicates, runs)), np.empty((blocks.replicates, 1))
+    of_class = [np.bincount(user_of_row, positive == which, blocks.users) for which in (False, True)]
+    at_once = max(1, RANKED_BYTES // (RankedUsers.BYTES_A_ROW * len(positive)))
+    for first in range(0, runs, at_once):
+        ranked = [RankedUsers.of(positive, each, user_of_row) for each in islice(scores, at_once)]
+        for places, drawn in blocks:
+            of_users = np.ascontiguousarray(drawn.T)
+            for number, run in enumerate(ranked, start=first):
+                draws[places, number] = run.wins(of_users)
+            pairs[places, 0] = (drawn @ of_class[0]) * (drawn @ of_class[1])
+    return np.divide(draws, pairs, out=np.full(draws.shape, np.nan), where=pairs > 0)
+
+
 class _Blocks:
     """All draws of users, a few at a time; the same at every iteration."""
 
-    def __init__(self, replicates: int, seed: int, users: int, rows: int) -> None:
-        self.replicates, self.seed, self.users, self.rows = replicates, seed, users, rows
-        self.size = min(max(DRAWN_BYTES // (8 * users), 1), MOST_DRAWS_A_BLOCK)
-        self.at_a_time = min(max(WEIGHTS_AT_A_TIME // rows, 1), self.size)
-        self._scratch: dict[np.dtype, _Scratch] = {}
+    def __init__(self, replicates: int, seed: int, users: int) -> None:
+        self.replicates, self.seed, self.users = replicates, seed, users
+        self.size = min(max(DRAWN_BYTES // (4 * users), 1), MOST_DRAWS_A_BLOCK)
 
-    def __iter__(self) -> Iterator[tuple[slice, NDArray]]:
-        """The places of some replicates, and how often each user was drawn in them: (replicates, users).
-
-        They are int32, which is faster, unless rows could outgrow it.
-        """
+    def __iter__(self) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """The places of some replicates, and how often each user was drawn in them: (replicates, users)."""
         generator = np.random.default_rng(self.seed)
         for start in range(0, self.replicates, self.size):
             number = min(self.size, self.replicates - start)
@@ -198,63 +206,7 @@ class _Blocks:
                 np.bincount(generator.integers(0, self.users, self.users), minlength=self.users)
                 for _ in range(number)
             ])  # fmt: skip
-            is_small = self.rows * int(drawn.max()) < 2**31
-            yield slice(start, start + number), drawn.astype(np.int32) if is_small else drawn
-
-    def scratch(self, positive: NDArray[np.bool_], dtype: np.dtype) -> _Scratch:
-        """What blocks of this type are measured in."""
-        if dtype not in self._scratch:
-            positives = int(positive.sum())
-            self._scratch[dtype] = _Scratch(self.at_a_time, len(positive) - positives, positives, dtype)
-        return self._scratch[dtype]
-
-
-class _Scratch:
-    """Arrays that ``size`` draws at a time are measured in: new ones would cost more than the arithmetic."""
-
-    def __init__(self, size: int, negatives: int, positives: int, dtype: np.dtype) -> None:
-        self.size = size
-        self.negative = np.empty((size, negatives), dtype)
-        self.running = np.zeros((size, negatives + 1), dtype)  # the first column stays 0
-        self.positive = np.empty((size, positives), dtype)
-        self.weights, self.below = np.empty((size, positives)), np.empty((size, positives))
-
-
-class _UserWeightedAUC:
-    """Global AUC of one run as a function of how often each user was drawn.
-
-    Whole weights make every sum exact up to 2**53, so it is `RankedRows.weighted_auc` to the last bit.
-    """
-
-    BYTES_A_ROW = 24  # at most: three integers a positive row, one a negative row
-
-    def __init__(self, positive: NDArray[np.bool_], scores: NDArray, user_of_row: NDArray[np.int64]) -> None:
-        ranked = RankedRows.of(positive, scores)
-        self.below, self.up_to, self.tied = ranked.below, ranked.up_to[ranked.tied], ranked.tied
-        self.negative_users = user_of_row[ranked.negatives]
-        self.positive_users = user_of_row[ranked.positives]
-
-    def __call__(self, drawn: NDArray, scratch: _Scratch) -> NDArray[np.float64]:
-        """(B, users) to (B,); NaN if a class weighs nothing."""
-        block = slice(len(drawn))
-        # mode "clip" writes to `out` without a copy; no index needs clipping.
-        negative = drawn.take(self.negative_users, axis=1, out=scratch.negative[block], mode="clip")
-        running = scratch.running[block]
-        np.cumsum(negative, axis=1, out=running[:, 1:])
-        positive, weights, below = scratch.positive[block], scratch.weights[block], scratch.below[block]
-        weights[:] = drawn.take(self.positive_users, axis=1, out=positive, mode="clip")
-        below[:] = running.take(self.below, axis=1, out=positive, mode="clip")
-        wins = np.einsum("bn,bn->b", weights, below)
-        ties = running.take(self.up_to, axis=1) - running.take(self.below[self.tied], axis=1)
-        wins += np.einsum("bn,bn->b", weights.take(self.tied, axis=1), ties.astype(np.float64)) / 2
-        pairs = weights.sum(axis=1) * running[:, -1].astype(np.float64)
-        return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
-def _measured(runs: list[_UserWeightedAUC], drawn: NDArray, scratch: _Scratch) -> NDArray[np.float64]:
-    """The AUC of M runs on B draws of users, (B, users): (B, M)."""
-    few = [drawn[first : first + scratch.size] for first in range(0, len(drawn), scratch.size)]
-    return np.stack([np.concatenate([run(each, scratch) for each in few]) for run in runs], axis=1)
+            yield slice(start, start + number), drawn.astype(np.int32)
 
 
 def _means(user_auc: NDArray[np.float64], weights: NDArray) -> NDArray[np.float64]:

@@ -57,12 +57,10 @@ def measured(**settings: int) -> UserBootstrap:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"WEIGHTS_AT_A_TIME": 1},
-        {"WEIGHTS_AT_A_TIME": 300 * 4},
-        {"DRAWN_BYTES": 40 * 8 * 5},
-        {"DRAWN_BYTES": 40 * 8 * 5, "WEIGHTS_AT_A_TIME": 300 * 2},
+        {"DRAWN_BYTES": 40 * 4 * 5},
+        {"DRAWN_BYTES": 1},
         {"RANKED_BYTES": 1},
-        {"RANKED_BYTES": 2 * 24 * 300, "WEIGHTS_AT_A_TIME": 300 * 8},
+        {"RANKED_BYTES": 2 * 5 * 300, "MOST_DRAWS_A_BLOCK": 8},
     ],
 )
 def test_draws_are_the_same_however_many_draws_and_runs_are_measured_at_once(settings):
