@@ -511,6 +511,63 @@ def test_what_experts_are_worth_is_in_their_runs():
     assert 9 < min(slower) < max(slower) < 10.5
 
 
+def test_what_parts_are_worth_with_more_rows_is_in_their_runs():
+    """Means and Student's t intervals over worlds, from scipy; verdicts and p-values as the comparisons'."""
+    tested = {}
+    for run in pq.read_table(FOLDERS / "parts-at-scale/records.parquet").to_pylist():
+        record = json.loads(run["record"])
+        if record["kind"] == "model":
+            points = [*(point["metrics"] for point in record["tested"]), record["metrics"]]
+            tested[record["variant"], record["spec"]["world"]] = points
+
+    def differences(variant: str, task: str, at: int) -> np.ndarray:
+        worlds = [world for world in range(3) if (variant, world) in tested]
+        pairs = [(tested[variant, w][at], tested["", w][at]) for w in worlds]
+        return np.array([100 * (one[task]["auc"] - whole[task]["auc"]) for one, whole in pairs])
+
+    judged = pd.read_csv(FOLDERS / "parts-at-scale/comparisons.csv").query("architecture == 'rankmixer'")
+    assert set(judged[judged["metric"] == "auc"]["resolved"]) == {"no", "few worlds"}
+    [alone] = judged[judged["resolved"] == "yes"].to_dict("records")
+    assert (alone["variant"], alone["task"], alone["metric"]) == ("self-attention-4-heads", "finish", "uauc")
+    assert [round(100 * alone[name], 2) for name in ("diff", "low", "high")] == [-0.79, -1.01, -0.57]
+
+    section = "### RankMixer's parts, where there is more to learn (`parts-at-scale`)"
+    apart = "`run table2`, `run table3`, and both with `--dataset kuairand-pure --seeds 5`:"
+    printed = {row[0]: row[1] for row in select_model(Table(KEPT, apart, {}))}
+    rows = select_model(Table(KEPT, section, {}))
+    for variant, *cells in rows:
+        expected = [printed[variant.removesuffix("-4-heads")]]
+        for task in ("finish", "skip"):
+            last = differences(variant, task, 2)
+            low, high = stats.ttest_1samp(last, 0).confidence_interval(0.95)
+            expected += [f"{differences(variant, task, at).mean():+.2f}" for at in range(3)]
+            expected.append(f"({low:+.2f} to {high:+.2f})")
+            assert last.mean() < 0
+        assert cells == [cell.replace("-", "\N{MINUS SIGN}") for cell in expected]
+    assert len(rows) == 7
+
+    for variant, digits, words in (
+        ("no-mixing", 2, [(0.04, 0.22), (0.03, 0.17)]),
+        ("self-attention-4-heads", 3, [(0.008, 0.054), (0.008, 0.053)]),
+    ):
+        of_row = judged[(judged["variant"] == variant) & (judged["metric"] == "auc")].set_index("task")
+        found = [(of_row["p_value"][task], of_row["p_holm"][task]) for task in ("finish", "skip")]
+        assert [(round(one, digits), round(corrected, digits)) for one, corrected in found] == words
+    changes = []
+    for task in ("finish", "skip"):
+        change = differences("no-mixing", task, 2) - differences("no-mixing", task, 0)
+        test = stats.ttest_1samp(change, 0)
+        values = (change.mean(), *test.confidence_interval(0.95), test.pvalue)
+        changes.append([round(float(value), 2) for value in values])
+    assert changes == [[-0.43, -0.85, 0, 0.05], [-0.7, -1.32, -0.08, 0.04]]
+    with_heads = [
+        round(float(differences(variant, task, 2)[0]), 2)
+        for variant in ("self-attention", "self-attention-4-heads")
+        for task in ("finish", "skip")
+    ]
+    assert with_heads == [-0.51, -0.57, -0.55, -0.51]
+
+
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
     files = [path for path in FOLDERS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 6_000_000
