@@ -188,7 +188,8 @@ def write_checkpoint(folder: Path, step: int) -> None:
     """The parts of a checkpoint that a run leaves after ``step`` steps, and its pointer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"checkpoint-{step}-0.pt").write_bytes(b"weights")
-    (folder / "checkpoint.json").write_text(json.dumps({"tag": step, "ranks": 1, "best": None}))
+    pointer = {"tag": step, "best": None, "sha256": ["a"], "best_sha256": []}
+    (folder / "checkpoint.json").write_text(json.dumps(pointer))
 
 
 def test_a_process_that_was_taken_over_sends_nothing_of_its_run(url):  # noqa: F811
@@ -248,18 +249,22 @@ def test_a_process_that_was_taken_over_replaces_no_checkpoint(url, monkeypatch):
 
 @pytest.mark.parametrize("gone", ["checkpoint-6-1.pt", "best-4-0.pt"])
 def test_a_checkpoint_of_which_a_file_is_gone_is_not_pointed_to(url, monkeypatch, gone):  # noqa: F811
-    """Two ranks' parts and best weights; the store keeps the whole checkpoint that it has."""
+    """Two ranks' parts and the best weights of three before them; the store keeps what it has whole."""
     store, folder = Store(url), open_copy(url, shared=True)
     run = RunFolder(folder, "one")
     remote = RemoteRun(copy_at(folder), run.final, run.partial)
     assert remote._claim.take()
 
+    def names(step: int, best: int) -> set[str]:
+        parts = {f"checkpoint-{step}-{rank}.pt" for rank in range(2)}
+        return parts | {f"best-{best}-{rank}.pt" for rank in range(3)}
+
     def write(step: int, best: int) -> None:
         run.partial.mkdir(parents=True, exist_ok=True)
-        for rank in range(2):
-            (run.partial / f"checkpoint-{step}-{rank}.pt").write_bytes(b"weights")
-            (run.partial / f"best-{best}-{rank}.pt").write_bytes(b"weights")
-        (run.partial / "checkpoint.json").write_text(json.dumps({"tag": step, "ranks": 2, "best": best}))
+        for name in names(step, best):
+            (run.partial / name).write_bytes(b"weights")
+        pointer = {"tag": step, "best": best, "sha256": ["a", "b"], "best_sha256": ["c", "d", "e"]}
+        (run.partial / "checkpoint.json").write_text(json.dumps(pointer))
 
     write(5, best=3)
     remote._send_checkpoint()
@@ -268,15 +273,17 @@ def test_a_checkpoint_of_which_a_file_is_gone_is_not_pointed_to(url, monkeypatch
         patched.setattr(RemoteRun, "_check_held", lambda _: (run.partial / gone).unlink())
         remote._send_checkpoint()
     assert json.loads(store.read("runs/one.partial/checkpoint.json"))["tag"] == 5
-    files = {f"{kind}-{rank}.pt" for kind in ("checkpoint-5", "best-3") for rank in range(2)}
-    assert {f"runs/one.partial/{name}" for name in files | {"checkpoint.json"}} <= store.listing().keys()
+    assert {
+        f"runs/one.partial/{name}" for name in names(5, 3) | {"checkpoint.json"}
+    } <= store.listing().keys()
     write(7, best=4)
     remote._send_checkpoint()
-    files = {f"{kind}-{rank}.pt" for kind in ("checkpoint-7", "best-4") for rank in range(2)}
-    assert set(store.listing("runs/one.partial")) == {
-        f"runs/one.partial/{name}" for name in files | {"checkpoint.json"}
-    }
+    whole = {f"runs/one.partial/{name}" for name in names(7, 4) | {"checkpoint.json"}}
+    assert set(store.listing("runs/one.partial")) == whole
     assert json.loads(store.read("runs/one.partial/checkpoint.json"))["tag"] == 7
+    (run.partial / "checkpoint.json").write_text('{"tag": 8, "ranks": 2, "best": null}')
+    remote._send_checkpoint()  # of an earlier version, which the run does not go on with
+    assert set(store.listing("runs/one.partial")) == whole
 
 
 def test_the_holder_is_heard_while_it_fetches_a_checkpoint(url, monkeypatch):  # noqa: F811
