@@ -608,6 +608,15 @@ def profile_metrics(json_file: JsonFile = None) -> None:
     _say_figures(profile_metrics(), json_file)
 
 
+@profile_app.command("bootstrap")
+def profile_bootstrap(json_file: JsonFile = None) -> None:
+    """The draws of users behind intervals, beside scikit-learn's weighted AUC."""
+    _prepare_to_measure(json_file)
+    from harness.speed.profiles.bootstrap import profile_bootstrap
+
+    _say_figures(profile_bootstrap(), json_file)
+
+
 @profile_app.command("data")
 def profile_data(json_file: JsonFile = None) -> None:
     """How fast rows are generated and shards are read, on one core."""

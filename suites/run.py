@@ -38,8 +38,8 @@ def run_suite(suite: Suite, options: Options, watcher: Watcher) -> list[Record]:
     the first run. The others go on, and an UnfinishedError that lists the broken ones comes last.
 
     Raises InputError before anything is written where two datasets have one name, where an architecture or
-    its budget cannot be had, where several runs at once cannot share what they run on, and where there is no
-    Ray cluster to carry them out, and where their tables cannot be spread as asked.
+    its budget cannot be had, where several runs at once cannot share what they run on, where there is no Ray
+    cluster to carry them out, and where their tables cannot be spread as asked.
     """
     world = start_world(options.device, options.placement)
     check_jobs(options.jobs, world, watcher)

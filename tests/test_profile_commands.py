@@ -12,6 +12,7 @@ import run_bench
 FIGURE = {"name": "rate", "value": 2.0, "unit": "rows/s", "median_of": 1, "spread": 0.0, "command": ""}
 MEASURED = {
     "data": "harness.speed.profiles.data.profile_data",
+    "bootstrap": "harness.speed.profiles.bootstrap.profile_bootstrap",
     "metrics": "harness.speed.profiles.metrics.profile_metrics",
     "sparse": "harness.speed.profiles.sparse.profile_sparse",
 }
@@ -34,6 +35,7 @@ def profile(monkeypatch, tmp_path):
         (["--json", "figures.json", "data"], "data"),
         (["--json=figures.json", "metrics"], "metrics"),
         (["sparse", "--json", "figures.json"], "sparse"),
+        (["bootstrap", "--json", "figures.json"], "bootstrap"),
     ],
 )
 def test_the_command_may_stand_before_or_after_its_options(profile, tmp_path, words, name):

@@ -1,4 +1,6 @@
-"""What is lost when a worker, a node, the command or its store is killed. By hand: a trial takes a minute.
+"""What is lost when a worker, a node, the command or its store is killed.
+
+By hand: a trial takes a minute or two.
 
     python -m tests.suites.ray_kills FOLDER TRIALS [worker|node|driver|interrupt|store ...]
 
@@ -49,7 +51,7 @@ COMMAND = [
     "--checkpoint-seconds",
     "0.5",
 ]
-COMMAND += ["--set", ROWS, "--set", "references=false", "--set", "training.epochs=60"]
+COMMAND += ["--set", ROWS, "--set", "references=false", "--set", "training.epochs=300"]
 PATIENCE = 600
 UNREPORTED = "import bench; bench.report = lambda *_, **__: None"
 
