@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from harness.evaluation.statistics.bootstrap import bootstrap_users
+from harness.evaluation.statistics.bootstrap import REPLICATES, bootstrap_users
 from harness.machine.timing import seconds_of
 from harness.speed.profiles.figures import figure
 from harness.speed.profiles.metrics import synthetic_predictions
@@ -24,7 +24,7 @@ COMMAND = "python run_bench.py profile bootstrap"
 
 
 def profile_bootstrap(
-    sizes: Sequence[tuple[int, int]] = SIZES, draws: int = 250, runs: int = 4, repeats: int = 3
+    sizes: Sequence[tuple[int, int]] = SIZES, draws: int = REPLICATES, runs: int = 3, repeats: int = 3
 ) -> list[dict]:
     """Median nanoseconds a row, draw and run at each size, and how much faster that is than scikit-learn."""
     bootstrap_users([0, 1], [0, 1], [[0.1, 0.2]], 1)  # the first call compiles

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from harness.evaluation.metrics import NonFiniteScores, RankedRows
 from harness.evaluation.statistics import bootstrap
 from harness.evaluation.statistics.bootstrap import METRICS, MIN_USERS, UserBootstrap, bootstrap_users
+from harness.evaluation.statistics.drawn_auc import RankedUsers
 
 
 def predictions(seed, users=40, rows=400, runs=3, decimals=1):
@@ -84,6 +85,27 @@ def test_a_draws_auc_is_that_of_weighted_rows_to_the_last_bit():
         ]
         expected.append(ranked.weighted_auc(drawn[ranked.negatives], drawn[ranked.positives]))
     assert bootstrap_users(labels, users, scores, replicates=7).draws["auc"][:, 0].tolist() == expected
+
+
+def test_draws_of_more_rows_than_31_bits_count_are_exact():
+    labels, users, scores = predictions(5, rows=200, runs=1)
+    user_of_row = np.unique(users, return_inverse=True)[1]
+    drawn = np.random.default_rng(0).integers(0, 10**8, (user_of_row.max() + 1, 3))
+    score, weight = scores[0], drawn[user_of_row].astype(object)  # Python's integers have no end
+    expected = [
+        sum(
+            positive * negative * int(1 + np.sign(score[p] - score[n]))
+            for p, positive in enumerate(weights)
+            for n, negative in enumerate(weights)
+            if labels[p] == 1 and labels[n] == 0
+        )
+        / 2
+        for weights in weight.T
+    ]
+    ranked = RankedUsers.of(labels == 1, score, user_of_row)
+    found = ranked.wins(drawn.astype(np.int32), int(drawn.max()))
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    assert drawn[user_of_row[labels == 0]].sum(axis=0).min() > 2**31
 
 
 def test_point_values_are_those_of_the_rows_as_they_are():
