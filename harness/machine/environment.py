@@ -26,9 +26,13 @@ PACKAGES = (
 )
 
 
-@functools.cache
 def environment() -> dict[str, str | int | None]:
     """Versions, processor, threads, the CPU's kernels, accelerator and the code's commit."""
+    return _constant() | {"threads": torch.get_num_threads()}
+
+
+@functools.cache
+def _constant() -> dict[str, str | int | None]:
     versions: dict[str, str | int | None] = {
         "rankmixer_bench": __version__,
         "python": platform.python_version(),
@@ -41,7 +45,6 @@ def environment() -> dict[str, str | int | None]:
     return versions | {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "threads": torch.get_num_threads(),
         "cpu_kernels": "compiled" if compiled_functions() else "none",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit(),
