@@ -149,11 +149,55 @@ def test_the_base_of_quick_varies_more_than_the_others_in_skip_and_makes_means_l
     assert f"its AUC varies by {spreads['dlrm_mlp']:.2f} points" in words
     assert f"those of the others by {others[0]} to {others[-1]}" in words
     assert f"RankMixer's {rankmixer.mean():+.2f} is {np.median(rankmixer):+.2f} in the median" in words
-    values = auc["dlrm_mlp"].to_numpy()
-    seeds = len(values) * values.mean(axis=0).var(ddof=1)
-    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-    ratio = seeds / ((rest**2).sum() / 16)
-    assert f"(F(4, 16) = {ratio:.1f}, p .{100 * stats.f.sf(ratio, 4, 16):02.0f})" in words
+
+
+def test_the_intervals_that_are_said_of_the_six_models_are_theirs():
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    said = {
+        ("quick", "finish", "auc"): ("rankmixer", "dcn", "deepfm", "autoint"),
+        ("quick-latency", "finish", "auc"): ("rankmixer", "dcn", "transformer", "autoint"),
+        ("quick-latency", "skip", "auc"): ("rankmixer", "transformer"),
+        ("quick-latency", "skip", "uauc"): ("rankmixer", "dcn"),
+    }
+    for (folder, task, metric), models in said.items():
+        kept = pd.read_csv(FOLDERS / folder / "comparisons.csv", keep_default_na=False)
+        kept = kept[(kept["task"] == task) & (kept["metric"] == metric)].set_index("architecture")
+        for name in models:
+            interval = f"{100 * kept.loc[name, 'low']:+.2f} to {100 * kept.loc[name, 'high']:+.2f}"
+            assert interval.replace("-", "\N{MINUS SIGN}") in words, (folder, task, metric, name)
+
+
+def test_the_pairs_of_quick_that_are_resolved_are_those_of_its_runs():
+    """Student's t over the means of worlds from scipy, Holm's steps by hand."""
+    models = ("deepfm", "dcn", "autoint", "transformer", "rankmixer")
+    found = set()
+    for task in ("finish", "skip"):
+        auc = {}
+        for name in models:
+            runs = pd.DataFrame(records_of("quick", name))
+            auc[name] = (
+                runs.assign(auc=[m[task]["auc"] for m in runs["metrics"]]).groupby("world")["auc"].mean()
+            )
+        p_values = {
+            (one, other): stats.ttest_rel(auc[one], auc[other]).pvalue
+            for one, other in combinations(models, 2)
+        }
+        for at, (one, other) in enumerate(sorted(p_values, key=p_values.__getitem__)):
+            if p_values[one, other] * (len(p_values) - at) > 0.05:
+                break
+            higher, lower = (one, other) if auc[one].mean() > auc[other].mean() else (other, one)
+            found.add((task, higher, lower))
+    assert found == {
+        *(("finish", "rankmixer", lower) for lower in ("autoint", "transformer")),
+        *(("skip", "rankmixer", lower) for lower in ("autoint", "transformer", "deepfm")),
+        *(("finish", higher, "autoint") for higher in ("dcn", "deepfm")),
+    }
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    assert (
+        "RankMixer is above AutoInt and the Transformer in AUC of both tasks and above DeepFM in `skip`"
+        in words
+    )
+    assert "DCN and DeepFM are above AutoInt in `finish`" in words
 
 
 def records_of(folder: str, architecture: str) -> list[dict]:
@@ -361,6 +405,25 @@ def test_the_curves_of_three_worlds_are_those_of_the_records():
         changes = 100 * np.diff(leads)[:, 0]
         assert round(changes.mean(), 2) == change
         assert round(stats.sem(changes) * stats.t.ppf(0.975, 2), 2) == half
+
+
+def test_the_lifts_by_activity_that_are_said_to_be_resolved_are_those_that_table4_wrote():
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    models = {"dcnv2": "DCNv2", "transformer": "Transformer", "wukong": "Wukong", "rankmixer": "RankMixer"}
+    for folder, told, number in (("table4-kuairand-pure", "None of 16", 0), ("table4", "two of 16", 2)):
+        kept = pd.read_csv(FOLDERS / folder / "tiers.csv", keep_default_na=False)
+        kept = kept[(kept["tier"] == "low - high") & kept["architecture"].isin(models)]
+        kept = kept[kept["metric"].isin(["auc", "uauc"])]
+        resolved = kept[kept["resolved"] == "yes"]
+        assert len(kept) == 16
+        assert len(resolved) == number
+        assert told in words
+        auc = 100 * kept.loc[kept["metric"] == "auc", "diff"]
+        assert f"{auc.min():+.2f} to {auc.max():+.2f}".replace("-", "\N{MINUS SIGN}") in words
+        for row in resolved.to_dict("records"):
+            assert (row["task"], row["metric"]) == ("finish", "uauc")
+            found = f"{100 * row['diff']:.2f} ({100 * row['low']:.2f} to {100 * row['high']:.2f})"
+            assert f"{models[row['architecture']]}'s {found}".replace("-", "\N{MINUS SIGN}") in words
 
 
 def test_what_the_order_of_histories_is_worth_to_trees_is_in_their_runs():
