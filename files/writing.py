@@ -60,6 +60,8 @@ def flush(path: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files in ``folder`` that no process is writing."""
     for name in os.listdir(folder):
+        if not name.startswith("."):  # quick where there are thousands of files
+            continue
         if _TEMPORARY.fullmatch(name):
             _remove_unless_locked(folder / name)
         elif _TEMPORARY_BEFORE_LOCKS.fullmatch(name) and _is_old(folder / name):  # written without a lock
