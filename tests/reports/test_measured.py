@@ -158,6 +158,9 @@ def test_the_intervals_that_are_said_of_the_six_models_are_theirs():
         ("quick-latency", "finish", "auc"): ("rankmixer", "dcn", "transformer", "autoint"),
         ("quick-latency", "skip", "auc"): ("rankmixer", "transformer"),
         ("quick-latency", "skip", "uauc"): ("rankmixer", "dcn"),
+        ("quick-splits", "skip", "uauc"): ("rankmixer", "dcn", "transformer"),
+        ("quick-splits", "finish", "uauc"): ("transformer",),
+        ("quick-splits", "finish", "auc"): ("autoint",),
     }
     for (folder, task, metric), models in said.items():
         kept = pd.read_csv(FOLDERS / folder / "comparisons.csv", keep_default_na=False)
