@@ -5,8 +5,7 @@
 
 ``make`` trains the six models of ``quick`` with one seed, on a simulated log of ``--rows`` rows of which a
 tenth are tested, and copies their runs under further seeds, with scores that are a little off: FOLDER then
-reads as a suite of ``--runs`` runs. ``report`` draws its report and says what that took, beside the CPU
-seconds of the draws of users in it.
+reads as a suite of ``--runs`` runs. ``report`` draws its report and says what that took.
 """
 
 from __future__ import annotations
@@ -36,7 +35,9 @@ OFF = 0.1  # standard deviation by which a copy's logits differ from the trained
 
 
 def make(folder: Path, runs: int, rows: int) -> None:
-    """Write a suite of ``runs`` runs."""
+    """Write a suite of ``runs`` runs into a new folder."""
+    if folder.exists():
+        raise SystemExit(f"{folder}: exists; name a new folder")
     suite = ["run", "quick", "--seeds", "1", "--no-speed", "--set", "references=false", "--out", str(folder)]
     data = f"datasets=[{{name: shortvideo, options: {{rows: {rows}, effects: mixed}}}}]"
     subprocess.run([sys.executable, str(SCRIPT), *suite, "--set", data], check=True)
@@ -75,7 +76,7 @@ def report(folder: Path) -> None:
     took = resource.getrusage(resource.RUSAGE_CHILDREN)
     runs = len(list(folder.glob("runs/*/record.json")))
     cpu = took.ru_utime + took.ru_stime
-    print(f"{runs:,} runs: {cpu:.0f} CPU s, {took.ru_maxrss / 2**20:.2f} GB")
+    print(f"{runs:,} runs: {cpu:.0f} CPU s, {took.ru_maxrss * 1024 / 1e9:.2f} GB")
 
 
 def main() -> None:

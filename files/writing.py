@@ -60,7 +60,7 @@ def flush(path: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files in ``folder`` that no process is writing."""
     for name in os.listdir(folder):
-        if not name.startswith("."):  # quick where there are thousands of files
+        if not name.startswith("."):  # cheaper than two patterns: there may be thousands of files
             continue
         if _TEMPORARY.fullmatch(name):
             _remove_unless_locked(folder / name)

@@ -5,9 +5,9 @@
 FLOPs are those of training and of scoring the validation and test rows; the peak is that against which
 MFU is measured (`harness.machine.peaks.peak`).
 
-The constants were set by hand to the times (``finished_at - started_at``) of the 72 records of `quick`
-under reports/measured, made on 2 idle CPU cores: quick, quick-kuairand-pure and quick-movielens-100k. There
-the sum over each folder is met within 2%, and every run within a factor of 2 (0.51 for a Transformer to
+The constants were set by hand to the times (``finished_at - started_at``) of 72 records of `quick` on
+three datasets, made on 2 idle CPU cores, which others under reports/measured have since replaced. There
+the sum over each dataset is met within 2%, and every run within a factor of 2 (0.51 for a Transformer to
 1.76 for a DeepFM: these two reach unequal shares of the peak, and one constant serves all architectures).
 What is no FLOP is not in the formula: a RankMixer of 64 or 72 narrow tokens, whose norms, sums and
 permutations outweigh its products, takes about three times the estimate.

@@ -86,7 +86,7 @@ def _read(run: Record) -> pa.Table:
         expected = run.files.get(PREDICTIONS_FILE)
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
             raise altered_predictions(_path(run))
-        # Files are many and small: threads would take twice as much time of the processor.
+        # Of many small files threads take twice as much time of the processor.
         return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(run, error) from None

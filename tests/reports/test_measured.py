@@ -634,6 +634,17 @@ def test_what_parts_are_worth_with_more_rows_is_in_their_runs():
     assert with_heads == [-0.51, -0.57, -0.55, -0.51]
 
 
+def test_runs_of_several_worlds_had_a_seed_of_their_own_in_each():
+    """Were it one for all, what it does to all worlds alike would be in none of the kept intervals."""
+    shared = set()
+    for path in FOLDERS.glob("*/records.parquet"):
+        records = [json.loads(text) for text in pq.read_table(path)["record"].to_pylist()]
+        specs = [record["spec"] for record in records if record.get("world") is not None]
+        if not all(spec.get("seed_per_world") for spec in specs):
+            shared.add(path.parent.name)
+    assert shared == {"table1-params", "tuning"}
+
+
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
     files = [path for path in FOLDERS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 6_000_000

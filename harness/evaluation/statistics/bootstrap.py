@@ -8,10 +8,10 @@ Global AUC under a draw is exact (`drawn_auc`): each row weighs as often as its 
 half, and rows are ranked once a run, not once a replicate. UAUC and GAUC are means of the per-user AUC, which
 a draw does not change, weighted by the draws.
 
-Cost: 0.6 ns a row, replicate and run where there are three runs, 1.7 ns at ten million rows of a million
-users (``run_bench.py profile bootstrap``), less where more runs share the draws; and a second once, to
-compile. Memory: RANKED_BYTES, ten times DRAWN_BYTES, and 8 bytes for each user and run. Runs are ranked in
-groups that fit into RANKED_BYTES; every group draws the same users again.
+Cost: 0.6 ns a row, replicate and run, 1.7 ns at ten million rows of a million users (``run_bench.py profile
+bootstrap``, which has three runs; more of them share the draws), and a second once, to compile. Memory:
+RANKED_BYTES, eleven times DRAWN_BYTES, and 8 bytes for each user and run. Runs are ranked in groups that fit
+into RANKED_BYTES; every group draws the same users again.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def _mean_draws(
         draws["uauc"][places] = _means(user_auc, weights)
         weights *= rows_of_user
         draws["gauc"][places] = _means(user_auc, weights)
+        del weights  # the next are as large
     return draws
 
 

@@ -1,7 +1,6 @@
 """The global AUC of a run by how often each user was drawn, of many draws in one pass over its rows.
 
-The pass is compiled: NumPy, which takes one for each step of the arithmetic, needs five to nine times as
-long.
+The pass is compiled: NumPy would take one for each step of the arithmetic.
 """
 
 from __future__ import annotations
