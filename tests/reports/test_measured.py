@@ -429,6 +429,22 @@ def test_the_lifts_by_activity_that_are_said_to_be_resolved_are_those_that_table
             assert f"{models[row['architecture']]}'s {found}".replace("-", "\N{MINUS SIGN}") in words
 
 
+def test_what_the_found_settings_are_worth_is_what_tuning_wrote():
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    for folder, name, sign in (("tuning-kuairand-pure", "autoint", -1), ("tuning", "moe", 1)):
+        kept = pd.read_csv(FOLDERS / folder / "variants.csv", keep_default_na=False)
+        kept = kept[kept["metric"].isin(["auc", "uauc"]) & (kept["diff"] != 0)]
+        [row] = kept[kept["resolved"] == "yes"].to_dict("records")
+        low, high = sorted(sign * 100 * row[end] for end in ("low", "high"))
+        assert row["architecture"] == name
+        assert f"one of their {len(kept)} differences is resolved" in words
+        p = f"p .{1000 * float(row['p_holm']):03.0f}"
+        assert f"{sign * 100 * row['diff']:.2f} ({low:.2f} to {high:.2f}, {p}" in words
+        rest = 100 * kept.loc[kept["resolved"] != "yes", "diff"]
+        ends = f"{rest.min():+.2f} to {rest.max():+.2f}".replace("-", "\N{MINUS SIGN}")
+        assert f"the others are {ends}" in words
+
+
 def test_what_the_order_of_histories_is_worth_to_trees_is_in_their_runs():
     auc = {}
     for run in pq.read_table(FOLDERS / "table1/records.parquet").to_pylist():
@@ -642,7 +658,7 @@ def test_runs_of_several_worlds_had_a_seed_of_their_own_in_each():
         specs = [record["spec"] for record in records if record.get("world") is not None]
         if not all(spec.get("seed_per_world") for spec in specs):
             shared.add(path.parent.name)
-    assert shared == {"table1-params", "tuning"}
+    assert shared == {"table1-params"}
 
 
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
