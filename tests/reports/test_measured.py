@@ -410,6 +410,21 @@ def test_the_curves_of_three_worlds_are_those_of_the_records():
         assert round(stats.sem(changes) * stats.t.ppf(0.975, 2), 2) == half
 
 
+def test_the_models_that_are_resolved_at_equal_parameters_are_those_that_table1_params_wrote():
+    words = " ".join(KEPT.read_text(encoding="utf-8").split())
+    words = words[words.index("three are above") : words.index("None is below.")]
+    kept = pd.read_csv(FOLDERS / "table1-params/comparisons.csv", keep_default_na=False)
+    kept = kept[kept["architecture"].isin(NAMES.values()) & kept["metric"].isin(["auc", "uauc"])]
+    display = {architecture: name for name, architecture in NAMES.items()}
+    for row in kept.to_dict("records"):
+        told = f"{100 * row['diff']:+.2f} ({100 * row['low']:.2f} to {100 * row['high']:.2f}"
+        is_told = f"{display[row['architecture']]} {told})" in words
+        assert is_told == (row["resolved"] == "yes"), row
+        if row["architecture"] == "rankmixer" and row["metric"] == "auc":
+            assert f"{told}, p .{100 * float(row['p_holm']):02.0f})" in words
+    assert (kept.loc[kept["resolved"] == "yes", "diff"] > 0).all()
+
+
 def test_the_lifts_by_activity_that_are_said_to_be_resolved_are_those_that_table4_wrote():
     words = " ".join(KEPT.read_text(encoding="utf-8").split())
     models = {"dcnv2": "DCNv2", "transformer": "Transformer", "wukong": "Wukong", "rankmixer": "RankMixer"}
@@ -658,7 +673,7 @@ def test_runs_of_several_worlds_had_a_seed_of_their_own_in_each():
         specs = [record["spec"] for record in records if record.get("world") is not None]
         if not all(spec.get("seed_per_world") for spec in specs):
             shared.add(path.parent.name)
-    assert shared == {"table1-params"}
+    assert shared == set()
 
 
 def test_what_is_kept_is_small_and_every_folder_and_figure_is_shown():
