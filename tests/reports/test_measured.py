@@ -442,6 +442,19 @@ def test_the_lifts_by_activity_that_are_said_to_be_resolved_are_those_that_table
             assert (row["task"], row["metric"]) == ("finish", "uauc")
             found = f"{100 * row['diff']:.2f} ({100 * row['low']:.2f} to {100 * row['high']:.2f})"
             assert f"{models[row['architecture']]}'s {found}".replace("-", "\N{MINUS SIGN}") in words
+    of_least = _uauc_of_finish(FOLDERS / "table4/tiers.csv", "low")
+    assert set(of_least["users"]) == {525}
+    assert "of whom only 525 have both labels" in words
+    for name in ("rankmixer", "wukong"):
+        ends = [f"{100 * of_least.loc[name, end]:.2f}" for end in ("diff", "low", "high")]
+        assert "{}, {} to {}".format(*ends).replace("-", "\N{MINUS SIGN}") in words
+    of_most = _uauc_of_finish(FOLDERS / "table4/tiers.csv", "high")
+    assert set(of_most.loc[["rankmixer", "wukong"], "resolved"]) == {"no"}
+
+
+def _uauc_of_finish(path: Path, tier: str) -> pd.DataFrame:
+    kept = pd.read_csv(path, keep_default_na=False).query("task == 'finish' and metric == 'uauc'")
+    return kept[kept["tier"] == tier].set_index("architecture")
 
 
 def test_what_the_found_settings_are_worth_is_what_tuning_wrote():
