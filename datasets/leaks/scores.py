@@ -122,24 +122,24 @@ class Rates:
         """Count rows, or elements of lists, each with its label."""
         for task, task_values in labels.items():
             known, positive = _known(codes, task_values)
-            size = len(self.rows[task])
-            self.rows[task] += np.bincount(known, minlength=size)
-            self.positives[task] += np.bincount(known, weights=positive, minlength=size)
+            # In place: `np.bincount` makes a second array as long as the vocabulary.
+            np.add.at(self.rows[task], known, 1.0)
+            np.add.at(self.positives[task], known, positive.astype(np.float64))
         return self
 
     def base(self, task: str) -> float:
         return float(self.positives[task].sum() / max(self.rows[task].sum(), 1.0))
 
-    def smoothed(self, task: str) -> np.ndarray:
-        """The share of positives of each code, (size,) float32."""
-        pulled = self.positives[task] + PRIOR_ROWS * self.base(task)
-        return (pulled / (self.rows[task] + PRIOR_ROWS)).astype(np.float32)
+    def smoothed(self, task: str, codes: np.ndarray) -> np.ndarray:
+        """The share of positives of the (rows,) codes, (rows,) float32."""
+        pulled = self.positives[task][codes] + PRIOR_ROWS * self.base(task)
+        return (pulled / (self.rows[task][codes] + PRIOR_ROWS)).astype(np.float32)
 
     def score(self, task: str, codes: np.ndarray, labels: np.ndarray, by: str) -> Score:
         """How well the held rows' codes predict their labels."""
         codes, labels = _known(codes, labels)
         determined, values = self._determined(task, codes, labels)
-        return Score(auc(self.smoothed(task)[codes], labels), by, len(labels), determined, values)
+        return Score(auc(self.smoothed(task, codes), labels), by, len(labels), determined, values)
 
     def _determined(self, task: str, codes: np.ndarray, labels: np.ndarray) -> tuple[float | None, int]:
         rows, positives = self.rows[task], self.positives[task]
@@ -174,8 +174,13 @@ def _score_codes(
     codes: tuple[np.ndarray, np.ndarray], size: int, fit: Labels, held: Labels, by: str
 ) -> dict[str, Score]:
     """Rates of ``size`` codes from the fit's (rows,), measured on the held (rows,)."""
-    rates = Rates(size, list(fit)).add(codes[0], fit)
-    return {task: rates.score(task, codes[1], labels, by) for task, labels in held.items()}
+    fit_codes, held_codes = codes
+    if size > len(fit_codes) + len(held_codes):  # most codes do not occur, and would take memory
+        occurring, places = np.unique(np.concatenate(codes), return_inverse=True)
+        fit_codes, held_codes = np.split(places, [len(fit_codes)])
+        size = len(occurring)
+    rates = Rates(size, list(fit)).add(fit_codes, fit)
+    return {task: rates.score(task, held_codes, labels, by) for task, labels in held.items()}
 
 
 def _best(*candidates: dict[str, Score]) -> dict[str, Score]:
@@ -269,7 +274,6 @@ def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dic
         "its element of the lowest rate",
     )
     found: list[dict[str, Score]] = [{} for _ in names]
-    rates = {task: elements.smoothed(task) for task in held.labels}
     scores = {task: np.empty((3, len(y)), np.float32) for task, y in held.labels.items()}
     for values, lengths, rows in held.lists(feature.name):
         filled = lengths > 0
@@ -277,7 +281,7 @@ def _score_elements(feature: Feature, elements: Rates, held: Sample) -> list[dic
         for task, task_values in scores.items():
             shard = np.full((3, len(lengths)), elements.base(task), np.float32)
             if len(starts):
-                rate = rates[task][values]
+                rate = elements.smoothed(task, values)
                 shard[0, filled] = np.add.reduceat(rate, starts) / lengths[filled]
                 shard[1, filled] = np.maximum.reduceat(rate, starts)
                 shard[2, filled] = np.minimum.reduceat(rate, starts)

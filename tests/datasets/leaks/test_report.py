@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -240,6 +241,20 @@ def test_of_one_column_hashed_twice_the_comparable_one_is_enough(tmp_path):
     found = find_leaks(prepared_with(tmp_path, features))
     assert {leak.feature for leak in found.found} == {"liked_items"}
     assert not found.not_compared
+
+
+def test_a_feature_of_many_more_buckets_than_rows_is_judged_alike_without_memory_for_each(tmp_path):
+    ids, found = table()["item"], {}
+    for name, fields in (("few", {}), ("many", {"hash_buckets": 20_000_000})):
+        features = {"item": ({"kind": "categorical"} | fields, ids)}
+        prepared = prepared_with(tmp_path / name, features)
+        tracemalloc.start()
+        found[name] = find_leaks(prepared).scores
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20_000_000  # a number for each bucket would be 160 MB
+    assert found["few"] == found["many"]
+    assert {score.by for score in found["many"]} == {"its category"}
 
 
 def test_with_too_few_rows_of_a_class_in_validation_the_later_half_of_training_is_used(tmp_path):
